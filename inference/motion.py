@@ -1,0 +1,129 @@
+"""Motion: all that changes from frame to frame, as an open and versioned file (expression, pose, blink; 25 fps)."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modules.errors import UserError
+
+FORMAT = "real3d-motion"
+VERSION = 1
+FRAME_RATE = 25
+_ARRAYS = {"expression": 64, "euler": 3, "translation": 3, "blink": 1}
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One row a frame, 25 frames a second.
+
+    Attributes:
+        expression: [T, 64], coefficients of the face model's expression modes.
+        euler: [T, 3], pitch, yaw, roll in radians, of the driver; only differences from frame 0 count by default.
+        translation: [T, 3] in decimetres, likewise.
+        blink: [T, 1] in [0, 1], how far both eyes are closed on top of the expression.
+        face_model: whose expression modes these are: "procedural", "ict" or "bfm".
+    """
+
+    expression: Tensor
+    euler: Tensor
+    translation: Tensor
+    blink: Tensor
+    face_model: str
+
+    def __post_init__(self) -> None:
+        for name, width in _ARRAYS.items():
+            shape = tuple(getattr(self, name).shape)
+            if len(shape) != 2 or shape[1] != width or shape[0] != len(self.expression):
+                raise UserError(f"motion: {name} has shape {shape}; it must be [{len(self.expression)}, {width}]")
+            if not torch.isfinite(getattr(self, name)).all():
+                raise UserError(f"motion: {name} holds a number that is not finite")
+        if len(self.expression) == 0:
+            raise UserError("motion: it has no frames")
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+    def with_pose(self, euler: Tensor, translation: Tensor) -> "Motion":
+        """The same expressions under another pose sequence of the same length."""
+        return replace(self, euler=euler, translation=translation)
+
+    def with_blink(self, blink: Tensor) -> "Motion":
+        """The same motion with closing amounts [T, 1] for both eyes."""
+        return replace(self, blink=blink)
+
+    def save(self, path: Path) -> None:
+        """Write .json (to edit by hand) or .npz, whole or not at all."""
+        arrays = {name: getattr(self, name).float().cpu().numpy() for name in _ARRAYS}
+        header = {"format": FORMAT, "version": VERSION, "fps": FRAME_RATE, "face_model": self.face_model}
+        part = path.with_name(path.name + ".part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".json":
+            rows = {name: np.round(value, 5).tolist() for name, value in arrays.items()}
+            part.write_text(json.dumps(header | rows), encoding="utf-8")
+        elif path.suffix == ".npz":
+            with part.open("wb") as file:
+                np.savez_compressed(file, **header, **arrays)
+        else:
+            raise UserError(f"cannot save a motion as {path.name}; use a name that ends in .json or .npz")
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Motion":
+        """Read a file of `save`.
+
+        Raises:
+            UserError: missing file, another format or version, wrong shapes.
+        """
+        try:
+            if path.suffix == ".json":
+                content = json.loads(path.read_text(encoding="utf-8"))
+            else:
+                with np.load(path, allow_pickle=False) as file:
+                    content = {key: file[key] for key in file.files}
+            header = (str(content["format"]), int(content["version"]), int(content["fps"]))
+            arrays = {name: torch.tensor(np.asarray(content[name], dtype=np.float32)) for name in _ARRAYS}
+            face_model = str(content["face_model"])
+        except FileNotFoundError as error:
+            raise UserError(f"no motion file {path}") from error
+        except Exception as error:      # any other content: not ours
+            raise UserError(f"{path} is not a motion file (.json or .npz made with --save-motion): {error}") from error
+        if header != (FORMAT, VERSION, FRAME_RATE):
+            raise UserError(f"{path}: format, version, fps are {header}; this program reads "
+                            f"{(FORMAT, VERSION, FRAME_RATE)}")
+        return cls(face_model=face_model, **arrays)
+
+
+def still_pose(frames: int) -> tuple[Tensor, Tensor]:
+    """Euler angles and translations of a head that keeps the photo's pose: zeros [T, 3] each."""
+    return torch.zeros(frames, 3), torch.zeros(frames, 3)
+
+
+def natural_pose(frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Gentle head movement: a few slow sinusoids with random phases, about 3 degrees of yaw, 2 of pitch and roll.
+
+    Returns:
+        Euler angles [T, 3] in radians and translations [T, 3] in decimetres, both zero at frame 0.
+    """
+    time = torch.arange(frames)[:, None, None] / FRAME_RATE
+    rates = torch.tensor([0.13, 0.29, 0.53]) * (0.8 + 0.4 * torch.rand(6, 3, generator=generator))
+    phases = 2 * torch.pi * torch.rand(6, 3, generator=generator)
+    waves = torch.sin(2 * torch.pi * rates * time + phases) * torch.tensor([1.0, 0.5, 0.25])      # [T, 6, 3]
+    scale = torch.tensor([0.035, 0.055, 0.025, 0.02, 0.02, 0.0])
+    pose = (waves.sum(-1) - waves.sum(-1)[:1]) * scale                                            # [T, 6]
+    return pose[:, :3], pose[:, 3:]
+
+
+def periodic_blink(frames: int, generator: torch.Generator) -> Tensor:
+    """A blink of 8 to 12 frames about every five seconds -> closing amounts [T, 1]; the first after two seconds."""
+    blink = torch.zeros(frames, 1)
+    start = 2 * FRAME_RATE
+    while start < frames:
+        length = int(torch.randint(8, 13, (), generator=generator))
+        offsets = torch.arange(min(length, frames - start))
+        blink[start:start + len(offsets), 0] = 4 * offsets / length - 4 * (offsets / length) ** 2
+        start += int(torch.randint(4 * FRAME_RATE, 6 * FRAME_RATE, (), generator=generator))
+    return blink

@@ -1,0 +1,242 @@
+"""TalkingPortrait: loads the networks once, then turns a Portrait and a Motion into frames, a few at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from inference.motion import Motion
+from inference.portrait import Portrait, to_pixels
+from inference.speech import SpeechToMotion
+from inference.video import open_video
+from modules.analysis.crop import clip_crop, crop_landmarks
+from modules.analysis.landmarks import detect_clip
+from modules.camera import Camera, pose_camera, prepare_poses, smooth_cameras, smooth_features
+from modules.checkpoint import load_module, read_config
+from modules.config import from_dict
+from modules.errors import UserError
+from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.face3d.fitting import fit_clip
+from modules.face3d.morphable_model import MorphableModel, load_face_model
+from modules.face3d.pncc import close_eyes, render_pncc
+from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
+
+SMOOTHING = 7        # frames, of cameras and torso key points (spec face3d 8)
+CLASSES = 6
+
+
+@dataclass(frozen=True)
+class Track:
+    """Per-frame inputs of the model that are cheap to hold for a whole video.
+
+    Attributes:
+        cameras: of T frames.
+        keypoints: [T, 68, 3], driving landmarks in [-1, 1], y down, z = 0; source_keypoints: [1, 68, 3].
+        expression: [T, 64], blinks applied where the face model has modes for them.
+        closing: [T] in [0, 1], blinks that are drawn into the PNCC instead.
+    """
+
+    cameras: Camera
+    keypoints: Tensor
+    source_keypoints: Tensor
+    expression: Tensor
+    closing: Tensor
+
+
+class TalkingPortrait:
+    """One photo and one motion -> frames."""
+
+    def __init__(self, model: Real3DPortrait, face_model: MorphableModel, speech: SpeechToMotion | None,
+                 device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.model = model.to(device).eval()
+        self.face_model = face_model.to(device)
+        self.speech = speech
+        self.device, self.dtype = device, dtype
+
+    @classmethod
+    def load(cls, checkpoint: Path, device: str = "auto", precision: str = "float32",
+             hubert: Path | None = None) -> "TalkingPortrait":
+        """Read a folder that holds portrait/ and audio2motion/ (the latter is needed for speech alone).
+
+        Raises:
+            UserError: the folder, a file, or a tensor is missing; no such device.
+        """
+        place = choose_device(device)
+        folder = checkpoint / "portrait"
+        if not folder.is_dir():
+            raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")
+        model = Real3DPortrait(from_dict(Real3DPortraitConfig, read_config(folder)["model"]))
+        for name, part in model.named_children():
+            load_module(folder, name, part)
+        speech_folder = checkpoint / "audio2motion"
+        speech = SpeechToMotion.load(speech_folder, place, hubert) if speech_folder.is_dir() else None
+        dtype = {"float32": torch.float32, "bf16": torch.bfloat16}[precision]
+        return cls(model, load_face_model(model.config.face_model), speech, place, dtype)
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of the frames."""
+        return self.model.config.resolution
+
+    # ---- inputs
+
+    def portrait(self, photo: Path) -> Portrait:
+        """Analyse a photo. Raises UserError when it shows no usable face."""
+        return Portrait.from_photo(photo, self.face_model.cpu(), self.size)
+
+    def portrait_of_person(self, seed: int) -> Portrait:
+        """A person made by code; only for checkpoints of the procedural face model."""
+        if self.face_model.name != "procedural":
+            raise UserError("this checkpoint knows no procedural people; give a photo with --source")
+        return Portrait.from_procedural(seed, self.face_model.cpu(), self.size)
+
+    def motion_from_speech(self, audio: Path, generator: torch.Generator, temperature: float = 0.2,
+                           mouth_amplitude: float = 0.45) -> Motion:
+        """Lip motion of a speech file, head still."""
+        if self.speech is None:
+            raise UserError("the checkpoint has no folder audio2motion, so it cannot listen; give --driving or --motion")
+        return self.check_motion(self.speech.motion(audio, generator, temperature, mouth_amplitude))
+
+    def motion_from_clip(self, clip: Path) -> Motion:
+        """Expression and pose of the person in a clip, 25 frames a second."""
+        face = self.fit(clip)
+        blink = torch.zeros(len(face), 1)
+        return Motion(face.expression, face.euler, face.translation, blink, self.face_model.name)
+
+    def pose_from_file(self, path: Path, frames: int) -> tuple[Tensor, Tensor]:
+        """Head pose of a clip or of a motion file, played forwards and backwards until `frames` are filled."""
+        if path.suffix in (".json", ".npz"):
+            source = Motion.load(path)
+        else:
+            source = self.fit(path)
+        start = torch.zeros(1, 3)
+        return prepare_poses(start, start, source.euler, source.translation, frames, map_to_source=False)
+
+    def fit(self, clip: Path) -> FaceCoefficients:
+        """Fit the face model to every frame of a clip at 25 frames a second."""
+        info, frames = open_video(clip)
+        landmarks = detect_clip(frames, name=clip.name)
+        box = clip_crop((info.height, info.width), landmarks)
+        inside = crop_landmarks(landmarks, (info.height, info.width), box)
+        return fit_clip(self.face_model.cpu(), torch.from_numpy(inside).float())
+
+    def check_motion(self, motion: Motion) -> Motion:
+        """Refuse expressions of another face model."""
+        if motion.face_model != self.face_model.name:
+            raise UserError(f"the motion speaks the {motion.face_model} face model, the checkpoint {self.face_model.name}")
+        return motion
+
+    # ---- frames
+
+    def frames(self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None,
+               batch: int = 4) -> Iterator[np.ndarray]:
+        """Render in constant memory.
+
+        Args:
+            background: a picture [1, 3, S, S] in [-1, 1], "transparent", or None for the photo's own.
+            batch: frames rendered together.
+        Yields:
+            uint8 [S, S, 3], or [S, S, 4] when transparent.
+        """
+        for output, _ in self._render(portrait, motion, background, batch):
+            image = output.image
+            if background == "transparent":
+                image = torch.cat([image, 2 * output.alpha - 1], dim=1)
+            yield from to_pixels(image)
+
+    def debug_frames(self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None,
+                     batch: int = 4) -> Iterator[np.ndarray]:
+        """The same with source, PNCC, raw render, depth and final picture side by side: uint8 [S, 5 S, 3]."""
+        for output, pncc in self._render(portrait, motion, None if background == "transparent" else background, batch):
+            distance = torch.linalg.vector_norm(output.camera.camera_to_world[:, :3, 3], dim=-1).view(-1, 1, 1, 1)
+            depth = (2 * (distance - output.depth)).clamp(-1, 1).expand(-1, 3, -1, -1)     # near bright, box half = 1
+            source = portrait.picture.to(output.image).expand_as(output.image)
+            panels = [F.interpolate(p.float(), size=(self.size, self.size), mode="nearest")
+                      for p in (source, pncc, output.image_raw, depth, output.image)]
+            yield from to_pixels(torch.cat(panels, dim=-1))
+
+    def _render(self, portrait: Portrait, motion: Motion, background: Tensor | str | None,
+                batch: int) -> Iterator[tuple[PortraitOutput, Tensor]]:
+        track = self.track(portrait, motion)
+        scene = background if isinstance(background, Tensor) else portrait.background
+        one_hot = F.one_hot(portrait.classes.long(), CLASSES).permute(0, 3, 1, 2)
+        with torch.inference_mode(), self._precision():
+            to = lambda x: x.to(self.device, torch.float32)      # noqa: E731
+            planes = self.model.canonical_planes(to(portrait.head))
+            source = self.model.encode_source(to(portrait.torso), to(one_hot), to(scene))
+            still = torch.cat([torch.zeros_like(portrait.expression), self._source_expression(portrait, track)])
+            fixed = render_pncc(self.face_model, to(portrait.identity), to(still), self.model.pncc_size)    # [2, 3, H, W]
+        for start in range(0, len(motion), batch):
+            part = slice(start, start + batch)
+            with torch.inference_mode(), self._precision():
+                pncc = self._driving_pncc(portrait, track, part)
+                stack = torch.stack([*(f.expand_as(pncc) for f in fixed), pncc], dim=1)
+                output = self.model(planes=planes, pncc=stack, camera=track.cameras[part].to(self.device), source=source,
+                                    source_keypoints=to(track.source_keypoints), keypoints=to(track.keypoints[part]))
+            yield output, pncc
+
+    def track(self, portrait: Portrait, motion: Motion) -> Track:
+        """Cameras, key points and expressions of all frames (a few hundred bytes each)."""
+        euler, translation = prepare_poses(portrait.euler, portrait.translation, motion.euler, motion.translation,
+                                           len(motion))
+        expression, closing = self._blinks(motion)
+        face_model = self.face_model.cpu()
+        points = face_model.landmarks(portrait.identity, expression, 68)
+        keypoints = torso_keypoints(points, euler, translation)
+        source = face_model.landmarks(portrait.identity, portrait.expression, 68)
+        cameras = smooth_cameras(pose_camera(euler, translation, self.model.config.focal_length), SMOOTHING)
+        return Track(cameras=cameras, keypoints=smooth_features(keypoints, SMOOTHING), expression=expression,
+                     source_keypoints=torso_keypoints(source, portrait.euler, portrait.translation), closing=closing)
+
+    def _blinks(self, motion: Motion) -> tuple[Tensor, Tensor]:
+        """Blinks as expression where the face model has modes for them, else as closing amounts for the PNCC."""
+        modes = self.face_model.blink_modes
+        if not modes:
+            return motion.expression, motion.blink[:, 0]
+        expression = motion.expression.clone()
+        expression[:, modes] = torch.maximum(expression[:, modes], motion.blink)
+        return expression, torch.zeros(len(motion))
+
+    def _source_expression(self, portrait: Portrait, track: Track) -> Tensor:
+        first_driving = self.model.config.source_pncc == "first_driving"
+        return track.expression[:1] if first_driving else portrait.expression
+
+    def _driving_pncc(self, portrait: Portrait, track: Track, part: slice) -> Tensor:
+        """PNCC of some frames [B, 3, H, W]."""
+        expression = track.expression[part].to(self.device)
+        pncc = render_pncc(self.face_model.to(self.device), portrait.identity.to(self.device), expression,
+                           self.model.pncc_size)
+        closing = track.closing[part].tolist()
+        if any(closing):
+            pncc = torch.stack([close_eyes(p, amount) for p, amount in zip(pncc, closing)])
+        return pncc
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def torso_keypoints(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:
+    """Canonical landmarks [T, 68, 3] and poses [T, 3] -> projected, in [-1, 1] with z = 0, clamped (spec face3d 2.3)."""
+    fractions = project(pose_points(points, euler, translation))                     # [T, 68, 2]
+    return F.pad((2 * fractions - 1).clamp(-1, 1), (0, 1))
+
+
+def choose_device(name: str) -> torch.device:
+    """auto (CUDA if there is one), cpu, cuda, cuda:N, mps.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} cannot be used here ({reason}); use auto or cpu") from error
+    return device

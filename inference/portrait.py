@@ -1,0 +1,114 @@
+"""Portrait: everything that depends on the photo alone, computed once and reusable."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from modules.analysis.crop import crop_picture, photo_crop
+from modules.analysis.inpainting import inpaint_background, inpaint_torso
+from modules.analysis.landmarks import detect
+from modules.analysis.pictures import read_picture
+from modules.analysis.segmentation import segment
+from modules.errors import UserError
+from modules.face3d.coefficients import FaceCoefficients
+from modules.face3d.fitting import fit_photo
+from modules.face3d.morphable_model import MorphableModel
+from modules.procedural.appearance import sample_person
+from modules.procedural.render import render
+
+HEAD_CLASSES = (1, 3, 5)
+FRONTAL_DISTANCE = -5.0     # dm: the face of a procedural portrait fills about a fifth of the picture
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """What the model needs of a photo.
+
+    Attributes:
+        picture: [1, 3, S, S] in [-1, 1], the square crop.
+        head: the same with everything but hair, face skin and others at -1.
+        torso: [1, 3, S, S], body and clothes continued behind the head, -1 elsewhere.
+        classes: [1, S, S] uint8, 0 background, 1 hair, 2 body skin, 3 face skin, 4 clothes, 5 others.
+        background: [1, 3, S, S], the scene with the person filled in.
+        identity: [1, 80]; expression: [1, 64]; euler: [1, 3] radians; translation: [1, 3] decimetres.
+    """
+
+    picture: Tensor
+    head: Tensor
+    torso: Tensor
+    classes: Tensor
+    background: Tensor
+    identity: Tensor
+    expression: Tensor
+    euler: Tensor
+    translation: Tensor
+
+    @classmethod
+    def from_picture(cls, picture: np.ndarray, classes: np.ndarray, face: FaceCoefficients) -> "Portrait":
+        """Compose from a square uint8 picture [S, S, 3], its class map [S, S] and its fitted face (one row)."""
+        torso, _ = inpaint_torso(picture, classes)
+        background = inpaint_background(picture[None], classes[None])
+        head = np.where(np.isin(classes, HEAD_CLASSES)[..., None], picture, 0).astype(np.uint8)
+        return cls(
+            picture=to_tensor(picture), head=to_tensor(head), torso=to_tensor(torso),
+            classes=torch.from_numpy(classes.astype(np.uint8))[None], background=to_tensor(background),
+            identity=face.identity, expression=face.expression, euler=face.euler, translation=face.translation)
+
+    @classmethod
+    def from_photo(cls, path: Path, face_model: MorphableModel, size: int) -> "Portrait":
+        """Analyse a photo: landmarks, crop, masks, fit, inpainting.
+
+        Raises:
+            UserError: no picture, no usable face, or a model file is missing.
+        """
+        photo = read_picture(path)
+        box = photo_crop(photo, detect(photo, name=path.name))
+        picture = crop_picture(photo, box, size)
+        landmarks = detect(picture, name=path.name)
+        face = fit_photo(face_model, torch.from_numpy(landmarks).float())
+        return cls.from_picture(picture, segment(picture, landmarks), face)
+
+    @classmethod
+    def from_procedural(cls, seed: int, face_model: MorphableModel, size: int) -> "Portrait":
+        """The procedural person of `seed` with a neutral face, seen from the front; masks and fit are exact."""
+        person = sample_person(seed)
+        face = FaceCoefficients(identity=person.identity[None], expression=torch.zeros(1, 64),
+                                euler=torch.zeros(1, 3), translation=torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]))
+        view = render(face_model, person, face, size)
+        return cls.from_picture(to_pixels(view.image)[0], view.classes[0].numpy(), face)
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors; the file appears whole or not at all."""
+        part = path.with_name(path.name + ".part")
+        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, part)
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Portrait":
+        """Read a file of `save`.
+
+        Raises:
+            UserError: the file is missing or is no portrait.
+        """
+        try:
+            tensors = load_file(path)
+            return cls(**{f.name: tensors[f.name] for f in fields(cls)})
+        except (OSError, SafetensorError, KeyError) as error:
+            raise UserError(f"{path} is not a portrait file; make one with Portrait.save ({error})") from error
+
+
+def to_tensor(picture: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] or [T, H, W, 3] -> float [T, 3, H, W] in [-1, 1]."""
+    frames = torch.from_numpy(np.ascontiguousarray(picture)).float() / 127.5 - 1.0
+    return (frames if frames.ndim == 4 else frames[None]).permute(0, 3, 1, 2).contiguous()
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """float [T, C, H, W] in [-1, 1] -> uint8 [T, H, W, C], rounded."""
+    pixels = ((image.float().clamp(-1, 1) + 1) * 127.5).round()
+    return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()

@@ -1,0 +1,122 @@
+"""Make a talking video from one photo and speech, or re-enact a clip.
+
+    python -m inference.run                                                   # the embedded person and speech
+    python -m inference.run --source face.jpg --audio speech.wav --output talk.mp4
+    python -m inference.run --source face.jpg --driving clip.mp4 --output out.mp4
+"""
+
+import argparse
+import sys
+from itertools import chain
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from inference.motion import Motion, natural_pose, periodic_blink, still_pose
+from inference.pipeline import TalkingPortrait
+from inference.portrait import Portrait
+from inference.scene import load_background
+from inference.video import Sound, VideoWriter, read_sound
+from modules.errors import UserError, run_command
+
+DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
+DEMO_PERSON = 900007     # a seed that no training used
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m inference.run", description=__doc__.splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--source", type=Path, help="photo of one face, or a portrait file (.safetensors); "
+                                                    "without it a person made by code")
+    drive = parser.add_mutually_exclusive_group()
+    drive.add_argument("--audio", type=Path, help="speech, any audio or video file; without it the demo sentence")
+    drive.add_argument("--driving", type=Path, help="clip whose expression, pose and sound are transferred")
+    drive.add_argument("--motion", type=Path, help="motion file (.json or .npz) made with --save-motion")
+    parser.add_argument("--sound", type=Path, help="sound to put under --motion")
+    parser.add_argument("--pose", default="natural",
+                        help="head pose under --audio: natural, still, a clip, or a motion file")
+    parser.add_argument("--background", default="photo", help="photo, transparent, a picture, or a colour (#204060)")
+    parser.add_argument("--blink", choices=("period", "none"), default="period", help="blinks under --audio")
+    parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
+    parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
+    parser.add_argument("--checkpoint", type=Path, default=DEMO, help="folder with portrait/ and audio2motion/")
+    parser.add_argument("--hubert", type=Path, help="local HuBERT folder, for checkpoints that listen with HuBERT")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument("--batch", type=int, default=4, help="frames rendered together")
+    parser.add_argument("--output", type=Path, default=Path("infer_out/talk.mp4"), help=".mp4; .webm or .mov if transparent")
+    parser.add_argument("--debug-video", action="store_true",
+                        help="source, PNCC, raw render, depth and final picture side by side")
+    parser.add_argument("--save-motion", type=Path, help="also write the motion (.json or .npz)")
+    return parser.parse_args(arguments)
+
+
+def make_motion(options: argparse.Namespace, talker: TalkingPortrait) -> tuple[Motion, Sound | None]:
+    """The motion that the options ask for and the sound that goes with it."""
+    generator = torch.Generator().manual_seed(options.seed)
+    if options.motion:
+        return talker.check_motion(Motion.load(options.motion)), read_sound(options.sound) if options.sound else None
+    if options.driving:
+        return talker.motion_from_clip(options.driving), read_sound(options.driving, optional=True)
+    audio = options.audio or DEMO / "speech.wav"
+    motion = talker.motion_from_speech(audio, generator, options.temperature, options.mouth_amplitude)
+    frames = len(motion)
+    if options.pose == "natural":
+        motion = motion.with_pose(*natural_pose(frames, generator))
+    elif options.pose == "still":
+        motion = motion.with_pose(*still_pose(frames))
+    else:
+        motion = motion.with_pose(*talker.pose_from_file(Path(options.pose), frames))
+    if options.blink == "period":
+        motion = motion.with_blink(periodic_blink(frames, generator))
+    return motion, read_sound(audio)
+
+
+def make_portrait(options: argparse.Namespace, talker: TalkingPortrait) -> Portrait:
+    if options.source is None:
+        return talker.portrait_of_person(DEMO_PERSON)
+    if options.source.suffix == ".safetensors":
+        return Portrait.load(options.source)
+    return talker.portrait(options.source)
+
+
+def check(options: argparse.Namespace) -> None:
+    for name in ("mouth_amplitude", "temperature"):
+        if not 0 <= getattr(options, name) <= 2:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give a number from 0 to 1")
+    if options.batch < 1:
+        raise UserError(f"--batch is {options.batch}; give at least 1")
+    transparent = options.background == "transparent"
+    suffixes = (".webm", ".mov") if transparent else (".mp4",)
+    if options.output.suffix not in suffixes:
+        raise UserError(f"--output {options.output.name}: use a name that ends in {' or '.join(suffixes)}"
+                        + (" for a transparent background" if transparent else ""))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+
+    def body() -> None:
+        check(options)
+        talker = TalkingPortrait.load(options.checkpoint, options.device, options.precision, options.hubert)
+        portrait = make_portrait(options, talker)
+        motion, sound = make_motion(options, talker)
+        if options.save_motion:
+            motion.save(options.save_motion)
+        background = load_background(options.background, talker.size)
+        make_frames = talker.debug_frames if options.debug_video else talker.frames
+        frames = make_frames(portrait, motion, background, options.batch)
+        first = next(frames)
+        progress = tqdm(chain([first], frames), total=len(motion), unit="frame", disable=not sys.stderr.isatty())
+        with VideoWriter(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video:
+            for frame in progress:
+                video.write(frame)
+        print(f"{options.output}: {len(motion)} frames, {len(motion) / 25:.2f} s")
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

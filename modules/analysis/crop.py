@@ -1,0 +1,181 @@
+"""Square crops around a face: of a photo, of a whole clip, and by the official rule (data_gen.md 1 and 7)."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from modules.errors import UserError
+
+FACE_AREA = 0.2               # wanted share of the square that the face's bounding box fills
+LARGEST_FACE_AREA = 0.35      # accepted share where the photo ends before FACE_AREA is reached
+LARGEST_SHIFT = 0.12          # how far the face may be off the middle, in sides, before the square leaves the photo
+OFFICIAL_SIZE = 512
+
+# 68 points (iBUG order) of the 478, face3d.md 5
+LANDMARKS_68 = (
+    127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356, 70, 63, 105, 66, 107, 336, 296,
+    334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380, 61,
+    40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of whole pixels; `right` and `bottom` are exclusive; it may reach outside the picture."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def __post_init__(self) -> None:
+        if self.right <= self.left or self.bottom <= self.top:
+            raise ValueError(f"the box {self.left}, {self.top}, {self.right}, {self.bottom} is empty")
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+
+def photo_crop(picture: np.ndarray, landmarks: np.ndarray) -> Box:
+    """The square around the face of a photo whose side makes the face fill about a fifth of it.
+
+    Where the photo ends, the face is first moved off the middle a little, then the square shrinks until the face
+    fills about a third; only then does it reach outside.
+
+    Args:
+        picture: [H, W, 3], of which only the size is used.
+        landmarks: [478, 2], fractions of the picture (x right, y down).
+    """
+    height, width = picture.shape[:2]
+    low, high = _extent(landmarks, (width, height))
+    area = float(np.prod(high - low))
+    return _square((low + high) / 2, area, (width, height), least_side=0.0)
+
+
+def clip_crop(size: tuple[int, int], landmarks: np.ndarray) -> Box:
+    """One square for a whole clip: round the median face, wide enough that the face never leaves it.
+
+    Args:
+        size: (W, H) of the frames.
+        landmarks: [T, 478, 2], fractions of the frame.
+    """
+    low, high = _extent(landmarks, size)                                          # [T, 2]
+    area = float(np.median(np.prod(high - low, axis=-1)))
+    middle = np.median((low + high) / 2, axis=0)
+    farthest = np.maximum(middle - low.min(0), high.max(0) - middle).max()
+    return _square(middle, area, size, least_side=2.1 * farthest)
+
+
+def _extent(landmarks: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest pixel coordinates of landmarks [..., N, 2]: two arrays [..., 2]."""
+    points = np.asarray(landmarks, np.float64) * np.array(size, np.float64)
+    return points.min(-2), points.max(-2)
+
+
+def _square(middle: np.ndarray, face_area: float, size: tuple[int, int], least_side: float) -> Box:
+    limits = np.array(size, np.float64)
+    wanted, smallest = (max(least_side, (face_area / share) ** 0.5) for share in (FACE_AREA, LARGEST_FACE_AREA))
+    side = min(max(limits.min(), smallest), wanted)
+    inside = np.clip(middle, np.minimum(side, limits) / 2, limits - np.minimum(side, limits) / 2)
+    middle = np.clip(inside, middle - LARGEST_SHIFT * side, middle + LARGEST_SHIFT * side)
+    side = max(int(round(side)), 2)
+    left, top = (int(round(value)) for value in middle - side / 2)
+    for axis, start in enumerate((left, top)):          # rounding must not leave the picture by a pixel
+        if start + side == size[axis] + 1 or start == -1:
+            left, top = (left + (1 if start < 0 else -1), top) if axis == 0 else (left, top + (1 if start < 0 else -1))
+    return Box(left, top, left + side, top + side)
+
+
+def crop_picture(picture: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Cut a box out at full resolution and resize it; what lies outside the picture is its reflection.
+
+    Args:
+        picture: [H, W, 3] or [H, W], uint8.
+        box: in pixels of the picture.
+        size: S, pixels a side.
+    Returns:
+        [S, S, 3] or [S, S] uint8; averaged when it gets smaller, cubic when it gets larger.
+    """
+    height, width = picture.shape[:2]
+    inner = picture[max(box.top, 0):max(min(box.bottom, height), 0), max(box.left, 0):max(min(box.right, width), 0)]
+    if inner.size == 0:
+        raise ValueError(f"{box} lies outside the picture of {width} x {height}")
+    rows = (max(-box.top, 0), max(box.bottom - height, 0))
+    columns = (max(-box.left, 0), max(box.right - width, 0))
+    padding = [rows, columns] + [(0, 0)] * (picture.ndim - 2)
+    return resize(np.pad(inner, padding, mode="symmetric"), (size, size))
+
+
+def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize [H, W, ...] uint8 to (width, height): averaged when smaller, cubic when larger."""
+    smaller = size[0] * size[1] < picture.shape[0] * picture.shape[1]
+    picture = np.ascontiguousarray(picture)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+
+
+def centre_crop(picture: np.ndarray, size: int) -> np.ndarray:
+    """The largest square in the middle, resized: [H, W, 3] -> [S, S, 3] uint8."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    return crop_picture(picture, Box(left, top, left + side, top + side), size)
+
+
+# --- the official rules, for equal numbers with the released weights ---
+
+def official_crop_box(landmarks: np.ndarray, face_area: float = FACE_AREA) -> Box | None:
+    """The official box in the photo squashed to 512 x 512; None when the face is large enough (data_gen.md 1).
+
+    Args:
+        landmarks: [478, 2] in pixels of the squashed photo.
+        face_area: share of the picture above which it is left as it is.
+    Raises:
+        UserError: the face is too near to the border for a box.
+    """
+    low, high = landmarks.min(0), landmarks.max(0)
+    if np.prod(high - low) / OFFICIAL_SIZE ** 2 >= face_area:
+        return None
+    points = np.trunc(landmarks)
+    low, high = points.min(0), points.max(0)
+    centre = (low + high) / 2
+    side = np.floor(np.sqrt(np.prod(high - low) / face_area))
+    beyond = max(0.0, 2 * float(np.max([side / 2 - centre, centre + side / 2 - OFFICIAL_SIZE])))
+    side = np.floor(side - beyond)
+    if side < 1:
+        raise UserError("the face touches the border of the photo; use one with space around the face")
+    left, top, right, bottom = (int(v) for v in (*(centre - side / 2), *(centre + side / 2)))
+    return Box(left, top, right, bottom)
+
+
+def official_crop(picture: np.ndarray, box: Box | None) -> np.ndarray:
+    """The official 512 x 512 crop: squashed, cut, enlarged, all bilinear. uint8 [H, W, 3] -> [512, 512, 3]."""
+    size = (OFFICIAL_SIZE, OFFICIAL_SIZE)
+    squashed = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+    if box is None:
+        return squashed
+    part = np.ascontiguousarray(squashed[box.top:box.bottom, box.left:box.right])
+    return cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)
+
+
+def lip_box(points: np.ndarray, size: tuple[int, int]) -> Box:
+    """Square around the lips (data_gen.md 7), inside the picture.
+
+    Args:
+        points: [68, 2] pixels.
+        size: (W, H) of the picture.
+    """
+    lips = points[48:60]
+    low, high = lips.min(0), lips.max(0)
+    centre = ((low + high) / 2).astype(np.int64)
+    half = int(max(np.trunc((high - centre) * 1.2)))
+    start = np.maximum(centre - half, 0)
+    start = np.maximum(start - np.maximum(start + 2 * half - np.array(size), 0), 0)
+    left, top = (int(v) for v in start)
+    return Box(left, top, left + 2 * half, top + 2 * half)

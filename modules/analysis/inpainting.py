@@ -1,0 +1,184 @@
+"""What the head hides: the torso continued upwards behind it, and the background behind the whole person.
+
+The torso rule is the one that the released torso model was trained on (data_gen.md 5); its lengths are pixels of a
+512 picture and scale with the picture unless `scale` is given. The background (data_gen.md 6) is either that rule
+("nearest": rays behind a person who does not move) or a smooth continuation ("smooth").
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from modules.analysis.segmentation import part_mask
+
+REFERENCE_SIZE = 512
+CLOTH_ROWS = 9                # rows filled per column, the pixel itself included
+NECK_ROWS = 53
+NECK_DILATION = 3             # rows up and down
+NECK_INSET = 4                # rows that the start lies below the dilated top
+FADE = 0.98                   # darkening per row
+BLUR_KERNEL, BLUR_SIGMA = 5, 4.0
+SURE_DISTANCE = 10.0          # pixels from the person beyond which background is trusted
+BODY, CLOTHES = 2, 4
+
+
+def inpaint_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The torso without the head, neck and clothes continued upwards.
+
+    Args:
+        picture: [H, W, 3] uint8.
+        classes: [H, W] uint8, the six classes.
+        scale: factor on all lengths; None: longer side / 512; 1 as the official code at any size.
+    Returns:
+        Picture [H, W, 3] uint8, 0 outside the torso, and its mask [H, W] bool.
+    """
+    filled, mask = fill_torso(picture, classes, scale)
+    return np.where(mask[..., None], filled, 0).astype(np.uint8), mask
+
+
+def fill_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """`inpaint_torso` with the background left in the picture (head pixels that are not filled are 0).
+
+    The official "torso with background" is this picture with the mask `mask | (classes == 0)`.
+    """
+    scale = max(picture.shape[:2]) / REFERENCE_SIZE if scale is None else scale
+    head = part_mask(classes, "head")
+    result = np.where(head[..., None], 0, picture).astype(np.uint8)
+    cloth, neck = classes == CLOTHES, _grow_vertically(classes == BODY, _rows(NECK_DILATION, scale))
+
+    rows, columns = _tops_under_head(cloth, head)
+    cloth_filled = _fill_upwards(result, picture, rows, columns, CLOTH_ROWS, scale)
+
+    rows, columns = _tops_under_head(neck, head)
+    rows = rows + np.minimum(neck.sum(0)[columns] - 1, _rows(NECK_INSET, scale))
+    neck_filled = _fill_upwards(result, picture, rows, columns, NECK_ROWS, scale)
+
+    kernel = 2 * _rows(BLUR_KERNEL // 2, scale) + 1
+    blurred = cv2.GaussianBlur(result, (kernel, kernel), BLUR_SIGMA * scale, borderType=cv2.BORDER_REFLECT_101)
+    result[neck_filled] = blurred[neck_filled]
+    return result, neck | cloth | cloth_filled | neck_filled
+
+
+def _rows(length: float, scale: float) -> int:
+    return max(int(round(length * scale)), 1)
+
+
+def _grow_vertically(mask: np.ndarray, rows: int) -> np.ndarray:
+    column = np.ones((2 * rows + 1, 1), np.uint8)
+    return cv2.dilate(mask.astype(np.uint8), column, borderType=cv2.BORDER_CONSTANT, borderValue=0).astype(bool)
+
+
+def _tops_under_head(mask: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the topmost pixel of every column of `mask` that has a head pixel right above it."""
+    columns = np.flatnonzero(mask.any(0))
+    rows = mask.argmax(0)[columns]
+    under = (rows > 0) & head[rows - 1, columns]
+    return rows[under], columns[under]
+
+
+def _fill_upwards(result: np.ndarray, picture: np.ndarray, rows: np.ndarray, columns: np.ndarray,
+                  count: int, scale: float) -> np.ndarray:
+    """Write picture[row, column] * 0.98^j into `result` for j = 0.. rows above each start; returns what was written.
+
+    At another scale the fade per row is such that the last row is as dark as at 512.
+    """
+    written = np.zeros(result.shape[:2], bool)
+    steps = np.arange(_rows(count, scale))
+    targets = rows[:, None] - steps                                                # [columns, steps]
+    colours = picture[rows, columns][:, None] * (FADE ** (steps / scale))[None, :, None]
+    inside = targets >= 0
+    columns = np.broadcast_to(columns[:, None], targets.shape)
+    result[targets[inside], columns[inside]] = colours[inside].astype(np.uint8)
+    written[targets[inside], columns[inside]] = True
+    return written
+
+
+def inpaint_background(frames: Sequence[np.ndarray], classes: Sequence[np.ndarray], method: str = "smooth",
+                       scale: float | None = None) -> np.ndarray:
+    """The scene without the person, from one picture or a clip of a still camera.
+
+    Args:
+        frames: T pictures [H, W, 3] uint8 (an array [T, H, W, 3], or anything indexable that decodes on demand).
+        classes: T class maps [H, W] uint8.
+        method: "smooth" continues the background gently behind the person; "nearest" is the official rule: every
+            unseen pixel takes the colour of the nearest trusted one.
+        scale: factor on the distance from the person that is trusted; None: longer side / 512.
+    Returns:
+        [H, W, 3] uint8. Where the person hides everything, the mean colour of the picture's border.
+    """
+    if method not in ("smooth", "nearest"):
+        raise ValueError(f"method is {method!r}; choose smooth or nearest")
+    colours, distance = _farthest_colours(frames, classes)
+    scale = max(colours.shape[:2]) / REFERENCE_SIZE if scale is None else scale
+    sure = distance > SURE_DISTANCE * scale
+    if not sure.any() and distance.any():
+        sure = distance >= np.quantile(distance[distance > 0], 0.5)
+    if not sure.any():
+        border = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
+        return np.broadcast_to(border.mean(0).round().astype(np.uint8), colours.shape).copy()
+    return _nearest_fill(colours, sure) if method == "nearest" else smooth_fill(colours, sure)
+
+
+def _farthest_colours(frames: Sequence[np.ndarray], classes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Per pixel the colour [H, W, 3] of the sampled frame in which the person is farthest, and that distance [H, W]."""
+    count = len(frames)
+    step = 5 if count < 100 else 20 if count < 10000 else count // 500
+    chosen = range(0, count, step) if count > step else (0,)
+    colours, best = None, None
+    for index in chosen:
+        distance = _distance_to(classes[index] != 0)
+        if colours is None:
+            colours, best = np.array(frames[index]), distance
+            continue
+        farther = distance > best
+        colours[farther] = frames[index][farther]
+        best = np.where(farther, distance, best)
+    return colours, best
+
+
+def _distance_to(person: np.ndarray) -> np.ndarray:
+    """Euclidean distance of each pixel to the nearest pixel of the person; the diagonal where there is none."""
+    if not person.any():
+        return np.full(person.shape, np.hypot(*person.shape), np.float32)
+    return cv2.distanceTransform((~person).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _nearest_fill(colours: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """Every pixel takes the colour of the nearest sure pixel."""
+    from scipy.ndimage import distance_transform_edt
+    rows, columns = distance_transform_edt(~sure, return_distances=False, return_indices=True)
+    return np.ascontiguousarray(colours[rows, columns])
+
+
+def smooth_fill(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Continue the known pixels into the unknown ones without edges: a harmonic surface from coarse to fine.
+
+    Args:
+        colours: [H, W, 3] uint8.
+        known: [H, W] bool, at least one True.
+    Returns:
+        [H, W, 3] uint8, equal to `colours` where known.
+    """
+    filled = _harmonic(colours.astype(np.float32), known.astype(np.float32))
+    return np.where(known[..., None], colours, np.rint(filled).clip(0, 255)).astype(np.uint8)
+
+
+def _harmonic(colours: np.ndarray, known: np.ndarray, sweeps: int = 60) -> np.ndarray:
+    """Push-pull: solve at half the size, enlarge, then relax the unknown pixels towards their neighbours' mean."""
+    height, width = known.shape
+    if min(height, width) <= 4 or known.all():
+        mean = (colours * known[..., None]).sum((0, 1)) / max(float(known.sum()), 1e-6)
+        return np.where(known[..., None] > 0, colours, mean)
+    half = ((width + 1) // 2, (height + 1) // 2)
+    weight = cv2.resize(known, half, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(colours * known[..., None], half, interpolation=cv2.INTER_AREA)
+    small = small / np.maximum(weight, 1e-6)[..., None]
+    coarse = _harmonic(small, (weight > 0).astype(np.float32), sweeps)
+    result = np.where(known[..., None] > 0, colours, cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
+    kernel = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
+    unknown = (known == 0)[..., None]
+    for _ in range(sweeps):
+        around = cv2.filter2D(result, -1, kernel, borderType=cv2.BORDER_REPLICATE)
+        result = np.where(unknown, around, result)
+    return result

@@ -1,0 +1,128 @@
+"""Losses of audio-to-motion and of the sync network, as pure functions (spec training 2.9-2.11, audio2motion 4.2, 5.3).
+
+Sequences are [B, T, C]; masks [B, T], 1 on real frames.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_EYES = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7, 263, 466, 388, 387, 386, 385,
+         384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
+_UPPER_LIDS = (161, 160, 159, 158, 157, 388, 387, 386, 385, 384)
+_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95,
+         61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+_NO_COUNTERPART = (93, 127, 132, 234, 323, 356, 361, 454)
+_HEAVY_68 = (*range(28, 31), *range(36, 48), *range(60, 68))
+
+
+def _masked_mean(error: Tensor, mask: Tensor) -> Tensor:
+    """error [B, T, C], mask [B, T] -> mean over real frames and channels."""
+    return (error * mask[..., None]).sum() / (mask.sum() * error.shape[-1])
+
+
+def mean_square(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Mean square error over real frames: [B, T, C] twice, mask [B, T] -> scalar."""
+    return _masked_mean((prediction - truth) ** 2, mask)
+
+
+def mean_absolute(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error over real frames."""
+    return _masked_mean((prediction - truth).abs(), mask)
+
+
+def magnitude(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean square of the values themselves: a pull to the neutral face."""
+    return _masked_mean(x ** 2, mask)
+
+
+def laplacian(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean square of x_t - (x_{t-1} + x_{t+1}) / 2 over frames whose neighbours are both real.
+
+    Args:
+        x: [B, T, C].
+        mask: [B, T].
+    """
+    inner = mask[:, 1:-1] * mask[:, :-2] * mask[:, 2:]
+    difference = x[:, 1:-1] - (x[:, :-2] + x[:, 2:]) / 2
+    return (difference ** 2 * inner[..., None]).sum() / (inner.sum().clamp(min=1) * x.shape[-1])
+
+
+def laplacian_zero_ends(x: Tensor, mask: Tensor) -> Tensor:
+    """The official form: the frames before the first and after the last one count as 0 (spec 2.9, parity only)."""
+    padded = F.pad(x, (0, 0, 1, 1))
+    return _masked_mean((x - (padded[:, :-2] + padded[:, 2:]) / 2) ** 2, mask)
+
+
+def velocity(prediction: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute change from frame to frame, over n C like the other terms."""
+    change = (prediction[:, 1:] - prediction[:, :-1]).abs() * mask[:, 1:, None]
+    return change.sum() / (mask.sum() * prediction.shape[-1])
+
+
+def continuity(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Mean square error of the changes, with the first frame's own error."""
+    error = prediction - truth
+    change = (error[:, 1:] - error[:, :-1]) ** 2 * mask[:, 1:, None]
+    return (change.sum() + (error[:, 0] ** 2).sum()) / (mask.sum() * prediction.shape[-1])
+
+
+def landmark_weights(count: int) -> Tensor:
+    """Weight of each landmark: [468] (eyes 3, upper lids 20, lips 5, unplaced 0) or [68] (eyes, inner lips, nose 5)."""
+    weights = torch.ones(count)
+    if count == 68:
+        weights[list(_HEAVY_68)] = 5
+    elif count == 468:
+        for points, value in ((_EYES, 3), (_UPPER_LIDS, 20), (_LIPS, 5), (_NO_COUNTERPART, 0)):
+            weights[list(points)] = value
+    else:
+        raise ValueError(f"no weights for {count} landmarks; use 68 or 468")
+    return weights
+
+
+def landmark_error(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Weighted mean square error of landmarks [B, T, 3 L], point-major xyz, L = 68 or 468."""
+    weights = landmark_weights(prediction.shape[-1] // 3).to(prediction).repeat_interleave(3)
+    return _masked_mean((prediction - truth) ** 2 * weights, mask)
+
+
+def kl_flow(mean: Tensor, log_scale: Tensor, latent: Tensor, prior_latent: Tensor, mask: Tensor) -> Tensor:
+    """One-sample KL between the posterior and a flow prior; may be negative for a batch (spec training 2.10).
+
+    Args:
+        mean, log_scale, latent, prior_latent: [B, C, S].
+        mask: [B, 1, S].
+    """
+    posterior = -log_scale - 0.5 * ((latent - mean) * torch.exp(-log_scale)) ** 2
+    divergence = posterior + 0.5 * prior_latent ** 2                 # the constants of the two densities cancel
+    return (divergence * mask).sum() / (mask.sum() * mean.shape[1])
+
+
+def kl_normal(mean: Tensor, log_scale: Tensor, mask: Tensor) -> Tensor:
+    """KL of N(mean, scale) from N(0, 1): [B, C, S] twice, mask [B, 1, S]."""
+    divergence = 0.5 * (torch.exp(2 * log_scale) + mean ** 2 - 1) - log_scale
+    return (divergence * mask).sum() / (mask.sum() * mean.shape[1])
+
+
+def kl_weight(step: int, weight: float, rise: int = 2000, hold: int = 2000) -> float:
+    """Cyclic annealing: from 0 to `weight` in `rise` steps, then `hold` steps at it, again and again."""
+    return weight * min(1.0, (step % (rise + hold)) / rise)
+
+
+def binary_cross_entropy(probability: Tensor, labels: Tensor) -> Tensor:
+    """-y log d - (1 - y) log(1 - d), logs not below -100, d clamped to [0, 1] -> per element, float32."""
+    d = probability.float().clamp(0, 1)                              # rounding can give a cosine above 1
+    return F.binary_cross_entropy(d, labels.float(), reduction="none")
+
+
+def contrastive(audio: Tensor, mouth: Tensor) -> Tensor:
+    """InfoNCE over rows and columns of the cosine matrix of unit vectors [B, D], scale 1 (spec 5.3)."""
+    similarity = audio @ mouth.T
+    target = torch.arange(len(similarity), device=similarity.device)
+    return (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
+
+
+def mean_where(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of values [N] over valid [N]; 0 if none is valid."""
+    weights = valid.to(values)
+    return (values * weights).sum() / weights.sum().clamp(min=1)

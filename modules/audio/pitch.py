@@ -1,0 +1,231 @@
+"""Fundamental frequency of speech by Boersma's autocorrelation method, and its coarse scale (spec audio2motion 2.3, 6.4).
+
+The method is Praat's "To Pitch (ac)" (P. Boersma, 1993, IFA Proceedings 17), in numpy, all frames at once.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
+from torch import Tensor
+
+SAMPLE_RATE = 16000
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PitchConfig:
+    """Defaults are the released system's."""
+
+    step: float = 0.02                   # seconds between frames
+    floor: float = 80.0                  # Hz
+    ceiling: float = 750.0               # Hz
+    voicing_threshold: float = 0.6
+    silence_threshold: float = 0.03
+    octave_cost: float = 0.01
+    octave_jump_cost: float = 0.35
+    voicing_cost: float = 0.14           # voiced / unvoiced
+    candidates: int = 15                 # the unvoiced one included
+
+    def __post_init__(self) -> None:
+        if not 0 < self.floor < self.ceiling:
+            raise ValueError(f"floor {self.floor} Hz and ceiling {self.ceiling} Hz must be positive and ascending")
+        if self.candidates < 2:
+            raise ValueError(f"candidates is {self.candidates}; it must be at least 2")
+
+
+@dataclass(frozen=True)
+class PitchTrack:
+    """f0 [F] Hz, 0 = unvoiced; `first` and `step` in seconds: frame i is centred at first + i step."""
+
+    f0: Array
+    first: float
+    step: float
+
+
+def coarse_pitch(f0: Tensor) -> Tensor:
+    """Hz -> 1..255 on the mel scale between 50 and 1100 Hz; unvoiced -> 1 (spec 2.3). Any shape, int64."""
+    mel = 1127 * torch.log(1 + f0 / 700)
+    low, high = (1127 * float(np.log(1 + hertz / 700)) for hertz in (50, 1100))
+    scaled = torch.where(mel > 0, (mel - low) * 254 / (high - low) + 1, mel)
+    return (scaled.clamp(1, 255) + 0.5).long()
+
+
+def track_pitch(waveform: Array, config: PitchConfig | None = None) -> PitchTrack:
+    """Pitch of a mono waveform [N] at 16 kHz; an empty track if it is shorter than three periods of the floor."""
+    config = config or PitchConfig()
+    wave = np.asarray(waveform, dtype=np.float64)
+    duration = len(wave) / SAMPLE_RATE
+    frames = int(np.floor((duration - 3 / config.floor) / config.step)) + 1
+    if frames < 1:
+        return PitchTrack(np.zeros(0), 0.0, config.step)
+    first = duration / 2 - frames * config.step / 2 + config.step / 2
+    centres = first + config.step * np.arange(frames)
+    lags = _normalised_autocorrelation(wave, centres, config)
+    frequency, strength = _candidates(lags.correlation, lags.silent, config)
+    path = _best_path(frequency, strength, lags.intensity, config)
+    f0 = frequency[np.arange(frames), path]
+    f0[(f0 <= 0) | (f0 >= config.ceiling)] = 0
+    return PitchTrack(f0, first, config.step)
+
+
+def pitch_at_hop(waveform: Array, frames: int) -> Array:
+    """f0 [frames] at 50 Hz, frame i centred at (i + 1) 20 ms, on the wave padded as in the spec (6.3, 6.4)."""
+    padding = (len(waveform) // 320 + 1) * 320 - len(waveform)
+    f0 = track_pitch(np.pad(np.asarray(waveform, dtype=np.float64), (0, padding))).f0[:frames]
+    return np.pad(f0, (0, frames - len(f0)))
+
+
+@dataclass(frozen=True)
+class _Lags:
+    correlation: Array        # [F, max lag + 1], lag 0 first
+    intensity: Array          # [F] in [0, 1]
+    silent: NDArray[np.bool_]  # [F]
+
+
+def _normalised_autocorrelation(wave: Array, centres: Array, config: PitchConfig) -> _Lags:
+    window_length = int(3 * SAMPLE_RATE / config.floor)
+    half = window_length // 2 - 1
+    width, period = 2 * half, int(SAMPLE_RATE / config.floor)
+    global_peak = np.abs(wave - wave.mean()).max()
+    left = np.floor(centres * SAMPLE_RATE - 0.5).astype(np.int64)                    # [F] sample left of the centre
+    reach = max(half, period)
+    padded = np.pad(wave, reach + 2)
+    start = left + reach + 2
+    sums = np.concatenate([[0.0], np.cumsum(padded)])
+    mean = (sums[start + 1 + period] - sums[start + 1 - period]) / (2 * period)
+    segments = padded[start[:, None] + 1 - half + np.arange(width)] - mean[:, None]  # [F, W]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, width + 1) / (width + 1))
+    segments *= hann
+    reach = period // 2 + 1
+    local_peak = np.abs(segments[:, half - reach:half + reach]).max(axis=1)
+    size = next_fast_len(int(np.ceil(1.5 * width)))
+    correlation = _autocorrelation(segments, size)[:, :width // 2 + 1]
+    silent = local_peak == 0
+    correlation[silent] = 0
+    energy = np.where(correlation[:, :1] > 0, correlation[:, :1], 1)
+    of_window = _autocorrelation(hann[None], size)[:, :width // 2 + 1]
+    correlation = correlation / energy / (of_window / of_window[:, :1])
+    intensity = np.minimum(1, local_peak / global_peak) if global_peak > 0 else np.zeros(len(centres))
+    return _Lags(correlation, intensity, silent)
+
+
+def _autocorrelation(x: Array, size: int) -> Array:
+    return irfft(np.abs(rfft(x, size)) ** 2, size)
+
+
+def _candidates(correlation: Array, silent: NDArray[np.bool_], config: PitchConfig) -> tuple[Array, Array]:
+    """Frequencies and strengths [F, K]; column 0 is "unvoiced" (0, 0), unused places are (0, -inf)."""
+    frames, lags = correlation.shape
+    last = min(int(3 * SAMPLE_RATE / config.floor) // 3 + 2, lags - 1)
+    middle, before, after = correlation[:, 2:last], correlation[:, 1:last - 1], correlation[:, 3:last + 1]
+    peak = (middle > 0.5 * config.voicing_threshold) & (middle > before) & (middle >= after) & ~silent[:, None]
+    row, column = np.nonzero(peak)
+    lag = column + 2
+    r_k, r_before, r_after = (correlation[row, lag + o] for o in (0, -1, 1))
+    position = lag + 0.5 * (r_after - r_before) / (2 * r_k - r_before - r_after)
+    strength = _fold(sinc_interpolation(correlation, row, position, 30))
+    rank = strength - config.octave_cost * np.log2(config.floor * position / SAMPLE_RATE)
+    keep, place = _strongest(row, rank, config.candidates - 1)
+    row, lag = row[keep], lag[keep]
+    high = SAMPLE_RATE / position[keep] > 0.3 * SAMPLE_RATE
+    best, value = np.empty(len(row)), np.empty(len(row))
+    for chosen, depth in ((~high, 70), (high, 700)):
+        best[chosen], value[chosen] = _maximise(correlation, row[chosen], lag[chosen], depth)
+    frequency = np.zeros((frames, config.candidates))
+    strengths = np.full((frames, config.candidates), -np.inf)
+    strengths[:, 0] = 0
+    frequency[row, place + 1] = SAMPLE_RATE / best
+    strengths[row, place + 1] = _fold(value)
+    return frequency, strengths
+
+
+def _fold(value: Array) -> Array:
+    return np.where(value > 1, 1 / np.where(value > 1, value, 1), value)
+
+
+def _strongest(row: NDArray[np.int64], rank: Array, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the `count` best of each row, and their places 0..count-1 within the row."""
+    order = np.lexsort((-rank, row))
+    ordered = row[order]
+    place = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    chosen = place < count
+    return order[chosen], place[chosen]
+
+
+def sinc_interpolation(correlation: Array, row: NDArray[np.int64], position: Array, depth: int) -> Array:
+    """Values of the symmetric rows r at fractional lags by a windowed sinc of `depth` taps on each side.
+
+    Args:
+        correlation: [F, L], r at lags 0 .. L-1; r(-lag) = r(lag).
+        row: [N], which frame.
+        position: [N], lags.
+    Returns:
+        [N].
+    """
+    limit = correlation.shape[1] - 1
+    left = np.floor(position).astype(np.int64)
+    depth = min(depth, 2 * limit)
+    first, last = np.maximum(left - depth + 1, -limit), np.minimum(left + depth, limit)
+    taps = left[:, None] + np.arange(1 - depth, depth + 1)                           # [N, 2 depth]
+    inside = (taps >= first[:, None]) & (taps <= last[:, None])
+    distance = position[:, None] - taps
+    on_left = np.arange(2 * depth) < depth
+    width = np.where(on_left, (position - first + 1)[:, None], (last - position + 1)[:, None])
+    window = 0.5 + 0.5 * np.cos(np.pi * np.abs(distance) / width)
+    sign = np.where(np.arange(1 - depth, depth + 1) % 2 == 0, 1.0, -1.0)             # sin(pi (x - i)) = +-sin(pi x)
+    fraction = position - left
+    whole = fraction == 0
+    safe = np.where(distance == 0, 1, distance)
+    kernel = np.sin(np.pi * fraction)[:, None] * sign / (np.pi * safe) * window * inside
+    values = correlation[row[:, None], np.minimum(np.abs(taps), limit)]
+    return np.where(whole, correlation[row, np.minimum(np.abs(left), limit)], (kernel * values).sum(axis=1))
+
+
+def _maximise(correlation: Array, row: NDArray[np.int64], lag: NDArray[np.int64], depth: int) -> tuple[Array, Array]:
+    """Maximum of the interpolated rows over [lag - 1, lag + 1], by golden section: positions and values [N]."""
+    if len(row) == 0:
+        return np.zeros(0), np.zeros(0)
+    ratio = (np.sqrt(5) - 1) / 2
+    low, high = lag - 1.0, lag + 1.0
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    at_a, at_b = (sinc_interpolation(correlation, row, x, depth) for x in (a, b))
+    for _ in range(36):                                                              # 2 * 0.618^36 = 6e-8 of a lag
+        right = at_b > at_a
+        low, high = np.where(right, a, low), np.where(right, high, b)
+        new = np.where(right, low + ratio * (high - low), high - ratio * (high - low))
+        at_new = sinc_interpolation(correlation, row, new, depth)
+        a, b = np.where(right, b, new), np.where(right, new, a)
+        at_a, at_b = np.where(right, at_b, at_new), np.where(right, at_new, at_a)
+    best = np.where(at_b > at_a, b, a)
+    return best, np.maximum(at_a, at_b)
+
+
+def _best_path(frequency: Array, strength: Array, intensity: Array, config: PitchConfig) -> NDArray[np.int64]:
+    """Candidate of each frame on the path of largest total score (dynamic programming) -> [F]."""
+    frames, count = frequency.shape
+    voiced = (frequency > 0) & (frequency < config.ceiling)
+    log_frequency = np.log2(np.where(voiced, frequency, 1))
+    silence = 2 - intensity * (1 + config.voicing_threshold) / config.silence_threshold
+    unvoiced_score = config.voicing_threshold + np.maximum(0, silence)
+    score = np.where(voiced, strength - config.octave_cost * (np.log2(config.ceiling) - log_frequency),
+                     unvoiced_score[:, None])
+    score[np.isneginf(strength)] = -np.inf
+    correction = 0.01 / config.step
+    back = np.zeros((frames, count), dtype=np.int64)
+    total = score[0]
+    for t in range(1, frames):
+        both = voiced[t - 1][:, None] & voiced[t][None]
+        one = voiced[t - 1][:, None] ^ voiced[t][None]
+        jump = np.abs(log_frequency[t - 1][:, None] - log_frequency[t][None])
+        cost = correction * (config.voicing_cost * one + config.octave_jump_cost * jump * both)
+        reached = total[:, None] - cost                                              # [from, to]
+        back[t] = reached.argmax(axis=0)
+        total = reached.max(axis=0) + score[t]
+    path = np.zeros(frames, dtype=np.int64)
+    path[-1] = total.argmax()
+    for t in range(frames - 1, 0, -1):
+        path[t - 1] = back[t, path[t]]
+    return path

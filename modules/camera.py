@@ -1,0 +1,208 @@
+"""Cameras of the tri-plane world: from head poses, from samplers, smoothed along a clip.
+
+World of the tri-plane: X_w = 0.27 v + (0, 0.006, 0.161) for a point v of the morphable model in dm. Cameras use OpenCV
+axes (x right, y down, z forward) and intrinsics in picture widths. Sources: spec face3d 4 and 8, sr_torso_eg3d 10.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from modules.face3d.coefficients import CAMERA_DISTANCE, rotation_matrix
+
+WORLD_SCALE = 0.27                          # world units per dm
+WORLD_OFFSET = (0.0, 0.006, 0.161)          # of the model's origin
+FOCAL_LENGTH = 2985.29 / 700                # of the released weights, in picture widths
+_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Camera:
+    """B cameras.
+
+    Args:
+        camera_to_world: [B, 4, 4], last row (0, 0, 0, 1).
+        intrinsics: [B, 3, 3], lengths in picture widths, centre (0.5, 0.5).
+    """
+
+    camera_to_world: Tensor
+    intrinsics: Tensor
+
+    def __post_init__(self) -> None:
+        batch = self.camera_to_world.shape[0]
+        if self.camera_to_world.shape[1:] != (4, 4) or self.intrinsics.shape != (batch, 3, 3):
+            raise ValueError(f"cameras of shapes {tuple(self.camera_to_world.shape)} and "
+                             f"{tuple(self.intrinsics.shape)}; expected [B, 4, 4] and [B, 3, 3]")
+
+    @property
+    def size(self) -> int:
+        """B."""
+        return self.camera_to_world.shape[0]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: slice | Tensor) -> "Camera":
+        return Camera(self.camera_to_world[index], self.intrinsics[index])
+
+    def to(self, *args: torch.device | torch.dtype | str) -> "Camera":
+        """The same cameras on another device or in another type."""
+        return Camera(self.camera_to_world.to(*args), self.intrinsics.to(*args))
+
+    def vector(self) -> Tensor:
+        """[B, 25]: camera-to-world row by row, then intrinsics row by row."""
+        return torch.cat([self.camera_to_world.flatten(1), self.intrinsics.flatten(1)], dim=1)
+
+    @staticmethod
+    def from_vector(vector: Tensor) -> "Camera":
+        """Inverse of `vector`: [B, 25]."""
+        return Camera(rearrange(vector[:, :16], "b (i j) -> b i j", i=4),
+                      rearrange(vector[:, 16:], "b (i j) -> b i j", i=3))
+
+
+def normalised_intrinsics(focal_length: Tensor) -> Tensor:
+    """Focal lengths [B] in picture widths -> intrinsics [B, 3, 3] with the centre in the middle."""
+    intrinsics = focal_length.new_zeros(len(focal_length), 3, 3)
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal_length
+    intrinsics[:, :2, 2] = 0.5
+    intrinsics[:, 2, 2] = 1
+    return intrinsics
+
+
+def fov_intrinsics(degrees: Tensor) -> Tensor:
+    """Fields of view [B] -> intrinsics [B, 3, 3], with EG3D's rounded constants (spec sr_torso_eg3d 10.2)."""
+    return normalised_intrinsics(1 / (torch.tan(degrees * 3.14159 / 360) * 1.414))
+
+
+def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = FOCAL_LENGTH) -> Camera:
+    """The camera that sees the canonical head as the fitting camera sees the posed head (spec face3d 4).
+
+    Args:
+        euler: [B, 3] pitch, yaw, roll in radians.
+        translation: [B, 3] dm.
+        focal_length: in picture widths.
+    """
+    to_head = rotation_matrix(euler).mT                                                  # [B, 3, 3]
+    flip = euler.new_tensor([1.0, -1.0, -1.0])
+    from_head = euler.new_tensor([0.0, 0.0, CAMERA_DISTANCE]) - translation
+    position = WORLD_SCALE * (to_head @ from_head[..., None])[..., 0] + euler.new_tensor(WORLD_OFFSET)
+    return _camera(to_head * flip, position, focal_length)
+
+
+def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, look_at: Tensor | None = None,
+                   roll: Tensor | None = None, focal_length: float = FOCAL_LENGTH) -> Camera:
+    """Cameras on a sphere around the origin (spec sr_torso_eg3d 10.1).
+
+    Args:
+        yaw, pitch: [B] radians from frontal; positive pitch is below; the elevation is -asin(2 pitch / pi).
+        radius: [B] or a number, world units.
+        look_at: [3] or [B, 3] point in the middle of the picture; default the origin.
+        roll: [B] radians, default 0.
+    """
+    polar = torch.arccos(1 - 2 * (pitch + math.pi / 2).clamp(_EPSILON, math.pi - _EPSILON) / math.pi)
+    azimuth = math.pi / 2 - yaw
+    origin = torch.stack([polar.sin() * azimuth.cos(), polar.cos(), polar.sin() * azimuth.sin()], dim=-1)
+    origin = origin * torch.as_tensor(radius, dtype=yaw.dtype, device=yaw.device).reshape(-1, 1)       # [B, 3]
+    target = torch.zeros_like(origin) if look_at is None else look_at.to(origin).expand_as(origin)
+    roll = torch.zeros_like(yaw) if roll is None else roll
+    forward = F.normalize(target - origin, dim=-1)
+    reference = torch.stack([roll.sin(), roll.cos(), torch.zeros_like(roll)], dim=-1)
+    right = -F.normalize(torch.cross(reference, forward, dim=-1), dim=-1)
+    down = F.normalize(torch.cross(forward, right, dim=-1), dim=-1)
+    return _camera(torch.stack([right, down, forward], dim=-1), origin, focal_length)
+
+
+def gaussian_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0, pitch: float = 0.0,
+                     spread: tuple[float, float] = (0.3, 0.155), radius: float = 2.7,
+                     look_at: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Camera:
+    """`count` cameras with normally distributed angles: spread = standard deviations of yaw and pitch, radians."""
+    _check_angles(yaw, pitch)
+    yaws = yaw + spread[0] * torch.randn(count, generator=generator)
+    pitches = pitch + spread[1] * torch.randn(count, generator=generator)
+    return look_at_camera(yaws, pitches, radius, look_at=torch.tensor(look_at))
+
+
+def uniform_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0, pitch: float = 0.0,
+                    spread: tuple[float, float] = (0.6632, 0.4538), radius: tuple[float, float] = (2.7, 4.0),
+                    look_at: tuple[float, float, float] = (0.0, 0.0, 0.2)) -> Camera:
+    """`count` cameras, uniform in yaw +- spread[0], pitch +- spread[1] (radians) and radius[0] .. radius[1].
+
+    The defaults are those of the views in distillation: +-38 and +-26 degrees (spec sr_torso_eg3d 10.3).
+    """
+    _check_angles(yaw, pitch)
+    yaws = yaw + spread[0] * (2 * torch.rand(count, generator=generator) - 1)
+    pitches = pitch + spread[1] * (2 * torch.rand(count, generator=generator) - 1)
+    radii = radius[0] + (radius[1] - radius[0]) * torch.rand(count, generator=generator)
+    return look_at_camera(yaws, pitches, radii, look_at=torch.tensor(look_at))
+
+
+def mirror_index(index: Tensor, count: int) -> Tensor:
+    """0 .. n-1, n-1 .. 0, 0 .. for index = 0, 1, 2, ...; negative indices mirror at the start; int64."""
+    turn, rest = torch.div(index, count, rounding_mode="floor"), index % count
+    return torch.where(turn % 2 == 0, rest, count - 1 - rest)
+
+
+def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tensor, translation: Tensor, frames: int,
+                  map_to_source: bool = True) -> tuple[Tensor, Tensor]:
+    """Poses of a clip for `frames` frames of a video of another person (spec face3d 8).
+
+    Args:
+        source_euler, source_translation: [1, 3], pose in the photo.
+        euler, translation: [N, 3], poses of the driving clip; played forwards and backwards if too short.
+        map_to_source: start from the photo's pose.
+    Returns:
+        euler [frames, 3], translation [frames, 3]; the distance is that of the first frame everywhere.
+    """
+    index = mirror_index(torch.arange(frames, device=euler.device), len(euler))
+    euler, translation = euler[index], translation[index].clone()
+    translation[:, 2] = translation[0, 2].clone()
+    if map_to_source:
+        euler = euler + (source_euler - euler[:1])
+        translation = translation + (source_translation - translation[:1])
+    return euler, translation
+
+
+def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
+    """Mean position and chordal mean rotation over a window of frames that shrinks at the ends (spec face3d 8).
+
+    Frames whose window holds numbers that are not finite take the result of the frame before.
+    """
+    matrices = camera.camera_to_world.double()
+    frames, half = len(matrices), window // 2
+    offsets = (torch.arange(frames)[:, None] - torch.arange(frames)).abs().to(matrices.device)
+    near = (offsets <= half).double()
+    means = torch.einsum("ts,sij->tij", near / near.sum(1, keepdim=True), matrices)      # [T, 4, 4]
+    usable = means.isfinite().flatten(1).all(dim=1)
+    left, _, right = torch.linalg.svd(torch.where(usable[:, None, None], means, torch.eye(4).to(means))[:, :3, :3])
+    turn = torch.ones(frames, 3, dtype=means.dtype, device=means.device)
+    turn[:, 2] = torch.linalg.det(left @ right)
+    smooth = matrices.clone()
+    smooth[:, :3, :3] = left @ (turn[..., None] * right)
+    smooth[:, :3, 3] = means[:, :3, 3]
+    last = torch.where(usable, torch.arange(frames, device=means.device), -1).cummax(0).values
+    smooth = torch.where(last[:, None, None] >= 0, smooth[last.clamp(min=0)], matrices)
+    return Camera(smooth.to(camera.camera_to_world.dtype), camera.intrinsics)
+
+
+def smooth_features(x: Tensor, window: int = 7) -> Tensor:
+    """Box filter along the first axis, the sequence mirrored at its ends: [T, ...] -> [T, ...]; odd window."""
+    if window % 2 == 0:
+        raise ValueError(f"window {window} must be odd")
+    half = window // 2
+    index = mirror_index(torch.arange(-half, len(x) + half, device=x.device), len(x))
+    return x[index].unfold(0, window, 1).mean(dim=-1)
+
+
+def _camera(rotation: Tensor, position: Tensor, focal_length: float) -> Camera:
+    last = rotation.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(rotation), 1, 4)
+    matrix = torch.cat([torch.cat([rotation, position[..., None]], dim=-1), last], dim=1)
+    return Camera(matrix, normalised_intrinsics(rotation.new_full((len(rotation),), focal_length)))
+
+
+def _check_angles(yaw: float, pitch: float) -> None:
+    if max(abs(yaw), abs(pitch)) > math.pi / 2:
+        raise ValueError(f"yaw {yaw} and pitch {pitch} must be within +-pi/2 of frontal")

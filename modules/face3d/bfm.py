@@ -1,0 +1,96 @@
+"""The Basel Face Model 2009, face region, as prepared for single-image reconstruction (spec face3d 1.1).
+
+Users bring `BFM_model_front.mat` and the small tables that lie beside it; nothing of it is distributed here.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import torch
+from torch import Tensor
+
+from modules.assets import find_asset
+from modules.errors import UserError
+from modules.face3d.morphable_model import FaceModelData, LandmarkEmbedding, MorphableModel, normalised_coordinates
+
+MODEL_FILE = "BFM_model_front.mat"
+MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"     # vertex of each MediaPipe landmark, 0-based, -999 = none
+NCC_FILE = "ncc_code.npy"                             # [3, V]; optional
+EYE_FILES = ("bfm_left_eye_faces.npy", "bfm_right_eye_faces.npy")      # 1-based triangles over the eyes
+_KEYS = ("meanshape", "idBase", "exBase", "tri", "keypoints")
+_IDENTITY, _EXPRESSION = 80, 64
+
+
+def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableModel:
+    """Read the model from a .mat file and the .npy tables in its folder.
+
+    Args:
+        path: `BFM_model_front.mat`; None asks the asset resolver.
+        landmark68_offset: added to the vertices of the 68 landmarks; 1 gives those that the released weights were
+            trained with, which are one vertex too far.
+    Returns:
+        MorphableModel called "bfm" with 68 and 468 landmarks.
+    Raises:
+        UserError: a file is missing or is not what it should be.
+    """
+    path = find_asset(MODEL_FILE) if path is None else path
+    arrays = _read_mat(path)
+    folder = path.parent
+    eyes = np.concatenate([_table(folder / name).ravel() for name in EYE_FILES])
+    ncc_file = folder / NCC_FILE
+    ncc = torch.from_numpy(_table(ncc_file).T.astype(np.float32).copy()) if ncc_file.is_file() else None
+    return bfm_from_arrays(arrays, torch.from_numpy(_table(folder / MEDIAPIPE_FILE).ravel().astype(np.int64)),
+                           torch.from_numpy(eyes.astype(np.int64)), ncc, landmark68_offset)
+
+
+def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces: Tensor, ncc: Tensor | None = None,
+                    landmark68_offset: int = 0) -> MorphableModel:
+    """The model from the arrays of the file.
+
+    Args:
+        arrays: meanshape [1, 3V], idBase [3V, 80], exBase [3V, 64], tri [F, 3] and keypoints (68), indices 1-based.
+        mediapipe: [468] 0-based vertices, negative = none.
+        eye_faces: 1-based rows of `tri` that the PNCC leaves out.
+        ncc: [V, 3] colours in [0, 1]; None computes them from the mean.
+        landmark68_offset: see `load_bfm`.
+    """
+    mean = torch.from_numpy(np.asarray(arrays["meanshape"], dtype=np.float32).reshape(-1, 3))
+    mean, count = mean - mean.double().mean(dim=0).float(), len(mean)
+    triangles = torch.from_numpy(np.asarray(arrays["tri"]).astype(np.int64)) - 1
+    kept = torch.ones(len(triangles), dtype=torch.bool)
+    kept[eye_faces - 1] = False
+    keypoints = torch.from_numpy(np.asarray(arrays["keypoints"]).ravel().astype(np.int64)) - 1 + landmark68_offset
+    landmarks = {68: LandmarkEmbedding.of_vertices(keypoints), 468: LandmarkEmbedding.of_vertices(mediapipe)}
+    return MorphableModel(FaceModelData(
+        name="bfm", mean=mean, identity_basis=_basis(arrays["idBase"], count, _IDENTITY),
+        expression_basis=_basis(arrays["exBase"], count, _EXPRESSION), triangles=triangles,
+        pncc_triangles=triangles[kept], landmarks=landmarks,
+        ncc=normalised_coordinates(mean, triangles) if ncc is None else ncc))
+
+
+def _basis(array: np.ndarray, count: int, modes: int) -> Tensor:
+    """[3V, modes] -> [V, 3, modes] float32."""
+    if array.shape[0] != 3 * count or array.shape[1] < modes:
+        raise UserError(f"a basis of the BFM file has shape {array.shape}; expected [{3 * count}, {modes}]")
+    return torch.from_numpy(np.asarray(array[:, :modes], dtype=np.float32).reshape(count, 3, modes))
+
+
+def _read_mat(path: Path) -> dict[str, np.ndarray]:
+    try:
+        arrays = scipy.io.loadmat(path, variable_names=_KEYS)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{path} cannot be read as a MATLAB 5 file ({error})") from error
+    missing = [key for key in _KEYS if key not in arrays]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}; use the BFM_model_front.mat of the face region")
+    return {key: arrays[key] for key in _KEYS}
+
+
+def _table(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise UserError(f"{path.name} is missing beside the face model in {path.parent}; put it there")
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no plain NumPy array ({error})") from error

@@ -1,0 +1,130 @@
+"""Coefficients of a morphable model, the pose of a head, and its projection into the picture.
+
+Units and axes: decimetres, x to the right of a frontal picture, y up, z towards the viewer (spec face3d 2).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modules.errors import UserError
+
+IDENTITY_SIZE = 80
+EXPRESSION_SIZE = 64
+CAMERA_DISTANCE = 10.0            # dm from the camera to the origin of the model
+FOCAL_LENGTH = 1015 / 224         # of the fitting camera, in picture widths
+_FIELDS = {"identity": IDENTITY_SIZE, "expression": EXPRESSION_SIZE, "euler": 3, "translation": 3}
+
+
+@dataclass(frozen=True)
+class FaceCoefficients:
+    """One face over T frames.
+
+    Args:
+        identity: [T, 80] or [1, 80] (the same in every frame).
+        expression: [T, 64].
+        euler: [T, 3] pitch, yaw, roll in radians; positive yaw turns the nose to the right of the picture,
+            positive pitch down, positive roll is counter-clockwise.
+        translation: [T, 3] decimetres.
+    """
+
+    identity: Tensor
+    expression: Tensor
+    euler: Tensor
+    translation: Tensor
+
+    def __post_init__(self) -> None:
+        for name, width in _FIELDS.items():
+            shape = tuple(getattr(self, name).shape)
+            if len(shape) != 2 or shape[1] != width:
+                raise ValueError(f"{name} has shape {shape}; expected [T, {width}]")
+            if shape[0] != len(self) and not (name == "identity" and shape[0] == 1):
+                raise ValueError(f"{name} has {shape[0]} rows, expression has {len(self)}")
+
+    def __len__(self) -> int:
+        return self.expression.shape[0]
+
+    def __getitem__(self, index: int | slice | Tensor) -> "FaceCoefficients":
+        """The frames `index`; an integer keeps the axis (one row). A shared identity stays one row."""
+        if isinstance(index, int):
+            index = slice(index, index + 1 or None)
+        identity = self.identity if self.identity.shape[0] == 1 else self.identity[index]
+        return FaceCoefficients(identity, self.expression[index], self.euler[index], self.translation[index])
+
+    def to(self, *args: torch.device | torch.dtype | str) -> "FaceCoefficients":
+        """The same values on another device or in another type."""
+        return FaceCoefficients(*(getattr(self, name).to(*args) for name in _FIELDS))
+
+    def replace(self, **fields: Tensor) -> "FaceCoefficients":
+        """A copy with some fields exchanged."""
+        return replace(self, **fields)
+
+    @staticmethod
+    def neutral(frames: int = 1) -> "FaceCoefficients":
+        """The mean face, no expression, frontal, at the origin."""
+        return FaceCoefficients(torch.zeros(1, IDENTITY_SIZE), torch.zeros(frames, EXPRESSION_SIZE),
+                                torch.zeros(frames, 3), torch.zeros(frames, 3))
+
+    def save(self, path: Path) -> None:
+        """Write an npz with the four arrays, float32."""
+        arrays = {name: getattr(self, name).detach().cpu().float().numpy() for name in _FIELDS}
+        np.savez(path, **arrays)
+
+    @staticmethod
+    def load(path: Path) -> "FaceCoefficients":
+        """Read what `save` wrote; raises UserError for anything else."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return FaceCoefficients(*(torch.from_numpy(arrays[name].astype(np.float32)) for name in _FIELDS))
+        except (OSError, KeyError, ValueError) as error:
+            raise UserError(f"{path} is no file of face coefficients ({error}); "
+                            f"expected an npz with {', '.join(_FIELDS)}") from error
+
+
+def rotation_matrix(euler: Tensor) -> Tensor:
+    """M = Rz Ry Rx of pitch, yaw, roll (spec face3d 2.1).
+
+    Args:
+        euler: [..., 3] radians.
+    Returns:
+        [..., 3, 3]; columns are multiplied from the right: p' = M p.
+    """
+    (sx, sy, sz), (cx, cy, cz) = euler.sin().unbind(-1), euler.cos().unbind(-1)
+    rows = [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx,
+            sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx,
+            -sy, cy * sx, cy * cx]
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
+def euler_angles(rotation: Tensor) -> Tensor:
+    """Inverse of `rotation_matrix` for yaw within +-90 degrees: [..., 3, 3] -> [..., 3] radians."""
+    pitch = torch.atan2(rotation[..., 2, 1], rotation[..., 2, 2])
+    yaw = torch.asin((-rotation[..., 2, 0]).clamp(-1, 1))
+    roll = torch.atan2(rotation[..., 1, 0], rotation[..., 0, 0])
+    return torch.stack([pitch, yaw, roll], dim=-1)
+
+
+def pose_points(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:
+    """p' = M p + t.
+
+    Args:
+        points: [B, N, 3] in model space, dm.
+        euler, translation: [B, 3].
+    Returns:
+        [B, N, 3].
+    """
+    return points @ rotation_matrix(euler).transpose(-1, -2) + translation[:, None]
+
+
+def camera_points(posed: Tensor) -> Tensor:
+    """Posed points (x', y', z') -> (x', y', d) with the depth d = 10 - z'; [..., 3]."""
+    return torch.cat([posed[..., :2], CAMERA_DISTANCE - posed[..., 2:]], dim=-1)
+
+
+def project(posed: Tensor) -> Tensor:
+    """Posed points [..., N, 3] -> picture fractions [..., N, 2], x right, y down, 0..1 inside (spec 2.3, lm2d)."""
+    xy = FOCAL_LENGTH * posed[..., :2] / (CAMERA_DISTANCE - posed[..., 2:])
+    return torch.stack([0.5 + xy[..., 0], 0.5 - xy[..., 1]], dim=-1)

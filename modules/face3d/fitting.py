@@ -1,0 +1,363 @@
+"""Landmarks of a photo or a clip -> identity, expression and pose (spec face3d 6).
+
+The objective is that of the released system; it is minimised by Levenberg-Marquardt steps: frames are blocks of a banded
+system (the Laplacian terms couple neighbours), and the identity that they share is eliminated by a Schur complement.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import cho_solve_banded, cholesky_banded
+from torch import Tensor
+
+from modules.face3d.coefficients import (
+    CAMERA_DISTANCE,
+    EXPRESSION_SIZE,
+    FOCAL_LENGTH,
+    IDENTITY_SIZE,
+    FaceCoefficients,
+    euler_angles,
+    pose_points,
+    project,
+    rotation_matrix,
+)
+from modules.face3d.morphable_model import MorphableModel
+
+PICTURE = 224                            # residuals are measured in pixels of a picture of this size
+EYES = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7,
+        263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
+UPPER_LIDS = (161, 160, 159, 158, 157, 388, 387, 386, 385, 384)
+LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95,
+        61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+        152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+_FRAME = EXPRESSION_SIZE + 6             # unknowns of a frame: expression, euler, translation
+_SEGMENT = 500                           # frames solved together; a longer clip shares the identity of a sample
+_OVERLAP = 12                            # frames that neighbouring segments share
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Weights of the objective. The defaults are the released system's for a photo.
+
+    Later landmark weights win: all points 1, oval, eyes, upper lids, lips; points without a place on the mesh 0.
+    """
+
+    oval: float = 1.0                    # weight of the 36 points of the face oval, which follow the contour
+    eyes: float = 5.0
+    upper_lids: float = 5.0
+    lips: float = 2.0
+    identity_prior: float = 0.3          # times the mean of the squared coefficients
+    expression_prior: float = 0.05
+    expression_smoothness: float = 0.0   # times the Laplacian term of the expression
+    pose_smoothness: float = 0.0         # times those of euler and of translation
+    range_penalty: float = 0.0           # times the sum of squared excess over the model's expression range
+    iterations: int = 25
+    tolerance: float = 1e-5              # relative decrease of the objective at which a fit ends
+
+    def __post_init__(self) -> None:
+        for name in ("oval", "eyes", "upper_lids", "lips", "identity_prior", "expression_prior",
+                     "expression_smoothness", "pose_smoothness", "range_penalty"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.iterations < 1:
+            raise ValueError(f"iterations is {self.iterations}; at least 1 is needed")
+
+    @staticmethod
+    def photo(model_name: str) -> "FitConfig":
+        """Weights for one picture and the model called `model_name`."""
+        if model_name == "bfm":
+            return FitConfig()
+        return FitConfig(oval=0.1, lips=3.0, identity_prior=0.3, expression_prior=0.5, range_penalty=20.0)
+
+    @staticmethod
+    def clip(model_name: str) -> "FitConfig":
+        """Weights for a clip of one person."""
+        if model_name == "bfm":
+            return FitConfig(eyes=3.0, upper_lids=20.0, lips=5.0, identity_prior=0.2, expression_prior=0.6,
+                             expression_smoothness=1.0, pose_smoothness=0.3)
+        return FitConfig(oval=0.1, eyes=3.0, upper_lids=10.0, lips=5.0, identity_prior=0.3, expression_prior=0.5,
+                         expression_smoothness=2.0, pose_smoothness=0.3, range_penalty=20.0)
+
+
+def fit_photo(model: MorphableModel, landmarks: Tensor, config: FitConfig | None = None) -> FaceCoefficients:
+    """Fit one picture.
+
+    Args:
+        model: on any device; the fit itself runs on the CPU.
+        landmarks: [478, 2] or [468, 2] MediaPipe points, picture fractions, x right, y down; square picture.
+        config: default `FitConfig.photo`.
+    Returns:
+        One row, float32, on the device of `landmarks`.
+    """
+    return fit_clip(model, landmarks[None], config or FitConfig.photo(model.name))
+
+
+def fit_clip(model: MorphableModel, landmarks: Tensor, config: FitConfig | None = None) -> FaceCoefficients:
+    """Fit a clip of one person: one identity, and expression and pose of every frame.
+
+    Args:
+        model: on any device; the fit itself runs on the CPU.
+        landmarks: [T, 478, 2] or [T, 468, 2], as in `fit_photo`.
+        config: default `FitConfig.clip`.
+    Returns:
+        T rows (identity one row), float32, on the device of `landmarks`.
+    Raises:
+        ValueError: landmarks of a wrong shape, or not finite.
+    """
+    config = config or FitConfig.clip(model.name)
+    if landmarks.ndim != 3 or landmarks.shape[2] != 2 or not landmarks.shape[0]:
+        raise ValueError(f"landmarks have shape {tuple(landmarks.shape)}; expected [T, 468 or 478, 2]")
+    if not landmarks.isfinite().all():
+        raise ValueError("landmarks hold numbers that are not finite; fit only frames with a face")
+    frames = len(landmarks)
+    problem = FitProblem(model, landmarks, config)
+    if frames <= _SEGMENT:
+        return _solve(problem, None).to(landmarks.device)
+    sample = torch.linspace(0, frames - 1, _SEGMENT // 2).round().long()
+    still = FitProblem(model, landmarks[sample], config, coupled=False)
+    identity = _solve(still, None).identity
+    rows = []
+    for start in range(0, frames, _SEGMENT):
+        first, stop = max(start - _OVERLAP, 0), min(start + _SEGMENT + _OVERLAP, frames)
+        part = _solve(FitProblem(model, landmarks[first:stop], config), identity)
+        rows.append(part[start - first:start - first + _SEGMENT])
+    fields = (torch.cat([getattr(r, name) for r in rows]) for name in ("expression", "euler", "translation"))
+    return FaceCoefficients(identity, *fields).to(landmarks.device)
+
+
+def landmark_error(model: MorphableModel, coefficients: FaceCoefficients, landmarks: Tensor) -> Tensor:
+    """Mean distance of the fitted from the given points per frame, as a fraction of the outer-eye-corner distance.
+
+    Args:
+        landmarks: [T, L, 2] picture fractions, L = 68, 468 or 478.
+    Returns:
+        [T]; points without a place on the mesh do not count.
+    """
+    count = min(landmarks.shape[1], max(model.counts))
+    points = model.landmarks(coefficients.identity, coefficients.expression, count)
+    projected = project(pose_points(points, coefficients.euler, coefficients.translation))
+    valid = model.embedding(count).valid
+    corners = (36, 45) if count == 68 else (33, 263)
+    width = torch.linalg.vector_norm(landmarks[:, corners[0]] - landmarks[:, corners[1]], dim=-1)
+    error = torch.linalg.vector_norm(projected - landmarks[:, :count], dim=-1)
+    return error[:, valid].mean(dim=1) / width
+
+
+def landmark_weights(config: FitConfig, valid: Tensor) -> Tensor:
+    """Weight of each of the 468 or 478 points; [L] float64."""
+    weights = torch.ones(len(valid), dtype=torch.float64)
+    for points, weight in ((OVAL, config.oval), (EYES, config.eyes), (UPPER_LIDS, config.upper_lids),
+                           (LIPS, config.lips)):
+        weights[list(points)] = weight
+    return weights * valid.cpu()
+
+
+def landmark_loss(projected: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean of weight times squared difference over frames, points and both coordinates; [T, L, 2] pixels."""
+    return (weights[:, None] * (projected - target) ** 2).mean()
+
+
+def laplacian_loss(sequence: Tensor) -> Tensor:
+    """Mean square of x_t - (x_(t-1) + x_(t+1)) / 2, the ends repeated; [T, C] -> scalar."""
+    return (_second_difference(len(sequence)).to(sequence) @ sequence).square().mean()
+
+
+def _second_difference(frames: int) -> Tensor:
+    """[T, T] matrix of the filter (-1/2, 1, -1/2) with repeated ends; float64."""
+    matrix = torch.eye(frames, dtype=torch.float64)
+    index = torch.arange(frames)
+    for neighbour in (index - 1, index + 1):
+        matrix.index_put_((index, neighbour.clamp(0, frames - 1)), torch.tensor(-0.5, dtype=torch.float64), True)
+    return matrix
+
+
+class FitProblem:
+    """The objective of a clip of T frames, its gradient and its Gauss-Newton matrices.
+
+    Args:
+        model, landmarks, config: as for `fit_clip`.
+        coupled: with the Laplacian terms; False takes the frames as unrelated pictures of one person.
+    """
+
+    def __init__(self, model: MorphableModel, landmarks: Tensor, config: FitConfig, coupled: bool = True) -> None:
+        count = min(landmarks.shape[1], max(model.counts))
+        self.config = config
+        self.mean, identity, expression = (part.detach().cpu().double() for part in model.landmark_basis(count))
+        self.basis = torch.cat([expression, identity], dim=-1)                           # [L, 3, 64 + 80]
+        self.weights = landmark_weights(config, model.embedding(count).valid)            # [L]
+        self.target = PICTURE * landmarks[:, :count].detach().cpu().double()             # [T, L, 2]
+        self.range = model.expression_range.detach().cpu().double()                      # [64, 2]
+        smooth = [config.expression_smoothness] * EXPRESSION_SIZE + [config.pose_smoothness] * 6
+        widths = [EXPRESSION_SIZE] * EXPRESSION_SIZE + [3] * 6
+        smooth = torch.tensor(smooth, dtype=torch.float64) if coupled else torch.zeros(_FRAME, dtype=torch.float64)
+        self.smoothness = smooth / torch.tensor(widths) / self.frames                    # [70] per squared difference
+        self.difference = _second_difference(self.frames)                                # [T, T]
+
+    @property
+    def frames(self) -> int:
+        """T."""
+        return len(self.target)
+
+    def points(self, identity: Tensor, per_frame: Tensor) -> Tensor:
+        """Landmarks without pose: identity [1, 80], per_frame [T, 70] -> [T, L, 3]."""
+        shape = torch.cat([per_frame[:, :EXPRESSION_SIZE], identity.expand(self.frames, -1)], dim=1)
+        return self.mean + torch.einsum("tk,lck->tlc", shape, self.basis)
+
+    def objective(self, identity: Tensor, per_frame: Tensor, regularised: bool = True) -> Tensor:
+        """The number to minimise; differentiable.
+
+        Args:
+            identity: [1, 80].
+            per_frame: [T, 70] expression, euler, translation.
+            regularised: False gives the landmark term alone.
+        """
+        posed = pose_points(self.points(identity, per_frame), per_frame[:, -6:-3], per_frame[:, -3:])
+        loss = landmark_loss(PICTURE * project(posed), self.target, self.weights)
+        if not regularised:
+            return loss
+        expression = per_frame[:, :EXPRESSION_SIZE]
+        loss = loss + self.config.identity_prior * identity.square().mean()
+        loss = loss + self.config.expression_prior * expression.square().mean()
+        loss = loss + (self.smoothness * (self.difference @ per_frame) ** 2).sum()
+        return loss + self.config.range_penalty / self.frames * self._excess(expression).square().sum()
+
+    def _excess(self, expression: Tensor) -> Tensor:
+        """Signed distance outside the sensible range; [T, 64]."""
+        return expression - torch.minimum(torch.maximum(expression, self.range[:, 0]), self.range[:, 1])
+
+    def first_guess(self) -> Tensor:
+        """First guess [T, 70]: no expression, pose of the mean face under a scaled orthographic camera."""
+        design = torch.cat([self.mean, torch.ones(len(self.mean), 1, dtype=torch.float64)], dim=1)      # [L, 4]
+        scale = self.weights.sqrt()[:, None]
+        centred = (self.target / PICTURE - 0.5) * torch.tensor([1.0, -1.0], dtype=torch.float64)
+        affine = torch.linalg.lstsq((scale * design).expand(self.frames, -1, -1), scale * centred).solution
+        rows = affine[:, :3].mT                                                          # [T, 2, 3]
+        size = torch.linalg.svdvals(rows).mean(dim=1)                                    # focal / depth
+        left, _, right = torch.linalg.svd(rows, full_matrices=False)
+        rows = left @ right
+        rotation = torch.cat([rows, torch.cross(rows[:, :1], rows[:, 1:], dim=-1)], dim=1)
+        translation = torch.cat([affine[:, 3] / size[:, None], CAMERA_DISTANCE - FOCAL_LENGTH / size[:, None]], 1)
+        neutral = torch.zeros(self.frames, EXPRESSION_SIZE, dtype=torch.float64)
+        return torch.cat([neutral, euler_angles(rotation), translation], dim=1)
+
+    def linearise(self, identity: Tensor, per_frame: Tensor) -> "Linearised":
+        """Gradient and Gauss-Newton matrix of half the objective at a point."""
+        jacobian, residual = self._jacobian(identity, per_frame)                         # [T, 2L, 150], [T, 2L]
+        hessian = (jacobian.mT @ jacobian).double()                                      # [T, 150, 150]
+        gradient = torch.einsum("tnk,tn->tk", jacobian, residual.to(jacobian.dtype)).double()
+        frame, shared = slice(0, _FRAME), slice(_FRAME, None)
+        expression = per_frame[:, :EXPRESSION_SIZE]
+        prior = self.config.expression_prior / (self.frames * EXPRESSION_SIZE)
+        excess, penalty = self._excess(expression), self.config.range_penalty / self.frames
+        blocks = hessian[:, frame, frame]
+        blocks.diagonal(dim1=1, dim2=2)[:, :EXPRESSION_SIZE] += prior + penalty * (excess != 0)
+        coupling = self.difference.T @ self.difference                                   # [T, T]
+        of_frames = gradient[:, frame] + self.smoothness * (coupling @ per_frame)
+        of_frames[:, :EXPRESSION_SIZE] += prior * expression + penalty * excess
+        of_identity = gradient[:, shared].sum(dim=0) + self.config.identity_prior / IDENTITY_SIZE * identity[0]
+        block = hessian[:, shared, shared].sum(dim=0)
+        block.diagonal().add_(self.config.identity_prior / IDENTITY_SIZE)
+        return Linearised(blocks, hessian[:, frame, shared], block, of_frames, of_identity, coupling, self.smoothness)
+
+    def _jacobian(self, identity: Tensor, per_frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives of the weighted residuals, float32 [T, 2L, 64 + 6 + 80], and these residuals [T, 2L]."""
+        euler, translation = per_frame[:, -6:-3], per_frame[:, -3:]
+        rotation = rotation_matrix(euler)
+        turned = self.points(identity, per_frame) @ rotation.mT                          # [T, L, 3]
+        posed = turned + translation[:, None]
+        scale = (self.weights / self.weights.numel() / (2 * self.frames)).sqrt()         # [L]
+        residual = scale[:, None] * (PICTURE * project(posed) - self.target)
+        depth = CAMERA_DISTANCE - posed[..., 2]
+        zoom = scale * PICTURE * FOCAL_LENGTH / depth                                    # [T, L]
+        of_point = torch.zeros(*turned.shape[:2], 2, 3, dtype=torch.float64)             # [T, L, 2, 3]
+        of_point[..., 0, 0], of_point[..., 1, 1] = zoom, -zoom
+        of_point[..., 0, 2], of_point[..., 1, 2] = zoom * posed[..., 0] / depth, -zoom * posed[..., 1] / depth
+        jacobian = torch.empty(*of_point.shape[:3], _FRAME + IDENTITY_SIZE)
+        of_shape, basis = (of_point @ rotation[:, None]).float(), self.basis.float()
+        for columns, part in ((slice(0, EXPRESSION_SIZE), basis[..., :EXPRESSION_SIZE]),
+                              (slice(_FRAME, None), basis[..., EXPRESSION_SIZE:])):
+            jacobian[..., columns] = of_shape @ part
+        axes = _rotation_axes(euler)[:, None].expand(-1, turned.shape[1], -1, -1)        # [T, L, 3 angles, 3]
+        moved = torch.cross(axes, turned[:, :, None].expand_as(axes), dim=-1)            # d turned / d angle
+        jacobian[..., EXPRESSION_SIZE:EXPRESSION_SIZE + 3] = (of_point @ moved.mT).float()
+        jacobian[..., EXPRESSION_SIZE + 3:_FRAME] = of_point.float()
+        return jacobian.flatten(1, 2), residual.flatten(1)
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """Normal equations of T frames: blocks [T, 70, 70], cross [T, 70, 80], shared [80, 80], gradients, coupling."""
+
+    blocks: Tensor
+    cross: Tensor
+    shared: Tensor
+    frame_gradient: Tensor
+    identity_gradient: Tensor
+    coupling: Tensor
+    smoothness: Tensor
+
+    def step(self, damping: float, fixed_identity: bool) -> tuple[Tensor, Tensor]:
+        """The damped Gauss-Newton step: identity [1, 80], frames [T, 70]."""
+        frames, size = self.frame_gradient.shape
+        factor = cholesky_banded(self._band(damping), lower=True, check_finite=False)
+
+        def solve(right: Tensor) -> Tensor:
+            return torch.from_numpy(cho_solve_banded((factor, True), right.numpy(), check_finite=False))
+
+        gradient = self.frame_gradient.reshape(-1, 1)
+        if fixed_identity:
+            return torch.zeros(1, IDENTITY_SIZE, dtype=torch.float64), -solve(gradient).view(frames, size)
+        cross = self.cross.reshape(frames * size, -1)                                    # [70 T, 80]
+        solved = solve(torch.cat([cross, gradient], dim=1))
+        schur = self.shared + damping * torch.diag(self.shared.diagonal()) - cross.T @ solved[:, :-1]
+        right = self.identity_gradient - cross.T @ solved[:, -1]
+        identity = torch.linalg.solve(schur, -right)
+        return identity[None], -(solved[:, -1] + solved[:, :-1] @ identity).view(frames, size)
+
+    def _band(self, damping: float) -> np.ndarray:
+        """Lower band of the frames' matrix, as LAPACK wants it: [bandwidth, 70 T]."""
+        frames, size, _ = self.blocks.shape
+        band = torch.zeros(frames, size, 2 * size + 1, dtype=torch.float64)              # row: column of the matrix
+        for column in range(size):
+            band[:, column, :size - column] = self.blocks[:, column:, column]
+        band[:, :, 0] *= 1 + damping
+        for distance in range(min(3, frames)):
+            between = self.coupling.diagonal(-distance)[:, None] * self.smoothness       # [T - distance, 70]
+            band[:frames - distance, :, distance * size] += between
+        return band.flatten(0, 1).T.numpy()
+
+
+def _rotation_axes(euler: Tensor) -> Tensor:
+    """The axes about which M turns when pitch, yaw, roll grow: [T, 3] -> [T, 3, 3], one axis a row."""
+    zero = torch.zeros_like(euler[:, 0])
+    full = rotation_matrix(euler)
+    roll = rotation_matrix(torch.stack([zero, zero, euler[:, 2]], dim=-1))
+    vertical = torch.tensor([0.0, 0.0, 1.0]).to(euler).expand(len(euler), 3)
+    return torch.stack([full[..., 0], roll[..., 1], vertical], dim=1)
+
+
+def _solve(problem: FitProblem, identity: Tensor | None) -> FaceCoefficients:
+    """Levenberg-Marquardt until the objective stops falling; a given identity [1, 80] stays as it is."""
+    fixed = identity is not None
+    identity = identity.double() if fixed else torch.zeros(1, IDENTITY_SIZE, dtype=torch.float64)
+    per_frame, damping = problem.first_guess(), 1e-4
+    value = float(problem.objective(identity, per_frame))
+    for _ in range(problem.config.iterations):
+        system = problem.linearise(identity, per_frame)
+        while True:
+            steps = system.step(damping, fixed)
+            trial = identity + steps[0], per_frame + steps[1]
+            after = float(problem.objective(*trial))
+            if after <= value or damping > 1e6:
+                break
+            damping *= 10
+        if after > value:
+            break
+        decrease, (identity, per_frame), value = value - after, trial, after
+        damping = max(damping / 10, 1e-9)
+        if decrease <= problem.config.tolerance * value:
+            break
+    expression, pose = per_frame[:, :EXPRESSION_SIZE], per_frame[:, EXPRESSION_SIZE:]
+    return FaceCoefficients(identity.float(), expression.float(), pose[:, :3].float(), pose[:, 3:].float())

@@ -1,0 +1,203 @@
+"""VolumeRenderer: rays -> samples -> plane features -> colours and densities -> images (EG3D's two-pass renderer).
+
+The order of work is that of `VolumeRenderer.render_rays`; each step is a function of a neighbouring file.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from modules.camera import Camera
+from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
+from modules.rendering.planes import Decoder, colours, mean_features
+from modules.rendering.rays import official_limits, pixel_rays, visible_limits
+from modules.rendering.sampling import importance_depths, stratified_depths
+
+
+@dataclass(frozen=True, kw_only=True)
+class RendererConfig:
+    """Defaults are the released model's sizes; `demo()` is the small one.
+
+    missing_rays "skip": rays that miss the box, or whose box lies behind the camera, give feature -1, weight 0 and
+    the far depth, independently of other rays. "official": the original's rules, in which limits and empty depths are
+    shared by the whole batch and the near limit may lie behind the camera (to reproduce its numbers).
+    """
+
+    plane_channels: int = 32             # C, channels of a feature
+    plane_depth: int = 1                 # D: 1 = tri-plane, more = tri-grid with D slices
+    hidden_channels: int = 64            # of the decoder
+    samples_coarse: int = 48             # per ray
+    samples_fine: int = 48               # 0: the first pass is the result
+    box_size: float = 1.0                # side of the cube of the planes, world units
+    missing_rays: str = "skip"           # or "official"
+    fixed_limits: tuple[float, float] | None = None    # near and far of all rays; None: where they meet the cube
+    white_background: bool = False
+
+    def __post_init__(self) -> None:
+        if self.missing_rays not in ("skip", "official"):
+            raise ValueError(f"missing_rays must be skip or official, not {self.missing_rays!r}")
+        if self.samples_coarse < (4 if self.samples_fine else 2):
+            raise ValueError(f"samples_coarse is {self.samples_coarse}; it must be at least 2, or 4 with a fine pass")
+        if min(self.plane_channels, self.plane_depth, self.hidden_channels) < 1 or self.samples_fine < 0:
+            raise ValueError(f"sizes must be positive: {self}")
+        if self.plane_channels < 3:
+            raise ValueError(f"plane_channels is {self.plane_channels}; the first three features are RGB")
+        if self.box_size <= 0:
+            raise ValueError(f"box_size is {self.box_size}; it must be positive")
+        if self.fixed_limits is not None and not self.fixed_limits[0] < self.fixed_limits[1]:
+            raise ValueError(f"fixed_limits {self.fixed_limits} must increase")
+
+    @classmethod
+    def full(cls) -> "RendererConfig":
+        return cls()
+
+    @classmethod
+    def demo(cls) -> "RendererConfig":
+        return cls(plane_channels=24, hidden_channels=32, samples_coarse=16, samples_fine=16)
+
+
+@dataclass(frozen=True)
+class RayNoise:
+    """The random numbers of a rendering, all in [0, 1)."""
+
+    jitter: Tensor        # [B, R, samples_coarse] or [samples_coarse]: place of a sample within its spacing
+    importance: Tensor    # [B, R, samples_fine] or [samples_fine]: quantiles of the fine samples
+
+    @staticmethod
+    def centred(config: RendererConfig, device: torch.device) -> "RayNoise":
+        """The same for every ray and frame: samples in the middle of their spacing, evenly spaced quantiles."""
+        quantiles = (torch.arange(config.samples_fine, device=device, dtype=torch.float32) + 0.5)
+        return RayNoise(jitter=torch.full((config.samples_coarse,), 0.5, device=device),
+                        importance=quantiles / max(config.samples_fine, 1))
+
+    @staticmethod
+    def draw(config: RendererConfig, batch: int, rays: int, generator: torch.Generator,
+             device: torch.device) -> "RayNoise":
+        """Fresh numbers for every sample, from a generator on the CPU."""
+        jitter = torch.rand(batch, rays, config.samples_coarse, generator=generator)
+        importance = torch.rand(batch, rays, config.samples_fine, generator=generator)
+        return RayNoise(jitter=jitter.to(device), importance=importance.to(device))
+
+
+@dataclass(frozen=True)
+class RenderOutput:
+    """Images of a rendering, float32."""
+
+    feature: Tensor    # [B, C, n, n], roughly [-1, 1] (the first three are RGB); -1 where nothing is
+    depth: Tensor      # [B, 1, n, n], distance along the ray, world units
+    weights: Tensor    # [B, 1, n, n] in [0, 1], the share of the ray that met matter
+
+
+@dataclass(frozen=True)
+class RayOutput:
+    """Results of single rays; N = samples_coarse, M = N + samples_fine (or N)."""
+
+    feature: Tensor           # [B, R, C]
+    depth: Tensor             # [B, R, 1]
+    weights: Tensor           # [B, R, 1]
+    coarse_depths: Tensor     # [B, R, N]
+    coarse_weights: Tensor    # [B, R, N-1]
+    fine_depths: Tensor       # [B, R, samples_fine]
+    sigma: Tensor             # [B, R, M], raw density in order of depth
+
+
+class VolumeRenderer(nn.Module):
+    """Renders tri-planes or tri-grids; its only parameters are those of the decoder."""
+
+    def __init__(self, config: RendererConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder = Decoder(config.plane_channels, config.hidden_channels)
+
+    def forward(self, planes: Tensor, camera: Camera, resolution: int,
+                generator: torch.Generator | None = None) -> RenderOutput:
+        """Render a square feature image.
+
+        Args:
+            planes: [B or 1, 3, C*D, H, W], channel c*D + d.
+            camera: of batch B.
+            resolution: n, rays a side.
+            generator: on the CPU; None: the same samples every time (jitter 1/2, evenly spaced quantiles).
+        """
+        origins, directions = pixel_rays(camera.camera_to_world, camera.intrinsics, resolution)
+        batch, rays = directions.shape[:2]
+        if generator is None:
+            noise = RayNoise.centred(self.config, directions.device)
+        else:
+            noise = RayNoise.draw(self.config, batch, rays, generator, directions.device)
+        result = self.render_rays(planes, origins, directions, noise)
+        images = [rearrange(values, "b (h w) c -> b c h w", h=resolution)
+                  for values in (result.feature, result.depth, result.weights)]
+        return RenderOutput(feature=images[0], depth=images[1], weights=images[2])
+
+    def render_rays(self, planes: Tensor, origins: Tensor, directions: Tensor, noise: RayNoise) -> RayOutput:
+        """March rays twice: evenly, then where the first pass found matter; the result uses all samples.
+
+        Args:
+            planes: as in `forward`.
+            origins: [B, 1 or R, 3].
+            directions: [B, R, 3], unit.
+            noise: see `RayNoise`.
+        """
+        planes = planes.expand(directions.shape[0], -1, -1, -1, -1)
+        near, far = self._limits(origins, directions)
+        coarse = stratified_depths(near, far, noise.jitter)                      # [B, R, N]
+        coarse_sigma, coarse_logits = self._query(planes, origins, directions, coarse)
+        coarse_weights = interval_weights(coarse, coarse_sigma)
+        if self.config.samples_fine == 0:
+            feature = self._feature(sample_weights(coarse_weights), coarse_logits)
+            return self._result(feature, coarse, coarse_sigma, coarse_weights, far, (coarse, coarse_weights))
+        fine = importance_depths(coarse, coarse_weights, noise.importance)       # [B, R, F]
+        fine_sigma, fine_logits = self._query(planes, origins, directions, fine)
+        depths, order = torch.sort(torch.cat([coarse, fine], dim=-1), dim=-1)    # [B, R, M]
+        sigma = torch.cat([coarse_sigma, fine_sigma], dim=-1).gather(-1, order)
+        weights = interval_weights(depths, sigma)
+        # The weights go back to the samples' own order, so that the many colours need not be sorted.
+        shares = torch.zeros_like(depths).scatter(-1, order, sample_weights(weights))
+        feature = self._feature(shares, torch.cat([coarse_logits, fine_logits], dim=2))
+        return self._result(feature, depths, sigma, weights, far, (coarse, coarse_weights), fine)
+
+    def density(self, planes: Tensor, points: Tensor) -> Tensor:
+        """Raw density [B, N, 1] (before softplus) of planes [B, 3, C*D, H, W] at world points [B, N, 3]."""
+        return self.query(planes, points)[0]
+
+    def query(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw density [B, N, 1] and colour logits [B, N, C], float32, at world points [B, N, 3]."""
+        if self.config.plane_depth > 1:
+            planes = rearrange(planes, "b p (c d) h w -> b p c d h w", d=self.config.plane_depth)
+        sigma, logits = self.decoder(mean_features(planes, points, self.config.box_size))
+        return sigma.float(), logits.float()
+
+    def _limits(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        if self.config.fixed_limits is not None:
+            near, far = self.config.fixed_limits
+            shape = directions[..., :1]
+            return torch.full_like(shape, near), torch.full_like(shape, far)
+        limits = official_limits if self.config.missing_rays == "official" else visible_limits
+        return limits(origins, directions, self.config.box_size)
+
+    def _query(self, planes: Tensor, origins: Tensor, directions: Tensor,
+               depths: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw density [B, R, S] and colour logits [B, R, S, C] at depths [B, R, S]."""
+        points = origins[:, :, None] + directions[:, :, None] * depths[..., None]    # [B, R, S, 3]
+        sigma, logits = self.query(planes, rearrange(points, "b r s xyz -> b (r s) xyz"))
+        return sigma.view_as(depths), rearrange(logits, "b (r s) c -> b r s c", s=depths.shape[-1])
+
+    def _feature(self, shares: Tensor, logits: Tensor) -> Tensor:
+        """Weighted sum of colours, mapped from [0, 1] to [-1, 1]: shares [B, R, S], logits [B, R, S, C] -> [B, R, C]."""
+        feature = (shares[:, :, None] @ colours(logits))[:, :, 0]
+        if self.config.white_background:
+            feature = feature + 1 - shares.sum(dim=-1, keepdim=True)
+        return feature * 2 - 1
+
+    def _result(self, feature: Tensor, depths: Tensor, sigma: Tensor, weights: Tensor, far: Tensor,
+                first_pass: tuple[Tensor, Tensor], fine: Tensor | None = None) -> RayOutput:
+        if self.config.missing_rays == "official":
+            depth = expected_depth(weights, depths, depths.min(), depths.max())
+        else:
+            depth = expected_depth(weights, depths, depths[..., :1], far)
+        return RayOutput(feature=feature, depth=depth, weights=weights.sum(dim=-1, keepdim=True),
+                         coarse_depths=first_pass[0], coarse_weights=first_pass[1],
+                         fine_depths=depths[..., :0] if fine is None else fine, sigma=sigma)

@@ -1,0 +1,165 @@
+"""Teacher views for stage 1 (spec/training.md, 1.2 and 4.2): pictures of one head from several cameras.
+
+The views of the procedural teacher are rendered once, by several processes, and kept in a folder whose name tells the
+settings; training reads pairs of them. Views of a trained teacher (EG3D) are made on the device while training.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from modules.face3d.coefficients import FaceCoefficients
+from modules.face3d.morphable_model import MorphableModel, load_face_model
+from modules.procedural.appearance import sample_person
+from modules.procedural.clips import sample_motion
+from modules.procedural.render import render
+from tasks.clips import item_generator
+
+VERSION = 1                  # of what is rendered; part of the folder's name
+HELD_OUT_SEED = 900_000      # people from here on are never trained on
+EXPRESSION_FRAMES = 25       # expressions are taken from short clips of random motion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """People and cameras of the procedural teacher; angles in degrees, distances in decimetres (-t_z)."""
+
+    people: int = 600
+    views: int = 6               # pictures of each person
+    first_seed: int = 0
+    size: int = 256
+    yaw: float = 38.0
+    pitch: float = 26.0
+    roll: float = 5.0
+    nearest: float = 3.5
+    farthest: float = 6.5
+    shift: float = 0.3           # largest sideways and vertical translation
+    cache: str = "runs/cache"
+    workers: int = 2             # processes that render
+
+    def __post_init__(self) -> None:
+        if self.views < 2 or self.people < 1:
+            raise ValueError(f"{self.people} people with {self.views} views; need at least 1 and 2")
+        if not 0 <= self.nearest <= self.farthest < 10:
+            raise ValueError(f"distances {self.nearest} to {self.farthest} must be in 0..10 and in order")
+
+
+def view_poses(config: ViewsConfig, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Uniform random poses: euler [count, 3] in radians, translation [count, 3] in decimetres."""
+    limits = torch.deg2rad(torch.tensor([config.pitch, config.yaw, config.roll]))
+    euler = (2 * torch.rand(count, 3, generator=generator) - 1) * limits
+    distance = config.nearest + (config.farthest - config.nearest) * torch.rand(count, 1, generator=generator)
+    aside = (2 * torch.rand(count, 2, generator=generator) - 1) * config.shift
+    return euler, torch.cat([aside, -distance], dim=1)
+
+
+def render_views(config: ViewsConfig, seed: int, model: MorphableModel) -> dict[str, np.ndarray]:
+    """Head pictures of the person `seed`, one expression, `views` poses.
+
+    Returns:
+        images uint8 [V, 3, H, W] (black outside the head), masks bool [V, H, W], euler and translation [V, 3].
+    """
+    generator = item_generator(VERSION, seed)
+    person = sample_person(seed)
+    motion = sample_motion(seed, EXPRESSION_FRAMES)
+    frame = int(torch.randint(EXPRESSION_FRAMES, (), generator=generator))
+    euler, translation = view_poses(config, config.views, generator)
+    face = FaceCoefficients(person.identity.reshape(1, -1), motion.expression[frame:frame + 1].repeat(config.views, 1),
+                            euler, translation)
+    with torch.no_grad():
+        found = render(model, person, face, config.size, parts="head")
+    images = ((found.image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return {"images": images.numpy(), "masks": (found.classes > 0).numpy(),
+            "euler": euler.numpy(), "translation": translation.numpy()}
+
+
+class CachedViews(Dataset):
+    """Pairs of views of one person: image and mask of a reference and of a target view, and both poses.
+
+    An item holds images uint8 [2, 3, H, W], masks bool [2, H, W], euler and translation [2, 3].
+    """
+
+    def __init__(self, config: ViewsConfig, pairs_per_person: int = 1000, seed: int = 0) -> None:
+        self.config, self.pairs_per_person, self.seed = config, pairs_per_person, seed
+        self.folder = views_folder(config)
+        fill(config)
+
+    def __len__(self) -> int:
+        return self.config.people * self.pairs_per_person
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        draws = torch.randperm(self.config.views, generator=item_generator(self.seed, index))
+        return self.pair(index % self.config.people, draws[:2].tolist())
+
+    def pair(self, person: int, views: list[int]) -> dict[str, Tensor]:
+        """Two given views of one person."""
+        with np.load(self._path(person)) as stored:
+            return {name: torch.from_numpy(stored[name][views]) for name in stored.files}
+
+    def _path(self, person: int) -> Path:
+        return view_file(self.folder, self.config.first_seed + person)
+
+
+def views_folder(config: ViewsConfig) -> Path:
+    """Where the views of these settings are kept; which people are wanted does not matter."""
+    settings = {name: value for name, value in asdict(config).items()
+                if name not in ("people", "first_seed", "cache", "workers")}
+    digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:12]
+    return Path(config.cache) / f"views_{digest}"
+
+
+def view_file(folder: Path, seed: int) -> Path:
+    """The stored views of one person."""
+    return folder / f"{seed:06d}.npz"
+
+
+def fill(config: ViewsConfig) -> None:
+    """Render the people that are not in the cache yet; interrupted or parallel runs lose and spoil nothing."""
+    folder = views_folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = range(config.first_seed, config.first_seed + config.people)
+    missing = [seed for seed in seeds if not view_file(folder, seed).is_file()]
+    if not missing:
+        return
+    for _ in tqdm(_render_all(config, missing), total=len(missing), desc="teacher views", unit="person"):
+        pass
+
+
+def _render_all(config: ViewsConfig, seeds: list[int]) -> Iterator[int]:
+    if config.workers < 2:
+        for seed in seeds:
+            yield _render_to_disk(config, seed)
+        return
+    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        for done in as_completed([pool.submit(_render_to_disk, config, seed) for seed in seeds]):
+            yield done.result()
+
+
+def _render_to_disk(config: ViewsConfig, seed: int) -> int:
+    path = view_file(views_folder(config), seed)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.savez(file, **render_views(config, seed, _face_model()))
+    part.replace(path)
+    return seed
+
+
+@cache
+def _face_model() -> MorphableModel:
+    return load_face_model("procedural")
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
