@@ -8,6 +8,7 @@ import torch
 from inference.motion import FRAME_RATE, Motion, still_pose
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.audio.features import SAMPLE_RATE, extract, read_audio
+from modules.audio.hubert import DEFAULT_HUBERT, load_hubert
 from modules.checkpoint import load_module, read_config
 from modules.config import from_dict
 from modules.errors import UserError
@@ -21,13 +22,13 @@ class SpeechToMotion:
         model: in eval mode.
         features: "hubert" or "mel".
         face_model: name of the face model whose 64 expression modes come out.
-        hubert: folder or hub name of HuBERT; None = the published one.
+        hubert: folder or hub name of HuBERT; read when a speech comes, and only for "hubert" features.
     """
 
     model: Audio2Motion
     features: str
     face_model: str
-    hubert: Path | None = None
+    hubert: str = DEFAULT_HUBERT
 
     @classmethod
     def load(cls, folder: Path, device: torch.device, hubert: Path | None = None) -> "SpeechToMotion":
@@ -41,7 +42,8 @@ class SpeechToMotion:
             raise UserError(f"{folder} is no audio-to-motion checkpoint; its config.yaml has no features or model")
         model = Audio2Motion(from_dict(Audio2MotionConfig, config["model"]))
         load_module(folder, "audio2motion", model)
-        return cls(model.to(device).eval(), config["features"], config.get("face_model", "bfm"), hubert)
+        return cls(model.to(device).eval(), config["features"], config.get("face_model", "bfm"),
+                   str(hubert or DEFAULT_HUBERT))
 
     @torch.inference_mode()
     def motion(self, audio: Path, generator: torch.Generator, temperature: float = 0.2,
@@ -53,7 +55,8 @@ class SpeechToMotion:
         """
         waveform = read_audio(audio)
         device = next(self.model.parameters()).device
-        heard = extract(waveform, kind=self.features, hubert=self.hubert, device=device)
+        hubert = load_hubert(self.hubert).to(device).eval() if self.features == "hubert" else None
+        heard = extract(waveform, kind=self.features, hubert=hubert)
         expression = self.model.generate(
             heard.features[None].to(device), heard.f0[None].to(device), generator=generator, temperature=temperature,
             mouth_amplitude=torch.tensor([[mouth_amplitude]], device=device))[0].float().cpu()

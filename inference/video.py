@@ -1,22 +1,387 @@
-"""stub"""
+"""Frames and sound in and out of video files, one frame at a time, with PyAV alone."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
 import numpy as np
+from av.error import FFmpegError
+
+from modules.errors import UserError
+
+FRAME_RATE = 25
+PROVENANCE = ("Synthetic video made with Real3D-Portrait: not a recording of the person shown. "
+              "AI-generated; digitalSourceType=trainedAlgorithmicMedia")
+H264 = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")       # in order of preference
+LAST_RESORT = "mpeg4"
+ALPHA = {".webm": ("libvpx-vp9", "yuva420p"), ".mov": ("prores_ks", "yuva444p10le")}
+QUALITY = {"libx264": {"crf": "17", "preset": "medium"},
+           "libvpx-vp9": {"crf": "24", "b": "0", "cpu-used": "4"},
+           "prores_ks": {"profile": "4444"}, "mpeg4": {"q": "3"}}
+CONTAINERS = {".mp4": ("mp4", "aac"), ".mov": ("mov", "aac"), ".webm": ("webm", "libopus")}
+SOUND_RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "libopus": (48000,)}
+BLOCK = 4096                  # samples handed over at once
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says of itself.
+
+    Attributes:
+        width, height: pixels as shown (upright, square pixels).
+        rate: frames a second in the file, on average.
+        seconds: length, None if the file does not say.
+        has_sound: whether there is a sound track.
+    """
+
+    width: int
+    height: int
+    rate: float
+    seconds: float | None
+    has_sound: bool
 
 
 @dataclass(frozen=True)
 class Sound:
-    samples: np.ndarray   # [N, C] float32 in [-1, 1]
+    """A sound that is read when it is needed.
+
+    Attributes:
+        rate: samples a second.
+        blocks: gives the samples from the start, pieces [n, C] float32 in [-1, 1], C = 1 or 2.
+    """
+
     rate: int
+    blocks: Callable[[], Iterator[np.ndarray]]
+
+    @classmethod
+    def from_samples(cls, samples: np.ndarray, rate: int) -> "Sound":
+        """A sound in memory: samples [N] or [N, C] in [-1, 1]."""
+        columns = np.asarray(samples, np.float32).reshape(len(samples), -1)
+        return cls(rate, lambda: (columns[i:i + BLOCK] for i in range(0, len(columns), BLOCK)))
+
+    def samples(self) -> np.ndarray:
+        """All of it: [N, C] float32."""
+        pieces = list(self.blocks())
+        return np.concatenate(pieces) if pieces else np.zeros((0, 1), np.float32)
 
 
-def open_video(path, fps=25):
-    raise NotImplementedError
+def open_video(path: Path, rate: int = FRAME_RATE) -> tuple[VideoInfo, Iterator[np.ndarray]]:
+    """A video at a fixed frame rate, decoded as it is consumed.
+
+    Frame k is the one that the file shows at k / rate seconds after its first frame, rounded to the nearest
+    tick, so variable frame rates keep their timing.
+
+    Returns:
+        What the file says, and its frames: uint8 [H, W, 3] RGB, upright.
+    Raises:
+        UserError: no such file, no video in it, or (while reading) it is damaged.
+    """
+    with _opened(path) as container:
+        stream = _stream(container, "video", path)
+        try:
+            first = next(container.decode(stream))
+        except (StopIteration, FFmpegError) as error:
+            raise UserError(f"{path.name} has no picture that can be decoded; use another file") from error
+        height, width = _upright(first, stream).shape[:2]
+        seconds = None if container.duration is None else container.duration / av.time_base
+        has_sound = bool(container.streams.audio)
+        info = VideoInfo(width, height, float(stream.average_rate or rate), seconds, has_sound)
+    return info, _frames(path, rate)
 
 
-def read_sound(path, optional=False):
-    raise NotImplementedError
+def _frames(path: Path, rate: int) -> Iterator[np.ndarray]:
+    with _opened(path) as container:
+        stream = _stream(container, "video", path)
+        stream.thread_type = "AUTO"
+        step = float(1 / (stream.average_rate or rate))
+        start = shown = None
+        tick = number = 0
+        moment = 0.0
+        try:
+            for number, frame in enumerate(container.decode(stream)):
+                moment = frame.time if frame.time is not None else number * step
+                start = moment if start is None else start
+                due = round((moment - start) * rate)
+                while shown is not None and tick < due:
+                    yield shown
+                    tick += 1
+                shown = _upright(frame, stream)
+        except FFmpegError as error:
+            raise UserError(f"{path.name} is damaged after {moment:.1f} s ({error.strerror}); "
+                            "cut it or save it again") from error
+        last = max(round((moment - (start or 0) + step) * rate), tick + 1)
+        while shown is not None and tick < last:
+            yield shown
+            tick += 1
+
+
+def _upright(frame: av.VideoFrame, stream: av.stream.Stream) -> np.ndarray:
+    """uint8 RGB [H, W, 3], turned as the file says, with square pixels."""
+    ratio = stream.codec_context.sample_aspect_ratio
+    width = round(frame.width * ratio) if ratio else frame.width
+    pixels = frame.reformat(width=width, format="rgb24").to_ndarray() if width != frame.width else (
+        frame.to_ndarray(format="rgb24"))
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def read_sound(path: Path, optional: bool = False) -> Sound | None:
+    """The sound track of an audio or video file at its own rate, mono or stereo, from the first picture on.
+
+    Args:
+        path: any file that FFmpeg reads.
+        optional: give None instead of an error when there is no sound track.
+    Raises:
+        UserError: no such file, not a media file, no sound track, or (while reading) it is damaged.
+    """
+    with _opened(path) as container:
+        if not container.streams.audio:
+            if optional:
+                return None
+            raise UserError(f"{path.name} has no sound track; use a file with speech")
+        stream = container.streams.audio[0]
+        rate, channels = stream.rate, stream.channels
+        offset = _sound_offset(container)
+    return Sound(rate, lambda: _sound_blocks(path, rate, min(channels, 2), offset))
+
+
+def _sound_offset(container: av.container.InputContainer) -> float:
+    """Seconds from the first picture to the first sound; 0 where there is no picture."""
+    if not container.streams.video:
+        return 0.0
+    sound, picture = (float((stream.start_time or 0) * stream.time_base)
+                      for stream in (container.streams.audio[0], container.streams.video[0]))
+    return sound - picture
+
+
+def _sound_blocks(path: Path, rate: int, channels: int, offset: float) -> Iterator[np.ndarray]:
+    resampler = av.AudioResampler(format="flt", layout="mono" if channels == 1 else "stereo", rate=rate)
+    skip = max(-round(offset * rate), 0)
+    if offset > 0:
+        yield np.zeros((round(offset * rate), channels), np.float32)
+    with _opened(path) as container:
+        try:
+            for frame in _then_none(container.decode(container.streams.audio[0])):
+                for piece in resampler.resample(frame):
+                    samples = piece.to_ndarray().reshape(-1, channels)
+                    if skip < len(samples):
+                        yield samples[skip:]
+                    skip = max(skip - len(samples), 0)
+        except FFmpegError as error:
+            raise UserError(f"the sound of {path.name} is damaged ({error.strerror}); "
+                            "save it again") from error
+
+
+def _then_none(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame | None]:
+    """The frames, then None, which tells a resampler to hand out what it holds."""
+    yield from frames
+    yield None
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give a video or audio file")
+    if not path.exists():
+        raise UserError(f"there is no file {path}")
+    try:
+        return av.open(str(path))
+    except (FFmpegError, OSError) as error:
+        raise UserError(f"{path.name} cannot be read as video or audio ({error.strerror}); "
+                        "give an MP4, MOV, WebM, WAV or MP3 file") from error
+
+
+def _stream(container: av.container.InputContainer, kind: str, path: Path) -> av.stream.Stream:
+    streams = getattr(container.streams, kind)
+    if not streams:
+        raise UserError(f"{path.name} has no {kind} in it")
+    return streams[0]
+
+
+def video_encoder() -> str:
+    """Name of the encoder that .mp4 files are written with.
+
+    Raises:
+        UserError: this build of PyAV has none.
+    """
+    for name in (*H264, LAST_RESORT):
+        if _can_encode(name):
+            return name
+    raise UserError("this PyAV has no H.264 encoder; install that of PyPI: pip install --force-reinstall av")
+
+
+def alpha_encoders() -> dict[str, str | None]:
+    """For each file ending that can hold transparency, the encoder, or None if this PyAV lacks it."""
+    return {suffix: name if _can_encode(name) else None for suffix, (name, _) in ALPHA.items()}
+
+
+def _can_encode(name: str) -> bool:
+    try:
+        av.Codec(name, "w")
+    except (av.codec.codec.UnknownCodecError, FFmpegError):
+        return False
+    return True
 
 
 class VideoWriter:
-    def __init__(self, path, size, fps=25, alpha=False, sound=None):
-        raise NotImplementedError
+    """Writes a video file frame by frame in a `with` block; the file appears whole at the end, or not at all.
+
+    .mp4 is H.264 with AAC. With alpha, .webm is VP9 with Opus and .mov is ProRes 4444 with AAC. The sound is
+    cut, or continued with silence, to the length of the pictures. The file's `comment` says that the video is
+    synthetic.
+
+    Attributes:
+        note: something the user should know (an unusual encoder), or None.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: int = FRAME_RATE, alpha: bool = False,
+                 sound: Sound | None = None) -> None:
+        """
+        Args:
+            path: where; its folder is created.
+            size: (W, H) of the frames; an odd side gets one more row or column.
+            fps: frames a second.
+            alpha: whether frames are RGBA.
+            sound: what is heard.
+        Raises:
+            UserError: wrong file ending, the place cannot be written, or an encoder is missing.
+        """
+        self._path, self._size, self._fps, self._alpha = Path(path), tuple(size), fps, alpha
+        self._frames = self._samples = 0
+        encoder, pixel_format = self._choose_encoder()
+        self.note = (f"this PyAV has no H.264 encoder: {self._path.name} is MPEG-4 part 2, "
+                     "which browsers do not play" if encoder == LAST_RESORT else None)
+        self._part = self._make_part()
+        try:
+            container = CONTAINERS[self._path.suffix.lower()][0]
+            options = {} if container == "webm" else {"movflags": "+faststart"}
+            self._container = av.open(str(self._part), "w", format=container, options=options)
+            self._container.metadata["comment"] = PROVENANCE
+            quality = dict(QUALITY.get(encoder, {}))
+            self._video = self._container.add_stream(encoder, rate=fps, options=quality)
+            self._video.width, self._video.height = (side + side % 2 for side in self._size)
+            self._video.pix_fmt = pixel_format
+            self._add_sound(sound)
+        except (FFmpegError, OSError, ValueError) as error:
+            self._abandon()
+            raise self._write_error(error) from error
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append a frame, uint8 [H, W, 3], or [H, W, 4] with alpha.
+
+        Raises:
+            UserError: the disk is full or the place is gone; nothing is left there.
+        """
+        height, width, channels = frame.shape
+        if frame.dtype != np.uint8 or (width, height) != self._size or channels != (4 if self._alpha else 3):
+            raise ValueError(f"a frame must be uint8 {[*self._size[::-1], 4 if self._alpha else 3]}, "
+                             f"not {frame.dtype} {list(frame.shape)}")
+        if height % 2 or width % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        layout = "rgba" if self._alpha else "rgb24"
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout)
+        picture.pts, picture.time_base = self._frames, Fraction(1, self._fps)
+        self._frames += 1
+        self._attempt(lambda: self._container.mux(self._video.encode(picture)))
+        self._attempt(self._write_sound)
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        if kind is not None:
+            self._abandon()
+            return
+        if self._frames == 0:
+            self._abandon()
+            raise UserError(f"{self._path.name} would have no frames; nothing was written")
+        self._attempt(self._finish)
+
+    def _finish(self) -> None:
+        self._container.mux(self._video.encode())
+        if self._sound is not None:
+            self._container.mux(self._sound.encode())
+        self._container.close()
+        self._part.replace(self._path)
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (FFmpegError, OSError) as error:
+            self._abandon()
+            raise self._write_error(error) from error
+        except BaseException:                     # a damaged sound, Ctrl-C
+            self._abandon()
+            raise
+
+    def _choose_encoder(self) -> tuple[str, str]:
+        suffix = self._path.suffix.lower()
+        if not self._alpha:
+            if suffix != ".mp4":
+                raise UserError(f"{self._path.name}: videos are written as .mp4")
+            return video_encoder(), "yuv420p"
+        if suffix not in ALPHA:
+            raise UserError(f"{self._path.name}: transparent videos are written as {' or '.join(ALPHA)}")
+        encoder, pixel_format = ALPHA[suffix]
+        if not _can_encode(encoder):
+            raise UserError(f"this PyAV cannot write transparent {suffix} files ({encoder} is missing); "
+                            f"use another of {', '.join(ALPHA)} or install av from PyPI")
+        return encoder, pixel_format
+
+    def _make_part(self) -> Path:
+        """An empty file beside the output, with a name of its own."""
+        if self._path.is_dir():
+            raise UserError(f"{self._path} is a folder; give the name of a file to write")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part = self._path.with_name(f"{self._path.stem}.{secrets.token_hex(4)}.part")
+            part.touch(exist_ok=False)
+        except OSError as error:
+            raise self._write_error(error) from error
+        return part
+
+    def _add_sound(self, sound: Sound | None) -> None:
+        self._sound = None
+        if sound is None:
+            return
+        self._blocks, self._rest = sound.blocks(), None
+        first = next(self._blocks, np.zeros((1, 1), np.float32))
+        self._rest, self._rate = first, sound.rate
+        codec = CONTAINERS[self._path.suffix.lower()][1]
+        rate = sound.rate if sound.rate in SOUND_RATES[codec] else SOUND_RATES[codec][0]
+        layout = "mono" if first.shape[1] == 1 else "stereo"
+        self._sound = self._container.add_stream(codec, rate=rate, layout=layout)
+        self._sound.bit_rate = 128_000
+
+    def _write_sound(self) -> None:
+        """Hand over sound up to the end of the last frame."""
+        if self._sound is None:
+            return
+        wanted = self._frames * self._rate // self._fps - self._samples
+        pieces = [self._rest]
+        while sum(map(len, pieces)) < wanted:
+            pieces.append(next(self._blocks, np.zeros((wanted, self._rest.shape[1]), np.float32)))
+        joined = np.concatenate(pieces)
+        block, self._rest = joined[:wanted], joined[wanted:]
+        if wanted == 0:
+            return
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block).reshape(1, -1), format="flt",
+                                           layout="mono" if block.shape[1] == 1 else "stereo")
+        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._samples, Fraction(1, self._rate)
+        self._samples += wanted
+        self._container.mux(self._sound.encode(frame))
+
+    def _abandon(self) -> None:
+        with suppress(Exception):                 # whatever went wrong, only the removal matters now
+            self._container.close()
+        with suppress(OSError):
+            self._part.unlink(missing_ok=True)
+
+    def _write_error(self, error: Exception) -> UserError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return UserError(f"{self._path} cannot be written ({reason}); choose another place with --output")
+

@@ -1,5 +1,6 @@
-"""Files that do not come with the repository: which there are (assets.yaml), and where one lies on this machine."""
+"""Files that do not come with the repository: which there are (assets.yaml), and where they lie here."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -104,3 +105,11 @@ def find_asset(name: str, folder: Path | None = None) -> Path:
         raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {places}; "
                         f"get it with: {asset.advice}")
     raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {places}; {asset.how}")
+
+
+def checksum_is_right(path: Path, sha256: str | None) -> bool:
+    """Whether a file's SHA-256 begins with `sha256`; True if none is known."""
+    if sha256 is None:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)

@@ -1,7 +1,8 @@
 """Cameras of the tri-plane world: from head poses, from samplers, smoothed along a clip.
 
-World of the tri-plane: X_w = 0.27 v + (0, 0.006, 0.161) for a point v of the morphable model in dm. Cameras use OpenCV
-axes (x right, y down, z forward) and intrinsics in picture widths. Sources: spec face3d 4 and 8, sr_torso_eg3d 10.
+World of the tri-plane: X_w = 0.27 v + (0, 0.006, 0.161) for a point v of the morphable model in dm. Cameras
+use OpenCV axes (x right, y down, z forward) and intrinsics in picture widths. Sources: spec face3d 4 and 8,
+sr_torso_eg3d 10.
 """
 
 import math
@@ -106,7 +107,7 @@ def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, 
     polar = torch.arccos(1 - 2 * (pitch + math.pi / 2).clamp(_EPSILON, math.pi - _EPSILON) / math.pi)
     azimuth = math.pi / 2 - yaw
     origin = torch.stack([polar.sin() * azimuth.cos(), polar.cos(), polar.sin() * azimuth.sin()], dim=-1)
-    origin = origin * torch.as_tensor(radius, dtype=yaw.dtype, device=yaw.device).reshape(-1, 1)       # [B, 3]
+    origin = origin * torch.as_tensor(radius, dtype=yaw.dtype, device=yaw.device).reshape(-1, 1)      # [B, 3]
     target = torch.zeros_like(origin) if look_at is None else look_at.to(origin).expand_as(origin)
     roll = torch.zeros_like(yaw) if roll is None else roll
     forward = F.normalize(target - origin, dim=-1)
@@ -119,7 +120,8 @@ def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, 
 def gaussian_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0, pitch: float = 0.0,
                      spread: tuple[float, float] = (0.3, 0.155), radius: float = 2.7,
                      look_at: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Camera:
-    """`count` cameras with normally distributed angles: spread = standard deviations of yaw and pitch, radians."""
+    """`count` cameras with normally distributed angles: spread = standard deviations of yaw and pitch,
+    radians."""
     _check_angles(yaw, pitch)
     yaws = yaw + spread[0] * torch.randn(count, generator=generator)
     pitches = pitch + spread[1] * torch.randn(count, generator=generator)
@@ -146,8 +148,8 @@ def mirror_index(index: Tensor, count: int) -> Tensor:
     return torch.where(turn % 2 == 0, rest, count - 1 - rest)
 
 
-def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tensor, translation: Tensor, frames: int,
-                  map_to_source: bool = True) -> tuple[Tensor, Tensor]:
+def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tensor, translation: Tensor,
+                  frames: int, map_to_source: bool = True) -> tuple[Tensor, Tensor]:
     """Poses of a clip for `frames` frames of a video of another person (spec face3d 8).
 
     Args:
@@ -167,7 +169,8 @@ def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tenso
 
 
 def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
-    """Mean position and chordal mean rotation over a window of frames that shrinks at the ends (spec face3d 8).
+    """Mean position and chordal mean rotation over a window of frames that shrinks at the ends (spec face3d
+    8).
 
     Frames whose window holds numbers that are not finite take the result of the frame before.
     """
@@ -175,9 +178,11 @@ def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
     frames, half = len(matrices), window // 2
     offsets = (torch.arange(frames)[:, None] - torch.arange(frames)).abs().to(matrices.device)
     near = (offsets <= half).double()
-    means = torch.einsum("ts,sij->tij", near / near.sum(1, keepdim=True), matrices)      # [T, 4, 4]
-    usable = means.isfinite().flatten(1).all(dim=1)
-    left, _, right = torch.linalg.svd(torch.where(usable[:, None, None], means, torch.eye(4).to(means))[:, :3, :3])
+    broken = ~matrices.isfinite().flatten(1).all(dim=1)                                  # [T]
+    usable = ~((near > 0) & broken).any(dim=1)
+    filled = torch.where(broken[:, None, None], torch.eye(4).to(matrices), matrices)
+    means = torch.einsum("ts,sij->tij", near / near.sum(1, keepdim=True), filled)        # [T, 4, 4]
+    left, _, right = torch.linalg.svd(means[:, :3, :3])
     turn = torch.ones(frames, 3, dtype=means.dtype, device=means.device)
     turn[:, 2] = torch.linalg.det(left @ right)
     smooth = matrices.clone()
@@ -189,7 +194,8 @@ def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
 
 
 def smooth_features(x: Tensor, window: int = 7) -> Tensor:
-    """Box filter along the first axis, the sequence mirrored at its ends: [T, ...] -> [T, ...]; odd window."""
+    """Box filter along the first axis, the sequence mirrored at its ends: [T, ...] -> [T, ...]; odd
+    window."""
     if window % 2 == 0:
         raise ValueError(f"window {window} must be odd")
     half = window // 2

@@ -139,14 +139,6 @@ def weights_mask(alpha: Tensor, head: Tensor) -> Tensor:
     return inside.sum() / head.sum().clamp(min=1) + outside.sum() / (~head).sum().clamp(min=1)
 
 
-def occlusion_l1(occlusion: Tensor, torso: Tensor | None, inside: float = 0.3) -> Tensor:
-    """Mean of an occlusion map [B, 1, h, w], pixels of the boolean torso mask counting `inside` (sr_torso 5)."""
-    if torso is None:
-        return occlusion.abs().mean()
-    weight = torch.where(resize_mask(torso, occlusion.shape[-1]), inside, 1.0)
-    return (occlusion.abs() * weight).mean()
-
-
 def lip_boxes(landmarks: Tensor, size: int = 512) -> Tensor:
     """Square boxes around the lips (2.3).
 

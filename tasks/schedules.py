@@ -1,7 +1,10 @@
 """Learning rates of the image stages as functions of the step (spec/training.md, 1.2 to 1.4) or of progress."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from tasks.task import Rate
 
 LAZY_R1 = 16 / 17      # a discriminator with R1 every 16 steps: rate and betas are adjusted by this (1.1)
 
@@ -16,11 +19,12 @@ class RateConfig:
 
     generator: float = 1e-4
     discriminator: float = 2e-4
-    i2p: float = 1e-4              # of the image-to-plane network while the motion adapter trains; 0: fixed
+    i2p: float = 1e-4              # of the image-to-plane network in stages 1 (not official) and 2; 0: fixed
     warmup: int = 4000
     decay: float = 0.95
     decay_interval: int = 5000
     floor: float = 1e-5
+    momentum: float = 0.0          # Adam's first beta for the generator
     kind: str = "official"
 
     def __post_init__(self) -> None:
@@ -42,6 +46,14 @@ class RateConfig:
         """`rate` times the warm-up times a curve that falls to 0 at progress 1."""
         fall = 1 - progress if self.kind == "linear" else (1 + math.cos(math.pi * progress)) / 2
         return rate * min((step + 1) / max(self.warmup, 1), 1.0) * fall
+
+    def of(self, group: str, official: Callable[[int], dict[str, float]]) -> Rate:
+        """The rate of a parameter group: `official(step)[group]`, or the group's full rate times the curve."""
+        group = "image_to_plane" if group == "tri_grid" else group       # they make the canonical planes together
+        if self.kind == "official":
+            return lambda step, progress: official(step)[group]
+        full = {"image_to_plane": self.i2p, "discriminator": self.discriminator * LAZY_R1}.get(group, self.generator)
+        return lambda step, progress: self.progressive(full, step, progress)
 
 
 def i2p_rates(rates: RateConfig, step: int, start_adversarial: int) -> dict[str, float]:

@@ -29,6 +29,7 @@ from tasks.clips import item_generator
 
 VERSION = 1                  # of what is rendered; part of the folder's name
 HELD_OUT_SEED = 900_000      # people from here on are never trained on
+FAN_STEP = 20                # degrees
 EXPRESSION_FRAMES = 25       # expressions are taken from short clips of random motion
 
 
@@ -46,18 +47,26 @@ class ViewsConfig:
     nearest: float = 3.5
     farthest: float = 6.5
     shift: float = 0.3           # largest sideways and vertical translation
+    poses: str = "random"        # or "fan": frontal, then turned by 20 degrees to one side, the other, 40, ...
     cache: str = "runs/cache"
     workers: int = 2             # processes that render
 
     def __post_init__(self) -> None:
         if self.views < 2 or self.people < 1:
             raise ValueError(f"{self.people} people with {self.views} views; need at least 1 and 2")
+        if self.poses not in ("random", "fan"):
+            raise ValueError(f"poses is {self.poses}; use random or fan")
         if not 0 <= self.nearest <= self.farthest < 10:
             raise ValueError(f"distances {self.nearest} to {self.farthest} must be in 0..10 and in order")
 
 
 def view_poses(config: ViewsConfig, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Uniform random poses: euler [count, 3] in radians, translation [count, 3] in decimetres."""
+    """Euler angles [count, 3] in radians and translations [count, 3] in decimetres, uniform or (fan) fixed."""
+    if config.poses == "fan":
+        turn = torch.arange(count)
+        yaw = torch.deg2rad(FAN_STEP * ((turn + 1) // 2) * (2 * (turn % 2) - 1).float())
+        middle = torch.tensor([0.0, 0.0, -(config.nearest + config.farthest) / 2])
+        return torch.stack([0 * yaw, yaw, 0 * yaw], dim=1), middle.repeat(count, 1)
     limits = torch.deg2rad(torch.tensor([config.pitch, config.yaw, config.roll]))
     euler = (2 * torch.rand(count, 3, generator=generator) - 1) * limits
     distance = config.nearest + (config.farthest - config.nearest) * torch.rand(count, 1, generator=generator)
@@ -88,11 +97,13 @@ def render_views(config: ViewsConfig, seed: int, model: MorphableModel) -> dict[
 class CachedViews(Dataset):
     """Pairs of views of one person: image and mask of a reference and of a target view, and both poses.
 
-    An item holds images uint8 [2, 3, H, W], masks bool [2, H, W], euler and translation [2, 3].
+    An item holds images uint8 [2, 3, H, W], masks bool [2, H, W], euler and translation [2, 3]; with `every_view` all
+    views in their order instead of two random ones.
     """
 
-    def __init__(self, config: ViewsConfig, pairs_per_person: int = 1000, seed: int = 0) -> None:
-        self.config, self.pairs_per_person, self.seed = config, pairs_per_person, seed
+    def __init__(self, config: ViewsConfig, pairs_per_person: int = 1000, seed: int = 0,
+                 every_view: bool = False) -> None:
+        self.config, self.pairs_per_person, self.seed, self.every_view = config, pairs_per_person, seed, every_view
         self.folder = views_folder(config)
         fill(config)
 
@@ -100,17 +111,16 @@ class CachedViews(Dataset):
         return self.config.people * self.pairs_per_person
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        person = index % self.config.people
+        if self.every_view:
+            return self.views(person, list(range(self.config.views)))
         draws = torch.randperm(self.config.views, generator=item_generator(self.seed, index))
-        return self.pair(index % self.config.people, draws[:2].tolist())
+        return self.views(person, draws[:2].tolist())
 
-    def pair(self, person: int, views: list[int]) -> dict[str, Tensor]:
-        """Two given views of one person."""
-        with np.load(self._path(person)) as stored:
+    def views(self, person: int, views: list[int]) -> dict[str, Tensor]:
+        """Given views of one person."""
+        with np.load(view_file(self.folder, self.config.first_seed + person)) as stored:
             return {name: torch.from_numpy(stored[name][views]) for name in stored.files}
-
-    def _path(self, person: int) -> Path:
-        return view_file(self.folder, self.config.first_seed + person)
-
 
 def views_folder(config: ViewsConfig) -> Path:
     """Where the views of these settings are kept; which people are wanted does not matter."""

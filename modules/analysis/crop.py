@@ -9,14 +9,14 @@ from modules.errors import UserError
 
 FACE_AREA = 0.2               # wanted share of the square that the face's bounding box fills
 LARGEST_FACE_AREA = 0.35      # accepted share where the photo ends before FACE_AREA is reached
-LARGEST_SHIFT = 0.12          # how far the face may be off the middle, in sides, before the square leaves the photo
+LARGEST_SHIFT = 0.12          # how far the face may be off the middle, in sides
 OFFICIAL_SIZE = 512
 
 # 68 points (iBUG order) of the 478, face3d.md 5
 LANDMARKS_68 = (
-    127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356, 70, 63, 105, 66, 107, 336, 296,
-    334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380, 61,
-    40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178)
+    127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356, 70, 63, 105, 66, 107,
+    336, 296, 334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153, 144, 362, 385, 387,
+    263, 373, 380, 61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178)
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Box:
 def photo_crop(picture: np.ndarray, landmarks: np.ndarray) -> Box:
     """The square around the face of a photo whose side makes the face fill about a fifth of it.
 
-    Where the photo ends, the face is first moved off the middle a little, then the square shrinks until the face
-    fills about a third; only then does it reach outside.
+    Where the photo ends, the face is first moved off the middle a little, then the square shrinks until the
+    face fills about a third; only then does it reach outside.
 
     Args:
         picture: [H, W, 3], of which only the size is used.
@@ -59,13 +59,14 @@ def photo_crop(picture: np.ndarray, landmarks: np.ndarray) -> Box:
     return _square((low + high) / 2, area, (width, height), least_side=0.0)
 
 
-def clip_crop(size: tuple[int, int], landmarks: np.ndarray) -> Box:
+def clip_crop(shape: tuple[int, int], landmarks: np.ndarray) -> Box:
     """One square for a whole clip: round the median face, wide enough that the face never leaves it.
 
     Args:
-        size: (W, H) of the frames.
+        shape: (H, W) of the frames.
         landmarks: [T, 478, 2], fractions of the frame.
     """
+    size = shape[::-1]
     low, high = _extent(landmarks, size)                                          # [T, 2]
     area = float(np.median(np.prod(high - low, axis=-1)))
     middle = np.median((low + high) / 2, axis=0)
@@ -80,16 +81,15 @@ def _extent(landmarks: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, n
 
 
 def _square(middle: np.ndarray, face_area: float, size: tuple[int, int], least_side: float) -> Box:
+    """The largest square, up to the wanted one, that fits with the face near enough to its middle."""
     limits = np.array(size, np.float64)
-    wanted, smallest = (max(least_side, (face_area / share) ** 0.5) for share in (FACE_AREA, LARGEST_FACE_AREA))
-    side = min(max(limits.min(), smallest), wanted)
-    inside = np.clip(middle, np.minimum(side, limits) / 2, limits - np.minimum(side, limits) / 2)
-    middle = np.clip(inside, middle - LARGEST_SHIFT * side, middle + LARGEST_SHIFT * side)
-    side = max(int(round(side)), 2)
-    left, top = (int(round(value)) for value in middle - side / 2)
-    for axis, start in enumerate((left, top)):          # rounding must not leave the picture by a pixel
-        if start + side == size[axis] + 1 or start == -1:
-            left, top = (left + (1 if start < 0 else -1), top) if axis == 0 else (left, top + (1 if start < 0 else -1))
+    wanted = max(least_side, (face_area / FACE_AREA) ** 0.5)
+    smallest = max(least_side, (face_area / LARGEST_FACE_AREA) ** 0.5)
+    room = float(np.minimum(middle, limits - middle).min()) / (0.5 - LARGEST_SHIFT)
+    side = max(int(min(max(limits.min(), smallest), max(room, smallest), wanted)), 2)
+    start = np.rint(np.clip(middle - side / 2, 0, np.maximum(limits - side, 0)))
+    centred, farthest = middle - side / 2, LARGEST_SHIFT * side + 1
+    left, top = (int(v) for v in np.clip(start, np.ceil(centred - farthest), np.floor(centred + farthest)))
     return Box(left, top, left + side, top + side)
 
 
@@ -104,13 +104,18 @@ def crop_picture(picture: np.ndarray, box: Box, size: int) -> np.ndarray:
         [S, S, 3] or [S, S] uint8; averaged when it gets smaller, cubic when it gets larger.
     """
     height, width = picture.shape[:2]
-    inner = picture[max(box.top, 0):max(min(box.bottom, height), 0), max(box.left, 0):max(min(box.right, width), 0)]
+    inner = picture[max(box.top, 0):max(box.bottom, 0), max(box.left, 0):max(box.right, 0)]
     if inner.size == 0:
         raise ValueError(f"{box} lies outside the picture of {width} x {height}")
     rows = (max(-box.top, 0), max(box.bottom - height, 0))
     columns = (max(-box.left, 0), max(box.right - width, 0))
     padding = [rows, columns] + [(0, 0)] * (picture.ndim - 2)
     return resize(np.pad(inner, padding, mode="symmetric"), (size, size))
+
+
+def crop_landmarks(landmarks: np.ndarray, shape: tuple[int, int], box: Box) -> np.ndarray:
+    """Landmarks [..., 2] as fractions of a picture of shape (H, W) -> as fractions of a box in it."""
+    return (landmarks * shape[::-1] - (box.left, box.top)) / (box.width, box.height)
 
 
 def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -131,7 +136,7 @@ def centre_crop(picture: np.ndarray, size: int) -> np.ndarray:
 # --- the official rules, for equal numbers with the released weights ---
 
 def official_crop_box(landmarks: np.ndarray, face_area: float = FACE_AREA) -> Box | None:
-    """The official box in the photo squashed to 512 x 512; None when the face is large enough (data_gen.md 1).
+    """The official box in the photo squashed to 512 x 512; None if the face is large enough (data_gen.md 1).
 
     Args:
         landmarks: [478, 2] in pixels of the squashed photo.
@@ -155,7 +160,7 @@ def official_crop_box(landmarks: np.ndarray, face_area: float = FACE_AREA) -> Bo
 
 
 def official_crop(picture: np.ndarray, box: Box | None) -> np.ndarray:
-    """The official 512 x 512 crop: squashed, cut, enlarged, all bilinear. uint8 [H, W, 3] -> [512, 512, 3]."""
+    """The official crop: squashed, cut, enlarged, all bilinear; uint8 [H, W, 3] -> [512, 512, 3]."""
     size = (OFFICIAL_SIZE, OFFICIAL_SIZE)
     squashed = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
     if box is None:

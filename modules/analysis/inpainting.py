@@ -1,14 +1,15 @@
 """What the head hides: the torso continued upwards behind it, and the background behind the whole person.
 
-The torso rule is the one that the released torso model was trained on (data_gen.md 5); its lengths are pixels of a
-512 picture and scale with the picture unless `scale` is given. The background (data_gen.md 6) is either that rule
-("nearest": rays behind a person who does not move) or a smooth continuation ("smooth").
+The torso rule is the one that the released torso model was trained on (data_gen.md 5); its lengths are pixels
+of a 512 picture and scale with the picture unless `scale` is given. The background (data_gen.md 6) is either
+that rule ("nearest": rays behind a person who does not move) or a smooth continuation ("smooth").
 """
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from modules.analysis.segmentation import part_mask
 
@@ -23,7 +24,8 @@ SURE_DISTANCE = 10.0          # pixels from the person beyond which background i
 BODY, CLOTHES = 2, 4
 
 
-def inpaint_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def inpaint_torso(picture: np.ndarray, classes: np.ndarray,
+                  scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The torso without the head, neck and clothes continued upwards.
 
     Args:
@@ -37,7 +39,8 @@ def inpaint_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None 
     return np.where(mask[..., None], filled, 0).astype(np.uint8), mask
 
 
-def fill_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def fill_torso(picture: np.ndarray, classes: np.ndarray,
+               scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """`inpaint_torso` with the background left in the picture (head pixels that are not filled are 0).
 
     The official "torso with background" is this picture with the mask `mask | (classes == 0)`.
@@ -55,7 +58,8 @@ def fill_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None = N
     neck_filled = _fill_upwards(result, picture, rows, columns, NECK_ROWS, scale)
 
     kernel = 2 * _rows(BLUR_KERNEL // 2, scale) + 1
-    blurred = cv2.GaussianBlur(result, (kernel, kernel), BLUR_SIGMA * scale, borderType=cv2.BORDER_REFLECT_101)
+    sigma = BLUR_SIGMA * scale
+    blurred = cv2.GaussianBlur(result, (kernel, kernel), sigma, borderType=cv2.BORDER_REFLECT_101)
     result[neck_filled] = blurred[neck_filled]
     return result, neck | cloth | cloth_filled | neck_filled
 
@@ -66,11 +70,12 @@ def _rows(length: float, scale: float) -> int:
 
 def _grow_vertically(mask: np.ndarray, rows: int) -> np.ndarray:
     column = np.ones((2 * rows + 1, 1), np.uint8)
-    return cv2.dilate(mask.astype(np.uint8), column, borderType=cv2.BORDER_CONSTANT, borderValue=0).astype(bool)
+    grown = cv2.dilate(mask.astype(np.uint8), column, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return grown.astype(bool)
 
 
 def _tops_under_head(mask: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the topmost pixel of every column of `mask` that has a head pixel right above it."""
+    """Rows and columns of the topmost pixels of `mask` in their columns that have head right above them."""
     columns = np.flatnonzero(mask.any(0))
     rows = mask.argmax(0)[columns]
     under = (rows > 0) & head[rows - 1, columns]
@@ -79,7 +84,7 @@ def _tops_under_head(mask: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np
 
 def _fill_upwards(result: np.ndarray, picture: np.ndarray, rows: np.ndarray, columns: np.ndarray,
                   count: int, scale: float) -> np.ndarray:
-    """Write picture[row, column] * 0.98^j into `result` for j = 0.. rows above each start; returns what was written.
+    """Write picture[row, column] * 0.98^j into `result`, j rows above each start; returns what was written.
 
     At another scale the fade per row is such that the last row is as dark as at 512.
     """
@@ -99,10 +104,11 @@ def inpaint_background(frames: Sequence[np.ndarray], classes: Sequence[np.ndarra
     """The scene without the person, from one picture or a clip of a still camera.
 
     Args:
-        frames: T pictures [H, W, 3] uint8 (an array [T, H, W, 3], or anything indexable that decodes on demand).
+        frames: T pictures [H, W, 3] uint8 (an array [T, H, W, 3], or anything indexable that decodes on
+            demand).
         classes: T class maps [H, W] uint8.
-        method: "smooth" continues the background gently behind the person; "nearest" is the official rule: every
-            unseen pixel takes the colour of the nearest trusted one.
+        method: "smooth" continues the background gently behind the person; "nearest" is the official
+            rule: every unseen pixel takes the colour of the nearest trusted one.
         scale: factor on the distance from the person that is trusted; None: longer side / 512.
     Returns:
         [H, W, 3] uint8. Where the person hides everything, the mean colour of the picture's border.
@@ -120,8 +126,9 @@ def inpaint_background(frames: Sequence[np.ndarray], classes: Sequence[np.ndarra
     return _nearest_fill(colours, sure) if method == "nearest" else smooth_fill(colours, sure)
 
 
-def _farthest_colours(frames: Sequence[np.ndarray], classes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Per pixel the colour [H, W, 3] of the sampled frame in which the person is farthest, and that distance [H, W]."""
+def _farthest_colours(frames: Sequence[np.ndarray],
+                      classes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Per pixel the colour [H, W, 3] of the sampled frame with the farthest person; that distance [H, W]."""
     count = len(frames)
     step = 5 if count < 100 else 20 if count < 10000 else count // 500
     chosen = range(0, count, step) if count > step else (0,)
@@ -138,7 +145,7 @@ def _farthest_colours(frames: Sequence[np.ndarray], classes: Sequence[np.ndarray
 
 
 def _distance_to(person: np.ndarray) -> np.ndarray:
-    """Euclidean distance of each pixel to the nearest pixel of the person; the diagonal where there is none."""
+    """Distance of each pixel to the nearest pixel of the person; the diagonal if there is no person."""
     if not person.any():
         return np.full(person.shape, np.hypot(*person.shape), np.float32)
     return cv2.distanceTransform((~person).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -146,7 +153,6 @@ def _distance_to(person: np.ndarray) -> np.ndarray:
 
 def _nearest_fill(colours: np.ndarray, sure: np.ndarray) -> np.ndarray:
     """Every pixel takes the colour of the nearest sure pixel."""
-    from scipy.ndimage import distance_transform_edt
     rows, columns = distance_transform_edt(~sure, return_distances=False, return_indices=True)
     return np.ascontiguousarray(colours[rows, columns])
 
@@ -165,7 +171,7 @@ def smooth_fill(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _harmonic(colours: np.ndarray, known: np.ndarray, sweeps: int = 60) -> np.ndarray:
-    """Push-pull: solve at half the size, enlarge, then relax the unknown pixels towards their neighbours' mean."""
+    """Push-pull: solve at half the size, enlarge, relax unknown pixels towards their neighbours' mean."""
     height, width = known.shape
     if min(height, width) <= 4 or known.all():
         mean = (colours * known[..., None]).sum((0, 1)) / max(float(known.sum()), 1e-6)
@@ -175,7 +181,8 @@ def _harmonic(colours: np.ndarray, known: np.ndarray, sweeps: int = 60) -> np.nd
     small = cv2.resize(colours * known[..., None], half, interpolation=cv2.INTER_AREA)
     small = small / np.maximum(weight, 1e-6)[..., None]
     coarse = _harmonic(small, (weight > 0).astype(np.float32), sweeps)
-    result = np.where(known[..., None] > 0, colours, cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
+    coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    result = np.where(known[..., None] > 0, colours, coarse)
     kernel = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
     unknown = (known == 0)[..., None]
     for _ in range(sweeps):

@@ -15,25 +15,27 @@ from modules.errors import UserError
 FRAME_RATE = 25
 MAX_FACES = 5
 MIN_FACE_WIDTH = 64           # pixels
-SIMILAR_SIZE = 0.6            # a second face this large, relative to the first, must be chosen or cropped away
+SIMILAR_SIZE = 0.6            # of a second face, relative to the largest, that makes the choice the user's
 MAX_OUTSIDE = 0.05            # share of landmarks beyond the border of the picture
 MAX_ROLL = 60.0               # degrees
 MIN_PERSON, MAX_HAIR = 0.6, 0.125    # mean probabilities inside the face oval
-MAX_COVER = 12.0              # chroma (CIELAB a, b) by which both cheeks and the chin may differ from the nose
+MAX_COVER = 13.0              # CIELAB chroma by which cheeks and chin may differ from the bridge of the nose
 TILES_A_SIDE = (2, 4)         # tiles of the shorter side when no face is found in the whole picture
 
-FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
-             149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+FACE_OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
+    149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 FOREHEAD, CHIN, LEFT_SIDE, RIGHT_SIDE = 10, 152, 234, 454
-NOSE, COVERED = (6, 197, 195, 5, 4), (205, 425, 200)      # bridge to tip; both lower cheeks and the chin
+BRIDGE, COVERED = (168, 6, 197), (205, 425, 200)      # of the nose; both lower cheeks and the chin
 
-EYES = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7, 263, 466, 388, 387, 386, 385, 384,
-        398, 362, 382, 381, 380, 374, 373, 390, 249)
+EYES = (
+    33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7, 263, 466, 388, 387, 386, 385,
+    384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
 MOUTH = (
-    78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95,                # inner lip
-    61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146,                # outer lip
-    76, 62, 184, 183, 74, 72, 73, 41, 38, 11, 12, 302, 268, 303, 271, 304, 272, 408, 407, 292, 306, 325, 307, 319, 320,
-    403, 404, 316, 315, 15, 16, 86, 85, 179, 180, 89, 90, 96, 77)                                             # between
+    78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95,    # inner
+    61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146,    # outer
+    76, 62, 184, 183, 74, 72, 73, 41, 38, 11, 12, 302, 268, 303, 271, 304, 272, 408, 407, 292, 306,
+    325, 307, 319, 320, 403, 404, 316, 315, 15, 16, 86, 85, 179, 180, 89, 90, 96, 77)    # between
 
 
 def detect(picture: np.ndarray, name: str = "the picture", face_index: int | None = None) -> np.ndarray:
@@ -42,12 +44,13 @@ def detect(picture: np.ndarray, name: str = "the picture", face_index: int | Non
     Args:
         picture: [H, W, 3] uint8 RGB.
         name: what messages call it.
-        face_index: which face, counted from the left, when there are several; None: the largest, if it stands out.
+        face_index: which face, counted from the left, when there are several; None: the largest, if it
+            stands out.
     Returns:
         [478, 2] float64, fractions of the picture.
     Raises:
-        UserError: no face, several of similar size, cut by the border, too small, lying on its side, not human, or
-            covered; or a model file is missing.
+        UserError: no face, several of similar size, cut by the border, too small, lying on its side, not
+            human, or covered; or a model file is missing.
     """
     with FaceFinder(MAX_FACES) as finder:
         faces = find_in_tiles(finder, picture)
@@ -84,7 +87,8 @@ def find_in_tiles(finder: FaceFinder, picture: np.ndarray) -> np.ndarray:
 
 def _tile_corners(shape: tuple[int, ...], side: int) -> list[tuple[int, int]]:
     """Left and top of tiles that overlap by half and cover the picture."""
-    rows, columns = (np.unique(np.append(np.arange(0, length - side, side // 2), length - side)) for length in shape[:2])
+    rows, columns = (np.unique(np.append(np.arange(0, length - side, side // 2), length - side))
+                     for length in shape[:2])
     return [(int(left), int(top)) for top in rows for left in columns]
 
 
@@ -100,7 +104,8 @@ def _distinct(faces: list[np.ndarray]) -> np.ndarray:
 
 def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int | None) -> np.ndarray:
     if len(faces) == 0:
-        raise UserError(f"no face found in {name}; use a photo whose face is at least {MIN_FACE_WIDTH} pixels wide")
+        raise UserError(f"no face found in {name}; "
+                        f"use a photo whose face is at least {MIN_FACE_WIDTH} pixels wide")
     if face_index is not None:
         if not 0 <= face_index < len(faces):
             raise UserError(f"{name} shows {len(faces)} face(s); face_index {face_index} is not one of "
@@ -137,16 +142,18 @@ def _check_looks(landmarks: np.ndarray, picture: np.ndarray, name: str) -> None:
     inside = oval.astype(bool)
     person, hair = person_confidence(part)[inside].mean(), hair_confidence(part)[inside].mean()
     if person < MIN_PERSON:
-        raise UserError(f"what looks like a face in {name} does not seem to be a person's; use a photo of a person")
+        raise UserError(f"what looks like a face in {name} does not seem to be a person's; "
+                        "use a photo of a person")
     if hair > MAX_HAIR:
-        raise UserError(f"the face in {name} is covered by hair, fur or cloth; use a photo that shows the whole face")
+        raise UserError(f"the face in {name} is covered by hair, fur or cloth; "
+                        "use a photo that shows the whole face")
     if _cover(part, points) > MAX_COVER:
         raise UserError(f"the lower face in {name} is covered (mask, scarf, hand?); "
                         "use a photo that shows the whole face")
 
 
 def _around(landmarks: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The picture within three face sizes, as the segmenters see 256 pixels only, and the landmarks in its pixels."""
+    """The picture within three face sizes, as segmenters see 256 pixels only; the landmarks in its pixels."""
     size = np.array(picture.shape[1::-1])
     points = landmarks * size
     middle, half = (points.min(0) + points.max(0)) / 2, 1.5 * float(np.ptp(points, axis=0).max())
@@ -156,7 +163,7 @@ def _around(landmarks: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _cover(picture: np.ndarray, points: np.ndarray) -> float:
-    """How far, in chroma, the nearest of both cheeks and the chin is from the colour of the nose; 0 if grey."""
+    """Chroma distance from the bridge of the nose to the most similar of cheeks and chin; 0 if all is grey."""
     radius = max(0.035 * float(np.linalg.norm(points[LEFT_SIDE] - points[RIGHT_SIDE])), 1.0)
     chroma = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 1:]
     rows, columns = np.indices(picture.shape[:2], sparse=True)
@@ -165,11 +172,11 @@ def _cover(picture: np.ndarray, points: np.ndarray) -> float:
         near = np.hypot(columns - points[index, 0], rows - points[index, 1]) <= radius
         return np.median(chroma[near], axis=0) if near.any() else None
 
-    nose = [c for c in map(colour, NOSE) if c is not None]
+    bridge = [c for c in map(colour, BRIDGE) if c is not None]
     places = [c for c in map(colour, COVERED) if c is not None]
-    if not nose or not places:
+    if not bridge or not places:
         return 0.0
-    middle = np.median(nose, axis=0)
+    middle = np.median(bridge, axis=0)
     return min(float(np.linalg.norm(place - middle)) for place in places)
 
 
@@ -181,20 +188,23 @@ def combine(image: np.ndarray, video: np.ndarray) -> np.ndarray:
     return combined
 
 
-def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: int = 1000 // FRAME_RATE) -> np.ndarray:
+def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip",
+                step_ms: int = 1000 // FRAME_RATE) -> np.ndarray:
     """Landmarks of the one face of a clip; holds one frame at a time.
 
-    Every frame passes a single-picture detector and a tracker (`combine`); a frame without a face repeats the last
-    landmarks.
+    Every frame passes a single-picture detector and a tracker (`combine`); a frame without a face repeats the
+    last landmarks.
 
     Args:
         frames: uint8 [H, W, 3], 25 a second, all of one size.
         name: what messages call it.
-        step_ms: time between frames as told to the tracker; longer smooths less (official scripts: 80 and 800).
+        step_ms: time between frames as told to the tracker; longer smooths less (official scripts: 80 and
+            800).
     Returns:
         [T, 478, 2] float64, fractions of the frame.
     Raises:
-        UserError: no frames, no face in the first second, or what `detect` refuses, in the first frame with a face.
+        UserError: no frames, no face in the first second, or what `detect` refuses, in the first frame
+            with a face.
     """
     frames = iter(frames)
     opening = list(islice(frames, FRAME_RATE))

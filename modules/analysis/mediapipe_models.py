@@ -1,4 +1,4 @@
-"""MediaPipe's models as plain functions of arrays: opened quietly, always closed, errors in words a user can act on."""
+"""MediaPipe's models as plain functions of arrays: opened quietly, always closed, errors one can act on."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ _SILENCE = threading.Lock()
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Hide what native code writes to the process's stderr meanwhile (MediaPipe greets there; errors are exceptions)."""
+    """Hide what native code writes to stderr (MediaPipe greets there; its errors are exceptions)."""
     with _SILENCE:
         sys.stderr.flush()
         saved = os.dup(2)
@@ -54,7 +54,7 @@ class FaceFinder:
                 vision.FaceLandmarkerOptions(base_options=base, running_mode=mode, num_faces=max_faces)))
 
     def find(self, picture: np.ndarray, time_ms: int | None = None) -> np.ndarray:
-        """Landmarks of all faces found in a uint8 picture [H, W, 3]: [N, 478, 2] float64, fractions of the picture.
+        """Landmarks of all faces in a uint8 picture [H, W, 3]: [N, 478, 2] float64, fractions of the picture.
 
         `time_ms` must grow from frame to frame when tracking, and is left out otherwise.
         """
@@ -89,8 +89,9 @@ def confidences(picture: np.ndarray, model: str) -> np.ndarray:
     """
     path = find_asset(model)
     with silence():
-        segmenter = _open(path, lambda base: vision.ImageSegmenter.create_from_options(vision.ImageSegmenterOptions(
-            base_options=base, output_category_mask=False, output_confidence_masks=True)))
+        segmenter = _open(path, lambda base: vision.ImageSegmenter.create_from_options(
+            vision.ImageSegmenterOptions(
+                base_options=base, output_category_mask=False, output_confidence_masks=True)))
         with segmenter:
             masks = segmenter.segment(_image(picture)).confidence_masks
             return np.stack([mask.numpy_view().reshape(picture.shape[:2]) for mask in masks])
@@ -108,7 +109,7 @@ def hair_confidence(picture: np.ndarray) -> np.ndarray:
 
 def _open(path: Path, create: Callable[[BaseOptions], Any]) -> Any:
     try:
-        return create(BaseOptions(model_asset_buffer=path.read_bytes()))   # a buffer: any letters in the path work
+        return create(BaseOptions(model_asset_buffer=path.read_bytes()))     # any letters in the path
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or another model; fetch it again with: "
                         f"python -m scripts.assets fetch {path.name}") from error

@@ -1,4 +1,4 @@
-"""Pictures from files of any kind, as uint8 RGB: decoded by content, turned upright, 8 bit, alpha kept apart."""
+"""Pictures from files of any kind as uint8 RGB: decoded by content, upright, 8 bit, alpha kept apart."""
 
 import warnings
 from dataclasses import dataclass
@@ -39,7 +39,8 @@ def load_picture(path: Path) -> Picture:
     """Read a picture with its transparency.
 
     Raises:
-        UserError: no such file, a folder, no picture, a damaged one, one that is too large, or smaller than 32 pixels.
+        UserError: no such file, a folder, no picture, a damaged one, one that is too large, or smaller
+            than 32 pixels.
     """
     path = Path(path)
     if path.is_dir():
@@ -57,18 +58,22 @@ def load_picture(path: Path) -> Picture:
     except Image.DecompressionBombError as error:
         raise UserError(f"{path.name} has too many pixels; make it smaller first") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path.name} is not a picture that can be read; give a JPEG, PNG or WebP file") from error
+        raise UserError(f"{path.name} is not a picture that can be read; "
+                        "give a JPEG, PNG or WebP file") from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise UserError(f"{path.name} is damaged or incomplete ({error}); save it again or use another") from error
+        raise UserError(f"{path.name} is damaged or incomplete ({error}); "
+                        "save it again or use another") from error
     return picture
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
-        raise UserError(f"{path.name} is {width} x {height}; make it smaller than {MAX_PIXELS // 10**6} million pixels")
+        raise UserError(f"{path.name} is {width} x {height}; "
+                        f"make it smaller than {MAX_PIXELS // 10**6} million pixels")
     if min(size) < MIN_SIDE:
-        raise UserError(f"{path.name} is only {width} x {height}; use a picture of at least {MIN_SIDE} pixels a side")
+        raise UserError(f"{path.name} is only {width} x {height}; "
+                        f"use a picture of at least {MIN_SIDE} pixels a side")
 
 
 def _decode(image: Image.Image) -> Picture:

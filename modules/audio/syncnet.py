@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from modules.audio.losses import binary_cross_entropy
 
-WINDOW = 5                    # video frames of a pair; two audio frames each
+WINDOW = 5                    # video frames of a pair
+AUDIO_WINDOW = 2 * WINDOW
 KEYPOINT_SIZES = {"lm468": 1404, "lm68": 204, "lip": 60}
 
 

@@ -8,14 +8,20 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 import torch
+from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from modules.assets import find_asset
 from modules.errors import UserError
-from modules.face3d.morphable_model import FaceModelData, LandmarkEmbedding, MorphableModel, normalised_coordinates
+from modules.face3d.morphable_model import (
+    FaceModelData,
+    LandmarkEmbedding,
+    MorphableModel,
+    normalised_coordinates,
+)
 
 MODEL_FILE = "BFM_model_front.mat"
-MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"     # vertex of each MediaPipe landmark, 0-based, -999 = none
+MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"    # vertex of each MediaPipe landmark, 0-based, -999 = none
 NCC_FILE = "ncc_code.npy"                             # [3, V]; optional
 EYE_FILES = ("bfm_left_eye_faces.npy", "bfm_right_eye_faces.npy")      # 1-based triangles over the eyes
 _KEYS = ("meanshape", "idBase", "exBase", "tri", "keypoints")
@@ -27,8 +33,8 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
 
     Args:
         path: `BFM_model_front.mat`; None asks the asset resolver.
-        landmark68_offset: added to the vertices of the 68 landmarks; 1 gives those that the released weights were
-            trained with, which are one vertex too far.
+        landmark68_offset: added to the vertices of the 68 landmarks; 1 gives those that the released weights
+            were trained with, which are one vertex too far.
     Returns:
         MorphableModel called "bfm" with 68 and 468 landmarks.
     Raises:
@@ -44,12 +50,13 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
                            torch.from_numpy(eyes.astype(np.int64)), ncc, landmark68_offset)
 
 
-def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces: Tensor, ncc: Tensor | None = None,
-                    landmark68_offset: int = 0) -> MorphableModel:
+def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces: Tensor,
+                    ncc: Tensor | None = None, landmark68_offset: int = 0) -> MorphableModel:
     """The model from the arrays of the file.
 
     Args:
-        arrays: meanshape [1, 3V], idBase [3V, 80], exBase [3V, 64], tri [F, 3] and keypoints (68), indices 1-based.
+        arrays: meanshape [1, 3V], idBase [3V, 80], exBase [3V, 64], tri [F, 3] and keypoints (68), indices
+            1-based.
         mediapipe: [468] 0-based vertices, negative = none.
         eye_faces: 1-based rows of `tri` that the PNCC leaves out.
         ncc: [V, 3] colours in [0, 1]; None computes them from the mean.
@@ -60,8 +67,9 @@ def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces:
     triangles = torch.from_numpy(np.asarray(arrays["tri"]).astype(np.int64)) - 1
     kept = torch.ones(len(triangles), dtype=torch.bool)
     kept[eye_faces - 1] = False
-    keypoints = torch.from_numpy(np.asarray(arrays["keypoints"]).ravel().astype(np.int64)) - 1 + landmark68_offset
-    landmarks = {68: LandmarkEmbedding.of_vertices(keypoints), 468: LandmarkEmbedding.of_vertices(mediapipe)}
+    keypoints = torch.from_numpy(np.asarray(arrays["keypoints"]).ravel().astype(np.int64))
+    landmarks = {68: LandmarkEmbedding.of_vertices(keypoints - 1 + landmark68_offset),
+                 468: LandmarkEmbedding.of_vertices(mediapipe)}
     return MorphableModel(FaceModelData(
         name="bfm", mean=mean, identity_basis=_basis(arrays["idBase"], count, _IDENTITY),
         expression_basis=_basis(arrays["exBase"], count, _EXPRESSION), triangles=triangles,
@@ -79,7 +87,7 @@ def _basis(array: np.ndarray, count: int, modes: int) -> Tensor:
 def _read_mat(path: Path) -> dict[str, np.ndarray]:
     try:
         arrays = scipy.io.loadmat(path, variable_names=_KEYS)
-    except (OSError, ValueError, NotImplementedError) as error:
+    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
         raise UserError(f"{path} cannot be read as a MATLAB 5 file ({error})") from error
     missing = [key for key in _KEYS if key not in arrays]
     if missing:

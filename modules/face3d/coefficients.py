@@ -78,7 +78,8 @@ class FaceCoefficients:
         """Read what `save` wrote; raises UserError for anything else."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return FaceCoefficients(*(torch.from_numpy(arrays[name].astype(np.float32)) for name in _FIELDS))
+                fields = (torch.from_numpy(arrays[name].astype(np.float32)) for name in _FIELDS)
+                return FaceCoefficients(*fields)
         except (OSError, KeyError, ValueError) as error:
             raise UserError(f"{path} is no file of face coefficients ({error}); "
                             f"expected an npz with {', '.join(_FIELDS)}") from error
@@ -125,6 +126,7 @@ def camera_points(posed: Tensor) -> Tensor:
 
 
 def project(posed: Tensor) -> Tensor:
-    """Posed points [..., N, 3] -> picture fractions [..., N, 2], x right, y down, 0..1 inside (spec 2.3, lm2d)."""
+    """Posed points [..., N, 3] -> picture fractions [..., N, 2], x right, y down, 0..1 inside (spec 2.3,
+    lm2d)."""
     xy = FOCAL_LENGTH * posed[..., :2] / (CAMERA_DISTANCE - posed[..., 2:])
     return torch.stack([0.5 + xy[..., 0], 0.5 - xy[..., 1]], dim=-1)

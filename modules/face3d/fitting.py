@@ -1,7 +1,8 @@
 """Landmarks of a photo or a clip -> identity, expression and pose (spec face3d 6).
 
-The objective is that of the released system; it is minimised by Levenberg-Marquardt steps: frames are blocks of a banded
-system (the Laplacian terms couple neighbours), and the identity that they share is eliminated by a Schur complement.
+The objective is that of the released system; it is minimised by Levenberg-Marquardt steps: frames are blocks
+of a banded system (the Laplacian terms couple neighbours), and the identity that they share is eliminated by
+a Schur complement.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.linalg import cho_solve_banded, cholesky_banded
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from modules.face3d.coefficients import (
@@ -33,7 +35,9 @@ LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14
 OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
         152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 _FRAME = EXPRESSION_SIZE + 6             # unknowns of a frame: expression, euler, translation
-_SEGMENT = 500                           # frames solved together; a longer clip shares the identity of a sample
+_MATRIX_SERVES = 0.2                     # relative decrease of the objective below which its matrix is kept
+_LEAST_DAMPING, _GREATEST_DAMPING = 1e-7, 1e3
+_SEGMENT = 500                         # frames solved together; a longer clip shares the identity of a sample
 _OVERLAP = 12                            # frames that neighbouring segments share
 
 
@@ -41,7 +45,8 @@ _OVERLAP = 12                            # frames that neighbouring segments sha
 class FitConfig:
     """Weights of the objective. The defaults are the released system's for a photo.
 
-    Later landmark weights win: all points 1, oval, eyes, upper lids, lips; points without a place on the mesh 0.
+    Later landmark weights win: all points 1, oval, eyes, upper lids, lips; points without a place on the mesh
+    0.
     """
 
     oval: float = 1.0                    # weight of the 36 points of the face oval, which follow the contour
@@ -69,7 +74,7 @@ class FitConfig:
         """Weights for one picture and the model called `model_name`."""
         if model_name == "bfm":
             return FitConfig()
-        return FitConfig(oval=0.1, lips=3.0, identity_prior=0.3, expression_prior=0.5, range_penalty=20.0)
+        return FitConfig(oval=0.1, lips=3.0, identity_prior=0.3, expression_prior=0.5, range_penalty=1.0)
 
     @staticmethod
     def clip(model_name: str) -> "FitConfig":
@@ -77,8 +82,9 @@ class FitConfig:
         if model_name == "bfm":
             return FitConfig(eyes=3.0, upper_lids=20.0, lips=5.0, identity_prior=0.2, expression_prior=0.6,
                              expression_smoothness=1.0, pose_smoothness=0.3)
-        return FitConfig(oval=0.1, eyes=3.0, upper_lids=10.0, lips=5.0, identity_prior=0.3, expression_prior=0.5,
-                         expression_smoothness=2.0, pose_smoothness=0.3, range_penalty=20.0)
+        return FitConfig(oval=0.1, eyes=3.0, upper_lids=10.0, lips=5.0, identity_prior=0.3,
+                         expression_prior=0.5, expression_smoothness=2.0,
+                         pose_smoothness=0.3, range_penalty=1.0)
 
 
 def fit_photo(model: MorphableModel, landmarks: Tensor, config: FitConfig | None = None) -> FaceCoefficients:
@@ -107,28 +113,17 @@ def fit_clip(model: MorphableModel, landmarks: Tensor, config: FitConfig | None 
         ValueError: landmarks of a wrong shape, or not finite.
     """
     config = config or FitConfig.clip(model.name)
-    if landmarks.ndim != 3 or landmarks.shape[2] != 2 or not landmarks.shape[0]:
+    if landmarks.ndim != 3 or tuple(landmarks.shape[1:]) not in ((468, 2), (478, 2)) or not len(landmarks):
         raise ValueError(f"landmarks have shape {tuple(landmarks.shape)}; expected [T, 468 or 478, 2]")
     if not landmarks.isfinite().all():
         raise ValueError("landmarks hold numbers that are not finite; fit only frames with a face")
-    frames = len(landmarks)
-    problem = FitProblem(model, landmarks, config)
-    if frames <= _SEGMENT:
-        return _solve(problem, None).to(landmarks.device)
-    sample = torch.linspace(0, frames - 1, _SEGMENT // 2).round().long()
-    still = FitProblem(model, landmarks[sample], config, coupled=False)
-    identity = _solve(still, None).identity
-    rows = []
-    for start in range(0, frames, _SEGMENT):
-        first, stop = max(start - _OVERLAP, 0), min(start + _SEGMENT + _OVERLAP, frames)
-        part = _solve(FitProblem(model, landmarks[first:stop], config), identity)
-        rows.append(part[start - first:start - first + _SEGMENT])
-    fields = (torch.cat([getattr(r, name) for r in rows]) for name in ("expression", "euler", "translation"))
-    return FaceCoefficients(identity, *fields).to(landmarks.device)
+    with threadpool_limits(1, user_api="blas"):      # the blocks are small: BLAS threads would wait for each other
+        return _fit(model, landmarks, config).to(landmarks.device)
 
 
 def landmark_error(model: MorphableModel, coefficients: FaceCoefficients, landmarks: Tensor) -> Tensor:
-    """Mean distance of the fitted from the given points per frame, as a fraction of the outer-eye-corner distance.
+    """Mean distance of the fitted from the given points per frame, as a fraction of the outer-eye-corner
+    distance.
 
     Args:
         landmarks: [T, L, 2] picture fractions, L = 68, 468 or 478.
@@ -166,10 +161,9 @@ def laplacian_loss(sequence: Tensor) -> Tensor:
 
 def _second_difference(frames: int) -> Tensor:
     """[T, T] matrix of the filter (-1/2, 1, -1/2) with repeated ends; float64."""
-    matrix = torch.eye(frames, dtype=torch.float64)
-    index = torch.arange(frames)
+    matrix, index = torch.eye(frames, dtype=torch.float64), torch.arange(frames)
     for neighbour in (index - 1, index + 1):
-        matrix.index_put_((index, neighbour.clamp(0, frames - 1)), torch.tensor(-0.5, dtype=torch.float64), True)
+        matrix[index, neighbour.clamp(0, frames - 1)] -= 0.5
     return matrix
 
 
@@ -181,18 +175,22 @@ class FitProblem:
         coupled: with the Laplacian terms; False takes the frames as unrelated pictures of one person.
     """
 
-    def __init__(self, model: MorphableModel, landmarks: Tensor, config: FitConfig, coupled: bool = True) -> None:
+    def __init__(self, model: MorphableModel, landmarks: Tensor, config: FitConfig,
+                 coupled: bool = True) -> None:
         count = min(landmarks.shape[1], max(model.counts))
         self.config = config
-        self.mean, identity, expression = (part.detach().cpu().double() for part in model.landmark_basis(count))
+        parts = model.landmark_basis(count)
+        self.mean, identity, expression = (part.detach().cpu().double() for part in parts)
         self.basis = torch.cat([expression, identity], dim=-1)                           # [L, 3, 64 + 80]
+        unused = torch.zeros(count, 3, 6, dtype=torch.float64)
+        self._columns = torch.cat([expression, unused, identity], dim=-1).float()        # [L, 3, 150]
         self.weights = landmark_weights(config, model.embedding(count).valid)            # [L]
         self.target = PICTURE * landmarks[:, :count].detach().cpu().double()             # [T, L, 2]
         self.range = model.expression_range.detach().cpu().double()                      # [64, 2]
         smooth = [config.expression_smoothness] * EXPRESSION_SIZE + [config.pose_smoothness] * 6
         widths = [EXPRESSION_SIZE] * EXPRESSION_SIZE + [3] * 6
-        smooth = torch.tensor(smooth, dtype=torch.float64) if coupled else torch.zeros(_FRAME, dtype=torch.float64)
-        self.smoothness = smooth / torch.tensor(widths) / self.frames                    # [70] per squared difference
+        smooth = torch.tensor(smooth, dtype=torch.float64) * coupled
+        self.smoothness = smooth / torch.tensor(widths) / self.frames            # [70] per squared difference
         self.difference = _second_difference(self.frames)                                # [T, T]
 
     @property
@@ -229,7 +227,7 @@ class FitProblem:
 
     def first_guess(self) -> Tensor:
         """First guess [T, 70]: no expression, pose of the mean face under a scaled orthographic camera."""
-        design = torch.cat([self.mean, torch.ones(len(self.mean), 1, dtype=torch.float64)], dim=1)      # [L, 4]
+        design = torch.cat([self.mean, torch.ones(len(self.mean), 1, dtype=torch.float64)], dim=1)    # [L, 4]
         scale = self.weights.sqrt()[:, None]
         centred = (self.target / PICTURE - 0.5) * torch.tensor([1.0, -1.0], dtype=torch.float64)
         affine = torch.linalg.lstsq((scale * design).expand(self.frames, -1, -1), scale * centred).solution
@@ -238,91 +236,107 @@ class FitProblem:
         left, _, right = torch.linalg.svd(rows, full_matrices=False)
         rows = left @ right
         rotation = torch.cat([rows, torch.cross(rows[:, :1], rows[:, 1:], dim=-1)], dim=1)
-        translation = torch.cat([affine[:, 3] / size[:, None], CAMERA_DISTANCE - FOCAL_LENGTH / size[:, None]], 1)
+        towards = CAMERA_DISTANCE - FOCAL_LENGTH / size
+        translation = torch.cat([affine[:, 3] / size[:, None], towards[:, None]], dim=1)
         neutral = torch.zeros(self.frames, EXPRESSION_SIZE, dtype=torch.float64)
         return torch.cat([neutral, euler_angles(rotation), translation], dim=1)
 
-    def linearise(self, identity: Tensor, per_frame: Tensor) -> "Linearised":
-        """Gradient and Gauss-Newton matrix of half the objective at a point."""
-        jacobian, residual = self._jacobian(identity, per_frame)                         # [T, 2L, 150], [T, 2L]
-        hessian = (jacobian.mT @ jacobian).double()                                      # [T, 150, 150]
-        gradient = torch.einsum("tnk,tn->tk", jacobian, residual.to(jacobian.dtype)).double()
-        frame, shared = slice(0, _FRAME), slice(_FRAME, None)
-        expression = per_frame[:, :EXPRESSION_SIZE]
-        prior = self.config.expression_prior / (self.frames * EXPRESSION_SIZE)
-        excess, penalty = self._excess(expression), self.config.range_penalty / self.frames
-        blocks = hessian[:, frame, frame]
-        blocks.diagonal(dim1=1, dim2=2)[:, :EXPRESSION_SIZE] += prior + penalty * (excess != 0)
-        coupling = self.difference.T @ self.difference                                   # [T, T]
-        of_frames = gradient[:, frame] + self.smoothness * (coupling @ per_frame)
-        of_frames[:, :EXPRESSION_SIZE] += prior * expression + penalty * excess
-        of_identity = gradient[:, shared].sum(dim=0) + self.config.identity_prior / IDENTITY_SIZE * identity[0]
-        block = hessian[:, shared, shared].sum(dim=0)
-        block.diagonal().add_(self.config.identity_prior / IDENTITY_SIZE)
-        return Linearised(blocks, hessian[:, frame, shared], block, of_frames, of_identity, coupling, self.smoothness)
+    def gradient(self, identity: Tensor, per_frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the objective: [1, 80] and [T, 70]."""
+        point = identity.detach().requires_grad_(), per_frame.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(self.objective(*point), point)
 
-    def _jacobian(self, identity: Tensor, per_frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Derivatives of the weighted residuals, float32 [T, 2L, 64 + 6 + 80], and these residuals [T, 2L]."""
-        euler, translation = per_frame[:, -6:-3], per_frame[:, -3:]
-        rotation = rotation_matrix(euler)
+    def curvature(self, identity: Tensor, per_frame: Tensor) -> "Curvature":
+        """Gauss-Newton matrix of the objective at a point, without the range penalty."""
+        jacobian = self._jacobian(identity, per_frame)                                   # [T, 2L, 150]
+        hessian = 2 * (jacobian.mT @ jacobian).double()                                  # [T, 150, 150]
+        frame, shared = slice(0, _FRAME), slice(_FRAME, None)
+        blocks, block = hessian[:, frame, frame], hessian[:, shared, shared].sum(dim=0)
+        prior = 2 * self.config.expression_prior / (self.frames * EXPRESSION_SIZE)
+        blocks.diagonal(dim1=1, dim2=2)[:, :EXPRESSION_SIZE] += prior
+        block.diagonal().add_(2 * self.config.identity_prior / IDENTITY_SIZE)
+        return Curvature(blocks, hessian[:, frame, shared], block, 2 * self.difference.T @ self.difference,
+                         self.smoothness)
+
+    def penalty_curvature(self, per_frame: Tensor) -> Tensor:
+        """Second derivative of the range penalty by the frames' unknowns; [T, 70]."""
+        outside = self._excess(per_frame[:, :EXPRESSION_SIZE]) != 0
+        penalty = torch.zeros_like(per_frame)
+        penalty[:, :EXPRESSION_SIZE] = 2 * self.config.range_penalty / self.frames * outside
+        return penalty
+
+    def _jacobian(self, identity: Tensor, per_frame: Tensor) -> Tensor:
+        """Derivatives of the weighted residuals by expression, euler, translation, identity; float32 [T, 2L,
+        150]."""
+        rotation = rotation_matrix(per_frame[:, -6:-3])
         turned = self.points(identity, per_frame) @ rotation.mT                          # [T, L, 3]
-        posed = turned + translation[:, None]
-        scale = (self.weights / self.weights.numel() / (2 * self.frames)).sqrt()         # [L]
-        residual = scale[:, None] * (PICTURE * project(posed) - self.target)
+        posed = turned + per_frame[:, None, -3:]
         depth = CAMERA_DISTANCE - posed[..., 2]
+        scale = (self.weights / (2 * self.weights.numel() * self.frames)).sqrt()
         zoom = scale * PICTURE * FOCAL_LENGTH / depth                                    # [T, L]
         of_point = torch.zeros(*turned.shape[:2], 2, 3, dtype=torch.float64)             # [T, L, 2, 3]
         of_point[..., 0, 0], of_point[..., 1, 1] = zoom, -zoom
         of_point[..., 0, 2], of_point[..., 1, 2] = zoom * posed[..., 0] / depth, -zoom * posed[..., 1] / depth
-        jacobian = torch.empty(*of_point.shape[:3], _FRAME + IDENTITY_SIZE)
-        of_shape, basis = (of_point @ rotation[:, None]).float(), self.basis.float()
-        for columns, part in ((slice(0, EXPRESSION_SIZE), basis[..., :EXPRESSION_SIZE]),
-                              (slice(_FRAME, None), basis[..., EXPRESSION_SIZE:])):
-            jacobian[..., columns] = of_shape @ part
-        axes = _rotation_axes(euler)[:, None].expand(-1, turned.shape[1], -1, -1)        # [T, L, 3 angles, 3]
+        axes = _rotation_axes(per_frame[:, -6:-3])[:, None].expand(-1, turned.shape[1], -1, -1)
         moved = torch.cross(axes, turned[:, :, None].expand_as(axes), dim=-1)            # d turned / d angle
+        columns = self._columns                                                          # [L, 3, 150]
+        of_shape = (of_point @ rotation[:, None]).float()[..., None]                     # [T, L, 2, 3, 1]
+        jacobian = of_shape[..., 0, :] * columns[:, None, 0]
+        for axis in (1, 2):
+            jacobian.addcmul_(of_shape[..., axis, :], columns[:, None, axis])
         jacobian[..., EXPRESSION_SIZE:EXPRESSION_SIZE + 3] = (of_point @ moved.mT).float()
         jacobian[..., EXPRESSION_SIZE + 3:_FRAME] = of_point.float()
-        return jacobian.flatten(1, 2), residual.flatten(1)
+        return jacobian.flatten(1, 2)
 
 
 @dataclass(frozen=True)
-class Linearised:
-    """Normal equations of T frames: blocks [T, 70, 70], cross [T, 70, 80], shared [80, 80], gradients, coupling."""
+class Curvature:
+    """Gauss-Newton matrix of T frames: blocks [T, 70, 70], cross [T, 70, 80], shared [80, 80].
+
+    Neighbouring frames are coupled by `coupling` [T, T] times `smoothness` [70] on the diagonal.
+    """
 
     blocks: Tensor
     cross: Tensor
     shared: Tensor
-    frame_gradient: Tensor
-    identity_gradient: Tensor
     coupling: Tensor
     smoothness: Tensor
 
-    def step(self, damping: float, fixed_identity: bool) -> tuple[Tensor, Tensor]:
-        """The damped Gauss-Newton step: identity [1, 80], frames [T, 70]."""
-        frames, size = self.frame_gradient.shape
-        factor = cholesky_banded(self._band(damping), lower=True, check_finite=False)
+    def step(self, gradient: tuple[Tensor, Tensor], diagonal: Tensor, damping: float,
+             fixed_identity: bool) -> tuple[Tensor, Tensor]:
+        """The damped Gauss-Newton step.
+
+        Args:
+            gradient: [1, 80] and [T, 70].
+            diagonal: [T, 70], added to the matrix.
+            damping: grows the diagonal by this part.
+            fixed_identity: do not move the identity.
+        Returns:
+            Changes of the identity [1, 80] and of the frames [T, 70].
+        """
+        frames, size = diagonal.shape
+        factor = cholesky_banded(self._band(diagonal, damping), lower=True, check_finite=False)
 
         def solve(right: Tensor) -> Tensor:
             return torch.from_numpy(cho_solve_banded((factor, True), right.numpy(), check_finite=False))
 
-        gradient = self.frame_gradient.reshape(-1, 1)
+        of_frames = gradient[1].reshape(-1, 1)
         if fixed_identity:
-            return torch.zeros(1, IDENTITY_SIZE, dtype=torch.float64), -solve(gradient).view(frames, size)
+            return torch.zeros_like(gradient[0]), -solve(of_frames).view(frames, size)
         cross = self.cross.reshape(frames * size, -1)                                    # [70 T, 80]
-        solved = solve(torch.cat([cross, gradient], dim=1))
+        solved = solve(torch.cat([cross, of_frames], dim=1))
         schur = self.shared + damping * torch.diag(self.shared.diagonal()) - cross.T @ solved[:, :-1]
-        right = self.identity_gradient - cross.T @ solved[:, -1]
-        identity = torch.linalg.solve(schur, -right)
+        identity = torch.linalg.solve(schur, cross.T @ solved[:, -1] - gradient[0][0])
         return identity[None], -(solved[:, -1] + solved[:, :-1] @ identity).view(frames, size)
 
-    def _band(self, damping: float) -> np.ndarray:
+    def _band(self, diagonal: Tensor, damping: float) -> np.ndarray:
         """Lower band of the frames' matrix, as LAPACK wants it: [bandwidth, 70 T]."""
-        frames, size, _ = self.blocks.shape
-        band = torch.zeros(frames, size, 2 * size + 1, dtype=torch.float64)              # row: column of the matrix
+        frames, size = diagonal.shape
+        band = torch.zeros(frames, size, 2 * size + 1, dtype=torch.float64)              # one row a column
         for column in range(size):
             band[:, column, :size - column] = self.blocks[:, column:, column]
-        band[:, :, 0] *= 1 + damping
+        band[:, :, 0] = (1 + damping) * (band[:, :, 0] + diagonal)
         for distance in range(min(3, frames)):
             between = self.coupling.diagonal(-distance)[:, None] * self.smoothness       # [T - distance, 70]
             band[:frames - distance, :, distance * size] += between
@@ -338,26 +352,57 @@ def _rotation_axes(euler: Tensor) -> Tensor:
     return torch.stack([full[..., 0], roll[..., 1], vertical], dim=1)
 
 
+def _fit(model: MorphableModel, landmarks: Tensor, config: FitConfig) -> FaceCoefficients:
+    """Short clips at once; the identity of a long one from a sample, and then its segments."""
+    frames = len(landmarks)
+    if frames <= _SEGMENT:
+        return _solve(FitProblem(model, landmarks, config), None)
+    sample = torch.linspace(0, frames - 1, _SEGMENT // 2).round().long()
+    still = FitProblem(model, landmarks[sample], config, coupled=False)
+    identity = _solve(still, None).identity
+    rows = []
+    for start in range(0, frames, _SEGMENT):
+        first, stop = max(start - _OVERLAP, 0), min(start + _SEGMENT + _OVERLAP, frames)
+        part = _solve(FitProblem(model, landmarks[first:stop], config), identity)
+        rows.append(part[start - first:start - first + _SEGMENT])
+    fields = (torch.cat([getattr(r, name) for r in rows]) for name in ("expression", "euler", "translation"))
+    return FaceCoefficients(identity, *fields)
+
+
 def _solve(problem: FitProblem, identity: Tensor | None) -> FaceCoefficients:
-    """Levenberg-Marquardt until the objective stops falling; a given identity [1, 80] stays as it is."""
+    """Levenberg-Marquardt until the objective stops falling; a given identity [1, 80] stays as it is.
+
+    The matrix of an earlier point serves while the objective changes little, and is renewed when a step
+    fails.
+    """
     fixed = identity is not None
     identity = identity.double() if fixed else torch.zeros(1, IDENTITY_SIZE, dtype=torch.float64)
-    per_frame, damping = problem.first_guess(), 1e-4
-    value = float(problem.objective(identity, per_frame))
+    point = identity, problem.first_guess()
+    value, damping, curvature, fresh = float(problem.objective(*point)), 1e-4, None, False
     for _ in range(problem.config.iterations):
-        system = problem.linearise(identity, per_frame)
-        while True:
-            steps = system.step(damping, fixed)
-            trial = identity + steps[0], per_frame + steps[1]
-            after = float(problem.objective(*trial))
-            if after <= value or damping > 1e6:
+        if curvature is None:
+            curvature, fresh = problem.curvature(*point), True
+        trial = _trial(problem, curvature, point, damping, fixed)
+        after = float(problem.objective(*trial)) if trial else torch.inf
+        if not after <= value:
+            if fresh and damping > _GREATEST_DAMPING:
                 break
-            damping *= 10
-        if after > value:
-            break
-        decrease, (identity, per_frame), value = value - after, trial, after
-        damping = max(damping / 10, 1e-9)
+            damping, curvature = damping * (10 if fresh else 1), curvature if fresh else None
+            continue
+        decrease, point, value = value - after, trial, after
+        damping, fresh = max(damping / 10, _LEAST_DAMPING), False
         if decrease <= problem.config.tolerance * value:
             break
-    expression, pose = per_frame[:, :EXPRESSION_SIZE], per_frame[:, EXPRESSION_SIZE:]
-    return FaceCoefficients(identity.float(), expression.float(), pose[:, :3].float(), pose[:, 3:].float())
+        curvature = curvature if decrease < _MATRIX_SERVES * value else None
+    rows = [part.float() for part in (point[0], *point[1].split((EXPRESSION_SIZE, 3, 3), dim=1))]
+    return FaceCoefficients(*rows)
+
+
+def _trial(problem: FitProblem, curvature: Curvature, point: tuple[Tensor, Tensor], damping: float,
+           fixed: bool) -> tuple[Tensor, Tensor] | None:
+    """The point after a damped step; None where rounding made the matrix indefinite."""
+    try:
+        step = curvature.step(problem.gradient(*point), problem.penalty_curvature(point[1]), damping, fixed)
+    except np.linalg.LinAlgError:
+        return None
+    return point[0] + step[0], point[1] + step[1]

@@ -1,7 +1,9 @@
-"""The ICT Face Model Light (MIT licence): a morphable head with semantic expressions (`scripts.convert_ict` makes its file).
+"""The ICT Face Model Light (MIT licence): a morphable head with semantic expressions (`scripts.convert_ict`
+makes its file).
 
-Centimetres become decimetres, and the origin moves to the mean of the vertices of the file's `face` group, which puts eyes,
-nose and mouth within 0.05 dm of where they are in the Basel model, so that the cameras of both agree.
+Centimetres become decimetres, and the origin moves to the mean of the vertices of the file's `face` group,
+which puts eyes, nose and mouth within 0.05 dm of where they are in the Basel model, so that the cameras of
+both agree.
 """
 
 from pathlib import Path
@@ -17,8 +19,8 @@ from modules.face3d.morphable_model import FaceModelData, LandmarkEmbedding, Mor
 
 MODEL_FILE = "ict_facekit.npz"
 LANDMARK_FILE = "ict_mp468.npz"               # where the MediaPipe landmarks are on this mesh
-_MODEL_KEYS = ("v", "tri", "id_basis", "exp_basis", "exp_names", "group_names", "group_vrange", "sub_names", "sub_vrange",
-               "lm68")
+_MODEL_KEYS = ("v", "tri", "id_basis", "exp_basis", "exp_names", "group_names", "group_vrange", "sub_names",
+               "sub_vrange", "lm68")
 _LANDMARK_KEYS = ("vert_index", "bary", "iris_vert_index", "iris_bary")
 _SENSIBLE = (-0.2, 1.1)                       # of an expression coefficient; 0 is neutral, 1 the full shape
 _DECIMETRES = 0.1                             # per centimetre
@@ -30,8 +32,9 @@ def load_ict(path: Path | None = None, landmark_path: Path | None = None) -> Mor
     Args:
         path, landmark_path: `ict_facekit.npz` and `ict_mp468.npz`; None asks the asset resolver.
     Returns:
-        MorphableModel called "ict" with 68 and 478 landmarks. Identity coefficients are standard deviations (the first
-        80 of 100); expressions are in the order of `expression_names`, the last 11 of the 64 do nothing.
+        MorphableModel called "ict" with 68 and 478 landmarks. Identity coefficients are standard deviations
+        (the first 80 of 100); expressions are in the order of `expression_names`, the last 11 of the 64 do
+        nothing.
     Raises:
         UserError: a file is missing or is not what it should be.
     """
@@ -47,13 +50,10 @@ def load_ict(path: Path | None = None, landmark_path: Path | None = None) -> Mor
         identity_basis=_basis(arrays["id_basis"], IDENTITY_SIZE),
         expression_basis=_basis(arrays["exp_basis"], EXPRESSION_SIZE),
         triangles=triangles, pncc_triangles=triangles[in_face],
-        landmarks={68: LandmarkEmbedding.of_vertices(torch.from_numpy(arrays["lm68"])), 478: _embedding(landmarks)},
+        landmarks={68: LandmarkEmbedding.of_vertices(torch.from_numpy(arrays["lm68"])),
+                   478: _embedding(landmarks)},
+        expression_names=tuple(arrays["exp_names"].tolist()),
         expression_range=torch.tensor(_SENSIBLE).repeat(EXPRESSION_SIZE, 1)))
-
-
-def expression_names(path: Path | None = None) -> list[str]:
-    """Names of the expression coefficients in order, such as "jawOpen"; `_L` and `_R` are the subject's sides."""
-    return [str(name) for name in _read(path or find_asset(MODEL_FILE), ("exp_names",))["exp_names"]]
 
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -61,7 +61,8 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in keys}
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is no ICT face model file ({error}); make it with python -m scripts.convert_ict") from error
+        raise UserError(f"{path} is no ICT face model file ({error}); "
+                        "make it with python -m scripts.convert_ict") from error
 
 
 def _vertex_range(arrays: dict[str, np.ndarray], kind: str, name: str) -> slice:
@@ -80,4 +81,5 @@ def _basis(modes: np.ndarray, size: int) -> Tensor:
 def _embedding(arrays: dict[str, np.ndarray]) -> LandmarkEmbedding:
     vertices = np.concatenate([arrays["vert_index"], arrays["iris_vert_index"]]).astype(np.int64)
     weights = np.concatenate([arrays["bary"], arrays["iris_bary"]]).astype(np.float32)
-    return LandmarkEmbedding(torch.from_numpy(vertices), torch.from_numpy(weights), torch.ones(len(vertices), dtype=torch.bool))
+    valid = torch.ones(len(vertices), dtype=torch.bool)
+    return LandmarkEmbedding(torch.from_numpy(vertices), torch.from_numpy(weights), valid)

@@ -1,7 +1,8 @@
 """The interface of the three morphable models (procedural, ICT, BFM): vertices, NCC colours, landmarks.
 
-All models use 80 identity and 64 expression coefficients, decimetres, x to the right of a frontal picture, y up,
-z towards the viewer; the origin is about the middle of the face's skin, 0.5 dm behind the tip of the nose (spec face3d 1).
+All models use 80 identity and 64 expression coefficients, decimetres, x to the right of a frontal picture, y
+up, z towards the viewer; the origin is about the middle of the face's skin, 0.5 dm behind the tip of the nose
+(spec face3d 1).
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class LandmarkEmbedding:
 
     @staticmethod
     def of_vertices(indices: Tensor) -> "LandmarkEmbedding":
-        """Landmarks that are vertices: [L] 0-based; a negative index means that the landmark has no vertex."""
+        """Landmarks that are vertices: [L] 0-based; negative for a landmark that has no vertex."""
         indices = indices.long()
         vertices = indices.clamp(min=0)[:, None].repeat(1, 3)
         weights = torch.tensor([1.0, 0.0, 0.0]).repeat(len(indices), 1)
@@ -54,8 +55,9 @@ class FaceModelData:
         pncc_triangles: [F2, 3] int64, the skin of the face: no eyeballs, no hair, no teeth.
         landmarks: {number of points: where they are}, at least 68 and 468 or 478.
         ncc: [V, 3] in [0, 1], or None to compute it from the mean shape.
-        expression_range: [64, 2] least and greatest sensible value of each expression coefficient, which fits keep
-            to; None if coefficients are standard deviations without limits.
+        expression_names: of the modes that mean something, in order; () if none does.
+        expression_range: [64, 2] least and greatest sensible value of each expression coefficient, which fits
+            keep to; None if coefficients are standard deviations without limits.
     """
 
     name: str
@@ -66,6 +68,7 @@ class FaceModelData:
     pncc_triangles: Tensor
     landmarks: dict[int, LandmarkEmbedding]
     ncc: Tensor | None = None
+    expression_names: tuple[str, ...] = ()
     expression_range: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +86,7 @@ class FaceModelData:
 
 
 class MorphableModel(nn.Module):
-    """S(identity, expression) = mean + identity_basis identity + expression_basis expression (spec face3d 1.2)."""
+    """S(identity, expression) = mean + identity_basis identity + expression_basis expression (spec 1.2)."""
 
     mean: Tensor                # [V, 3]
     identity_basis: Tensor      # [V, 3, 80]
@@ -96,6 +99,7 @@ class MorphableModel(nn.Module):
     def __init__(self, data: FaceModelData) -> None:
         super().__init__()
         self.name = data.name
+        self.expression_names = data.expression_names
         self.counts = tuple(sorted(data.landmarks))
         self.register_buffer("mean", data.mean.float())
         self.register_buffer("identity_basis", data.identity_basis.float().contiguous())
@@ -112,6 +116,11 @@ class MorphableModel(nn.Module):
             self.register_buffer(f"landmark_weights_{count}", embedding.weights.float())
             self.register_buffer(f"landmark_valid_{count}", embedding.valid)
 
+    @property
+    def blink_modes(self) -> list[int]:
+        """Indices of the expression modes that close the eyes; [] if the model has none of its own."""
+        return [i for i, name in enumerate(self.expression_names) if "blink" in name.lower()]
+
     def vertices(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices without pose.
 
@@ -126,12 +135,13 @@ class MorphableModel(nn.Module):
         return (of_identity + of_expression).unflatten(1, (-1, 3)) + self.mean
 
     def embedding(self, count: int) -> LandmarkEmbedding:
-        """The first `count` points of the smallest stored set that has as many; ValueError if there is none."""
+        """The first `count` points of the smallest stored set that has as many; ValueError if there is
+        none."""
         stored = next((c for c in self.counts if c >= count and (count == 68) == (c == 68)), None)
         if stored is None:
             raise ValueError(f"the {self.name} face model has {self.counts} landmarks, not {count}")
-        parts = (getattr(self, f"landmark_{part}_{stored}")[:count] for part in ("vertices", "weights", "valid"))
-        return LandmarkEmbedding(*parts)
+        names = (f"landmark_{part}_{stored}" for part in ("vertices", "weights", "valid"))
+        return LandmarkEmbedding(*(getattr(self, name)[:count] for name in names))
 
     def landmark_basis(self, count: int = 68) -> tuple[Tensor, Tensor, Tensor]:
         """The model at its landmarks: mean [L, 3], identity [L, 3, 80], expression [L, 3, 64]."""
@@ -147,7 +157,8 @@ class MorphableModel(nn.Module):
 
 
 def normalised_coordinates(mean: Tensor, triangles: Tensor) -> Tensor:
-    """NCC colours: the mean shape scaled to [0, 1] per axis over the vertices of `triangles` (spec face3d 3.1).
+    """NCC colours: the mean shape scaled to [0, 1] per axis over the vertices of `triangles` (spec face3d
+    3.1).
 
     Args:
         mean: [V, 3].

@@ -1,4 +1,5 @@
-"""PNCC: a face in the canonical pose, coloured by its coordinates on the mean shape; closing its eyes (spec face3d 3, 7)."""
+"""PNCC: a face in the canonical pose, coloured by its coordinates on the mean shape; closing its eyes (spec
+face3d 3, 7)."""
 
 import math
 
@@ -37,13 +38,14 @@ def render_coordinates(model: MorphableModel, points: Tensor, size: int) -> Tens
 
 
 def close_eyes(pncc: Tensor, amount: float, scale_distances: bool = True) -> Tensor:
-    """Pull the lids over the eye holes of one PNCC; returns the picture unchanged but for rounding if it has none.
+    """Pull the lids over the eye holes of one PNCC; returns the picture unchanged but for rounding if it has
+    none.
 
     Args:
         pncc: [3, H, W] in [-1, 1].
         amount: 0 (open) to 1 (closed).
-        scale_distances: margins are those of a 512 picture, scaled to this one; False keeps 4 and 5 pixels at any
-            size, as the released system does.
+        scale_distances: margins are those of a 512 picture, scaled to this one; False keeps 4 and 5 pixels at
+            any size, as the released system does.
     Returns:
         [3, H, W] float32, quantised to 8 bits: q / 127.5 - 1.
     """
@@ -66,7 +68,8 @@ def blink_curve(frames: int) -> Tensor:
 
 
 def blink_amounts(frames: int, generator: torch.Generator, period: int = 125) -> Tensor:
-    """Periodic blinks of a clip at 25 fps: 8 to 12 frames long, one every `period`, none in the last frame; [T]."""
+    """Periodic blinks of a clip at 25 fps: 8 to 12 frames long, one every `period`, none in the last frame;
+    [T]."""
     amounts = torch.zeros(frames, dtype=torch.float64)
     for start in range(0, frames, period):
         length = int(torch.randint(8, 13, (), generator=generator))
@@ -76,7 +79,8 @@ def blink_amounts(frames: int, generator: torch.Generator, period: int = 125) ->
 
 
 def _eye_regions(colours: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Pixels that may close [H, W] bool and skin that gives their colours [H, W] bool; None without two holes."""
+    """Pixels that may close [H, W] bool and skin that gives their colours [H, W] bool; None without two
+    holes."""
     _, height, width = colours.shape
     face = (colours != 0).all(axis=0)
     half, quarter = width // 2, width // 4
@@ -92,9 +96,14 @@ def _eye_regions(colours: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndar
     box = np.zeros_like(face)
     for columns in sides:
         in_side = np.flatnonzero(hole[:, columns].any(axis=0)) + columns.start
-        box[max(used[0] - margin, 0):used[-1] + margin, max(in_side[0] - margin, 0):in_side[-1] + margin] = True
+        box[_around(used, margin), _around(in_side, margin)] = True
     donors = face & box & (distance_transform_edt(~hole) > _EROSION * scale)
     return box & ~donors, donors
+
+
+def _around(used: np.ndarray, margin: int) -> slice:
+    """From `margin` before the first to margin - 1 behind the last: the released system's box."""
+    return slice(max(used[0] - margin, 0), used[-1] + margin)
 
 
 def _lids(eye: np.ndarray, amount: float) -> np.ndarray:

@@ -47,7 +47,7 @@ class HTBSRConfig:
     def demo(cls) -> "HTBSRConfig":
         """256-pixel pictures on one CPU core."""
         return cls(superresolution=SuperresolutionConfig.demo(), torso=TorsoConfig.demo(), bottleneck=16,
-                   fusion_channels=24, alpha_channels=8)
+                   fusion_channels=16, alpha_channels=8)
 
     @property
     def blends(self) -> bool:

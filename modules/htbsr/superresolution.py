@@ -45,7 +45,7 @@ class SuperresolutionConfig:
     @classmethod
     def demo(cls) -> "SuperresolutionConfig":
         """64 -> 256 pixels, small enough for one CPU core."""
-        return cls(resolution=64, feature_channels=24, middle_channels=48, output_channels=32, w_dim=32, noise=False)
+        return cls(resolution=64, feature_channels=24, middle_channels=48, output_channels=16, w_dim=32, noise=False)
 
     def block0(self) -> SynthesisBlockConfig:
         """The first block: feature channels -> middle channels."""

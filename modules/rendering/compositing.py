@@ -19,7 +19,8 @@ def interval_weights(depths: Tensor, sigma: Tensor) -> Tensor:
     """
     middle = 0.5 * (sigma[..., :-1] + sigma[..., 1:])
     optical = F.softplus(middle - 1.0) * (depths[..., 1:] - depths[..., :-1])
-    transmitted = torch.exp(-F.pad(torch.cumsum(optical, dim=-1)[..., :-1], (1, 0)))   # product of the earlier 1 - alpha
+    before = F.pad(torch.cumsum(optical, dim=-1)[..., :-1], (1, 0))
+    transmitted = torch.exp(-before)                                             # product of the earlier 1 - alpha
     return -torch.expm1(-optical) * transmitted
 
 

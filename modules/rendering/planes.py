@@ -6,36 +6,36 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from modules.layers.stylegan import FullyConnected
-from modules.rendering.lookup import lookup_mean
+from modules.rendering.lookup import lookup_sum
 
 # Which world axis runs along (width, height, depth) of each plane. The third repeats the second transposed: there is
 # no YZ plane, and published weights depend on it.
 PLANE_AXES = ((0, 1, 2), (0, 2, 1), (2, 0, 1))
 
 
-def plane_coordinates(points: Tensor, box_size: float) -> Tensor:
-    """Positions of world points in the three planes.
+def plane_coordinates(points: Tensor, box_size: float, count: int = 3) -> Tensor:
+    """Positions of world points in the first `count` planes.
 
     Args:
         points: [B, N, 3], world units.
         box_size: side of the cube the planes span, world units.
     Returns:
-        [B, 3, N, 3]: along width, height, depth; -1 and 1 are the faces of the cube.
+        [B, count, N, 3]: along width, height, depth; -1 and 1 are the faces of the cube.
     """
-    return torch.stack([points[..., list(axes)] for axes in PLANE_AXES], dim=1) * (2.0 / box_size)
+    return torch.stack([points[..., list(axes)] for axes in PLANE_AXES[:count]], dim=1) * (2.0 / box_size)
 
 
 def sample_planes(planes: Tensor, points: Tensor, box_size: float) -> Tensor:
     """Values of every plane at points; zeros outside, coordinate -1 is the outer edge of the first pixel.
 
     Args:
-        planes: [B, 3, C, H, W], bilinear, or a tri-grid [B, 3, C, D, H, W], trilinear (fades to half at its outer
-            slices' faces; one slice is therefore not the same as a plane).
+        planes: [B, P, C, H, W], the first P of the three planes, bilinear; or a tri-grid [B, P, C, D, H, W], trilinear
+            (it fades to half at the faces of its outer slices, so one slice is not the same as a plane).
         points: [B, N, 3].
     Returns:
-        [B, 3, N, C].
+        [B, P, N, C].
     """
-    coordinates = plane_coordinates(points, box_size).to(planes.dtype)
+    coordinates = plane_coordinates(points, box_size, planes.shape[1]).to(planes.dtype)
     batch, tri_grid = planes.shape[0], planes.ndim == 6
     grid = rearrange(coordinates if tri_grid else coordinates[..., :2], "b p n xyz -> (b p) n 1 xyz")
     grid = grid[:, None] if tri_grid else grid
@@ -43,15 +43,22 @@ def sample_planes(planes: Tensor, points: Tensor, box_size: float) -> Tensor:
     return rearrange(values.flatten(2), "(b p) c n -> b p n c", b=batch)
 
 
-def mean_features(planes: Tensor, points: Tensor, box_size: float) -> Tensor:
-    """Mean of `sample_planes` over the three planes, [B, N, C], float32; the planes' dtype may be lower.
+def fold_planes(planes: Tensor) -> Tensor:
+    """[B, 3, ..., S, S] -> [B, 2, ..., S, S], over (x, y) and (x, z): the third plane is read at (z, x), so that its
+    transpose can be added to the second; then two lookups do the work of three."""
+    return torch.stack([planes[:, 0], planes[:, 1] + planes[:, 2].transpose(-1, -2)], dim=1)
 
-    Two-dimensional planes on the CPU take the fast lookup, unless the points need a gradient.
+
+def mean_features(planes: Tensor, points: Tensor, box_size: float) -> Tensor:
+    """Mean of `sample_planes` over the three square planes, [B, N, C], float32 even if the planes are not.
+
+    On the CPU two-dimensional planes take the fast lookup, unless the points need a gradient.
     """
-    planes, points = planes.float(), points.float()
+    planes, points = fold_planes(planes.float() / 3), points.float()
     if planes.device.type == "cpu" and planes.ndim == 5 and not points.requires_grad:
-        return lookup_mean(planes, plane_coordinates(points, box_size)[..., :2])
-    return sample_planes(planes, points, box_size).mean(dim=1)
+        x, y, z = (points * (2.0 / box_size)).unbind(dim=-1)                     # [B, N]
+        return lookup_sum(planes, torch.stack([torch.stack([x, y]), torch.stack([x, z])]))
+    return sample_planes(planes, points, box_size).sum(dim=1)
 
 
 class Decoder(nn.Module):
@@ -68,6 +75,11 @@ class Decoder(nn.Module):
         return values[..., :1], values[..., 1:]
 
 
+def stretch(value: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    """(0, 1) -> (-0.001, 1.001), so that black and white can be reached (mip-NeRF); of a sum with its total weight."""
+    return value * 1.002 - 0.001 * weight
+
+
 def colours(logits: Tensor) -> Tensor:
-    """Logits -> colours in (-0.001, 1.001): the sigmoid, stretched so that black and white can be reached (mip-NeRF)."""
-    return torch.sigmoid(logits) * 1.002 - 0.001
+    """The decoder's colour logits -> colours in (-0.001, 1.001)."""
+    return stretch(torch.sigmoid(logits))

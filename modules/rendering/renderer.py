@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from modules.camera import Camera
 from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
-from modules.rendering.planes import Decoder, colours, mean_features
+from modules.rendering.planes import Decoder, mean_features, stretch
 from modules.rendering.rays import official_limits, pixel_rays, visible_limits
 from modules.rendering.sampling import importance_depths, stratified_depths
 
@@ -147,7 +147,7 @@ class VolumeRenderer(nn.Module):
         coarse_sigma, coarse_logits = self._query(planes, origins, directions, coarse)
         coarse_weights = interval_weights(coarse, coarse_sigma)
         if self.config.samples_fine == 0:
-            feature = self._feature(sample_weights(coarse_weights), coarse_logits)
+            feature = self._feature([(sample_weights(coarse_weights), coarse_logits)])
             return self._result(feature, coarse, coarse_sigma, coarse_weights, far, (coarse, coarse_weights))
         fine = importance_depths(coarse, coarse_weights, noise.importance)       # [B, R, F]
         fine_sigma, fine_logits = self._query(planes, origins, directions, fine)
@@ -156,7 +156,8 @@ class VolumeRenderer(nn.Module):
         weights = interval_weights(depths, sigma)
         # The weights go back to the samples' own order, so that the many colours need not be sorted.
         shares = torch.zeros_like(depths).scatter(-1, order, sample_weights(weights))
-        feature = self._feature(shares, torch.cat([coarse_logits, fine_logits], dim=2))
+        parts = shares.split([coarse.shape[-1], fine.shape[-1]], dim=-1)
+        feature = self._feature([(parts[0], coarse_logits), (parts[1], fine_logits)])
         return self._result(feature, depths, sigma, weights, far, (coarse, coarse_weights), fine)
 
     def density(self, planes: Tensor, points: Tensor) -> Tensor:
@@ -185,11 +186,20 @@ class VolumeRenderer(nn.Module):
         sigma, logits = self.query(planes, rearrange(points, "b r s xyz -> b (r s) xyz"))
         return sigma.view_as(depths), rearrange(logits, "b (r s) c -> b r s c", s=depths.shape[-1])
 
-    def _feature(self, shares: Tensor, logits: Tensor) -> Tensor:
-        """Weighted sum of colours, mapped from [0, 1] to [-1, 1]: shares [B, R, S], logits [B, R, S, C] -> [B, R, C]."""
-        feature = (shares[:, :, None] @ colours(logits))[:, :, 0]
+    def _feature(self, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Weighted sum of colours over all samples, mapped from [0, 1] to [-1, 1].
+
+        Args:
+            parts: pairs of shares [B, R, S] and colour logits [B, R, S, C].
+        Returns:
+            [B, R, C].
+        """
+        with torch.autocast(parts[0][0].device.type, enabled=False):             # sums of many samples stay float32
+            total = sum(shares.sum(dim=-1, keepdim=True) for shares, _ in parts)
+            mean = sum((shares[:, :, None] @ logits.sigmoid())[:, :, 0] for shares, logits in parts)
+        feature = stretch(mean, total)
         if self.config.white_background:
-            feature = feature + 1 - shares.sum(dim=-1, keepdim=True)
+            feature = feature + 1 - total
         return feature * 2 - 1
 
     def _result(self, feature: Tensor, depths: Tensor, sigma: Tensor, weights: Tensor, far: Tensor,

@@ -20,7 +20,7 @@ def stratified_depths(near: Tensor, far: Tensor, jitter: Tensor) -> Tensor:
 
 
 def smooth_weights(weights: Tensor) -> Tensor:
-    """Widened weights for importance sampling: half the maxima with either neighbour, plus 0.01. [..., N] -> [..., N]."""
+    """Widened weights [..., N] for importance sampling: mean of the maxima with either neighbour, plus 0.01."""
     larger = torch.maximum(weights[..., :-1], weights[..., 1:])                  # [..., N-1]
     left = torch.cat([weights[..., :1], larger], dim=-1)
     right = torch.cat([larger, weights[..., -1:]], dim=-1)

@@ -6,7 +6,6 @@ import torch
 from torch.testing import assert_close
 
 from modules.camera import (
-    Camera,
     fov_intrinsics,
     gaussian_cameras,
     look_at_camera,
@@ -19,7 +18,6 @@ from modules.camera import (
 )
 from modules.face3d.bfm import bfm_from_arrays
 from modules.face3d.coefficients import (
-    FOCAL_LENGTH,
     FaceCoefficients,
     camera_points,
     euler_angles,
@@ -47,7 +45,7 @@ def bfm_arrays(file) -> dict[str, np.ndarray]:
     npz = file.npz
     points = npz["bfm.meanshape"].astype(np.float64).reshape(-1, 3)
     x, y, z = points.T
-    basis = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, y * z, z * x], axis=1)      # [V, 10]
+    basis = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, y * z, z * x], axis=1)  # [V, 10]
     arrays = {key: npz[f"bfm.{key}"] for key in ("meanshape", "tri", "keypoints")}
     for key, name, size in (("idBase", "id_weights", 80), ("exBase", "exp_weights", 64)):
         weights = file.constant(f"face3d.{name}", (10, 3, size), 0, 0.008, "float64").numpy()
@@ -68,8 +66,12 @@ def bfm(golden) -> MorphableModel:
 
 
 def coefficients(file, name: str, batch: int) -> FaceCoefficients:
-    return FaceCoefficients(file.input(f"{name}.id", (batch, 80), 0, 0.5), file.input(f"{name}.exp", (batch, 64), 0, 0.5),
-                            file.input(f"{name}.euler", (batch, 3), 0, 0.25), file.input(f"{name}.trans", (batch, 3), 0, 0.15))
+    return FaceCoefficients(
+        file.input(f"{name}.id", (batch, 80), 0, 0.5),
+        file.input(f"{name}.exp", (batch, 64), 0, 0.5),
+        file.input(f"{name}.euler", (batch, 3), 0, 0.25),
+        file.input(f"{name}.trans", (batch, 3), 0, 0.15),
+    )
 
 
 def uv(posed: torch.Tensor) -> torch.Tensor:
@@ -88,7 +90,12 @@ def test_shape_pose_and_projection(golden, bfm):
     check(camera_points(posed), file.npz, "out.camera_vertices", 1e-5)
     check(uv(posed), file.npz, "out.projection", 1e-5)
     check(rotation_matrix(face.euler).mT, file.npz, "out.rotation", 1e-5)
-    check(torch.cat([rotation_matrix(face.euler), face.translation[..., None]], -1), file.npz, "out.scipy_euler_c2w", 1e-5)
+    check(
+        torch.cat([rotation_matrix(face.euler), face.translation[..., None]], -1),
+        file.npz,
+        "out.scipy_euler_c2w",
+        1e-5,
+    )
     check(euler_angles(rotation_matrix(face.euler.double())), file.npz, "out.scipy_euler_back", 1e-5)
 
 
@@ -108,7 +115,11 @@ def test_landmarks_of_the_helper(golden, count, offset, key):
 def test_landmarks_of_the_fit(golden, bfm):
     file = golden("face3d")
     face = coefficients(file, "face3d", 3)
-    for count, key in ((468, "out.fit_landmarks468"), (68, "out.fit_landmarks68"), (68, "out.render_landmarks68")):
+    for count, key in (
+        (468, "out.fit_landmarks468"),
+        (68, "out.fit_landmarks68"),
+        (68, "out.render_landmarks68"),
+    ):
         points = bfm.landmarks(face.identity, face.expression, count)
         check(uv(pose_points(points, face.euler, face.translation)), file.npz, key, 1e-5)
 
@@ -155,7 +166,9 @@ def test_pncc(golden, bfm, size, stride, pose):
         depth = torch.from_numpy(file.npz[f"out.{pose}{size}.depth{strided}"])
         assert ((fragments.depth[:, None, ::stride, ::stride] - depth).abs() * agree).max() < 1e-4
     if f"out.{pose}{size}.secc.crop" in file.npz:
-        difference = colours[:, :, 180:244, 150:214] - torch.from_numpy(file.npz[f"out.{pose}{size}.secc.crop"])
+        difference = colours[:, :, 180:244, 150:214] - torch.from_numpy(
+            file.npz[f"out.{pose}{size}.secc.crop"]
+        )
         assert difference.abs().max() < 1e-4
     stats = torch.stack([colours.mean(), colours.std(correction=0), colours.abs().max()]).double()
     assert_close(stats, torch.from_numpy(file.npz[f"out.{pose}{size}.secc.stats"]), atol=1e-4, rtol=0)
@@ -171,11 +184,13 @@ def test_pncc_triangles_and_colours(golden, bfm):
 def test_pncc_of_time_series(golden, bfm):
     file = golden("secc")
     face = secc_coefficients(file)
-    points = camera_points(pose_points(bfm.vertices(face.identity, face.expression), face.euler, face.translation))
-    frames = render_coordinates(bfm, points, 64)                                         # [2, 3, 64, 64]
-    actual = torch.stack([frames, frames.flip(0)]).transpose(1, 2)                       # [B, 3, T, 64, 64]
+    points = camera_points(
+        pose_points(bfm.vertices(face.identity, face.expression), face.euler, face.translation)
+    )
+    frames = render_coordinates(bfm, points, 64)  # [2, 3, 64, 64]
+    actual = torch.stack([frames, frames.flip(0)]).transpose(1, 2)  # [B, 3, T, 64, 64]
     off = ((actual - torch.from_numpy(file.npz["out.btc64.secc"])).abs() > 1e-4).any(dim=1)
-    assert off.sum() <= 6                                                                # triangle 0, and edges
+    assert off.sum() <= 6  # triangle 0, and edges
 
 
 def test_two_spheres(golden):
@@ -224,7 +239,10 @@ def test_blink_curves(golden):
 
 
 def running_pose(file) -> tuple[torch.Tensor, torch.Tensor]:
-    return (file.input("smooth.euler", (20, 3), 0, 0.1).cumsum(0), file.input("smooth.trans", (20, 3), 0, 0.03).cumsum(0))
+    return (
+        file.input("smooth.euler", (20, 3), 0, 0.1).cumsum(0),
+        file.input("smooth.trans", (20, 3), 0, 0.03).cumsum(0),
+    )
 
 
 def test_camera_smoothing(golden):
@@ -277,9 +295,14 @@ def test_camera_samplers(golden):
     check(fov_intrinsics(parts["fov"]), npz, "fov_intrinsics", 1e-5)
 
 
-@pytest.mark.parametrize("key, noise, spread, target", [
-    ("gaussian", "normal", (0.3, 0.155), 0.0), ("lookat_gaussian", "normal", (0.3, 0.155), 0.2),
-    ("uniform", "uniform", (0.5, 0.3), 0.0)])
+@pytest.mark.parametrize(
+    "key, noise, spread, target",
+    [
+        ("gaussian", "normal", (0.3, 0.155), 0.0),
+        ("lookat_gaussian", "normal", (0.3, 0.155), 0.2),
+        ("uniform", "uniform", (0.5, 0.3), 0.0),
+    ],
+)
 def test_noisy_camera_samplers(golden, monkeypatch, key, noise, spread, target):
     npz = golden("camera_sampler").npz
     draws = iter([torch.from_numpy(npz[f"noise.{axis}_{noise}"]) for axis in "hv"] + [torch.zeros(12)])
@@ -296,10 +319,16 @@ def test_fitting_losses(golden, bfm):
     valid = bfm.embedding(468).valid
     sixty_eight = torch.ones(68)
     sixty_eight[[*range(36, 48), *range(60, 68), 28, 29, 30]] = 3
-    losses = {"loss.image_landmarks468": landmark_loss(projected, target, landmark_weights(FitConfig.photo("bfm"), valid)),
-              "loss.video_landmarks468": landmark_loss(projected, target, landmark_weights(FitConfig.clip("bfm"), valid)),
-              "loss.landmarks68": landmark_loss(projected[:, :68], target[:, :68], sixty_eight),
-              "loss.laplacian": laplacian_loss(file.input("fit.loss.seq", (9, 64)))}
+    losses = {
+        "loss.image_landmarks468": landmark_loss(
+            projected, target, landmark_weights(FitConfig.photo("bfm"), valid)
+        ),
+        "loss.video_landmarks468": landmark_loss(
+            projected, target, landmark_weights(FitConfig.clip("bfm"), valid)
+        ),
+        "loss.landmarks68": landmark_loss(projected[:, :68], target[:, :68], sixty_eight),
+        "loss.laplacian": laplacian_loss(file.input("fit.loss.seq", (9, 64))),
+    }
     for key, loss in losses.items():
         check(loss, file.npz, f"out.{key}", 1e-4)
     assert laplacian_loss(torch.randn(1, 64)) == 0
@@ -308,7 +337,9 @@ def test_fitting_losses(golden, bfm):
 def official_schedule(problem: FitProblem, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Adam for `steps` on the pose, then as many on everything, all from zero (spec face3d 6)."""
     sizes = ((1, 80), (problem.frames, 64), (problem.frames, 3), (problem.frames, 3))
-    identity, expression, euler, translation = (torch.zeros(s, dtype=torch.float64, requires_grad=True) for s in sizes)
+    identity, expression, euler, translation = (
+        torch.zeros(s, dtype=torch.float64, requires_grad=True) for s in sizes
+    )
     pose = torch.optim.Adam([euler, translation], 0.1)
     shape = torch.optim.Adam([identity, expression], 0.1)
     for step in range(2 * steps):

@@ -1,5 +1,9 @@
 """Golden numbers of the head model's parts: renderer, image-to-plane, tri-grid refinement, motion adapter."""
 
+import dataclasses
+import json
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,11 +11,14 @@ from torch import Tensor
 
 from modules.camera import Camera
 from modules.convert import load_official
+from modules.image_to_plane import INPUT_MODES, ImageToPlane, ImageToPlaneConfig
+from modules.motion_adapter import MotionAdapter, MotionAdapterConfig
 from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
 from modules.rendering.planes import colours, sample_planes
 from modules.rendering.rays import box_limits, official_limits, pixel_rays
 from modules.rendering.renderer import RayNoise, RendererConfig, VolumeRenderer
 from modules.rendering.sampling import importance_depths, smooth_weights
+from modules.tri_grid import TriGridRefiner, TriGridRefinerConfig
 from tests.golden.compare import check
 
 
@@ -37,7 +44,7 @@ def planes_of(gold, depth: int) -> Tensor:
 
 def renderer_of(gold, **changes) -> VolumeRenderer:
     renderer = VolumeRenderer(RendererConfig(missing_rays="official", **changes))
-    return load_official(renderer, gold.weights(), "renderer")
+    return load_official(renderer, gold.weights())
 
 
 def test_rays_and_limits(gold, rays):
@@ -148,3 +155,140 @@ def pncc(gold, name: str, which: str, count: int, size: int) -> Tensor:
     image = bilinear(gold.input(f"{name}_{which}_low", (count, 3, 9, 9), std=0.6), size).clamp(-1, 1)
     mask = bilinear(gold.input(f"{name}_mask", (count, 1, 5, 5), mean=0.4), size)
     return torch.where(mask <= 0, -1.0, image)
+
+
+# ------------------------------------------------------------------------------------------- image to plane
+
+@pytest.fixture(scope="module")
+def i2p_gold(golden):
+    return golden("i2p")
+
+
+def record(found: dict[str, Tensor], name: str):
+    """A forward hook that keeps a module's output (the first, if there are several)."""
+    def hook(module, inputs, output) -> None:
+        found[name] = output[0] if isinstance(output, tuple) else output
+    return hook
+
+
+def i2p_of(gold, input_mode: str = "rgb", scale: str = "standard") -> ImageToPlane:
+    state = gold.weights()
+    channels = INPUT_MODES[input_mode]
+    rows = {row["name"]: row for row in json.loads((gold.folder / "i2p.manifest.json").read_text())["tensors"]}
+    if channels != 5:
+        for key in ("low_reso_encoder.encoder.conv1.weight", "high_reso_encoder.first.weight"):
+            state[key] = gold.constant(key, (64, channels, 7, 7), std=rows[key]["std"])
+    if "camera" in input_mode:
+        state["camera_to_channel.weight"] = gold.constant("camera_to_channel.weight", (3, 25), std=0.2)
+        state["camera_to_channel.bias"] = gold.constant("camera_to_channel.bias", (3,), std=0.1)
+    model = ImageToPlane(dataclasses.replace(ImageToPlaneConfig.full(scale), input_mode=input_mode))
+    wanted = model.state_dict()
+    for key in wanted.keys() - state.keys():
+        first = re.sub(r"\.block\d+\.", ".block1.", key)
+        if first in rows:
+            row = rows[first]
+            state[key] = gold.constant(key, tuple(row["shape"]), row["mean"], row["std"])
+    return load_official(model, {key: value for key, value in state.items() if key in wanted})
+
+
+def test_image_to_plane_of_a_full_picture(i2p_gold):
+    gold, found = i2p_gold, {}
+    model = i2p_of(gold)
+    encoder, vit, predictor = model.low_reso_encoder, model.low_reso_vit, model.triplane_predictor_vit
+    hooks = {"aspp": encoder.decoder[0], "feat_low": encoder.decoder, "vit.patch_embed": vit.patch_embed,
+             "vit.block1": vit.block1, "vit.block5": vit.block5, "vit.out": vit,
+             "feat_high": model.high_reso_encoder, "predictor.second_conv": predictor.second_conv,
+             "predictor.patch_embed": predictor.patch_embed, "predictor.block1": predictor.block1,
+             "predictor.third_conv": predictor.third_conv_after_cat}
+    hooks |= {f"encoder.layer{i}": getattr(encoder.encoder, f"layer{i}") for i in range(1, 5)}
+    for name, module in hooks.items():
+        module.register_forward_hook(record(found, name))
+    image = photo(gold, "i2p.image", 1, 512)
+    check(image, gold.npz, "in.image", 1e-5, "max")
+    with torch.no_grad():
+        planes = model(image)
+    for name, value in found.items():
+        check(value, gold.npz, f"mid.{name}", 1e-4, "max")
+    check(planes, gold.npz, "out.planes", 1e-4, "max")
+    check(planes[:, :, 5, 100:116, 60:76], gold.npz, "out.planes.crop", 1e-4, "max")
+
+
+I2P_CASES = {"rgb128": {}, "rgb_alpha": {"input_mode": "rgb_alpha"}, "rgb_alpha_given": {"input_mode": "rgb_alpha"},
+             "rgb_camera": {"input_mode": "rgb_camera"}, "rgb_alpha_camera": {"input_mode": "rgb_alpha_camera"},
+             "small": {"scale": "small"}, "large": {"scale": "large"}}
+
+
+@pytest.mark.parametrize("case", I2P_CASES)
+def test_image_to_plane_input_modes_and_scales(i2p_gold, case):
+    gold = i2p_gold
+    image = photo(gold, "i2p.small_image", 2, 128)
+    model = i2p_of(gold, **I2P_CASES[case])
+    extras = {}
+    if case == "rgb_alpha_given":
+        extras["alpha"] = (gold.input("i2p.alpha", (2, 1, 128, 128)) > 0).float()
+    if "camera" in case:
+        extras["camera"] = gold.input("i2p.camera", (2, 25))
+    with torch.no_grad():
+        if case == "rgb_alpha_camera":
+            check(model.network_input(image, **extras), gold.npz, f"{case}.network_input", 1e-5, "max")
+        check(model(image, **extras), gold.npz, f"{case}.planes", 1e-4, "max")
+
+
+# ------------------------------------------------------------------------------------------- tri-grid refinement
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_tri_grid_refinement(golden, depth):
+    gold = golden("plane2grid")
+    state = {key.removeprefix(f"depth{depth}."): value for key, value in gold.weights().items()
+             if key.startswith(f"depth{depth}.")}
+    refiner = load_official(TriGridRefiner(TriGridRefinerConfig(plane_depth=depth)), state)
+    planes = gold.input(f"plane2grid.planes{depth}", (2, 96 * depth, 12, 10)).unflatten(1, (3, -1))
+    with torch.no_grad():
+        check(refiner(planes).flatten(1, 2), gold.npz, f"out.depth{depth}", 1e-5, "max")
+
+
+# ------------------------------------------------------------------------------------------- motion adapter
+
+@pytest.fixture(scope="module")
+def adapter_gold(golden):
+    return golden("motion_adapter")
+
+
+def pncc_stack(gold, names: tuple[str, ...], name: str, count: int, size: int) -> Tensor:
+    return torch.stack([pncc(gold, name, which, count, size) for which in names], dim=1)
+
+
+def test_motion_adapter_of_full_pictures(adapter_gold):
+    gold, found = adapter_gold, {}
+    model = load_official(MotionAdapter(MotionAdapterConfig.full()), gold.weights())
+    hooks = {"prenet": model.prenet, "linear_fuse": model.fuse_head.linear_fuse.conv, "fuse_head": model.fuse_head}
+    for stage in range(1, 5):
+        hooks |= {f"c{stage}.patch_embed": model.mix_vit.get_submodule(f"patch_embed{stage}"),
+                  f"c{stage}.block0": model.mix_vit.get_submodule(f"block{stage}.0"),
+                  f"c{stage}.norm": model.mix_vit.get_submodule(f"norm{stage}")}
+    for name, module in hooks.items():
+        module.register_forward_hook(record(found, name))
+    stack = pncc_stack(gold, ("cano", "src", "tgt"), "adapter.pncc", 1, 512)
+    check(stack.flatten(1, 2), gold.npz, "in.pncc", 1e-5, "max")
+    with torch.no_grad():
+        planes = model(stack)
+    for name, value in found.items():
+        check(value, gold.npz, f"mid.{name}", 1e-4, "max")
+    check(planes, gold.npz, "out.planes", 1e-4, "max")
+    check(planes[:, :, 5, 100:116, 60:76], gold.npz, "out.planes.crop", 1e-4, "max")
+
+
+@pytest.mark.parametrize("case", ["cano_src_tgt128", "cano_tgt128", "b2_depth3"])
+def test_motion_adapter_conditions_and_scales(adapter_gold, case):
+    gold = adapter_gold
+    state, config, names = gold.weights(), MotionAdapterConfig.full(), ("cano", "src", "tgt")
+    if case == "cano_tgt128":
+        state["prenet.weight"] = gold.constant("prenet.weight", (3, 6, 1, 1))
+        config, names = dataclasses.replace(config, pictures=2), ("cano", "tgt")
+    if case == "b2_depth3":
+        state = gold.weights("motion_adapter_b2")
+        config = dataclasses.replace(MotionAdapterConfig.full("b2"), plane_depth=3)
+    model = load_official(MotionAdapter(config), state)
+    with torch.no_grad():
+        planes = model(pncc_stack(gold, names, "adapter.small_pncc", 2, 128))
+    check(planes, gold.npz, f"{case}.planes", 1e-4, "max")

@@ -85,12 +85,6 @@ def test_ray_weight_loss_is_finite_without_a_head():
     assert torch.isfinite(losses.weights_mask(torch.rand(1, 1, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)))
 
 
-def test_occlusion_counts_less_on_the_torso():
-    torso = torch.ones(1, 1, 16, 16, dtype=torch.bool)
-    assert losses.occlusion_l1(torch.ones(1, 1, 8, 8), torso) == pytest.approx(0.3)
-    assert losses.occlusion_l1(torch.ones(1, 1, 8, 8), None) == 1
-
-
 def test_lip_boxes_are_square_around_the_lips_and_inside_the_picture():
     landmarks = torch.full((2, 68, 2), 100.0)
     landmarks[:, 48:60, 0] += torch.linspace(-20, 20, 12)

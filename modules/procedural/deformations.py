@@ -1,0 +1,53 @@
+"""Smooth displacement fields that identity and expression modes are made of."""
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def sigmoid(value: Array) -> Array:
+    """0 to 1, 1/2 at 0."""
+    return 0.5 + 0.5 * np.tanh(value / 2)
+
+
+def smoothstep(value: Array, low: float, high: float) -> Array:
+    """0 below `low`, 1 above `high` (low > high turns it round)."""
+    share = np.clip((value - low) / (high - low), 0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def ball(points: Array, centre: tuple[float, float, float], radius: float) -> Array:
+    """[N] Gaussian around a point of the middle plane, or around a point and its mirror image."""
+    right = np.exp(-((points - np.array(centre)) ** 2).sum(1) / radius**2)
+    if centre[0] == 0:
+        return right
+    return right + np.exp(-((points - np.array(centre) * [-1, 1, 1]) ** 2).sum(1) / radius**2)
+
+
+def sides(points: Array, centre: tuple[float, float, float], radius: float) -> Array:
+    """[N] as `ball`, but -1 on the mirrored side: multiplies what moves apart."""
+    mirrored = np.exp(-((points - np.array(centre) * [-1, 1, 1]) ** 2).sum(1) / radius**2)
+    return ball(points, centre, radius) - 2 * mirrored
+
+
+def move(x: Array | float = 0.0, y: Array | float = 0.0, z: Array | float = 0.0) -> Array:
+    """A displacement field [N, 3] of three components, of which at least one is an array."""
+    return np.stack(np.broadcast_arrays(x, y, z), axis=-1).astype(float)
+
+
+def wobble(points: Array, generator: np.random.Generator, radius: float, symmetric: float) -> Array:
+    """A random smooth field [N, 3] with root mean square about 1 over the face.
+
+    Args:
+        symmetric: share of left-right symmetry, 0 to 1.
+    """
+    centres = generator.uniform([-0.75, -0.95, -0.1], [0.75, 0.85, 0.75], (14, 3))
+    strength = generator.normal(size=(14, 3))
+    field = np.zeros_like(points)
+    for centre, amount in zip(centres, strength):
+        for side in (1, -1):
+            weight = np.exp(-((points - centre * [side, 1, 1]) ** 2).sum(1) / radius**2)
+            share = 1.0 if side > 0 else symmetric
+            field += share * weight[:, None] * amount * [side, 1, 1]
+    face = (points[:, 2] > 0) & (np.abs(points[:, 1]) < 0.95)
+    return field / np.sqrt((field[face] ** 2).sum(1).mean())

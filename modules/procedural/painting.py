@@ -1,0 +1,307 @@
+"""Colours of the procedural person at places on the surface, in closed form: crisp at any size, no texture files.
+
+Every function takes `places` (paint coordinates, normals, lip side of N pixels) and a person, and returns albedo
+[N, 3] in 0..1. Paint coordinates move with the skin, so painted brows, lips and lashes follow every expression.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modules.procedural.person import Person
+from modules.procedural.template import EYE_CENTRE, EYE_HALF_WIDTH, MOUTH_HALF_WIDTH, MOUTH_HEIGHT
+
+
+@dataclass(frozen=True)
+class Places:
+    """N pixels of one part: paint [N, 3], normal [N, 3] unit, in the head's own axes; lip [N] 1 upper .. -1 lower."""
+
+    paint: Tensor
+    normal: Tensor
+    lip: Tensor
+
+
+def mix(base: Tensor, colour: Tensor, share: Tensor) -> Tensor:
+    """base [N, 3] towards colour [3] or [N, 3] by share [N]."""
+    return base + share.clamp(0, 1)[:, None] * (colour - base)
+
+
+def spot(x: Tensor, y: Tensor, shape: tuple[float, float, float, float]) -> Tensor:
+    """[N] Gaussian (x, y, width, height)."""
+    x0, y0, width, height = shape
+    return torch.exp(-(((x - x0) / width) ** 2) - ((y - y0) / height) ** 2)
+
+
+def step(value: Tensor, low: float, high: float) -> Tensor:
+    """0 below low, 1 above high, smooth between; low > high turns it round."""
+    share = ((value - low) / (high - low)).clamp(0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def noise(points: Tensor, scale: float, phase: float, waves: int = 6) -> Tensor:
+    """[N] smooth noise of about unit variance: a few sines in scattered directions.
+
+    Args:
+        points: [N, D] with D = 2 or 3.
+        scale: waves in a dm, about.
+    """
+    number = torch.arange(1, waves + 1, dtype=points.dtype, device=points.device)
+    angles = torch.stack([number * 2.399963 + phase, number * 1.713 + 0.7 * phase], dim=0)
+    direction = torch.stack([angles[0].cos(), angles[0].sin(), angles[1].cos()], dim=0)[:points.shape[1]]
+    stretch = scale * (0.6 + 0.8 * torch.frac(number * 0.618))
+    return torch.sin(points @ (direction * stretch * 6.2832) + number * 1.9 + phase).mean(dim=1) * (2 * waves) ** 0.5 / 1.4
+
+
+def paint_skin(places: Places, person: Person) -> tuple[Tensor, Tensor, Tensor]:
+    """Albedo [N, 3], gloss [N], share of hair on the scalp [N] of face and skull."""
+    side, y, z = places.paint.unbind(-1)
+    x = side.abs()
+    phase = person.shade["phase"]
+    colour = _complexion(places, person, x, y)
+    colour = _eye_region(colour, person, x, y, z)
+    colour = _creases(colour, person, x, y)
+    colour, lips = _lips(colour, places, person, x, y)
+    colour = _beard(colour, places, person, x, y)
+    colour = _brows(colour, places, person, x, y, z)
+    scalp = _scalp(places, person)
+    speckle = 0.85 + 0.12 * noise(places.paint * torch.tensor([1, 0.3, 1], device=x.device), 14.0, phase)
+    colour = mix(colour, person.hair.to(x.device) * speckle[:, None], scalp * 0.96)
+    gloss = person.shade["gloss"] * (1 + 1.2 * lips) * (1 - scalp)
+    return colour, gloss, scalp
+
+
+def _complexion(places: Places, person: Person, x: Tensor, y: Tensor) -> Tensor:
+    shade, skin = person.shade, person.skin.to(x.device)
+    colour = skin.expand(len(x), 3)
+    blush = spot(x, y, (0.42, -0.06, 0.20, 0.16)) + 0.7 * spot(x, y, (0, -0.08, 0.10, 0.12)) + 0.3 * spot(x, y, (0, -0.82, 0.2, 0.1))
+    colour = mix(colour, skin * skin.new_tensor([1.02, 0.78, 0.74]), 0.65 * shade["redness"] * blush)
+    mottle = noise(places.paint, 3.0, shade["phase"]) * 0.012 + noise(places.paint, 11.0, shade["phase"] + 3) * 0.008
+    colour = colour * (1 + mottle)[:, None]
+    if shade["freckles"]:
+        dots = step(noise(places.paint, 22.0, shade["phase"] + 9, 9), 1.0, 1.6)
+        where = spot(x, y, (0.25, 0.02, 0.3, 0.17))
+        colour = mix(colour, skin * skin.new_tensor([0.75, 0.58, 0.48]), 0.7 * shade["freckles"] * dots * where)
+    return colour
+
+
+def _lid_edges(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Heights of the edges of the upper and the lower lid above the eye's centre at x (see template.eye_contour)."""
+    along = ((x - EYE_CENTRE[0]) / EYE_HALF_WIDTH).clamp(-1, 1)
+    across = (1 - along**2).clamp(min=0)
+    return 0.062 * across**0.625 + 0.010 * along, -0.042 * across**0.675 + 0.010 * along
+
+
+def _eye_region(colour: Tensor, person: Person, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    shade, skin = person.shade, person.skin.to(x.device)
+    front = step(z, 0.0, 0.15)
+    upper, lower = _lid_edges(x)
+    height = y - EYE_CENTRE[1]
+    over, under = height - upper, lower - height
+    near = step((x - EYE_CENTRE[0]).abs(), 0.215, 0.10) * front
+    dark = skin * skin.new_tensor([0.70, 0.55, 0.52])
+    colour = mix(colour, dark, 0.55 * spot(x, y, (0.30, 0.165, 0.13, 0.050)) * front * (0.35 + 0.5 * shade["age"]))
+    colour = mix(colour, dark, 0.40 * spot(x, y, (0.16, 0.275, 0.055, 0.075)) * front)
+    crease = torch.exp(-(((over - 0.034 - 0.012 * shade["age"]) / 0.0075) ** 2)) * step((x - 0.315).abs(), 0.17, 0.09)
+    colour = mix(colour, dark * 0.75, 0.65 * crease * front)
+    lid = step(over, -0.01, 0.0) * step(over, 0.048, 0.026) * near
+    colour = mix(colour, dark * 0.9, lid * (0.22 + shade["eye_shadow"]))
+    within = step((x - EYE_CENTRE[0]).abs(), EYE_HALF_WIDTH + 0.022, EYE_HALF_WIDTH - 0.004) * front
+    outer = 0.6 + 0.4 * step(x, 0.20, 0.40)
+    line = step(over, 0.008 + 0.010 * shade["lashes"], 0.001) * step(over, -0.03, -0.008) * outer
+    lashes = person.brows.to(x.device) * 0.35
+    colour = mix(colour, lashes, within * line * (0.45 + 0.55 * shade["lashes"]))
+    rim = step(under, 0.007, 0.001) * step(under, -0.03, -0.006)
+    return mix(colour, dark * 0.55, within * rim * 0.65)
+
+
+def _creases(colour: Tensor, person: Person, x: Tensor, y: Tensor) -> Tensor:
+    skin, age = person.skin.to(x.device), person.shade["age"]
+    dark = skin * skin.new_tensor([0.62, 0.45, 0.42])
+    nostril = step(((x - 0.060) / 0.033) ** 2 + ((y + 0.172 - 0.15 * (x - 0.06)) / 0.0135) ** 2, 1.5, 0.6)
+    colour = mix(colour, skin * skin.new_tensor([0.22, 0.13, 0.12]), 0.9 * nostril)
+    wing = torch.exp(-(((((x - 0.10) / 0.085) ** 2 + ((y + 0.105) / 0.085) ** 2).sqrt() - 1) / 0.13) ** 2) * step(x, 0.12, 0.16)
+    colour = mix(colour, dark, 0.42 * wing * step(y, -0.2, -0.15))
+    colour = mix(colour, dark, 0.30 * spot(x, y, (0, -0.205, 0.11, 0.020)))
+    fold = torch.exp(-(((x - 0.185 - 0.42 * (-0.13 - y).clamp(min=0)) / 0.018) ** 2)) * step(y, -0.36, -0.28) * step(y, -0.10, -0.16)
+    colour = mix(colour, dark, fold * (0.10 + 0.35 * age))
+    colour = mix(colour, dark, 0.32 * spot(x, y, (MOUTH_HALF_WIDTH + 0.012, MOUTH_HEIGHT - 0.008, 0.030, 0.022)))
+    colour = mix(colour, dark, 0.28 * spot(x, y, (0, -0.575, 0.12, 0.026)))
+    lines = sum(torch.exp(-(((y - h - 0.02 * torch.cos(4 * x)) / 0.006) ** 2)) for h in (0.60, 0.68, 0.75))
+    colour = mix(colour, dark, lines * step(x, 0.38, 0.2) * max(0.0, age - 0.45) * 0.6)
+    crow = sum(torch.exp(-(((y - 0.262 - s * (x - 0.45)) / 0.006) ** 2)) for s in (-0.5, -0.1, 0.35)) * spot(x, y, (0.52, 0.25, 0.05, 0.06))
+    return mix(colour, dark, crow * max(0.0, age - 0.35) * 0.8)
+
+
+def lip_edges(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Line of the mouth and heights of the red above and below it at x >= 0 (as template.lip_heights)."""
+    inside = (1 - (x / MOUTH_HALF_WIDTH) ** 2).clamp(min=0)
+    line = MOUTH_HEIGHT - 0.006 * (x / MOUTH_HALF_WIDTH).clamp(0, 1) ** 2 - 0.004 * torch.exp(-((x / 0.05) ** 2))
+    bow = 0.007 * torch.exp(-(((x - 0.055) / 0.04) ** 2)) - 0.010 * torch.exp(-((x / 0.028) ** 2))
+    return line, (0.086 + bow) * inside**0.8, 0.104 * inside**0.62
+
+
+def _lips(colour: Tensor, places: Places, person: Person, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    line, high, low = lip_edges(x)
+    above = torch.where(places.lip.abs() > 0.5, places.lip > 0, y > line)
+    height = torch.where(above, y - line, line - y)
+    size = torch.where(above, high, low)
+    red = step(height - size, 0.007, -0.005)
+    red = red * step(x, MOUTH_HALF_WIDTH + 0.004, MOUTH_HALF_WIDTH - 0.012)
+    lips = person.lips.to(x.device)
+    wrinkles = 1 + 0.05 * noise(torch.stack([x * 3.0, y * 0.4], dim=1), 6.0, person.shade["phase"])
+    tone = lips * (wrinkles * torch.where(above, 0.90, 1.04))[:, None]
+    colour = mix(colour, tone, 0.92 * red)
+    slit = torch.exp(-((height / 0.0075) ** 2)) * step(x, MOUTH_HALF_WIDTH + 0.03, MOUTH_HALF_WIDTH - 0.02)
+    return mix(colour, lips * lips.new_tensor([0.40, 0.28, 0.28]), 0.75 * slit), red
+
+
+def _beard(colour: Tensor, places: Places, person: Person, x: Tensor, y: Tensor) -> Tensor:
+    shade = person.shade
+    if not shade["stubble"] and not shade["beard"]:
+        return colour
+    line, high, low = lip_edges(x)
+    off_lips = step(torch.where(y > line, y - line - high, line - y - low), 0.004, 0.022)
+    off_lips = torch.maximum(off_lips, step(x, MOUTH_HALF_WIDTH - 0.005, MOUTH_HALF_WIDTH + 0.02))
+    cheek = -0.30 + 0.9 * (x - 0.33).clamp(min=0)
+    jaw = step(y - cheek, 0.05, -0.06) * step(x, 0.27, 0.33)
+    chin = step(y, -0.50, -0.58) * step(x, 0.38, 0.30)
+    lip = step(y, -0.185, -0.225) * step(x, 0.31, 0.27) * step(y, -0.52, -0.45) * shade["moustache"]
+    side = step(x, 0.60, 0.66) * step(y, 0.28, 0.1)
+    where = torch.maximum(torch.maximum(jaw, chin), torch.maximum(lip, side)) * off_lips * step(places.paint[:, 2], -0.35, -0.2)
+    grain = 0.5 + 0.5 * noise(places.paint, 30.0, shade["phase"] + 5)
+    colour = mix(colour, person.brows.to(x.device), where * shade["stubble"] * (0.55 + 0.5 * grain))
+    strands = 0.8 + 0.35 * noise(places.paint * torch.tensor([1.0, 0.25, 1.0], device=x.device), 22.0, shade["phase"])
+    return mix(colour, person.brows.to(x.device) * 1.25 * strands[:, None], where * shade["beard"])
+
+
+def _brows(colour: Tensor, places: Places, person: Person, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    shade = person.shade
+    along = ((x - 0.095) / 0.395).clamp(-0.3, 1.3)
+    middle = 0.432 + shade["brow_arch"] * (1 - ((along - 0.62) / 0.62) ** 2) + shade["brow_tilt"] * along
+    thick = shade["brow_thick"] * (1 - 0.72 * step(along, 0.45, 1.05)) * step(along, -0.10, 0.10)
+    across = (y - middle) / thick.clamp(min=1e-3)
+    strand = noise(torch.stack([x * 2.4 - y * 1.6, y * 0.7], dim=1), 14.0, shade["phase"])
+    share = step(across.abs() + 0.28 * strand, 1.25, 0.45) * step(along, -0.08, 0.06) * step(along, 1.08, 0.92)
+    share = share * step(z, 0.05, 0.12)
+    return mix(colour, person.brows.to(x.device), share * shade["brow_dense"] * (0.9 + 0.12 * strand))
+
+
+def _scalp(places: Places, person: Person) -> Tensor:
+    """[N] share of hair painted on the skull behind the hair line."""
+    if person.hair_style.hairless:
+        return places.paint.new_zeros(len(places.paint))
+    side, y, z = places.paint.unbind(-1)
+    degrees = torch.rad2deg(torch.atan2(side.abs(), (z + 0.30) * 0.85)).clamp(0, 179.9)
+    low = degrees.long()
+    hem = person.hem.to(side.device)
+    line = hem[low] + (degrees - low) * (hem[low + 1] - hem[low])
+    ragged = 0.012 * noise(places.paint, 9.0, person.shade["phase"]) + 0.008 * noise(places.paint, 25.0, 1.0)
+    below_ear = step(degrees, 60, 100) * 0.06
+    return step(y - line.clamp(min=-0.5) + ragged - below_ear, 0.0, 0.05)
+
+
+def paint_eyes(places: Places, person: Person) -> Tensor:
+    """Albedo of the eyeballs; paint = direction from the eyeball's centre, the iris at +z."""
+    x, y, _ = places.paint.unbind(-1)
+    away = (x * x + y * y).sqrt()
+    turn = torch.atan2(y, x)
+    iris = person.iris.to(x.device)
+    colour = x.new_tensor([0.93, 0.915, 0.90]).expand(len(x), 3)
+    colour = mix(colour, x.new_tensor([0.82, 0.60, 0.56]), 0.55 * step(away, 0.58, 1.0))
+    fibres = 1 + 0.20 * torch.sin(17 * turn + 3 * torch.sin(5 * turn)) * torch.sin(40 * away) + 0.25 * step(away, 0.34, 0.20)
+    colour = mix(colour, iris * fibres[:, None], step(away, 0.400, 0.375))
+    colour = mix(colour, iris * 0.30, 0.75 * torch.exp(-(((away - 0.378) / 0.03) ** 2)))
+    return mix(colour, x.new_tensor([0.02, 0.02, 0.025]), step(away, 0.172, 0.150))
+
+
+def paint_mouth(places: Places, person: Person) -> Tensor:
+    """Inner lips and cavity; paint = (x, way into the mouth, upper 1 / lower -1)."""
+    inside = places.paint[:, 1]
+    lips = person.lips.to(inside.device)
+    colour = (lips * 0.80).expand(len(inside), 3)
+    colour = mix(colour, lips * lips.new_tensor([0.52, 0.34, 0.34]), step(inside, 0.1, 0.7))
+    return mix(colour, lips.new_tensor([0.13, 0.035, 0.04]), step(inside, 0.8, 1.5))
+
+
+def paint_teeth(places: Places) -> Tensor:
+    """Paint = (angle along the arch, 0 gum .. 1 edge, upper 1 / lower -1)."""
+    turn, share, row = places.paint.unbind(-1)
+    tooth = torch.where(row > 0, turn / 0.235, turn / 0.165)
+    gap = torch.frac(tooth.abs())
+    gap = torch.minimum(gap, 1 - gap)
+    colour = turn.new_tensor([0.90, 0.87, 0.80]).expand(len(turn), 3) * (1 - 0.35 * step(turn.abs(), 0.3, 1.2))[:, None]
+    colour = colour * (1 - 0.28 * step(gap, 0.09, 0.0))[:, None]
+    colour = mix(colour, turn.new_tensor([0.70, 0.38, 0.38]), step(share, 0.28, 0.16))
+    return colour * torch.where(row > 0, 0.97, 0.82)[:, None]
+
+
+def paint_tongue(places: Places) -> Tensor:
+    """A wet red with a furrow in the middle."""
+    x = places.paint[:, 0]
+    colour = x.new_tensor([0.66, 0.30, 0.31]).expand(len(x), 3)
+    return colour * (0.72 - 0.15 * torch.exp(-((x / 0.012) ** 2)))[:, None]
+
+
+def paint_ears(places: Places, person: Person) -> Tensor:
+    """Paint = (back, up, height of the relief)."""
+    skin = person.skin.to(places.paint.device)
+    back, up, height = places.paint.unbind(-1)
+    colour = (skin * skin.new_tensor([1.0, 0.90, 0.88])).expand(len(up), 3)
+    hollow = step(height, -0.004, -0.036) * step(up.abs(), 0.16, 0.06)
+    return mix(colour, skin * skin.new_tensor([0.55, 0.38, 0.35]), 0.75 * hollow)
+
+
+def paint_neck(places: Places, person: Person) -> Tensor:
+    """Skin, darker in the shadow of the chin."""
+    x, y, z = places.paint.unbind(-1)
+    skin = person.skin.to(x.device)
+    colour = skin.expand(len(x), 3) * (1 + 0.012 * noise(places.paint, 3.0, person.shade["phase"]))[:, None]
+    tendon = torch.exp(-(((x.abs() - 0.30 + 0.28 * (-0.9 - y).clamp(0, 1)) / 0.05) ** 2)) * step(z, -0.5, -0.1)
+    colour = colour * (1 + 0.03 * tendon)[:, None]
+    return mix(colour, skin * skin.new_tensor([0.56, 0.46, 0.44]), 0.85 * step(y, -1.22, -0.93))
+
+
+def paint_shoulders(places: Places, person: Person) -> tuple[Tensor, Tensor]:
+    """Albedo [N, 3] and share of cloth [N] (the rest is skin) of the torso."""
+    x, y, z = places.paint.unbind(-1)
+    shade = person.shade
+    front = step(z, -0.75, -0.35)
+    away = (x.abs() ** 2 + (0.9 * (z + 0.58)) ** 2).sqrt()
+    neckline = int(shade["neckline"])
+    if neckline == 2:
+        cloth = step(away - 0.60 - front * 0.55 * (1 - x.abs() / 0.40).clamp(0, 1), -0.006, 0.006)
+    else:
+        cloth = step(away - (0.54, 0.68, 0.60, 0.50)[neckline], -0.006, 0.006)
+    fold = noise(places.paint * x.new_tensor([0.8, 1.0, 0.8]), 1.1, shade["phase"]) * 0.06 + noise(places.paint, 3.1, 2.0) * 0.025
+    base, accent = person.clothes.to(x.device), person.clothes_accent.to(x.device)
+    colour = base.expand(len(x), 3)
+    if int(shade["pattern"]) == 2:
+        colour = mix(colour, accent, step(torch.sin(y * 34.0), 0.0, 0.25))
+    elif int(shade["pattern"]) == 3:
+        opening = 0.16 + 0.5 * (-1.35 - y).clamp(min=0) * 0.25
+        colour = mix(colour, accent, step(x.abs() - opening, 0.01, -0.01) * front)
+    hem = torch.exp(-(((away - (0.54, 0.68, 0.60, 0.50)[neckline] - 0.05) / 0.012) ** 2)) * (neckline != 2)
+    colour = colour * (1 + fold - 0.25 * hem)[:, None]
+    skin = person.skin.to(x.device).expand(len(x), 3)
+    return mix(skin, colour, cloth), cloth
+
+
+def paint_hair(places: Places, person: Person) -> tuple[Tensor, Tensor]:
+    """Albedo [N, 3] and coverage [N]; paint = (cos, sin of the angle around the head, fraction from crown to hem)."""
+    around, share = torch.atan2(places.paint[:, 1], places.paint[:, 0]), places.paint[:, 2]
+    style, shade = person.hair_style, person.shade
+    phase = shade["phase"]
+    bend = 0.05 * torch.sin(7 * share + 3 * around + phase) + style.wave * 2.2 * torch.sin(14 * share + 9 * around)
+    lane = torch.stack([(around + bend) * 1.1, share * 0.22], dim=1)
+    strands = 0.6 * noise(lane, 11.0 * shade["strands"], phase) + 0.5 * noise(lane, 29.0 * shade["strands"], phase + 2)
+    clumps = noise(lane, 3.2, phase + 4)
+    hair = person.hair.to(share.device)
+    colour = hair * (1 + 0.17 * strands + 0.15 * clumps)[:, None].clamp(0.4, 1.7)
+    colour = colour * (0.80 + 0.20 * step(share, 0.0, 0.5))[:, None]
+    if style.part:
+        parting = torch.exp(-(((torch.rad2deg(around) - style.part) / 2.2) ** 2)) * step(share, 0.95, 0.5)
+        colour = mix(colour, person.skin.to(share.device) * 0.75, 0.55 * parting)
+    depth = 0.05 if style.ends else 0.10
+    cover = step(1 - share - depth * (0.6 + 0.45 * strands), -0.02, 0.03)
+    return colour, cover

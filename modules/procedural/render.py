@@ -1,0 +1,256 @@
+"""Pictures of procedural people: pose, rasterise at twice the size, paint, light, average; with classes and depth.
+
+Lights are carried with the head, so that the same head looks the same from every camera (the tri-plane's world).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points
+from modules.face3d.rasterizer import Fragments, rasterize
+from modules.procedural import painting
+from modules.procedural.backdrop import backdrop
+from modules.procedural.head import GROUPS, ProceduralModel
+from modules.procedural.painting import Places
+from modules.procedural.person import Person
+
+BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES, OTHERS = range(6)
+HEAD_CLASSES = (HAIR, FACE_SKIN, OTHERS)
+SUPERSAMPLING = 2
+_TORSO_ROTATION = 0.12        # shares of the head's motion that the shoulders follow
+_TORSO_TRANSLATION = 0.5      # sideways and up; all of the distance
+_TWO_SIDED = ("lids", "mouth", "teeth", "tongue")
+_HAIR_LIFT = 0.012            # dm; hair this little behind the skin is still seen
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """T pictures.
+
+    Args:
+        image: [T, 3, H, W] in [-1, 1].
+        classes: [T, H, W] uint8: 0 background, 1 hair, 2 neck, 3 face and ears, 4 clothes, 5 others.
+        depth: [T, 1, H, W] dm from the camera, 0 where nothing is.
+    """
+
+    image: Tensor
+    classes: Tensor
+    depth: Tensor
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Painted pixels of one frame: colour [N, 3], cover [N], kind [N], depth [N] at flat places pixels [N]."""
+
+    pixels: Tensor
+    colour: Tensor
+    cover: Tensor
+    kind: Tensor
+    depth: Tensor
+
+
+@torch.no_grad()
+def render(model: ProceduralModel, person: Person, coefficients: FaceCoefficients, size: int,
+           parts: str = "full", background: Tensor | None = None) -> Rendering:
+    """Render a person over T frames.
+
+    Args:
+        person: who; the identity in `coefficients` gives the shape (`person.identity[None]` for its own).
+        size: pixels a side.
+        parts: "full", or "head" for the head's classes (1, 3, 5) on -1.
+        background: [3, size, size] in [-1, 1]; None for the person's own.
+    """
+    if parts not in ("full", "head"):
+        raise ValueError(f"parts must be 'full' or 'head', not {parts!r}")
+    if background is None:
+        background = backdrop(person.seed, size).to(model.mean.device)
+    shapes = canonical_vertices(model, person, coefficients)
+    points = camera_points(posed_vertices(model, shapes, coefficients))
+    frames = [_frame(model, person, shape, seen, size) for shape, seen in zip(shapes, points)]
+    image, classes, depth = (torch.stack(values) for values in zip(*frames))          # at SUPERSAMPLING * size
+    return _finish(image, classes, depth, background if parts == "full" else None)
+
+
+def canonical_vertices(model: ProceduralModel, person: Person, coefficients: FaceCoefficients) -> Tensor:
+    """Vertices without pose, with the person's hair: [T, V, 3] dm."""
+    vertices = model.vertices(coefficients.identity, coefficients.expression)
+    hair = model.vertex_group("hair")
+    vertices[:, hair] += person.hair_points.to(vertices) - model.default_hair
+    return vertices
+
+
+def posed_vertices(model: ProceduralModel, vertices: Tensor, coefficients: FaceCoefficients) -> Tensor:
+    """Pose of the head for the head, of the torso for the shoulders, in between for the neck: [T, V, 3]."""
+    euler, translation = coefficients.euler, coefficients.translation
+    head = pose_points(vertices, euler, translation)
+    share = translation.new_tensor([_TORSO_TRANSLATION, _TORSO_TRANSLATION, 1.0])
+    torso = pose_points(vertices, euler * _TORSO_ROTATION, translation * share)
+    height = model.mean[:, 1]
+    top, bottom = (float(model.mean[model.vertex_group("skin"), 1].min()) + offset for offset in (0.25, -0.40))
+    blend = ((top - height) / (top - bottom)).clamp(0, 1)
+    blend = blend * blend * (3 - 2 * blend) * model.vertex_group("neck")
+    blend = torch.where(model.vertex_group("shoulders"), torch.ones_like(blend), blend)
+    return torch.lerp(head, torso, blend[None, :, None])
+
+
+def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
+    """Unit normals [V, 3] of a mesh [V, 3], weighted by area."""
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    faces = torch.linalg.cross(b - a, c - a)
+    normals = torch.zeros_like(vertices)
+    for k in range(3):
+        normals.index_add_(0, triangles[:, k], faces)
+    return F.normalize(normals, dim=-1, eps=1e-12)
+
+
+def _frame(model: ProceduralModel, person: Person, shape: Tensor, points: Tensor,
+           size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One frame at SUPERSAMPLING * size: colour and cover [4, S, S], classes [S, S], depth [S, S]."""
+    large = size * SUPERSAMPLING
+    normals = vertex_normals(shape, model.triangles)
+    attributes = torch.cat([model.paint, normals, model.lip[:, None]], dim=1)             # [V, 7]
+    kinds = model.groups[model.triangles].amax(dim=1)
+    hairy = kinds == GROUPS.index("hair")
+    facing = _facing(points, model.triangles)
+    double = torch.tensor([name in _TWO_SIDED for name in GROUPS], device=points.device)[kinds.long()]
+    body = model.triangles[~hairy & (facing | double)]
+    buffers = (points.new_zeros(large * large, 4), torch.zeros(large * large, dtype=torch.uint8, device=points.device),
+               points.new_zeros(large * large))
+    fragments = rasterize(points[None], body, large)
+    _compose(buffers, _paint_body(model, person, attributes, body, fragments), large)
+    if not person.hair_style.hairless:
+        strands = model.triangles[hairy]
+        fragments = rasterize(points[None], strands, large)
+        _compose(buffers, _paint_hair(person, attributes, strands, fragments), large)
+    colour, classes, depth = buffers
+    return colour.T.view(4, large, large), classes.view(large, large), depth.view(large, large)
+
+
+def _facing(points: Tensor, triangles: Tensor) -> Tensor:
+    """[F] True for triangles whose outside the camera sees."""
+    screen = points[:, :2] / points[:, 2:]
+    a, b, c = (screen[triangles[:, k]] for k in range(3))
+    ab, ac = b - a, c - a
+    return ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0] > 0
+
+
+def _places(fragments: Fragments, attributes: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor, Places]:
+    """Covered pixels [N], their triangles [N] and what is interpolated there."""
+    flat = fragments.triangle.flatten()
+    pixels = torch.nonzero(flat >= 0).squeeze(1)
+    chosen = flat[pixels]
+    corners = triangles[chosen]
+    weights = fragments.barycentric.flatten(0, 2)[pixels]
+    values = sum(weights[:, k, None] * attributes[corners[:, k]] for k in range(3))
+    return pixels, chosen, Places(values[:, :3], F.normalize(values[:, 3:6], dim=-1), values[:, 6])
+
+
+def _select(places: Places, rows: Tensor) -> Places:
+    return Places(places.paint[rows], places.normal[rows], places.lip[rows])
+
+
+def _paint_body(model: ProceduralModel, person: Person, attributes: Tensor, triangles: Tensor,
+                fragments: Fragments) -> _Layer:
+    pixels, chosen, places = _places(fragments, attributes, triangles)
+    part = model.groups[triangles].amax(dim=1)[chosen]
+    colour = places.paint.new_zeros(len(pixels), 3)
+    kind = torch.full_like(part, FACE_SKIN)
+    for number, name in enumerate(GROUPS[:-1]):
+        rows = torch.nonzero(part == number).squeeze(1)
+        if len(rows):
+            colour[rows], kind[rows] = _paint_part(name, _select(places, rows), person)
+    return _Layer(pixels, colour, torch.ones_like(places.lip), kind, fragments.depth.flatten()[pixels])
+
+
+def _paint_part(name: str, places: Places, person: Person) -> tuple[Tensor, Tensor]:
+    """Lit colour [N, 3] and class [N] of pixels of one part."""
+    count = len(places.lip)
+    kind = torch.full((count,), FACE_SKIN, dtype=torch.uint8, device=places.lip.device)
+    if name == "skin":
+        albedo, gloss, scalp = painting.paint_skin(places, person)
+        return light(albedo, places.normal, person, gloss), torch.where(scalp > 0.5, HAIR, kind)
+    if name == "ears":
+        return light(painting.paint_ears(places, person), places.normal, person), kind
+    if name == "neck":
+        return light(painting.paint_neck(places, person), places.normal, person), kind.fill_(BODY_SKIN)
+    if name == "shoulders":
+        albedo, cloth = painting.paint_shoulders(places, person)
+        return light(albedo, places.normal, person), torch.where(cloth > 0.5, CLOTHES, BODY_SKIN).to(torch.uint8)
+    if name == "eyeballs":
+        return _lit_eyes(places, person), kind
+    if name == "lids":
+        skin = person.skin.to(places.lip.device)
+        return (skin * skin.new_tensor([0.72, 0.50, 0.48])).expand(count, 3), kind
+    painted = {"mouth": lambda: painting.paint_mouth(places, person), "teeth": lambda: painting.paint_teeth(places),
+               "tongue": lambda: painting.paint_tongue(places)}[name]()
+    return painted * 0.92, kind
+
+
+def _paint_hair(person: Person, attributes: Tensor, triangles: Tensor, fragments: Fragments) -> _Layer:
+    pixels, _, places = _places(fragments, attributes, triangles)
+    albedo, cover = painting.paint_hair(places, person)
+    inner = places.normal[:, 2] < -0.25
+    lit = light(albedo, places.normal, person) + albedo * (0.35 * _sheen(places, person))[:, None]
+    lit = torch.where(inner[:, None], albedo * 0.45, lit)
+    kind = torch.full((len(pixels),), HAIR, dtype=torch.uint8, device=albedo.device)
+    return _Layer(pixels, lit, cover, kind, fragments.depth.flatten()[pixels] - _HAIR_LIFT)
+
+
+def _sheen(places: Places, person: Person) -> Tensor:
+    """[N] band of light where the half vector is across the strands, which run down the head."""
+    half = F.normalize(person.light[0].to(places.normal) + places.normal.new_tensor([0, 0, 1.0]), dim=0)
+    down = places.normal.new_tensor([0, -1.0, 0]) + places.normal * places.normal[:, 1:2]
+    along = (F.normalize(down, dim=-1) @ half).abs()
+    return (1 - along**2).clamp(min=0) ** 18 * (places.normal @ half).clamp(min=0)
+
+
+def light(albedo: Tensor, normal: Tensor, person: Person, gloss: Tensor | None = None) -> Tensor:
+    """Two soft lights, light from the sky and a weak gloss: [N, 3]."""
+    directions, colours = person.light.to(albedo), person.light_colour.to(albedo)
+    sky = 0.46 + 0.11 * normal[:, 1] + 0.07 * normal[:, 2]
+    diffuse = ((normal @ directions.T + 0.30) / 1.30).clamp(min=0) @ colours                # [N, 3]
+    lit = albedo * (sky[:, None] + diffuse)
+    if gloss is None:
+        return lit
+    half = F.normalize(directions[0] + normal.new_tensor([0, 0, 1.0]), dim=0)
+    return lit + (gloss * (normal @ half).clamp(min=0) ** 24)[:, None] * colours[0] * 1.6
+
+
+def _lit_eyes(places: Places, person: Person) -> Tensor:
+    normal = places.normal
+    lit = light(painting.paint_eyes(places, person), normal, person) * 1.08
+    lit = lit * (1 - 0.45 * painting.step(normal[:, 1], 0.16, 0.50))[:, None]            # shadow of the upper lid
+    half = F.normalize(person.light[0].to(normal) * 0.6 + normal.new_tensor([0, 0.05, 1.0]), dim=0)
+    glint = painting.step(normal @ half, 0.9905, 0.9950)
+    return painting.mix(lit, normal.new_ones(3), 0.85 * glint)
+
+
+def _compose(buffers: tuple[Tensor, Tensor, Tensor], layer: _Layer, size: int) -> None:
+    """Lay a layer over (colour and cover [S*S, 4], classes, depth) where it is nearer."""
+    colour, classes, depth = buffers
+    before = depth[layer.pixels]
+    rows = torch.nonzero((before == 0) | (layer.depth < before)).squeeze(1)
+    pixels, cover = layer.pixels[rows], layer.cover[rows, None]
+    new = torch.cat([layer.colour[rows], torch.ones_like(cover)], dim=1)
+    colour[pixels] = torch.lerp(colour[pixels], new, cover)
+    solid = layer.cover[rows] > 0.5
+    classes[pixels[solid]] = layer.kind[rows][solid]
+    depth[pixels[solid]] = layer.depth[rows][solid]
+
+
+def _finish(colour: Tensor, classes: Tensor, depth: Tensor, background: Tensor | None) -> Rendering:
+    """Average to the final size over a background ([3, H, W]; None keeps the head on -1)."""
+    if background is None:
+        keep = torch.isin(classes, torch.tensor(HEAD_CLASSES, dtype=torch.uint8, device=classes.device))
+        colour, depth, classes = colour * keep[:, None], depth * keep, classes * keep
+    pooled = F.avg_pool2d(colour, SUPERSAMPLING)                                          # premultiplied cover
+    rest = (background + 1) / 2 if background is not None else colour.new_zeros(3, 1, 1)
+    image = (pooled[:, :3] + (1 - pooled[:, 3:]) * rest).clamp(0, 1) * 2 - 1
+    votes = torch.stack([F.avg_pool2d((classes == kind).float(), SUPERSAMPLING) for kind in range(6)], dim=1)
+    final = votes.argmax(dim=1).to(torch.uint8)
+    covered = F.avg_pool2d((depth > 0).float(), SUPERSAMPLING)
+    mean_depth = F.avg_pool2d(depth, SUPERSAMPLING) / covered.clamp(min=1e-6)
+    return Rendering(image, final, torch.where(final > 0, mean_depth, 0.0)[:, None])

@@ -1,0 +1,57 @@
+"""Take what inference needs out of training runs: weights without optimisers, discriminator or history.
+
+    python -m scripts.export_checkpoint --portrait runs/demo/htbsr --audio2motion runs/demo/a2m --output checkpoints/demo
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from modules.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
+from modules.errors import UserError, run_command
+
+PARTS = {
+    "portrait": ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr"),
+    "audio2motion": ("audio2motion",),
+}
+KEYS = {"portrait": ("model",), "audio2motion": ("model", "features", "face_model")}
+
+
+def export(run: Path, kind: str, output: Path, half: bool) -> list[str]:
+    """Write OUTPUT/KIND from the best checkpoint of a run; returns the names of the exported modules.
+
+    Raises:
+        UserError: the run is of another kind, or there is no checkpoint.
+    """
+    folder = find_checkpoint(run)
+    config = read_config(folder)
+    names = [name for name in PARTS[kind] if (folder / f"{name}.safetensors").is_file()]
+    absent = [key for key in KEYS[kind] if key not in config]
+    if not names or absent:
+        raise UserError(f"{folder} is no {kind} checkpoint: it has no {', '.join(absent) or 'weights of that kind'}")
+    states = {name: load_state(folder, name) for name in names}
+    save_checkpoint(output / kind, {key: config[key] for key in KEYS[kind]}, states, half=half)
+    return names
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.export_checkpoint", description=__doc__.splitlines()[0])
+    parser.add_argument("--portrait", type=Path, help="run of stage 1, 2 or 3")
+    parser.add_argument("--audio2motion", type=Path, help="run of the audio-to-motion stage")
+    parser.add_argument("--output", type=Path, required=True, help="folder for --checkpoint of inference.run")
+    parser.add_argument("--full-precision", action="store_true", help="keep float32 instead of float16")
+    options = parser.parse_args(arguments)
+
+    def body() -> None:
+        runs = {kind: getattr(options, kind) for kind in PARTS if getattr(options, kind)}
+        if not runs:
+            raise UserError("nothing to export; give --portrait or --audio2motion")
+        for kind, run in runs.items():
+            names = export(run, kind, options.output, half=not options.full_precision)
+            print(f"{options.output / kind}: {', '.join(names)}")
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Stage 1: distil a teacher's views into the image-to-plane network (spec/training.md, 1.2).
+
+    python -m tasks.run configs/i2p.yaml
+
+Each step has two updates of the generator, for the reference view (rarely at first) and for the target view, and one
+of the discriminator.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from modules import losses
+from modules.camera import pose_camera
+from modules.htbsr.superresolution import resize
+from modules.perceptual import PerceptualLoss
+from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
+from tasks.adversary import Adversary, AdversaryConfig, View
+from tasks.clips import to_float
+from tasks.image_stage import density_loss, image_stage_optimizers, perceptual_loss, seeded, warm_start
+from tasks.registry import register
+from tasks.schedules import RateConfig, i2p_rates
+from tasks.show import depth_picture, psnr
+from tasks.task import OptimizerSpec, StepState, Task, grid
+from tasks.views import HELD_OUT_SEED, CachedViews, ViewsConfig
+
+TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
+
+
+@dataclass(frozen=True, kw_only=True)
+class I2PLossConfig:
+    """Weights; a part whose weights are all 0 is not built."""
+
+    image: float = 1.0
+    image_raw: float = 1.0
+    edges: float = 0.0                    # differences of neighbouring pixels of the image
+    mask: float = 0.0                     # ray weights against the head mask
+    perceptual: float = 0.1
+    perceptual_raw: float = 0.1
+    adversarial_reference: float = 0.1
+    adversarial_target: float = 0.025
+    density: float = 0.25
+    density_every: int = 4
+    density_step: float = 0.005
+
+    @property
+    def adversarial(self) -> bool:
+        return max(self.adversarial_reference, self.adversarial_target) > 0
+
+    @property
+    def needs_perceptual(self) -> bool:
+        return max(self.perceptual, self.perceptual_raw) > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class I2PConfig:
+    """Stage 1."""
+
+    model: Real3DPortraitConfig = field(default_factory=partial(Real3DPortraitConfig.full, 1))
+    adversary: AdversaryConfig = AdversaryConfig()
+    views: ViewsConfig = ViewsConfig()
+    loss: I2PLossConfig = I2PLossConfig()
+    rates: RateConfig = RateConfig()
+    start_adversarial: int = 30_000       # steps; also ends the rarity of the reference view (`reference_runs`)
+    held_out_people: int = 8              # for validation
+    init_from: str = ""                   # checkpoint to start from
+
+    def __post_init__(self) -> None:
+        if self.model.motion_adapter is not None or self.model.superresolution is None:
+            raise ValueError("model: stage 1 has a superresolution and no motion_adapter")
+
+
+def reference_runs(step: int, start_adversarial: int) -> bool:
+    """Whether the reference view is trained at `step`: every 5th step at first, then every 2nd, then always (1.2)."""
+    if step + 1 < start_adversarial:
+        return (step + 1) % 5 == 0
+    return step >= start_adversarial + 5000 or (step + 1) % 2 == 0
+
+
+@register("i2p")
+class I2PTask(Task):
+    """Teacher views -> image-to-plane network, decoder and super-resolution."""
+
+    config_class = I2PConfig
+    best_metric, best_is_lowest = "psnr_turned", False
+
+    def __init__(self, config: I2PConfig, generator: torch.Generator) -> None:
+        super().__init__(config, generator)
+        with seeded(generator):
+            self.model = Real3DPortrait(config.model)
+            self.adversary = Adversary(config.adversary) if config.loss.adversarial else None
+        self.modules = dict(self.model.named_children())
+        self.order = ("generator", "generator")
+        if self.adversary is not None:
+            self.modules["discriminator"] = self.adversary.discriminator
+            self.order += ("discriminator",)
+        if config.loss.needs_perceptual:
+            self.frozen["perceptual"] = PerceptualLoss.from_assets()
+        if config.init_from:
+            warm_start(config.init_from, self.modules, tuple(self.modules))
+
+    def optimizers(self) -> list[OptimizerSpec]:
+        rates = partial(i2p_rates, self.config.rates, start_adversarial=self.config.start_adversarial)
+        return image_stage_optimizers(self.modules, TRAINED, self.config.rates, rates)
+
+    def train_dataset(self) -> Dataset:
+        return CachedViews(self.config.views)
+
+    def validation_dataset(self) -> Dataset:
+        views = replace(self.config.views, people=self.config.held_out_people, first_seed=HELD_OUT_SEED, poses="fan",
+                        views=3)
+        return CachedViews(views, pairs_per_person=1, every_view=True)
+
+    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
+                      state: StepState) -> dict[str, Tensor]:
+        if "truth" not in state.cache:
+            state.cache |= {"truth": [self.truth(batch, k) for k in (0, 1)], "fakes": [], "turn": 0}
+        truth: list[View] = state.cache["truth"]
+        if optimizer == "discriminator":
+            return self.adversary.discriminator_losses(state.cache["fakes"], truth, step, state.generator)
+        turn = state.cache["turn"]                     # 0: reference view, 1: target view
+        state.cache["turn"] += 1
+        if turn == 0 and not reference_runs(step, self.config.start_adversarial):
+            return {}
+        planes = self.model.canonical_planes(truth[0].image)
+        output = self.model(planes, truth[turn].camera, generator=state.generator)
+        found = self.view_losses(output, truth[turn], batch["masks"][:, turn, None])
+        if self.adversary is not None:
+            state.cache["fakes"].append(View(output.image.detach(), output.image_raw.detach(), truth[turn].camera))
+            found |= self.adversarial_losses(output, turn, step, state.generator)
+        if turn == 1 and self.config.loss.density > 0 and (step + 1) % self.config.loss.density_every == 0:
+            planes = self.model.canonical_planes(truth[1].image)
+            found["density"] = self.config.loss.density * density_loss(
+                self.model, planes, self.config.loss.density_step, state.generator)
+        return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in found.items()}
+
+    def truth(self, batch: dict[str, Tensor], k: int) -> View:
+        """View number k of a batch, with its picture at the neural resolution."""
+        image = to_float(batch["images"][:, k])
+        camera = pose_camera(batch["euler"][:, k], batch["translation"][:, k], self.config.model.focal_length)
+        return View(image, resize(image, self.config.model.neural_resolution), camera)
+
+    def view_losses(self, output: PortraitOutput, truth: View, mask: Tensor) -> dict[str, Tensor]:
+        """Weighted reconstruction losses; mask: bool [B, 1, H, W], the head."""
+        weights = self.config.loss
+        perceptual = partial(perceptual_loss, self.frozen.get("perceptual"))
+        terms = {"image": lambda: (output.image - truth.image).abs().mean(),
+                 "image_raw": lambda: (output.image_raw - truth.image_raw).abs().mean(),
+                 "edges": lambda: losses.edge_l1(output.image, truth.image),
+                 "mask": lambda: losses.weights_mask(output.weights, losses.resize_mask(mask, output.weights.shape[-1])),
+                 "perceptual": lambda: perceptual(output.image, truth.image),
+                 "perceptual_raw": lambda: perceptual(output.image_raw, truth.image_raw)}
+        return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name) > 0}
+
+    def adversarial_losses(self, output: PortraitOutput, turn: int, step: int,
+                           generator: torch.Generator) -> dict[str, Tensor]:
+        """Nothing before `start_adversarial`."""
+        weight = (self.config.loss.adversarial_reference, self.config.loss.adversarial_target)[turn]
+        if step < self.config.start_adversarial or weight == 0:
+            return {}
+        view = View(output.image, output.image_raw, output.camera)
+        return {"adversarial": weight * self.adversary.generator_loss(view, generator)}
+
+    def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        truth = [self.truth(batch, k) for k in range(3)]
+        planes = self.model.canonical_planes(truth[0].image)
+        same, *turned = (self.model(planes, view.camera) for view in truth)
+        masks = losses.resize_mask(batch["masks"][:, :1], same.weights.shape[-1])
+        return {"psnr": psnr(same.image, truth[0].image),
+                "psnr_turned": sum(psnr(o.image, v.image) for o, v in zip(turned, truth[1:])) / 2,
+                "psnr_raw": psnr(same.image_raw, truth[0].image_raw),
+                "mask_error": ((same.weights > 0.5) != masks).float().mean()}
+
+    def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        truth = [self.truth(batch, k) for k in range(3)]
+        planes = self.model.canonical_planes(truth[0].image)
+        rows = []
+        for view in truth:
+            output = self.model(planes, view.camera)
+            rows += [view.image, output.image, output.image_raw, depth_picture(output.depth, output.weights)]
+        return {"source_and_turned": grid(rows)}

@@ -1,0 +1,116 @@
+"""Train a config; run it again to go on where it stopped.
+
+    python -m tasks.run configs/i2p.yaml [key=value ...] [--output runs/i2p] [--device cuda] [--fresh]
+    torchrun --nproc-per-node 8 -m tasks.run configs/i2p.yaml
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from modules.checkpoint import list_checkpoints, read_config
+from modules.config import changed_keys, save_yaml
+from modules.errors import UserError, run_command
+from tasks.devices import launch_fabric
+from tasks.loader import derived_seed
+from tasks.settings import RunSettings, read_settings
+from tasks.trainer import Trainer
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.run", description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, help="a YAML of configs/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: steps=1000 loss.l1=0.5")
+    parser.add_argument("--output", type=Path, help="folder of the run; default runs/ and the name of the config")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="go on from the last checkpoint, which must be there")
+    begin.add_argument("--fresh", action="store_true", help="start anew; an older run of that folder is moved aside")
+    return parser.parse_intermixed_args(arguments)
+
+
+def default_output(config: Path) -> Path:
+    """runs/demo/i2p for .../configs/demo/i2p.yaml; runs/NAME for a file elsewhere."""
+    parts = config.resolve().with_suffix("").parts
+    if "configs" in parts:
+        return Path("runs", *parts[len(parts) - parts[::-1].index("configs"):])
+    return Path("runs", parts[-1])
+
+
+def start_of(folder: Path, settings: RunSettings, resume: bool, fresh: bool) -> Path | None:
+    """The checkpoint to go on from, None to begin.
+
+    Raises:
+        UserError: the folder holds a run that these settings cannot continue, or none although `resume` asks for it.
+    """
+    checkpoints = list_checkpoints(folder)
+    if fresh or not checkpoints:
+        if resume:
+            raise UserError(f"nothing to resume: {folder} has no checkpoint; leave --resume out to start")
+        return None
+    newest = checkpoints[-1]
+    old, new = read_config(folder if (folder / "config.yaml").is_file() else newest), settings.resolved
+    advice = f"choose another --output, or --fresh to move {folder} aside"
+    if old.get("task") != new["task"]:
+        raise UserError(f"{newest} is a checkpoint of the task {old.get('task')}, not of {new['task']}; {advice}")
+    changed = changed_keys(old, new)
+    shapes = [key for key in changed if key.partition(".")[0] in settings.task.model_keys]
+    if shapes:
+        raise UserError(f"{newest} has another model: {', '.join(shapes[:3])} changed; {advice}")
+    return newest
+
+
+def move_aside(folder: Path) -> None:
+    """Rename an existing run to NAME.old, NAME.old2, ..."""
+    if folder.exists():
+        names = (folder.with_name(f"{folder.name}.old{number or ''}") for number in (0, *range(2, 10000)))
+        folder.rename(next(name for name in names if not name.exists()))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Build the task of the config and train it."""
+    settings = read_settings(options.config, options.overrides)
+    folder = options.output or default_output(options.config)
+    fabric = launch_fabric(settings.trainer, options.device)
+    resume = start_of(folder, settings, options.resume, options.fresh)
+    fabric.barrier()
+    if fabric.global_rank == 0:
+        if options.fresh:
+            move_aside(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    seed = derived_seed(settings.trainer.seed, 0)
+    torch.manual_seed(seed)                                  # for layers that draw their first weights themselves
+    task = settings.task(settings.task_config, torch.Generator().manual_seed(seed))
+    try:
+        trainer = Trainer(task, settings.trainer, folder, settings.resolved, fabric, resume)
+        if resume:
+            announce(trainer, read_config(resume), settings)
+        if fabric.global_rank == 0:
+            save_yaml(folder / "config.yaml", settings.resolved)
+        received = trainer.train()
+    except torch.OutOfMemoryError as error:
+        raise UserError("the device has too little memory; lower loader.batch and raise accumulate") from error
+    if received == signal.SIGINT:
+        raise KeyboardInterrupt
+    if received:
+        sys.exit(128 + received)
+
+
+def announce(trainer: Trainer, old: dict, settings: RunSettings) -> None:
+    """Say where the run goes on and what has changed."""
+    changed = changed_keys(old, settings.resolved)
+    trainer.log.line(f"going on from step {trainer.step}" + (f"; changed: {', '.join(changed)}" if changed else ""))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0, 2 after an error the user can mend, 130 after Ctrl-C, 143 after SIGTERM."""
+    options = parse(arguments)
+    return run_command(lambda: train(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What a run tells: lines or a progress bar on the terminal, metrics.jsonl, TensorBoard, pictures."""
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+SHOWN = 4             # losses on the progress line
+
+
+class Means:
+    """Means of scalars since the last reading; they stay on their device until then."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, value: Tensor | float) -> None:
+        """Take in one value."""
+        value = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, Tensor]:
+        """Name -> mean, and start anew."""
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+
+class RunLog:
+    """Writes for one process; `Silent` is for the others.
+
+    Args:
+        folder: of the run.
+        step: where the run starts; what an interrupted run wrote beyond it is dropped.
+        steps: where it ends.
+        tensorboard: whether to write event files.
+        stream: of the progress, stderr by default; a bar if it is a terminal, else lines.
+    """
+
+    def __init__(self, folder: Path, step: int, steps: int, tensorboard: bool = True,
+                 stream: TextIO | None = None) -> None:
+        self.folder, self.steps = folder, steps
+        self._stream = stream or sys.stderr
+        self._path = folder / "metrics.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        _cut(self._path, step)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if tensorboard else None
+        terminal = self._stream.isatty()
+        self._bar = tqdm(total=steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True) if terminal else None
+
+    def line(self, text: str) -> None:
+        """One line for the reader."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
+    def advance(self) -> None:
+        """One step is done."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers of step `step` (counted from 1) into metrics.jsonl and TensorBoard."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **{name: _round(value) for name, value in values.items()}}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:
+        """The losses of the interval; a line, or the end of the bar."""
+        losses = {name.partition("/")[2]: v for name, v in values.items() if name.startswith("loss/")}
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in list(losses.items())[:SHOWN])
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{shown}  {speed:.3g} images/s")
+        else:
+            left = timedelta(seconds=round(seconds_left))
+            self.line(f"step {step}/{self.steps}  {shown}  {speed:.3g} images/s  {left} left")
+
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """uint8 [H, W, 3] each, into pictures/ and TensorBoard."""
+        for name, picture in pictures.items():
+            path = self.folder / "pictures" / f"{step:08d}_{name.replace('/', '_')}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(picture.cpu().numpy()).save(path)
+            if self._board is not None:
+                self._board.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write all that is waiting."""
+        if self._bar is not None:
+            self._bar.close()
+        if self._board is not None:
+            self._board.close()
+
+
+class Silent(RunLog):
+    """The log of the processes that do not speak."""
+
+    def __init__(self) -> None:
+        self._bar = self._board = None
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:
+        """Nothing."""
+
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Nothing."""
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.9g}")
+
+
+def _cut(path: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, and a last line that was not finished."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue
+    path.write_text("".join(kept), encoding="utf-8")

@@ -1,0 +1,73 @@
+"""The Basel model from files in its published layout."""
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from torch.testing import assert_close
+
+from modules.errors import UserError
+from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, NCC_FILE, load_bfm
+from tests.modules.face3d.conftest import face_data
+
+
+@pytest.fixture
+def folder(tmp_path):
+    data = face_data()
+    scipy.io.savemat(
+        tmp_path / MODEL_FILE,
+        {
+            "meanshape": data.mean.numpy().reshape(1, -1) + 3,
+            "idBase": data.identity_basis.numpy().reshape(-1, 80),
+            "exBase": data.expression_basis.numpy().reshape(-1, 64),
+            "tri": data.triangles.numpy() + 1.0,
+            "keypoints": np.arange(1, 69)[None],
+        },
+    )
+    mediapipe = np.arange(468)
+    mediapipe[93] = -999
+    np.save(tmp_path / MEDIAPIPE_FILE, mediapipe)
+    for name, faces in zip(EYE_FILES, ([1, 2], [2, 10])):
+        np.save(tmp_path / name, np.array(faces))
+    return tmp_path
+
+
+def test_indices_become_zero_based_and_the_mean_is_centred(folder):
+    model = load_bfm(folder / MODEL_FILE)
+    assert_close(model.mean.mean(dim=0), torch.zeros(3), atol=1e-5, rtol=0)
+    assert model.triangles.min() == 0
+    assert model.embedding(68).vertices[0, 0] == 0
+    assert not model.embedding(468).valid[93] and model.embedding(468).valid.sum() == 467
+
+
+def test_the_eyes_are_left_out_of_the_pncc(folder):
+    model = load_bfm(folder / MODEL_FILE)
+    assert len(model.pncc_triangles) == len(model.triangles) - 3
+    assert torch.equal(model.pncc_triangles[0], model.triangles[2])
+
+
+def test_the_official_offset_moves_the_68_landmarks_by_one_vertex(folder):
+    right, official = load_bfm(folder / MODEL_FILE), load_bfm(folder / MODEL_FILE, landmark68_offset=1)
+    assert torch.equal(official.embedding(68).vertices, right.embedding(68).vertices + 1)
+    assert torch.equal(official.embedding(468).vertices, right.embedding(468).vertices)
+
+
+def test_published_colours_are_preferred(folder):
+    colours = np.random.default_rng(0).random((3, len(face_data().mean)), dtype=np.float32)
+    np.save(folder / NCC_FILE, colours)
+    assert_close(load_bfm(folder / MODEL_FILE).ncc, torch.from_numpy(colours.T.copy()))
+
+
+def test_missing_tables_and_wrong_files_are_named(folder):
+    (folder / MEDIAPIPE_FILE).unlink()
+    with pytest.raises(UserError, match=MEDIAPIPE_FILE):
+        load_bfm(folder / MODEL_FILE)
+    (folder / MODEL_FILE).write_text("no model")
+    with pytest.raises(UserError, match=MODEL_FILE):
+        load_bfm(folder / MODEL_FILE)
+
+
+def test_arrays_that_would_have_to_be_unpickled_are_refused(folder):
+    np.save(folder / EYE_FILES[0], np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="plain"):
+        load_bfm(folder / MODEL_FILE)

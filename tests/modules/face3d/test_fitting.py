@@ -1,0 +1,154 @@
+"""Fits recover what they were made from, and their derivatives are right."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from modules.face3d import fitting
+from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.face3d.fitting import FitConfig, FitProblem, fit_clip, fit_photo, landmark_error, laplacian_loss
+from modules.face3d.morphable_model import MorphableModel
+from tests.modules.face3d.conftest import face_data
+
+WEAK = FitConfig(identity_prior=1e-4, expression_prior=1e-4)
+
+
+def clip(
+    model: MorphableModel, frames: int, generator: torch.Generator
+) -> tuple[FaceCoefficients, torch.Tensor]:
+    """Slowly changing coefficients and their landmarks [T, 468, 2]."""
+    walk = [
+        scale * torch.randn(frames, size, generator=generator).cumsum(0) / frames**0.5
+        for scale, size in ((0.5, 64), (0.15, 3), (0.1, 3))
+    ]
+    walk[2][:, 2] -= 5
+    face = FaceCoefficients(0.5 * torch.randn(1, 80, generator=generator), *walk)
+    points = pose_points(model.landmarks(face.identity, face.expression, 468), face.euler, face.translation)
+    return face, project(points)
+
+
+def rotation_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max())
+
+
+def test_a_photo_is_fitted_to_the_pixel_and_its_pose_is_found(face_model, generator):
+    face, landmarks = clip(face_model, 1, generator)
+    fit = fit_photo(face_model, landmarks[0], WEAK)
+    assert landmark_error(face_model, fit, landmarks).item() < 0.005
+    assert rotation_distance(fit.euler, face.euler) < 0.05
+    assert (fit.translation - face.translation).abs().max() < 0.3
+
+
+def test_a_clip_shares_one_identity(face_model, generator):
+    face, landmarks = clip(face_model, 7, generator)
+    fit = fit_clip(face_model, landmarks, WEAK)
+    assert fit.identity.shape == (1, 80) and len(fit) == 7
+    assert landmark_error(face_model, fit, landmarks).max() < 0.005
+
+
+@pytest.mark.parametrize("euler", [(0.0, 0.8, 0.0), (-0.5, 0.0, 0.0), (0.2, -0.4, 2.5)])
+def test_turned_heads_are_found_from_afar(face_model, euler):
+    neutral = FaceCoefficients.neutral(1)
+    points = face_model.landmarks(neutral.identity, neutral.expression, 468)
+    landmarks = project(pose_points(points, torch.tensor([euler]), torch.tensor([[0.5, -0.4, -6.0]])))
+    fit = fit_photo(face_model, landmarks[0])
+    assert_close(fit.euler, torch.tensor([euler]), atol=0.02, rtol=0)
+
+
+def test_the_result_is_a_minimum(face_model, generator):
+    _, landmarks = clip(face_model, 5, generator)
+    config = dataclasses.replace(FitConfig.clip("bfm"), tolerance=1e-9)
+    problem, fit = FitProblem(face_model, landmarks, config), fit_clip(face_model, landmarks, config)
+    per_frame = torch.cat([fit.expression, fit.euler, fit.translation], dim=1).double()
+    identity, least = fit.identity.double(), problem.objective(fit.identity.double(), per_frame)
+    for _ in range(20):
+        moved = (
+            x + 0.02 * torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in (identity, per_frame)
+        )
+        assert problem.objective(*moved) > least
+
+
+def test_the_curvature_is_that_of_the_residuals(face_model, generator):
+    face, landmarks = clip(face_model, 2, generator)
+    problem = FitProblem(face_model, landmarks, FitConfig())
+    per_frame = torch.cat([face.expression, face.euler, face.translation], dim=1).double()
+    jacobian = problem._jacobian(face.identity.double(), per_frame).double()  # [T, 2L, 150]
+    step = 1e-3 * torch.randn(2, 70, generator=generator, dtype=torch.float64)
+    change = 1e-3 * torch.randn(1, 80, generator=generator, dtype=torch.float64)
+
+    def residual(scale: float) -> torch.Tensor:
+        moved, identity = per_frame + scale * step, face.identity.double() + scale * change
+        posed = pose_points(problem.points(identity, moved), moved[:, -6:-3], moved[:, -3:])
+        weights = (problem.weights / (problem.weights.numel() * 2 * 2)).sqrt()
+        return (weights[:, None] * (224 * project(posed) - problem.target)).flatten(1)
+
+    expected = (residual(1) - residual(-1)) / 2
+    actual = torch.einsum("tnk,tk->tn", jacobian, torch.cat([step, change.expand(2, -1)], dim=1))
+    assert_close(actual, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
+
+
+def test_smoothness_calms_noisy_landmarks(face_model, generator):
+    _, landmarks = clip(face_model, 12, generator)
+    noisy = landmarks + 0.003 * torch.randn(landmarks.shape, generator=generator)
+    rough, calm = (
+        fit_clip(face_model, noisy, dataclasses.replace(WEAK, expression_smoothness=weight))
+        for weight in (0.0, 1.0)
+    )
+    assert laplacian_loss(calm.expression) < 0.2 * laplacian_loss(rough.expression)
+
+
+def test_expressions_keep_to_the_sensible_range(generator):
+    model = MorphableModel(
+        dataclasses.replace(face_data(), expression_range=torch.tensor([[-0.2, 1.1]] * 64))
+    )
+    face, _ = clip(model, 1, generator)
+    face = face.replace(expression=face.expression * 6)
+    points = pose_points(model.landmarks(face.identity, face.expression, 468), face.euler, face.translation)
+    free, held = (
+        fit_photo(model, project(points)[0], dataclasses.replace(WEAK, range_penalty=weight)).expression
+        for weight in (0.0, 10.0)
+    )
+    assert free.min() < -0.5
+    assert held.min() > -0.4 and held.max() < 1.3
+
+
+def test_long_clips_are_fitted_in_overlapping_parts(face_model, generator, monkeypatch):
+    _, landmarks = clip(face_model, 23, generator)
+    whole = fit_clip(face_model, landmarks, WEAK)
+    monkeypatch.setattr(fitting, "_SEGMENT", 10)
+    monkeypatch.setattr(fitting, "_OVERLAP", 3)
+    parts = fit_clip(face_model, landmarks, WEAK)
+    assert len(parts) == 23 and parts.identity.shape == (1, 80)
+    assert landmark_error(face_model, parts, landmarks).max() < 0.005
+    assert_close(parts.euler, whole.euler, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "landmarks", [torch.zeros(2, 68, 2), torch.zeros(0, 468, 2), torch.full((1, 468, 2), torch.nan)]
+)
+def test_unusable_landmarks_are_refused(face_model, landmarks):
+    with pytest.raises(ValueError, match="landmarks"):
+        fit_clip(face_model, landmarks)
+
+
+def test_negative_weights_are_refused_with_the_number():
+    with pytest.raises(ValueError, match="-0.5"):
+        FitConfig(identity_prior=-0.5)
+
+
+def test_points_without_a_place_on_the_mesh_do_not_matter(generator):
+    data = face_data()
+    embedding = data.landmarks[468]
+    valid = embedding.valid.clone()
+    valid[[93, 127]] = False
+    model = MorphableModel(
+        dataclasses.replace(
+            data, landmarks={**data.landmarks, 468: dataclasses.replace(embedding, valid=valid)}
+        )
+    )
+    _, landmarks = clip(model, 1, generator)
+    spoilt = landmarks.clone()
+    spoilt[:, [93, 127]] = 5.0
+    assert_close(fit_photo(model, spoilt[0]).expression, fit_photo(model, landmarks[0]).expression)

@@ -1,0 +1,43 @@
+import torch
+from torch.testing import assert_close
+
+from modules.rendering.planes import Decoder, colours, mean_features, plane_coordinates, sample_planes
+
+
+def test_planes_are_read_at_xy_xz_and_zx():
+    point = torch.tensor([[[0.1, 0.2, 0.3]]])
+    assert_close(plane_coordinates(point, 2.0)[0, :, 0],
+                 torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.3, 0.2], [0.3, 0.1, 0.2]]))
+
+
+def test_a_ramp_is_read_as_its_coordinate():
+    ramp = (torch.arange(8) + 0.5) / 4 - 1                                       # value = coordinate along the width
+    planes = ramp.expand(1, 3, 1, 8, 8)
+    points = torch.rand(1, 20, 3) * 0.8 - 0.4
+    assert_close(sample_planes(planes, points, 1.0)[0, 1, :, 0], 2 * points[0, :, 0])
+
+
+def test_outside_the_box_there_is_nothing():
+    points = torch.tensor([[[0.7, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    values = mean_features(torch.ones(1, 3, 2, 8, 8), points, 1.0)
+    assert_close(values[0, :, 0], torch.tensor([0.0, 1.0]) + torch.tensor([0.0, 0.0]), atol=1e-6, rtol=0)
+
+
+def test_a_tri_grid_of_one_slice_fades_towards_its_faces():
+    points = torch.tensor([[[0.0, 0.0, 0.5], [0.0, 0.0, 0.0]]])
+    values = sample_planes(torch.ones(1, 3, 2, 1, 8, 8), points, 1.0)
+    assert_close(values[0, 0, :, 0], torch.tensor([0.5, 1.0]))
+
+
+def test_folding_the_planes_changes_nothing(generator):
+    points = torch.rand(2, 50, 3, generator=generator) * 1.2 - 0.6
+    for shape in ((2, 3, 4, 6, 6), (2, 3, 4, 3, 6, 6)):
+        planes = torch.randn(shape, generator=generator)
+        assert_close(mean_features(planes, points, 1.0), sample_planes(planes, points, 1.0).mean(dim=1))
+
+
+def test_colours_are_bounded_and_density_is_not():
+    decoder = Decoder(4, 8)
+    sigma, logits = decoder(100 * torch.randn(50, 4))
+    assert sigma.shape == (50, 1) and logits.shape == (50, 4)
+    assert colours(logits).min() >= -0.0011 and colours(logits).max() <= 1.0011

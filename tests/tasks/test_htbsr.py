@@ -1,0 +1,70 @@
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from modules.checkpoint import save_checkpoint
+from modules.discriminator import DualDiscriminatorConfig
+from modules.real3d_portrait import Real3DPortrait
+from tasks.adversary import AdversaryConfig
+from tasks.clips import ClipDataConfig
+from tasks.htbsr import HTBSRLossConfig, HTBSRTask, HTBSRTaskConfig
+from tasks.schedules import RateConfig
+from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, run_step, tiny_model
+
+PLAIN = HTBSRLossConfig(perceptual=0, lips_perceptual=0, adversarial=0, edges=0.5, occlusion=0.1, occlusion_2=0.1)
+
+
+@pytest.fixture
+def config():
+    return HTBSRTaskConfig(
+        model=tiny_model(3), data=ClipDataConfig(face_model="procedural", pncc_size=SIZE, torso=True), loss=PLAIN,
+        adversary=AdversaryConfig(discriminator=DualDiscriminatorConfig(
+            resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1)),
+        rates=RateConfig(kind="linear", warmup=1))
+
+
+def test_only_htbsr_learns(config, generator):
+    task = HTBSRTask(config, generator)
+    before = deepcopy(task.modules)
+    losses = run_step(task, pair_batch(generator), step=3)
+    assert {name.split("/")[1] for name in losses} == {
+        "image", "edges", "lips", "occlusion_entropy", "occlusion", "occlusion_2"}
+    assert changed_parts(before, task.modules) == {"htbsr"}
+
+
+def test_source_to_source_has_its_own_losses_every_fourth_step(config, generator):
+    task = HTBSRTask(config, generator)
+    found = [any("source_" in name for name in run_step(task, pair_batch(generator), step)) for step in range(3, 6)]
+    assert found == [False, True, False]
+
+
+def test_the_discriminator_sees_frame_and_head(config, generator):
+    task = HTBSRTask(replace(config, loss=replace(PLAIN, adversarial=0.001), start_adversarial=0), generator)
+    losses = run_step(task, pair_batch(generator), step=15)
+    assert {"generator/adversarial", "discriminator/fake_0", "discriminator/real_0",
+            "discriminator/gradient_penalty_0"} <= losses.keys()
+
+
+def test_it_starts_from_stage_two(config, generator, tmp_path):
+    head = Real3DPortrait(tiny_model(2))
+    save_checkpoint(tmp_path / "stage2", {"task": "motion_adapter"}, dict(head.named_children()))
+    task = HTBSRTask(replace(config, init_from=str(tmp_path / "stage2")), generator)
+    for name in ("image_to_plane", "motion_adapter", "renderer"):
+        ours, theirs = task.modules[name].state_dict(), getattr(head, name).state_dict()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    blocks = head.superresolution.state_dict()
+    assert all(torch.equal(task.model.htbsr.state_dict()[key], blocks[key]) for key in blocks)
+
+
+def test_validation_measures_and_shows(config, generator):
+    task, batch = HTBSRTask(config, generator), pair_batch(generator)
+    with torch.no_grad():
+        assert all(torch.isfinite(torch.as_tensor(v)) for v in task.validation_step(batch).values())
+        assert task.pictures(batch)["source_target_output"].shape[1:] == (2 * SIZE, 3)
+
+
+def test_clips_without_torso_are_refused(config):
+    with pytest.raises(ValueError, match="torso"):
+        replace(config, data=replace(config.data, torso=False))

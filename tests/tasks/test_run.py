@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+
+from modules.checkpoint import list_checkpoints, read_config
+from tasks.run import default_output, main
+from tests.tasks.helpers import metrics, run_toy, toy_arguments, toy_config
+
+
+def error_of(code: int, capsys: pytest.CaptureFixture[str]) -> str:
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+def test_the_output_folder_follows_the_config(tmp_path: Path) -> None:
+    assert default_output(Path("configs/i2p.yaml")) == Path("runs/i2p")
+    assert default_output(Path("configs/demo/i2p.yaml")) == Path("runs/demo/i2p")
+    assert default_output(tmp_path / "mine.yaml") == Path("runs/mine")
+
+
+@pytest.mark.parametrize("override, expected", [
+    ("stpes=5", "unknown key stpes; did you mean steps?"),
+    ("model.widht=5", "unknown key model.widht; did you mean width?"),
+    ("steps=many", "steps must be a whole number, not 'many'"),
+    ("steps=0", "steps 0 >= 1"),
+    ("loader.batch=0", "batch 0 >= 1"),
+    ("task=i3p", "unknown task: i3p; did you mean i2p?"),
+    ("task=tests.tasks.nothing", "cannot be imported"),
+    ("steps", "key=value"),
+    ("precision=fp8", "precision is 'fp8'"),
+    ("model.preset=huge", "model.preset is huge; the choices are demo"),
+])
+def test_a_wrong_setting_is_one_line_and_exit_code_2(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, expected: str) -> None:
+    assert expected in error_of(run_toy(tmp_path, override), capsys)
+
+
+def test_a_wrong_key_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "base.yaml").write_text("clipp: 1.0\n")
+    (tmp_path / "mine.yaml").write_text("base: base.yaml\ntask: tests.tasks.toy\n")
+    error = error_of(main([str(tmp_path / "mine.yaml"), "--output", str(tmp_path / "run")]), capsys)
+    assert f"{tmp_path / 'base.yaml'}: unknown key clipp; did you mean clip?" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_config_and_one_without_a_task_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot read the config" in error_of(main([str(tmp_path / "no.yaml")]), capsys)
+    (tmp_path / "empty.yaml").write_text("")
+    assert "names no task" in error_of(main([str(tmp_path / "empty.yaml")]), capsys)
+
+
+def test_a_device_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = toy_arguments(tmp_path)[:-1]
+    assert "use --device cpu" in error_of(main([*arguments, "cuda:99"]), capsys)
+
+
+def test_the_resolved_config_is_saved_with_the_run_and_can_be_run_again(tmp_path: Path) -> None:
+    run_toy(tmp_path, "steps=3", "model.preset=demo")
+    saved = read_config(tmp_path / "run")
+    assert saved["steps"] == 3 and saved["model"] == {"width": 4} and saved["clip"] == 1.0
+    assert dict(read_config(list_checkpoints(tmp_path / "run")[-1])) == dict(saved)
+    again = [str(tmp_path / "run/config.yaml"), "--output", str(tmp_path / "again"), "--device", "cpu"]
+    assert main(again) == 0
+    assert metrics(tmp_path / "again", "loss/fit") == metrics(tmp_path / "run", "loss/fit")
+
+
+def test_a_run_of_another_model_or_task_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_toy(tmp_path, "steps=2")
+    assert "has another model: model.width changed" in error_of(run_toy(tmp_path, "model.width=9"), capsys)
+    saved = tmp_path / "run/config.yaml"
+    saved.write_text(saved.read_text().replace("tests.tasks.toy", "i2p"))
+    assert "is a checkpoint of the task i2p" in error_of(run_toy(tmp_path), capsys)
+
+
+def test_other_changes_are_told_and_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_toy(tmp_path, "steps=2")
+    assert run_toy(tmp_path, "steps=4", "rate=0.001") == 0
+    assert "going on from step 2; changed: rate, steps" in capsys.readouterr().err
+    assert len(metrics(tmp_path / "run", "loss/fit")) == 4
+
+
+def test_fresh_starts_anew_and_keeps_the_old_run_aside(tmp_path: Path) -> None:
+    run_toy(tmp_path, "steps=2")
+    for _ in range(2):
+        assert main([*toy_arguments(tmp_path, "steps=3"), "--fresh"]) == 0
+    assert len(metrics(tmp_path / "run", "loss/fit")) == 3
+    assert len(metrics(tmp_path / "run.old", "loss/fit")) == 2
+    assert (tmp_path / "run.old2").is_dir()
+
+
+def test_resume_needs_something_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nothing to resume" in error_of(main([*toy_arguments(tmp_path), "--resume"]), capsys)
+
+
+def test_a_damaged_checkpoint_is_told_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_toy(tmp_path, "steps=2")
+    state = list_checkpoints(tmp_path / "run")[-1] / "trainer.pt"
+    state.write_bytes(state.read_bytes()[:300])
+    assert f"{state} is damaged" in error_of(run_toy(tmp_path, "steps=4"), capsys)
+
+
+def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
+    arguments = [str(toy_config(tmp_path)), "steps=1", "--output", str(tmp_path / "run"), "--device", "cpu", "rate=0.5"]
+    assert main(arguments) == 0
+    assert read_config(tmp_path / "run")["rate"] == 0.5

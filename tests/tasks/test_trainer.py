@@ -1,0 +1,184 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import modules.checkpoint
+from modules.checkpoint import list_checkpoints, load_state
+from tasks.run import main
+from tests.conftest import ROOT
+from tests.tasks.helpers import all_weights, metrics, run_toy, same_bits, toy_arguments
+from tests.tasks.toy import Toy
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 20 steps that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("reference")
+    assert run_toy(folder) == 0
+    return folder / "run"
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    assert run_toy(tmp_path, "steps=150", "noise=0", "dropout=0") == 0
+    losses = metrics(tmp_path / "run", "loss/fit")
+    assert sum(losses[-10:]) < 0.2 * sum(losses[:10])
+
+
+def test_a_run_repeats_itself_to_the_bit_and_another_seed_does_not(tmp_path: Path, reference: Path) -> None:
+    run_toy(tmp_path)
+    run_toy(tmp_path, "seed=1", output="other")
+    assert same_bits(all_weights(tmp_path / "run"), all_weights(reference))
+    assert not same_bits(all_weights(tmp_path / "other"), all_weights(reference))
+
+
+def test_a_killed_run_goes_on_to_the_same_bits_with_other_workers(tmp_path: Path, reference: Path) -> None:
+    command = [sys.executable, "-m", "tasks.run", *toy_arguments(tmp_path, "die_at=13", "loader.workers=1")]
+    killed = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    assert [folder.name for folder in list_checkpoints(tmp_path / "run")] == ["step_00000005", "step_00000010"]
+    assert run_toy(tmp_path, "loader.workers=2") == 0
+    assert same_bits(all_weights(tmp_path / "run"), all_weights(reference))
+    assert metrics(tmp_path / "run", "loss/fit") == metrics(reference, "loss/fit")
+
+
+def test_validation_and_pictures_do_not_change_the_training(tmp_path: Path, reference: Path) -> None:
+    run_toy(tmp_path, "log.validate_every=3", "log.pictures_every=7", "log.tensorboard=true")
+    run = tmp_path / "run"
+    assert same_bits(all_weights(run), all_weights(reference))
+    assert sorted(path.name for path in (run / "pictures").iterdir())[:2] == ["00000000_points.png", "00000007_points.png"]
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path: Path) -> None:
+    run_toy(tmp_path, "log.validate_every=2", "rate=0.3")
+    losses = metrics(tmp_path / "run", "validation/loss")
+    best = torch.load(tmp_path / "run/checkpoints/best/trainer.pt", weights_only=True)
+    assert best["best"] == pytest.approx(min(losses), rel=1e-6)
+    assert best["step"] == 2 * (losses.index(min(losses)) + 1)
+
+
+def test_accumulated_batches_equal_one_big_batch(tmp_path: Path) -> None:
+    still = ("noise=0", "dropout=0")
+    run_toy(tmp_path, *still, "loader.batch=4", output="big")
+    run_toy(tmp_path, *still, "loader.batch=2", "accumulate=2", output="small")
+    torch.testing.assert_close(metrics(tmp_path / "small", "loss/fit"), metrics(tmp_path / "big", "loss/fit"),
+                               rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_same_samples_per_step(tmp_path: Path) -> None:
+    still = ("noise=0", "dropout=0")
+    run_toy(tmp_path, *still, "log.validate_every=10", output="one")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tasks.run",
+               *toy_arguments(tmp_path, *still, "loader.batch=2", "log.validate_every=10", output="two")]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    for name in ("loss/fit", "loss/discriminator", "loss/r1", "gradient_norm/generator", "validation/loss"):
+        torch.testing.assert_close(metrics(tmp_path / "two", name), metrics(tmp_path / "one", name), rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_spoils_the_weights(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_toy(tmp_path, "nan_at=7") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: broken is not finite at step 7") and "step_00000005" in error
+    saved = torch.load(next((tmp_path / "run").glob("not_finite*.pt")), weights_only=True)
+    assert saved["step"] == 7 and saved["batch"]["x"].shape == (4, 3) and saved["pass"] == "generator"
+    assert all(t.isfinite().all() for t in all_weights(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(
+        tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
+    step = Toy.training_step
+
+    def interrupted(self: Toy, batch: dict, at: int, optimizer: str, state: object) -> dict:
+        if at == 7 and optimizer == "generator":
+            os.kill(os.getpid(), number)
+        return step(self, batch, at, optimizer, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Toy, "training_step", interrupted)
+        try:
+            assert run_toy(tmp_path) == code
+        except SystemExit as stop:
+            assert stop.code == code
+    assert list_checkpoints(tmp_path / "run")[-1].name == "step_00000008"
+    assert run_toy(tmp_path) == 0
+    assert same_bits(all_weights(tmp_path / "run"), all_weights(reference))
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_keeps_the_last_checkpoint(
+        tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    save = modules.checkpoint.save_file
+
+    def full(state: dict, path: Path) -> None:
+        if "step_00000010" in str(path) and "discriminator" in path.name:
+            path.write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        save(state, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(modules.checkpoint, "save_file", full)
+        assert run_toy(tmp_path) == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step_00000005"]
+    assert run_toy(tmp_path) == 0
+    assert same_bits(all_weights(tmp_path / "run"), all_weights(reference))
+
+
+def test_the_saved_weights_are_the_averages_and_the_raw_ones_stay_for_resuming(reference: Path) -> None:
+    flat = all_weights(reference)
+    assert not torch.equal(flat["generator/0.weight"], flat["raw/generator/0.weight"])
+    assert torch.equal(flat["generator/0.weight"], load_state(list_checkpoints(reference)[-1], "generator")["0.weight"])
+
+
+def test_a_group_with_the_rate_0_does_not_move_nor_gather_moments(tmp_path: Path) -> None:
+    run_toy(tmp_path, "freeze_until=100", "ema=0", "checkpoint.keep=4")
+    first, last = (load_state(folder, "generator") for folder in (list_checkpoints(tmp_path / "run")[i] for i in (0, -1)))
+    assert torch.equal(first["0.weight"], last["0.weight"])
+    assert not torch.equal(first["3.weight"], last["3.weight"])
+    assert "generator/0/exp_avg" not in all_weights(tmp_path / "run")
+
+
+def test_an_optimiser_runs_from_its_start_every_so_many_steps(reference: Path) -> None:
+    # start 2, every 2: steps 3, 5, ..., 19; the task lets it rest at 3, 11 and 19
+    assert len(metrics(reference, "loss/discriminator")) == 6
+    assert len(metrics(reference, "loss/fit")) == 20
+
+
+def test_a_time_budget_ends_the_run_with_rates_that_fell_to_the_end(tmp_path: Path) -> None:
+    assert run_toy(tmp_path, "steps=100000", "max_minutes=0.02", "slow=0.02", "checkpoint.every=100000") == 0
+    rates = metrics(tmp_path / "run", "rate/last")
+    assert 5 < len(rates) < 70
+    assert rates[-1] < 0.1 * rates[0]
+    assert len(list_checkpoints(tmp_path / "run")) == 1
+
+
+def test_only_the_newest_checkpoints_and_the_milestones_stay(tmp_path: Path) -> None:
+    run_toy(tmp_path, "checkpoint.every=2", "checkpoint.keep=2", "checkpoint.milestone=6")
+    names = [int(folder.name.removeprefix("step_")) for folder in list_checkpoints(tmp_path / "run")]
+    assert names == [6, 12, 18, 20]
+
+
+def test_progress_lines_tell_the_step_the_losses_the_speed_and_where_everything_is(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_toy(tmp_path, "log.every=10")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("step 10/20  ") and "fit" in lines[0] and "images/s" in lines[0]
+    assert lines[-1].startswith("finished 20 steps") and str(tmp_path / "run/checkpoints/step_00000020") in lines[-1]
+
+
+def test_signals_are_as_before_after_training(tmp_path: Path) -> None:
+    assert threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    main(toy_arguments(tmp_path, "steps=1"))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

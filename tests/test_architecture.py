@@ -1,0 +1,226 @@
+"""Contracts between the parts that no single test sees: import direction, mirrors, configs, forbidden calls, sizes."""
+
+import ast
+import re
+from dataclasses import is_dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from modules.config import from_dict, load_yaml
+from tasks.registry import BUILT_IN, find_task
+from tasks.settings import read_settings
+from tasks.trainer_config import TrainerConfig
+from tests.conftest import ROOT
+
+# Who may import whom: a package sees those to its left (style: modules <- data_gen, tasks, inference <- scripts).
+ALLOWED = {
+    "modules": {"modules"},
+    "data_gen": {"modules", "data_gen"},
+    "tasks": {"modules", "data_gen", "tasks", "inference"},
+    "inference": {"modules", "inference"},
+    "scripts": {"modules", "data_gen", "tasks", "inference", "scripts"},
+}
+PACKAGES = tuple(ALLOWED)
+
+# Files without a test file of their own, and why.
+WITHOUT_MIRROR = {
+    "modules/errors.py": "two exits, tested by every command",
+    "tasks/devices.py": "tested through the command (test_run.py) and with two processes (test_trainer.py)",
+    "tasks/ema.py": "tested through checkpoints and resuming (test_trainer.py)",
+    "tasks/optimization.py": "tested through whole runs (test_trainer.py)",
+    "tasks/registry.py": "tested through wrong names (test_run.py) and every YAML (here)",
+    "tasks/retention.py": "tested through whole runs (test_trainer.py)",
+    "tasks/run_log.py": "tested by what runs write (test_trainer.py)",
+    "tasks/settings.py": "tested through the command (test_run.py)",
+    "tasks/task.py": "an interface; the toy task of the trainer's tests fills it",
+    "tasks/trainer_config.py": "values; refusals are tested through the command (test_run.py)",
+}
+
+FORBIDDEN = {
+    r"\bos\.system\(": "no shell as a library; use subprocess with a list",
+    r"\bos\.popen\(": "no shell as a library; use subprocess with a list",
+    r"shell\s*=\s*True": "no shell; pass a list",
+    r"\.cuda\(": "the device follows the input",
+    r"\bsys\.path\b": "run with python -m from the root",
+    r"^\s*except\s*:": "name the error",
+    r"^\s*global\s+\w": "no global state",
+    r"\bpickle\.loads?\(": "files of strangers must not execute code",
+    r"\ballow_pickle\s*=\s*True": "files of strangers must not execute code",
+    r"\byaml\.(unsafe_load|full_load)\(": "files of strangers must not execute code",
+    r"\bTODO\b|\bFIXME\b|\bXXX\b": "finish it or leave it out",
+    r"^from __future__ import annotations": "dataclass fields must be types, not text",
+}
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(home|root|work|opt|mnt|data\d*|Users|scratch|tmp)/\w+")
+LARGEST_FILE, LARGEST_FUNCTION, MOST_ARGUMENTS = 500, 60, 8
+
+
+def files(*packages: str) -> list[str]:
+    return sorted(path.relative_to(ROOT).as_posix() for package in packages for path in (ROOT / package).rglob("*.py")
+                  if path.name != "__init__.py")
+
+
+SOURCES = files(*PACKAGES)
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+
+
+@cache
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(text(name))
+
+
+def imports(name: str) -> set[str]:
+    """Modules that a file imports, dotted; `from a import b` counts as a and a.b."""
+    found = set()
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def functions(name: str) -> list[ast.FunctionDef]:
+    """Functions and methods, without those inside functions."""
+    places = [tree(name), *(node for node in ast.walk(tree(name)) if isinstance(node, ast.ClassDef))]
+    return [node for place in places for node in place.body if isinstance(node, ast.FunctionDef)]
+
+
+def is_command(name: str) -> bool:
+    return '__name__ == "__main__"' in text(name)
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(SOURCES) > 30 and "configs/base.yaml" in CONFIGS
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_imports_point_one_way(name: str) -> None:
+    package = name.partition("/")[0]
+    own = {module for module in imports(name) if module.partition(".")[0] in {*PACKAGES, "tests"}}
+    wrong = {module for module in own if module.partition(".")[0] not in ALLOWED[package]}
+    assert not wrong, f"{name} imports {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize("name", files("modules", "data_gen", "tasks", "inference"))
+def test_every_file_has_its_test(name: str) -> None:
+    mirror = Path("tests", name).with_name(f"test_{Path(name).name}")
+    if name in WITHOUT_MIRROR:
+        assert not (ROOT / mirror).exists(), f"{mirror} exists; drop the exemption"
+    else:
+        assert (ROOT / mirror).is_file(), f"{mirror} is missing"
+
+
+def test_every_exemption_is_of_a_file() -> None:
+    assert [name for name in WITHOUT_MIRROR if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("name", files("tests/modules", "tests/data_gen", "tests/tasks", "tests/inference"))
+def test_every_test_has_its_file(name: str) -> None:
+    path = Path(name)
+    if path.name.startswith("test_"):
+        source = Path(*path.parts[1:]).with_name(path.name.removeprefix("test_"))
+        assert (ROOT / source).is_file(), f"{name} tests no file; {source} does not exist"
+
+
+@pytest.mark.parametrize("name", files(*PACKAGES))
+def test_nothing_lies_unused(name: str) -> None:
+    dotted = name.removesuffix(".py").replace("/", ".")
+    used = any(dotted in imports(other) for other in SOURCES if other != name)
+    assert used or is_command(name) or dotted in BUILT_IN.values(), f"{name} is imported by nobody and is no command"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_forbidden_calls(name: str) -> None:
+    for number, line in enumerate(text(name).splitlines(), 1):
+        for pattern, reason in FORBIDDEN.items():
+            assert not re.search(pattern, line), f"{name}:{number}: {line.strip()} ({reason})"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_torch_load_reads_weights_only(name: str) -> None:
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            safe = any(k.arg == "weights_only" and getattr(k.value, "value", None) is True for k in node.keywords)
+            assert safe, f"{name}:{node.lineno}: torch.load without weights_only=True"
+
+
+@pytest.mark.parametrize("name", [*SOURCES, *files("tests"), *CONFIGS])
+def test_no_paths_of_a_machine(name: str) -> None:
+    found = MACHINE_PATHS.search(text(name))
+    assert not found or name == "tests/test_architecture.py", f"{name}: {found.group()}"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_libraries_do_not_print(name: str) -> None:
+    prints = [node.lineno for node in ast.walk(tree(name))
+              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"]
+    assert not prints or is_command(name) or name == "modules/errors.py", f"{name}:{prints[0]}: print in a library"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_file_opens_with_what_it_is(name: str) -> None:
+    docstring = ast.get_docstring(tree(name)) or ""
+    assert docstring, f"{name} has no docstring"
+    if is_command(name):
+        dotted = name.removesuffix(".py").replace("/", ".")
+        assert dotted in docstring, f"the docstring of {name} does not show its command python -m {dotted}"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_public_signatures_have_types(name: str) -> None:
+    for node in functions(name):
+        if node.name.startswith("_") and node.name != "__init__":
+            continue
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+        assert not bare and node.returns is not None, f"{name}:{node.lineno}: {node.name} lacks types {bare}"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_sizes_stay_readable(name: str) -> None:
+    assert len(text(name).splitlines()) <= LARGEST_FILE, f"{name} is longer than {LARGEST_FILE} lines"
+    for node in functions(name):
+        length = node.end_lineno - node.lineno + 1
+        assert length <= LARGEST_FUNCTION, f"{name}:{node.lineno}: {node.name} has {length} lines"
+        count = len([a for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+                     if a.arg not in ("self", "cls")])
+        assert count <= MOST_ARGUMENTS, f"{name}:{node.lineno}: {node.name} takes {count} arguments"
+        rest = node.args.kwarg          # fine for names with one kind of value, not to hand options down
+        handed_down = rest is not None and (rest.annotation is None or ast.unparse(rest.annotation) in ("Any", "object"))
+        assert not handed_down, f"{name}:{node.lineno}: {node.name} takes **kwargs"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_yaml_builds_the_config_of_its_task(name: str) -> None:
+    path = ROOT / name
+    values = load_yaml(path)
+    if "task" in values:
+        settings = read_settings(path)
+        assert is_dataclass(settings.task_config)
+        assert settings.resolved["task"] == values["task"]
+    elif name == "configs/base.yaml":
+        assert from_dict(TrainerConfig, values).clip == 1.0
+    else:
+        pytest.skip("no training config; its own command checks it")
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_every_task_is_registered_under_the_name_of_its_file(name: str) -> None:
+    task = find_task(name)
+    assert task.name == name and is_dataclass(task.config_class)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "/demo/" in name])
+def test_every_demo_config_builds_its_modules_and_optimisers(name: str) -> None:
+    settings = read_settings(ROOT / name)
+    task = settings.task(settings.task_config, torch.Generator().manual_seed(0))
+    assert task.modules and all(spec.groups for spec in task.optimizers())
