@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from data_gen.clip_format import FRAME_RATE, ClipContent, write_clip
-from modules.analysis.inpainting import inpaint_background
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.morphable_model import MorphableModel, load_face_model
 from modules.face3d.pncc import render_pncc
-from modules.procedural.appearance import Person, sample_person
-from modules.procedural.clips import sample_motion
-from modules.procedural.render import render
+from modules.procedural.clips import render_clip, sample_motion
+from modules.procedural.person import sample_person
 from modules.procedural.speech import synthesize
 
-CHUNK = 8     # frames rendered together
+CHUNK = 8     # PNCCs rendered together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,27 +61,23 @@ def clip_folder(config: ProceduralDataConfig, seed: int) -> Path:
 
 def make_clip(config: ProceduralDataConfig, seed: int) -> int:
     """Render and write the clip of one person; returns the seed."""
-    model, person = face_model(), sample_person(seed)
-    speech = synthesize(seed, config.frames / FRAME_RATE)
-    face = talking_face(person, seed, config.frames, speech.expression)
+    model = face_model()
+    speech = synthesize(seed, (config.frames + 0.5) / FRAME_RATE)
+    motion = sample_motion(seed, config.frames, speech_motion=speech.expression)
     with torch.no_grad():
-        views = [render(model, person, face[first:first + CHUNK], config.size)
-                 for first in range(0, config.frames, CHUNK)]
+        clip = render_clip(model, sample_person(seed), motion, config.size)
+        face = clip.coefficients
         points = pose_points(model.landmarks(face.identity, face.expression, 478), face.euler, face.translation)
         pncc = stored_pncc(model, face, config.pncc_size) if config.pncc_size else None
-    images = torch.cat([view.image for view in views])                                  # [T, 3, H, W]
-    frames = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    classes = torch.cat([view.classes for view in views]).numpy()
     write_clip(clip_folder(config, seed), ClipContent(
-        frames=frames, classes=classes, background=inpaint_background(frames, classes), face=face,
-        face_model=model.name, landmarks=project(points).numpy(), audio=np.asarray(speech.audio), pncc=pncc))
+        frames=pixels(clip.frames), classes=clip.classes.numpy(), background=pixels(clip.background[None])[0],
+        face=face, face_model=model.name, landmarks=project(points).numpy(), audio=np.asarray(speech.audio), pncc=pncc))
     return seed
 
 
-def talking_face(person: Person, seed: int, frames: int, speech: Tensor) -> FaceCoefficients:
-    """Head motion, blinks and brows of `seed`, with the mouth of `speech` [>= T, 64]."""
-    motion = sample_motion(seed, frames, speech_motion=speech[:frames])
-    return FaceCoefficients(person.identity.reshape(1, -1), motion.expression, motion.euler, motion.translation)
+def pixels(images: Tensor) -> np.ndarray:
+    """[T, 3, H, W] in [-1, 1] -> uint8 [T, H, W, 3]."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def stored_pncc(model: MorphableModel, face: FaceCoefficients, size: int) -> np.ndarray:

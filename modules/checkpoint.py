@@ -24,7 +24,8 @@ SHOWN = 3                      # offending keys that an error names
 LARGEST_HALF = 65504.0
 
 
-def save_checkpoint(folder: Path | str, config: Mapping[str, Any], modules: Mapping[str, nn.Module | Mapping[str, Tensor]],
+def save_checkpoint(folder: Path | str, config: Mapping[str, Any],
+                    modules: Mapping[str, nn.Module | Mapping[str, Tensor]],
                     trainer_state: Mapping[str, Any] | None = None, half: bool = False) -> None:
     """Write a checkpoint beside `folder` and rename it; an older one of that name is replaced only when all is written.
 
@@ -119,7 +120,8 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     """
     path = _settled(folder) / CONFIG
     if not path.is_file():
-        raise UserError(f"{path.parent} is no checkpoint: it has no {CONFIG}; give a folder with {CONFIG} and *.safetensors")
+        raise UserError(f"{path.parent} is no checkpoint: it has no {CONFIG}; "
+                        f"give a folder with {CONFIG} and *.safetensors")
     return load_yaml(path)
 
 

@@ -163,7 +163,8 @@ def _load(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
     return values, sources
 
 
-def _merge(into: dict, new: Mapping, sources: dict[str, str], origin: str | Mapping[str, str], prefix: str = "") -> None:
+def _merge(into: dict, new: Mapping, sources: dict[str, str], origin: str | Mapping[str, str],
+           prefix: str = "") -> None:
     for key, value in new.items():
         name = f"{prefix}{key}"
         sources[name] = origin if isinstance(origin, str) else origin[name]
@@ -201,7 +202,8 @@ class _Builder:
         hints = get_type_hints(kind)
         arguments = {name: self.value(hints[name], value, _start(known[name], start), prefix + name)
                      for name, value in values.items()}
-        missing = [name for name, field in known.items() if start is None and name not in arguments and _required(field)]
+        missing = [name for name, field in known.items()
+                   if start is None and name not in arguments and _required(field)]
         if missing:
             raise self.fail(key, f"the key {prefix}{missing[0]} is missing")
         try:
@@ -256,7 +258,7 @@ class _Builder:
                 return self.value(kind, value, start, key)
             except UserError as error:
                 errors.append(error)
-        raise errors[0] if len(errors) == 1 else self.wrong(Union[kinds], value, key)  # noqa: UP007 (a value, not a type)
+        raise errors[0] if len(errors) == 1 else self.wrong(Union[kinds], value, key)  # noqa: UP007 (a value)
 
     def sequence(self, kind: Any, value: Any, key: str) -> Any:
         origin, items = get_origin(kind) or kind, get_args(kind)

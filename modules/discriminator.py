@@ -1,4 +1,4 @@
-"""Dual discriminator: judges the final picture together with the enlarged neural render, given the camera (EG3D, 4.4)."""
+"""Dual discriminator: judges the picture together with the enlarged neural render, given the camera (EG3D, 4.4)."""
 
 import math
 from dataclasses import dataclass

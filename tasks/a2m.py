@@ -21,6 +21,7 @@ from modules.config import from_dict
 from modules.errors import UserError
 from modules.face3d.morphable_model import load_face_model
 from tasks.audio_clips import Sample, SpeechDataConfig, collate, speech_datasets
+from tasks.image_stage import seeded
 from tasks.registry import register
 from tasks.task import OptimizerSpec, ParameterGroup, StepState, Task, grid
 
@@ -104,7 +105,8 @@ class A2MTask(Task):
     def __init__(self, config: A2MConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
         self.face = load_face_model(config.face_model)
-        self.modules = {"audio2motion": Audio2Motion(config.model)}
+        with seeded(generator):
+            self.modules = {"audio2motion": Audio2Motion(config.model)}
         self.frozen = {"landmarks": Keypoints(self.face, "lm468")}
         if config.loss.sync > 0:
             sync = load_syncnet(config.sync_checkpoint, config.features, config.face_model)
@@ -200,7 +202,9 @@ class A2MTask(Task):
     def _generate(self, batch: Sample) -> Tensor:
         model: Audio2Motion = self.modules["audio2motion"]
         speech = speech_conditions(batch)
-        return model.decode_noise(speech, torch.zeros_like(model.noise(*speech.f0.shape, None)).to(speech.audio)).float()
+        batch_size, frames = speech.f0.shape
+        silent = speech.audio.new_zeros(batch_size, self.config.model.latent_size, frames // 8)
+        return model.decode_noise(speech, silent).float()
 
 
 def speech_conditions(batch: Sample) -> SpeechConditions:
@@ -211,7 +215,7 @@ def speech_conditions(batch: Sample) -> SpeechConditions:
 
 def _lip_distance(points: Tensor) -> Tensor:
     """[B, T, 1404] displacements -> how far the lips (points 0, 17) are farther apart than at rest [B, T]."""
-    return (points[..., 1] - points[..., 17 * 3 + 1])
+    return points[..., 1] - points[..., 17 * 3 + 1]
 
 
 def correlation(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def length_buckets(sizes: list[int], max_clips: int, max_tokens: int) -> list[li
     largest = 0
     for clip in sorted(range(len(sizes)), key=lambda i: sizes[i]):
         if sizes[clip] > max_tokens:
-            raise UserError(f"clip {clip} has {sizes[clip]} frames, max_tokens is {max_tokens}; raise it or cut the clip")
+            raise UserError(f"clip {clip} has {sizes[clip]} audio frames, max_tokens is {max_tokens}; raise it")
         largest = max(largest, sizes[clip])
         full = batches and (len(batches[-1]) >= max_clips or (len(batches[-1]) + 1) * largest > max_tokens)
         if not batches or full:

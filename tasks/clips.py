@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from data_gen.clip_format import Clip, list_clips
 from modules.analysis.inpainting import inpaint_torso
+from modules.errors import UserError
 from modules.face3d.coefficients import pose_points, project
 from modules.face3d.morphable_model import MorphableModel, load_face_model
 from modules.face3d.pncc import close_eyes, render_pncc
@@ -154,7 +155,8 @@ class _OpenClip:
 
     def __init__(self, clip: Clip, model: MorphableModel, cache: Path | None) -> None:
         if clip.face_model != model.name:
-            raise ValueError(f"{clip.name} was fitted with the {clip.face_model} face model, not {model.name}")
+            raise UserError(f"{clip.folder} was fitted with the {clip.face_model} face model, not {model.name}; "
+                            "set data.face_model and model.face_model to it")
         self.clip, self._cache = clip, cache
         face = clip.face
         points = model.landmarks(face.identity, face.expression, 68)

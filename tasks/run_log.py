@@ -55,8 +55,9 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         _cut(self._path, step)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if tensorboard else None
-        terminal = self._stream.isatty()
-        self._bar = tqdm(total=steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True) if terminal else None
+        self._bar = None
+        if self._stream.isatty():
+            self._bar = tqdm(total=steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True)
 
     def line(self, text: str) -> None:
         """One line for the reader."""

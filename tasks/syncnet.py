@@ -16,6 +16,7 @@ from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
 from modules.face3d.morphable_model import load_face_model
 from tasks.audio_clips import Sample, SpeechDataConfig, collate, speech_datasets
+from tasks.image_stage import seeded
 from tasks.registry import register
 from tasks.task import OptimizerSpec, ParameterGroup, StepState, Task
 
@@ -104,7 +105,8 @@ class SyncNetTask(Task):
     def __init__(self, config: SyncNetTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
         self.face = load_face_model(config.face_model)
-        self.modules = {"syncnet": SyncNet(config.model)}
+        with seeded(generator):
+            self.modules = {"syncnet": SyncNet(config.model)}
         self.frozen = {"points": Keypoints(self.face, config.model.keypoints)}
 
     def optimizers(self) -> list[OptimizerSpec]:

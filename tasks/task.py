@@ -35,7 +35,7 @@ class OptimizerSpec:
     """One Adam (AdamW with weight decay) of a task.
 
     It takes a step where step >= start and (step + 1) % every == 0. Optimisers run in the order of the list, on the
-    same batch. The same parameters may not be in two of them; list the same spec name in `Task.order` to run it twice.
+    same batch. A parameter is in one of them only; to run an optimiser twice in a step, name it twice in `Task.order`.
     """
 
     name: str
@@ -48,7 +48,7 @@ class OptimizerSpec:
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.start < 0:
-            raise ValueError(f"optimizer {self.name}: every is {self.every}, at least 1; start {self.start}, at least 0")
+            raise ValueError(f"optimizer {self.name}: every {self.every} >= 1 and start {self.start} >= 0 must hold")
         if not self.groups or not all(group.parameters for group in self.groups):
             raise ValueError(f"optimizer {self.name}: a parameter group is empty")
 
@@ -86,6 +86,7 @@ class Task:
         frozen: helpers that are neither trained nor saved (perceptual networks, teacher, face model); moved to the
             device, eval mode, no gradients.
         order: names of optimisers, in the order in which they run in a step; empty: as `optimizers()` lists them.
+            A name may carry a word for the task: `generator:source`, `generator:target` are passes of `generator`.
         best_metric, best_is_lowest: the metric of `validation_step` that decides which checkpoint is the best.
     """
 
@@ -124,7 +125,7 @@ class Task:
         return default_collate(items)
 
     def training_step(self, batch: Any, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
-        """Weighted losses, whose sum the optimiser called `optimizer` lowers. Empty: the optimiser rests this step.
+        """Weighted losses, whose sum `optimizer` (an entry of `order`) lowers. Empty: it rests this step.
 
         Only parameters of that optimiser have requires_grad. Which losses are there may depend on `step` (lazy
         regularisation) but not on the data, because all processes must agree.
@@ -140,7 +141,7 @@ class Task:
         return {}
 
     def after_step(self, step: int, state: StepState) -> None:
-        """Called after all optimisers of a step, e.g. to adapt a weight; what it changes must be in a module's buffer."""
+        """Called after all optimisers of a step, e.g. to adapt a weight; it may only change a module's buffers."""
 
     def checkpoint_config(self, config: dict[str, Any]) -> dict[str, Any]:
         """What config.yaml of a checkpoint holds: by default the whole resolved config of the run."""

@@ -1,4 +1,4 @@
-"""The training loop. It owns devices, precision, processes, optimisers, averages, checkpoints and logs; it knows no model.
+"""The training loop: processes, optimisers, averages, checkpoints, logs. It knows no model.
 
 A run is a folder: config.yaml, checkpoints/step_NNNNNNNN and checkpoints/best, metrics.jsonl, tensorboard/, pictures/.
 Everything random in step s is a function of (seed, s, process) and the order of the data of (seed, epoch, position), so
@@ -170,7 +170,7 @@ class Trainer:
         place = (self.config.seed, 2, self.step, self.fabric.global_rank)
         states = [StepState(progress=self.progress, generator=torch.Generator().manual_seed(derived_seed(*place, i)))
                   for i in range(len(loaded))]
-        torch.manual_seed(derived_seed(*place, len(loaded)))                # dropout and the like
+        self._seed_layers(*place, len(loaded))
         for name in self.order:
             spec = self.specs[pass_optimizer(name)]
             if spec.runs(self.step):
@@ -218,12 +218,19 @@ class Trainer:
         bad = [key for key, good in zip(values, finite.tolist()) if not good]
         path = self.folder / f"not_finite_step_{self.step}_process_{self.fabric.global_rank}.pt"
         self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save({"step": self.step, "pass": name, "batch": batch,
+        torch.save({"step": self.step, "optimizer": name, "batch": batch,
                     "values": {key: value.detach() for key, value in values.items()}}, path)
         last = list_checkpoints(self.folder)
         kept = f"the last checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
         raise UserError(f"{', '.join(bad)} is not finite at step {self.step}; the batch is in {path}, {kept}; "
                         "try a lower learning rate")
+
+    def _seed_layers(self, *numbers: int) -> None:
+        """Dropout and the like draw on the global generators, which are set by this before every use."""
+        seed = derived_seed(*numbers)
+        torch.default_generator.manual_seed(seed)             # torch.manual_seed would walk the stack for absent GPUs
+        if self.fabric.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _agree(self, received: int, elapsed: float) -> tuple[int, float]:
         """The same signal and clock in all processes."""
@@ -256,7 +263,7 @@ class Trainer:
     @contextmanager
     def _evaluation(self) -> Iterator[None]:
         """Averaged weights, eval mode, no gradients, random numbers that do not depend on the step."""
-        torch.manual_seed(derived_seed(self.config.seed, 3, self.fabric.global_rank))
+        self._seed_layers(self.config.seed, 3, self.fabric.global_rank)
         for module in self.trained.values():
             module.eval()
         try:

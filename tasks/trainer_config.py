@@ -73,8 +73,8 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.accumulate < 1 or self.threads < 0 or self.clip < 0:
-            raise ValueError(f"steps {self.steps} >= 1, accumulate {self.accumulate} >= 1, threads {self.threads} >= 0, "
-                             f"clip {self.clip} >= 0 must hold")
+            raise ValueError(f"steps {self.steps} >= 1, accumulate {self.accumulate} >= 1, "
+                             f"threads {self.threads} >= 0, clip {self.clip} >= 0 must hold")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; a decay is in [0, 1)")
         if self.max_minutes is not None and self.max_minutes <= 0:

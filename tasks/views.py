@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel, load_face_model
-from modules.procedural.appearance import sample_person
 from modules.procedural.clips import sample_motion
+from modules.procedural.person import sample_person
 from modules.procedural.render import render
 from tasks.clips import item_generator
 

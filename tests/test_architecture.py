@@ -33,7 +33,6 @@ WITHOUT_MIRROR = {
     "tasks/optimization.py": "tested through whole runs (test_trainer.py)",
     "tasks/registry.py": "tested through wrong names (test_run.py) and every YAML (here)",
     "tasks/retention.py": "tested through whole runs (test_trainer.py)",
-    "tasks/run_log.py": "tested by what runs write (test_trainer.py)",
     "tasks/settings.py": "tested through the command (test_run.py)",
     "tasks/task.py": "an interface; the toy task of the trainer's tests fills it",
     "tasks/trainer_config.py": "values; refusals are tested through the command (test_run.py)",
@@ -195,7 +194,7 @@ def test_sizes_stay_readable(name: str) -> None:
                      if a.arg not in ("self", "cls")])
         assert count <= MOST_ARGUMENTS, f"{name}:{node.lineno}: {node.name} takes {count} arguments"
         rest = node.args.kwarg          # fine for names with one kind of value, not to hand options down
-        handed_down = rest is not None and (rest.annotation is None or ast.unparse(rest.annotation) in ("Any", "object"))
+        handed_down = rest and (rest.annotation is None or ast.unparse(rest.annotation) in ("Any", "object"))
         assert not handed_down, f"{name}:{node.lineno}: {node.name} takes **kwargs"
 
 

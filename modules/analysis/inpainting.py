@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from modules.analysis.segmentation import part_mask
+from modules.analysis.segmentation import BODY, CLOTHES, part_mask
 
 REFERENCE_SIZE = 512
 CLOTH_ROWS = 9                # rows filled per column, the pixel itself included
@@ -21,7 +21,6 @@ NECK_INSET = 4                # rows that the start lies below the dilated top
 FADE = 0.98                   # darkening per row
 BLUR_KERNEL, BLUR_SIGMA = 5, 4.0
 SURE_DISTANCE = 10.0          # pixels from the person beyond which background is trusted
-BODY, CLOTHES = 2, 4
 
 
 def inpaint_torso(picture: np.ndarray, classes: np.ndarray,

@@ -4,7 +4,6 @@ Landmarks are MediaPipe's 478 points as fractions of the picture, x to the right
 """
 
 from collections.abc import Iterable
-from itertools import chain, islice
 
 import cv2
 import numpy as np
@@ -206,23 +205,23 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip",
         UserError: no frames, no face in the first second, or what `detect` refuses, in the first frame
             with a face.
     """
-    frames = iter(frames)
-    opening = list(islice(frames, FRAME_RATE))
-    if not opening:
-        raise UserError(f"{name} has no frames")
-    with FaceFinder(MAX_FACES) as finder:
-        start = next((i for i, frame in enumerate(opening) if len(finder.find(frame))), None)
-    if start is None:
-        raise UserError(f"no face found in the first second of {name}; begin it with the face in view, "
-                        "at least a tenth of the picture high")
-    detect(opening[start], name)
     rows: list[np.ndarray] = []
     image = video = None
+    count = 0
     with FaceFinder() as finder, FaceFinder(track=True) as tracker:
-        for number, frame in enumerate(chain(opening, frames)):
-            found, tracked = finder.find(frame), tracker.find(frame, number * step_ms)
+        for count, frame in enumerate(frames, start=1):
+            found, tracked = finder.find(frame), tracker.find(frame, (count - 1) * step_ms)
+            if image is None and video is None and (len(found) or len(tracked)):
+                detect(frame, name)
             image = found[0] if len(found) else image
             video = tracked[0] if len(tracked) else video
             if image is not None or video is not None:
                 rows.append(combine(video if image is None else image, image if video is None else video))
-    return np.array([rows[0]] * (number + 1 - len(rows)) + rows)
+            elif count == FRAME_RATE:
+                break
+    if not count:
+        raise UserError(f"{name} has no frames")
+    if not rows:
+        raise UserError(f"no face found in the first second of {name}; begin it with the face in view, "
+                        "at least a tenth of the picture high")
+    return np.array([rows[0]] * (count - len(rows)) + rows)

@@ -1,4 +1,4 @@
-"""Speech to facial motion: a VAE over expression coefficients with a flow prior, conditioned on audio (spec audio2motion 2, 3).
+"""Speech to facial motion: a VAE over expression coefficients with a flow prior (spec audio2motion 2, 3).
 
 Sequences are [B, T, C] at the public edge and [B, C, T] inside. Audio features have 50 frames a second, motion 25,
 latents 6.25.

@@ -1,4 +1,4 @@
-"""Gated convolution stack and the mean-only coupling flow that is the prior of the motion VAE (spec audio2motion 2.4, 2.7)."""
+"""Gated convolutions and the mean-only coupling flow, the prior of the motion VAE (spec audio2motion 2.4, 2.7)."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""HuBERT features of speech through `transformers`, with the chunk rule of the released system (spec audio2motion 6.2)."""
+"""HuBERT features through `transformers`, with the chunk rule of the released system (spec audio2motion 6.2)."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def load_hubert(source: str = DEFAULT_HUBERT) -> HubertFeatures:
     Raises:
         UserError: it is neither here nor reachable, or not a HuBERT.
     """
-    from transformers import HubertModel                             # seconds to import: only when it is used
+    from transformers import HubertModel  # seconds to import: only when it is used
 
     local = Path(source).expanduser()
     if local.exists() and not (local / "config.json").is_file():

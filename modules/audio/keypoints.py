@@ -1,4 +1,4 @@
-"""Landmark displacements of a face model, 10 (identity basis identity + expression basis expression) (spec audio2motion 4.2)."""
+"""Landmark displacements of a face model: ten times its linear part, without the mean (spec audio2motion 4.2)."""
 
 from typing import Literal
 

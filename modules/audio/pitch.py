@@ -1,4 +1,4 @@
-"""Fundamental frequency of speech by Boersma's autocorrelation method, and its coarse scale (spec audio2motion 2.3, 6.4).
+"""Pitch of speech by Boersma's autocorrelation method, and its coarse scale (spec audio2motion 2.3, 6.4).
 
 The method is Praat's "To Pitch (ac)" (P. Boersma, 1993, IFA Proceedings 17), in numpy, all frames at once.
 """

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modules.convert import load_official
 from modules.eg3d.generator import EG3DConfig, EG3DGenerator
 from modules.errors import UserError
 from modules.htbsr.superresolution import SuperresolutionConfig
@@ -324,18 +325,7 @@ class Snapshot:
 
     def build(self) -> EG3DGenerator:
         """The generator with its weights, frozen and in eval mode; UserError if they do not fit."""
-        model = EG3DGenerator(self.config)
-        ours = {_our_name(key): value for key, value in self.state.items()
-                if not key.endswith("resample_filter") and key != "dataset_label_std"}
-        try:
-            model.load_state_dict(ours, strict=True)
-        except RuntimeError as error:
-            raise UserError(f"the snapshot's tensors do not fit its own options: {error}") from error
-        return model.eval().requires_grad_(False)
-
-
-def _our_name(key: str) -> str:
-    return f"renderer.{key}" if key.startswith("decoder.") else key
+        return load_official(EG3DGenerator(self.config), self.state, "eg3d").requires_grad_(False)
 
 
 def read_snapshot(path: Path) -> Snapshot:

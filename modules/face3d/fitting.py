@@ -117,13 +117,12 @@ def fit_clip(model: MorphableModel, landmarks: Tensor, config: FitConfig | None 
         raise ValueError(f"landmarks have shape {tuple(landmarks.shape)}; expected [T, 468 or 478, 2]")
     if not landmarks.isfinite().all():
         raise ValueError("landmarks hold numbers that are not finite; fit only frames with a face")
-    with threadpool_limits(1, user_api="blas"):      # the blocks are small: BLAS threads would wait for each other
+    with threadpool_limits(1):                       # the blocks are small: threads would wait for each other
         return _fit(model, landmarks, config).to(landmarks.device)
 
 
 def landmark_error(model: MorphableModel, coefficients: FaceCoefficients, landmarks: Tensor) -> Tensor:
-    """Mean distance of the fitted from the given points per frame, as a fraction of the outer-eye-corner
-    distance.
+    """Mean distance of fitted from given points per frame, in units of the outer-eye-corner distance.
 
     Args:
         landmarks: [T, L, 2] picture fractions, L = 68, 468 or 478.

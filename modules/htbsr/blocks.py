@@ -1,4 +1,4 @@
-"""Convolution blocks of the torso model (face-vid2vid): plain, pre-activated, residual, down, up, spectrally normalised.
+"""Convolution blocks of the torso model (face-vid2vid): plain, pre-activated, residual, down, up, spectral norm.
 
 Two- and three-dimensional versions share the code; names of the stored tensors follow the published checkpoints.
 """
@@ -138,12 +138,19 @@ class ResidualBlock(nn.Module):
         return x + self.layers(x)
 
 
+class SlicePool(nn.Module):
+    """2x2 averages of every depth slice: [B, C, D, H, W] -> [B, C, D, H/2, W/2]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x.flatten(1, 2), 2).unflatten(1, x.shape[1:3])
+
+
 class DownBlock(nn.Module):
     """ConvNormAct, then 2x2 averages; a volume keeps its depth."""
 
     def __init__(self, in_channels: int, out_channels: int, *, dims: int = 2) -> None:
         super().__init__()
-        pool = nn.AvgPool3d((1, 2, 2)) if dims == 3 else nn.AvgPool2d(2)
+        pool = SlicePool() if dims == 3 else nn.AvgPool2d(2)
         self.layers = nn.Sequential(ConvNormAct(in_channels, out_channels, dims=dims), pool)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Super-resolution of the rendered feature image: n -> 2n -> 4n pixels with two StyleGAN2 blocks (EG3D, section 4.4)."""
+"""Super-resolution of the rendered feature image, n -> 2n -> 4n pixels, with two StyleGAN2 blocks (EG3D, 4.4)."""
 
 from dataclasses import dataclass
 

@@ -74,9 +74,9 @@ class TorsoConfig:
     def demo(cls) -> "TorsoConfig":
         """For 256-pixel pictures on one CPU core."""
         return cls(image_size=128, depth=8, volume_channels=16, appearance_channels=16, appearance_blocks=2,
-                   compressed_channels=2, motion_channels=(16, 32, 64, 128), motion_features=16, head_channels=16, head_blocks=1,
-                   generator_channels=64, generator_blocks=3, occlusion_channels=8, outer_kernel=5, field_kernel=3,
-                   mask_dilation=5)
+                   compressed_channels=2, motion_channels=(16, 32, 64, 128), motion_features=16, head_channels=16,
+                   head_blocks=1, generator_channels=64, generator_blocks=3, occlusion_channels=8, outer_kernel=5,
+                   field_kernel=3, mask_dilation=5)
 
     @property
     def volume_size(self) -> int:

@@ -119,7 +119,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, up: int) -> Tensor
 
 
 def convolve_up(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Transposed convolution with stride 2, then the FIR kernel: x [B, I, H, W], weight [O, I, 3, 3] -> [B, O, 2H, 2W]."""
+    """Transposed convolution with stride 2, then the FIR kernel: [B, I, H, W], [O, I, 3, 3] -> [B, O, 2H, 2W]."""
     x = fir_filter(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
     return x if bias is None else x + bias[:, None, None]
 

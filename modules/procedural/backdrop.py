@@ -12,6 +12,7 @@ def backdrop(seed: int, size: int) -> Tensor:
     tones = torch.rand(3, 3, generator=generator) * 0.35 + 0.25 + 0.30 * torch.rand(1, 1, generator=generator)
     angle = torch.rand(1, generator=generator) * 6.2832
     slope = (0.5 + 0.6 * ((u - 0.5) * angle.cos() + (v - 0.5) * angle.sin())).clamp(0, 1)
+    tones = tones.mean(dim=1, keepdim=True) + 0.6 * (tones - tones.mean(dim=1, keepdim=True))
     picture = tones[0, :, None, None] * (1 - slope) + tones[1, :, None, None] * slope
     kind = int(torch.randint(4, (1,), generator=generator))
     for _ in range((4, 9, 0, 6)[kind]):

@@ -83,7 +83,7 @@ def jaw_weight(rig: Rig) -> np.ndarray:
     """[N] share of the jaw's motion: 1 on chin and lower lip, 0 on the upper lip, between at the corners."""
     x, y, z = rig.points.T
     away = np.abs(x) / MOUTH_HALF_WIDTH
-    corner = smoothstep(away, 0.25, 1.0)
+    corner = 1 - np.clip(1 - away**2, 0, 1) ** 0.55         # an oval opening
     below = lip_line(x) - y
     reach = 0.12 + 0.5 * np.maximum(np.abs(x) - MOUTH_HALF_WIDTH, 0)
     upper = _CORNER_SHARE * corner * np.exp(-((below / reach) ** 2))
@@ -124,7 +124,7 @@ def _mouth_actions(rig: Rig) -> dict[str, np.ndarray]:
     lower_lid = bump(x, y, (0.31, 0.20, 0.14, 0.04)) * skin
     return {
         "lip_corners": move(0.055 * apart, 0.006 * corner, -0.030 * corner),
-        "pucker": move(-0.46 * x * around, 0.008 * around * np.where(rig.above, 1, -1), 0.085 * around),
+        "pucker": move(-0.50 * x * around, -0.020 * red, 0.090 * around),
         "lips_press": move(0.010 * apart, 0.045 * red, -0.028 * near),
         "smile": move(0.070 * apart + 0.010 * np.tanh(x / 0.1) * cheek, 0.078 * corner + 0.030 * cheek + 0.012 * lower_lid,
                       -0.045 * corner + 0.022 * cheek - 0.012 * around),
@@ -168,7 +168,7 @@ def _closed_line(rig: Rig, side: int) -> np.ndarray:
 
 def _blink(rig: Rig, side: int) -> np.ndarray:
     line = _closed_line(rig, side)
-    return _lid_field(rig, side, line, upper=True) + _lid_field(rig, side, line, upper=False)
+    return _lid_field(rig, side, line - 0.006, upper=True) + _lid_field(rig, side, line, upper=False)
 
 
 def _lids(rig: Rig, share: float, upper: bool) -> np.ndarray:

@@ -27,6 +27,7 @@ class HairStyle:
     ends: float = 0.0          # thickness left at the hem, share
     wave: float = 0.0          # dm of waviness
     part: float = 0.0          # angle of the parting, degrees; 0 for none
+    sweep: float = 0.0         # how much the strands lean sideways
     bun: float = 0.0           # radius of a knot on top, dm
 
     def hem_heights(self, degrees: np.ndarray) -> np.ndarray:
@@ -40,9 +41,11 @@ class HairStyle:
 
 
 STYLES = (
-    HairStyle(name="short", fringe=0.35),
-    HairStyle(name="crop", top=0.05, side=0.025, back=0.04),
-    HairStyle(name="quiff", top=0.20, side=0.04, fringe=0.8),
+    HairStyle(name="short", hem=(0.83, 0.80, 0.72, 0.45, 0.12, 0.14, -0.20, -0.38, -0.42), fringe=0.75, sweep=0.9),
+    HairStyle(name="crop", hem=(0.86, 0.86, 0.74, 0.46, 0.12, 0.14, -0.20, -0.38, -0.42), top=0.055, side=0.025,
+              back=0.04, fringe=0.3, sweep=0.4),
+    HairStyle(name="quiff", hem=(0.88, 0.84, 0.74, 0.46, 0.12, 0.14, -0.20, -0.38, -0.42), top=0.20, side=0.035,
+              fringe=0.9, sweep=-0.6),
     HairStyle(name="curly", hem=(0.74, 0.73, 0.58, 0.40, 0.10, 0.05, -0.20, -0.38, -0.42), top=0.26, side=0.19,
               back=0.22, fringe=0.7, ends=0.4, wave=0.035),
     HairStyle(name="bob", angles=(0, 30, 44, 54, 64, 80, 98, 140, 180),

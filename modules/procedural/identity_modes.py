@@ -109,7 +109,7 @@ def _mouth(points: np.ndarray) -> dict[str, np.ndarray]:
         "mouth_height": move(y=0.020 * ball(points, (0, -0.43, 0.55), 0.26)),
         "upper_lip": move(y=0.017 * bump(x, y, (0, -0.335, 0.19, 0.05)) * front, z=0.008 * bump(x, y, (0, -0.36, 0.19, 0.05)) * front),
         "lower_lip": move(y=-0.020 * bump(x, y, (0, -0.540, 0.19, 0.055)) * front, z=0.008 * bump(x, y, (0, -0.5, 0.19, 0.05)) * front),
-        "lips_out": move(z=0.026 * ball(points, (0, -0.43, 0.60), 0.17)),
+        "lips_out": move(z=0.018 * ball(points, (0, -0.43, 0.60), 0.17)),
         "corners_up": move(y=0.012 * ball(points, (0.25, -0.43, 0.5), 0.10)),
         "bow": move(y=0.008 * bump(x, y, (0.055, -0.34, 0.04, 0.03)) * front),
         "fold": move(z=-0.014 * bump(x, y, (0.235, -0.27, 0.05, 0.11)) * front),

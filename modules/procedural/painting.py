@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modules.procedural.person import Person
-from modules.procedural.template import EYE_CENTRE, EYE_HALF_WIDTH, MOUTH_HALF_WIDTH, MOUTH_HEIGHT
+from modules.procedural.template import EYE_CENTRE, EYE_HALF_WIDTH, LID_RISE, MOUTH_HALF_WIDTH, MOUTH_HEIGHT
 
 
 @dataclass(frozen=True)
@@ -53,33 +53,58 @@ def noise(points: Tensor, scale: float, phase: float, waves: int = 6) -> Tensor:
     return torch.sin(points @ (direction * stretch * 6.2832) + number * 1.9 + phase).mean(dim=1) * (2 * waves) ** 0.5 / 1.4
 
 
+@dataclass(frozen=True)
+class _Skin:
+    """Pixels of the skin: |x|, y, z [N] of the paint, lip [N], paint [N, 3]; left and right are painted alike."""
+
+    x: Tensor
+    y: Tensor
+    z: Tensor
+    lip: Tensor
+    paint: Tensor
+
+    def rows(self, where: Tensor) -> "_Skin":
+        return _Skin(self.x[where], self.y[where], self.z[where], self.lip[where], self.paint[where])
+
+
 def paint_skin(places: Places, person: Person) -> tuple[Tensor, Tensor, Tensor]:
     """Albedo [N, 3], gloss [N], share of hair on the scalp [N] of face and skull."""
     side, y, z = places.paint.unbind(-1)
-    x = side.abs()
-    phase = person.shade["phase"]
-    colour = _complexion(places, person, x, y)
-    colour = _eye_region(colour, person, x, y, z)
-    colour = _creases(colour, person, x, y)
-    colour, lips = _lips(colour, places, person, x, y)
-    colour = _beard(colour, places, person, x, y)
-    colour = _brows(colour, places, person, x, y, z)
-    scalp = _scalp(places, person)
-    speckle = 0.85 + 0.12 * noise(places.paint * torch.tensor([1, 0.3, 1], device=x.device), 14.0, phase)
-    colour = mix(colour, person.hair.to(x.device) * speckle[:, None], scalp * 0.96)
-    gloss = person.shade["gloss"] * (1 + 1.2 * lips) * (1 - scalp)
-    return colour, gloss, scalp
+    skin = _Skin(side.abs(), y, z, places.lip, places.paint)
+    x, front = skin.x, z > 0
+    colour = _complexion(skin, person)
+    gloss = torch.full_like(y, person.shade["gloss"])
+    regions = ((_eye_region, front & (y > 0.06) & (y < 0.40) & (x < 0.56)),
+               (_creases, front & (y > -0.62) & (y < -0.0) & (x < 0.42)),
+               (_wrinkles, front & (y > 0.1) if person.shade["age"] > 0.35 else None),
+               (_beard, (y < 0.28) & (z > -0.35) if person.shade["stubble"] + person.shade["beard"] else None),
+               (_brows, front & (y > 0.36) & (y < 0.62) & (x < 0.56)))
+    for paint, where in regions:
+        rows = torch.nonzero(where).squeeze(1) if where is not None else ()
+        if len(rows):
+            colour[rows] = paint(colour[rows], skin.rows(rows), person)
+    rows = torch.nonzero(front & (y > -0.57) & (y < -0.31) & (x < 0.29)).squeeze(1)
+    if len(rows):
+        colour[rows], red = _lips(colour[rows], skin.rows(rows), person)
+        gloss[rows] *= 1 + 1.6 * red
+    scalp = torch.zeros_like(y)
+    rows = torch.nonzero((z < 0.22) | (y > 0.42)).squeeze(1)
+    if len(rows) and not person.hair_style.hairless:
+        scalp[rows] = _scalp(skin.rows(rows), person)
+        rows = torch.nonzero(scalp > 0.01).squeeze(1)
+        speckle = 0.85 + 0.12 * noise(places.paint[rows] * colour.new_tensor([1, 0.3, 1]), 14.0, person.shade["phase"])
+        colour[rows] = mix(colour[rows], person.hair.to(colour) * speckle[:, None], scalp[rows] * 0.96)
+    return colour, gloss * (1 - scalp), scalp
 
 
-def _complexion(places: Places, person: Person, x: Tensor, y: Tensor) -> Tensor:
-    shade, skin = person.shade, person.skin.to(x.device)
-    colour = skin.expand(len(x), 3)
-    blush = spot(x, y, (0.42, -0.06, 0.20, 0.16)) + 0.7 * spot(x, y, (0, -0.08, 0.10, 0.12)) + 0.3 * spot(x, y, (0, -0.82, 0.2, 0.1))
-    colour = mix(colour, skin * skin.new_tensor([1.02, 0.78, 0.74]), 0.65 * shade["redness"] * blush)
-    mottle = noise(places.paint, 3.0, shade["phase"]) * 0.012 + noise(places.paint, 11.0, shade["phase"] + 3) * 0.008
+def _complexion(at: _Skin, person: Person) -> Tensor:
+    shade, skin, x, y = person.shade, person.skin.to(at.x), at.x, at.y
+    blush = spot(x, y, (0.42, -0.06, 0.20, 0.16)) + 0.7 * spot(x, y, (0, -0.08, 0.10, 0.12))
+    colour = mix(skin.expand(len(x), 3), skin * skin.new_tensor([1.02, 0.80, 0.77]), 0.6 * shade["redness"] * blush)
+    mottle = noise(at.paint, 3.0, shade["phase"], 4) * 0.014
     colour = colour * (1 + mottle)[:, None]
     if shade["freckles"]:
-        dots = step(noise(places.paint, 22.0, shade["phase"] + 9, 9), 1.0, 1.6)
+        dots = step(noise(at.paint, 22.0, shade["phase"] + 9, 9), 1.0, 1.6)
         where = spot(x, y, (0.25, 0.02, 0.3, 0.17))
         colour = mix(colour, skin * skin.new_tensor([0.75, 0.58, 0.48]), 0.7 * shade["freckles"] * dots * where)
     return colour
@@ -89,48 +114,54 @@ def _lid_edges(x: Tensor) -> tuple[Tensor, Tensor]:
     """Heights of the edges of the upper and the lower lid above the eye's centre at x (see template.eye_contour)."""
     along = ((x - EYE_CENTRE[0]) / EYE_HALF_WIDTH).clamp(-1, 1)
     across = (1 - along**2).clamp(min=0)
-    return 0.062 * across**0.625 + 0.010 * along, -0.042 * across**0.675 + 0.010 * along
+    return LID_RISE * across**0.625 + 0.010 * along, -0.042 * across**0.675 + 0.010 * along
 
 
-def _eye_region(colour: Tensor, person: Person, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    shade, skin = person.shade, person.skin.to(x.device)
-    front = step(z, 0.0, 0.15)
+def _eye_region(colour: Tensor, at: _Skin, person: Person) -> Tensor:
+    shade, skin, x, y = person.shade, person.skin.to(at.x), at.x, at.y
+    front = step(at.z, 0.0, 0.15)
     upper, lower = _lid_edges(x)
     height = y - EYE_CENTRE[1]
     over, under = height - upper, lower - height
     near = step((x - EYE_CENTRE[0]).abs(), 0.215, 0.10) * front
-    dark = skin * skin.new_tensor([0.70, 0.55, 0.52])
-    colour = mix(colour, dark, 0.55 * spot(x, y, (0.30, 0.165, 0.13, 0.050)) * front * (0.35 + 0.5 * shade["age"]))
-    colour = mix(colour, dark, 0.40 * spot(x, y, (0.16, 0.275, 0.055, 0.075)) * front)
+    dark = skin * skin.new_tensor([0.70, 0.56, 0.53])
+    colour = mix(colour, dark, 0.50 * spot(x, y, (0.30, 0.165, 0.13, 0.050)) * front * (0.30 + 0.5 * shade["age"]))
+    colour = mix(colour, dark, 0.36 * spot(x, y, (0.16, 0.275, 0.055, 0.075)) * front)
     crease = torch.exp(-(((over - 0.034 - 0.012 * shade["age"]) / 0.0075) ** 2)) * step((x - 0.315).abs(), 0.17, 0.09)
-    colour = mix(colour, dark * 0.75, 0.65 * crease * front)
+    colour = mix(colour, dark * 0.80, 0.55 * crease * front)
     lid = step(over, -0.01, 0.0) * step(over, 0.048, 0.026) * near
-    colour = mix(colour, dark * 0.9, lid * (0.22 + shade["eye_shadow"]))
+    colour = mix(colour, dark * 0.9, lid * (0.18 + shade["eye_shadow"]))
     within = step((x - EYE_CENTRE[0]).abs(), EYE_HALF_WIDTH + 0.022, EYE_HALF_WIDTH - 0.004) * front
     outer = 0.6 + 0.4 * step(x, 0.20, 0.40)
-    line = step(over, 0.008 + 0.010 * shade["lashes"], 0.001) * step(over, -0.03, -0.008) * outer
-    lashes = person.brows.to(x.device) * 0.35
-    colour = mix(colour, lashes, within * line * (0.45 + 0.55 * shade["lashes"]))
+    line = step(over, 0.009 + 0.010 * shade["lashes"], 0.002) * step(over, -0.03, -0.008) * outer
+    colour = mix(colour, person.brows.to(x) * 0.35, within * line * (0.55 + 0.45 * shade["lashes"]))
     rim = step(under, 0.007, 0.001) * step(under, -0.03, -0.006)
     return mix(colour, dark * 0.55, within * rim * 0.65)
 
 
-def _creases(colour: Tensor, person: Person, x: Tensor, y: Tensor) -> Tensor:
-    skin, age = person.skin.to(x.device), person.shade["age"]
-    dark = skin * skin.new_tensor([0.62, 0.45, 0.42])
-    nostril = step(((x - 0.060) / 0.033) ** 2 + ((y + 0.172 - 0.15 * (x - 0.06)) / 0.0135) ** 2, 1.5, 0.6)
+def _creases(colour: Tensor, at: _Skin, person: Person) -> Tensor:
+    skin, age, x, y = person.skin.to(at.x), person.shade["age"], at.x, at.y
+    dark = skin * skin.new_tensor([0.64, 0.48, 0.45])
+    nostril = step(((x - 0.060) / 0.036) ** 2 + ((y + 0.174 - 0.15 * (x - 0.06)) / 0.0145) ** 2, 1.5, 0.6)
     colour = mix(colour, skin * skin.new_tensor([0.22, 0.13, 0.12]), 0.9 * nostril)
-    wing = torch.exp(-(((((x - 0.10) / 0.085) ** 2 + ((y + 0.105) / 0.085) ** 2).sqrt() - 1) / 0.13) ** 2) * step(x, 0.12, 0.16)
-    colour = mix(colour, dark, 0.42 * wing * step(y, -0.2, -0.15))
-    colour = mix(colour, dark, 0.30 * spot(x, y, (0, -0.205, 0.11, 0.020)))
-    fold = torch.exp(-(((x - 0.185 - 0.42 * (-0.13 - y).clamp(min=0)) / 0.018) ** 2)) * step(y, -0.36, -0.28) * step(y, -0.10, -0.16)
-    colour = mix(colour, dark, fold * (0.10 + 0.35 * age))
-    colour = mix(colour, dark, 0.32 * spot(x, y, (MOUTH_HALF_WIDTH + 0.012, MOUTH_HEIGHT - 0.008, 0.030, 0.022)))
-    colour = mix(colour, dark, 0.28 * spot(x, y, (0, -0.575, 0.12, 0.026)))
+    ring = (((x - 0.10) / 0.085) ** 2 + ((y + 0.105) / 0.085) ** 2).sqrt() - 1
+    wing = torch.exp(-((ring / 0.13) ** 2)) * step(x, 0.12, 0.16)
+    colour = mix(colour, dark, 0.32 * wing * step(y, -0.2, -0.15))
+    colour = mix(colour, dark, 0.25 * spot(x, y, (0, -0.205, 0.11, 0.020)))
+    away = (x - 0.185 - 0.42 * (-0.13 - y).clamp(min=0)) / 0.018
+    fold = torch.exp(-(away**2)) * step(y, -0.36, -0.28) * step(y, -0.10, -0.16)
+    colour = mix(colour, dark, fold * (0.05 + 0.35 * age))
+    colour = mix(colour, dark, 0.28 * spot(x, y, (MOUTH_HALF_WIDTH + 0.012, MOUTH_HEIGHT - 0.008, 0.030, 0.022)))
+    return mix(colour, dark, 0.22 * spot(x, y, (0, -0.575, 0.12, 0.026)))
+
+
+def _wrinkles(colour: Tensor, at: _Skin, person: Person) -> Tensor:
+    skin, age, x, y = person.skin.to(at.x), person.shade["age"], at.x, at.y
+    dark = skin * skin.new_tensor([0.62, 0.45, 0.42])
     lines = sum(torch.exp(-(((y - h - 0.02 * torch.cos(4 * x)) / 0.006) ** 2)) for h in (0.60, 0.68, 0.75))
     colour = mix(colour, dark, lines * step(x, 0.38, 0.2) * max(0.0, age - 0.45) * 0.6)
-    crow = sum(torch.exp(-(((y - 0.262 - s * (x - 0.45)) / 0.006) ** 2)) for s in (-0.5, -0.1, 0.35)) * spot(x, y, (0.52, 0.25, 0.05, 0.06))
-    return mix(colour, dark, crow * max(0.0, age - 0.35) * 0.8)
+    crow = sum(torch.exp(-(((y - 0.262 - slope * (x - 0.45)) / 0.006) ** 2)) for slope in (-0.5, -0.1, 0.35))
+    return mix(colour, dark, crow * spot(x, y, (0.52, 0.25, 0.05, 0.06)) * max(0.0, age - 0.35) * 0.8)
 
 
 def lip_edges(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,64 +172,61 @@ def lip_edges(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return line, (0.086 + bow) * inside**0.8, 0.104 * inside**0.62
 
 
-def _lips(colour: Tensor, places: Places, person: Person, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _lips(colour: Tensor, at: _Skin, person: Person) -> tuple[Tensor, Tensor]:
+    """Colour [N, 3] and share of red [N]."""
+    x, y = at.x, at.y
     line, high, low = lip_edges(x)
-    above = torch.where(places.lip.abs() > 0.5, places.lip > 0, y > line)
+    above = torch.where(at.lip.abs() > 0.5, at.lip > 0, y > line)
     height = torch.where(above, y - line, line - y)
-    size = torch.where(above, high, low)
-    red = step(height - size, 0.007, -0.005)
+    red = step(height - torch.where(above, high, low), 0.007, -0.005)
     red = red * step(x, MOUTH_HALF_WIDTH + 0.004, MOUTH_HALF_WIDTH - 0.012)
-    lips = person.lips.to(x.device)
+    lips = person.lips.to(x)
     wrinkles = 1 + 0.05 * noise(torch.stack([x * 3.0, y * 0.4], dim=1), 6.0, person.shade["phase"])
-    tone = lips * (wrinkles * torch.where(above, 0.90, 1.04))[:, None]
-    colour = mix(colour, tone, 0.92 * red)
+    colour = mix(colour, lips * (wrinkles * torch.where(above, 0.90, 1.04))[:, None], 0.92 * red)
     slit = torch.exp(-((height / 0.0075) ** 2)) * step(x, MOUTH_HALF_WIDTH + 0.03, MOUTH_HALF_WIDTH - 0.02)
     return mix(colour, lips * lips.new_tensor([0.40, 0.28, 0.28]), 0.75 * slit), red
 
 
-def _beard(colour: Tensor, places: Places, person: Person, x: Tensor, y: Tensor) -> Tensor:
-    shade = person.shade
-    if not shade["stubble"] and not shade["beard"]:
-        return colour
+def _beard(colour: Tensor, at: _Skin, person: Person) -> Tensor:
+    shade, x, y = person.shade, at.x, at.y
     line, high, low = lip_edges(x)
-    off_lips = step(torch.where(y > line, y - line - high, line - y - low), 0.004, 0.022)
-    off_lips = torch.maximum(off_lips, step(x, MOUTH_HALF_WIDTH - 0.005, MOUTH_HALF_WIDTH + 0.02))
-    cheek = -0.30 + 0.9 * (x - 0.33).clamp(min=0)
-    jaw = step(y - cheek, 0.05, -0.06) * step(x, 0.27, 0.33)
-    chin = step(y, -0.50, -0.58) * step(x, 0.38, 0.30)
-    lip = step(y, -0.185, -0.225) * step(x, 0.31, 0.27) * step(y, -0.52, -0.45) * shade["moustache"]
-    side = step(x, 0.60, 0.66) * step(y, 0.28, 0.1)
-    where = torch.maximum(torch.maximum(jaw, chin), torch.maximum(lip, side)) * off_lips * step(places.paint[:, 2], -0.35, -0.2)
-    grain = 0.5 + 0.5 * noise(places.paint, 30.0, shade["phase"] + 5)
-    colour = mix(colour, person.brows.to(x.device), where * shade["stubble"] * (0.55 + 0.5 * grain))
-    strands = 0.8 + 0.35 * noise(places.paint * torch.tensor([1.0, 0.25, 1.0], device=x.device), 22.0, shade["phase"])
-    return mix(colour, person.brows.to(x.device) * 1.25 * strands[:, None], where * shade["beard"])
+    off_lips = step(torch.where(y > line, y - line - high, line - y - low), -0.004, 0.010)
+    off_lips = torch.maximum(off_lips, step(x, MOUTH_HALF_WIDTH - 0.02, MOUTH_HALF_WIDTH + 0.005))
+    ragged = 0.02 * noise(at.paint, 7.0, shade["phase"] + 5, 4)
+    under_nose = step(x, 0.15, 0.30)                                     # 0 below the nose, 1 on the cheeks
+    top = -0.215 - 0.20 * under_nose + 0.80 * (x - 0.30).clamp(min=0)
+    where = step(y - top + ragged, 0.035, -0.045) * step(at.z, -0.35, -0.15)
+    lip = step(y, -0.47, -0.42) * step(x, 0.34, 0.26)
+    where = where * off_lips * (1 - lip * (1 - shade["moustache"]))
+    where = torch.maximum(where, step(x, 0.60, 0.66) * step(y, 0.28, 0.1) * step(at.z, -0.35, -0.2) * step(y, -0.3, 0.0))
+    grain = 0.5 + 0.5 * noise(at.paint, 30.0, shade["phase"] + 5, 4)
+    brows = person.brows.to(x)
+    colour = mix(colour, brows, where * shade["stubble"] * (0.55 + 0.5 * grain))
+    strands = 0.95 + 0.16 * noise(at.paint * x.new_tensor([1.0, 0.3, 1.0]), 20.0, shade["phase"], 5)
+    return mix(colour, brows * 1.2 * strands[:, None], where * shade["beard"])
 
 
-def _brows(colour: Tensor, places: Places, person: Person, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    shade = person.shade
+def _brows(colour: Tensor, at: _Skin, person: Person) -> Tensor:
+    shade, x, y = person.shade, at.x, at.y
     along = ((x - 0.095) / 0.395).clamp(-0.3, 1.3)
-    middle = 0.432 + shade["brow_arch"] * (1 - ((along - 0.62) / 0.62) ** 2) + shade["brow_tilt"] * along
-    thick = shade["brow_thick"] * (1 - 0.72 * step(along, 0.45, 1.05)) * step(along, -0.10, 0.10)
+    middle = 0.450 + shade["brow_arch"] * (1 - ((along - 0.62) / 0.62) ** 2) + shade["brow_tilt"] * along
+    thick = shade["brow_thick"] * (1 - 0.66 * step(along, 0.45, 1.05)) * step(along, -0.10, 0.10)
     across = (y - middle) / thick.clamp(min=1e-3)
     strand = noise(torch.stack([x * 2.4 - y * 1.6, y * 0.7], dim=1), 14.0, shade["phase"])
-    share = step(across.abs() + 0.28 * strand, 1.25, 0.45) * step(along, -0.08, 0.06) * step(along, 1.08, 0.92)
-    share = share * step(z, 0.05, 0.12)
-    return mix(colour, person.brows.to(x.device), share * shade["brow_dense"] * (0.9 + 0.12 * strand))
+    share = step(across.abs() + 0.22 * strand, 1.35, 0.45) * step(along, -0.08, 0.06) * step(along, 1.08, 0.92)
+    share = share * step(at.z, 0.05, 0.12)
+    return mix(colour, person.brows.to(x) * (0.95 + 0.12 * strand)[:, None], share * shade["brow_dense"])
 
 
-def _scalp(places: Places, person: Person) -> Tensor:
+def _scalp(at: _Skin, person: Person) -> Tensor:
     """[N] share of hair painted on the skull behind the hair line."""
-    if person.hair_style.hairless:
-        return places.paint.new_zeros(len(places.paint))
-    side, y, z = places.paint.unbind(-1)
-    degrees = torch.rad2deg(torch.atan2(side.abs(), (z + 0.30) * 0.85)).clamp(0, 179.9)
+    degrees = torch.rad2deg(torch.atan2(at.x, (at.z + 0.30) * 0.85)).clamp(0, 179.9)
     low = degrees.long()
-    hem = person.hem.to(side.device)
+    hem = person.hem.to(at.x)
     line = hem[low] + (degrees - low) * (hem[low + 1] - hem[low])
-    ragged = 0.012 * noise(places.paint, 9.0, person.shade["phase"]) + 0.008 * noise(places.paint, 25.0, 1.0)
+    ragged = 0.014 * noise(at.paint, 9.0, person.shade["phase"], 4) + 0.009 * noise(at.paint, 25.0, 1.0, 4)
     below_ear = step(degrees, 60, 100) * 0.06
-    return step(y - line.clamp(min=-0.5) + ragged - below_ear, 0.0, 0.05)
+    return step(at.y - line.clamp(min=-0.5) + ragged - below_ear, -0.01, 0.06)
 
 
 def paint_eyes(places: Places, person: Person) -> Tensor:
@@ -293,15 +321,16 @@ def paint_hair(places: Places, person: Person) -> tuple[Tensor, Tensor]:
     style, shade = person.hair_style, person.shade
     phase = shade["phase"]
     bend = 0.05 * torch.sin(7 * share + 3 * around + phase) + style.wave * 2.2 * torch.sin(14 * share + 9 * around)
-    lane = torch.stack([(around + bend) * 1.1, share * 0.22], dim=1)
-    strands = 0.6 * noise(lane, 11.0 * shade["strands"], phase) + 0.5 * noise(lane, 29.0 * shade["strands"], phase + 2)
-    clumps = noise(lane, 3.2, phase + 4)
+    lean = style.sweep * share * (around.cos() > 0) * around.cos()
+    lane = torch.stack([(around + bend + lean) * 1.1, share * 0.22], dim=1)
+    strands = 0.6 * noise(lane, 11.0 * shade["strands"], phase, 4) + 0.5 * noise(lane, 29.0 * shade["strands"], phase + 2, 4)
+    clumps = noise(lane, 3.2, phase + 4, 4)
     hair = person.hair.to(share.device)
     colour = hair * (1 + 0.17 * strands + 0.15 * clumps)[:, None].clamp(0.4, 1.7)
     colour = colour * (0.80 + 0.20 * step(share, 0.0, 0.5))[:, None]
     if style.part:
         parting = torch.exp(-(((torch.rad2deg(around) - style.part) / 2.2) ** 2)) * step(share, 0.95, 0.5)
-        colour = mix(colour, person.skin.to(share.device) * 0.75, 0.55 * parting)
+        colour = mix(colour, person.skin.to(share.device) * 0.75, 0.35 * parting)
     depth = 0.05 if style.ends else 0.10
-    cover = step(1 - share - depth * (0.6 + 0.45 * strands), -0.02, 0.03)
+    cover = step(1 - share - depth * (0.7 + 0.45 * strands + 0.3 * clumps), -0.03, 0.03)
     return colour, cover

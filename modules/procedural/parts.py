@@ -8,7 +8,7 @@ from scipy.interpolate import PchipInterpolator
 from modules.procedural.shell import Shell, eye_rim
 from modules.procedural.template import EYE_CENTRE, EYE_RADIUS, MOUTH_HEIGHT
 
-EAR_PIVOT = np.array([0.715, 0.02, -0.27])
+EAR_PIVOT = np.array([0.715, 0.045, -0.27])
 _EYE_RINGS, _EYE_SPOKES = 13, 28
 
 
@@ -78,7 +78,7 @@ def mouth_cavity(lip_depth: float) -> Part:
     turn, height = turn.ravel(), height.ravel()
     bowl = np.sqrt(np.clip(1 - height**2, 0, 1))
     points = np.stack([0.27 * np.sin(turn), MOUTH_HEIGHT + 0.13 * height,
-                       lip_depth - 0.12 - 0.40 * np.cos(turn) * bowl - 0.06 * (1 - np.cos(turn))], axis=-1)
+                       lip_depth - 0.12 - 0.33 * np.cos(turn) * bowl - 0.06 * (1 - np.cos(turn))], axis=-1)
     jaw = np.clip((0.4 - height) / 0.8, 0, 1)
     paint = np.stack([points[:, 0], np.full(len(points), 2.0), height], axis=-1)
     return Part("mouth", points, strips(13, 15), paint, jaw * jaw * (3 - 2 * jaw))
@@ -128,10 +128,10 @@ def ears() -> list[Part]:
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     outline = 0.5 + 0.5 * np.sin(turn)                          # 0 at the lobe, 1 at the top
     back = np.cos(turn) * (0.115 + 0.070 * outline) + 0.115
-    up = np.sin(turn) * 0.305
+    up = np.sin(turn) * 0.275
     local = np.concatenate([np.stack([0.10 + (back - 0.10) * s, up * s + 0.01, np.full_like(turn, h)], -1)
                             for s, h in zip(share, height)])
-    flare, lean = 0.50, 0.16
+    flare, lean = 0.42, 0.16
     back, up = local[:, 0] + lean * local[:, 1] * 0.6, local[:, 1]
     points = EAR_PIVOT + np.stack([back * np.sin(flare) + local[:, 2] * np.cos(flare) + 0.01, up,
                                    -back * np.cos(flare) + local[:, 2] * np.sin(flare)], axis=-1)
@@ -143,10 +143,10 @@ def ears() -> list[Part]:
 def neck() -> Part:
     """A tube from inside the head to inside the clothes."""
     share = np.linspace(0, 1, 16)
-    height = -0.30 - 1.55 * share
-    width = PchipInterpolator([0, 0.3, 0.5, 0.75, 1], [0.52, 0.50, 0.50, 0.56, 0.70])(share)
-    depth = PchipInterpolator([0, 0.3, 0.5, 0.75, 1], [0.50, 0.48, 0.48, 0.52, 0.60])(share)
-    centre = PchipInterpolator([0, 0.5, 1], [-0.44, -0.50, -0.66])(share)
+    height = -0.48 - 1.37 * share
+    width = PchipInterpolator([0, 0.3, 0.5, 0.75, 1], [0.46, 0.455, 0.47, 0.55, 0.72])(share)
+    depth = PchipInterpolator([0, 0.3, 0.5, 0.75, 1], [0.42, 0.43, 0.45, 0.50, 0.60])(share)
+    centre = PchipInterpolator([0, 0.5, 1], [-0.50, -0.54, -0.68])(share)
     return Part("neck", *_tube(height, width, depth, centre, 40))
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from modules.procedural.hair import STYLES, HairStyle, hair_points
 
 FIRST_HELD_OUT_SEED = 900_000
-_SKIN = np.array([[0.97, 0.85, 0.77], [0.94, 0.78, 0.67], [0.86, 0.66, 0.53], [0.72, 0.52, 0.39], [0.53, 0.36, 0.26],
-                  [0.37, 0.25, 0.19]])
+_SKIN = np.array([[0.93, 0.79, 0.73], [0.90, 0.73, 0.64], [0.83, 0.64, 0.53], [0.70, 0.51, 0.40], [0.53, 0.37, 0.28],
+                  [0.38, 0.265, 0.205]])
 _HAIR = np.array([[0.07, 0.055, 0.05], [0.17, 0.105, 0.07], [0.30, 0.185, 0.11], [0.46, 0.30, 0.17],
                   [0.72, 0.55, 0.32], [0.86, 0.74, 0.52], [0.52, 0.22, 0.09], [0.66, 0.65, 0.64], [0.88, 0.88, 0.87]])
 _IRIS = np.array([[0.23, 0.13, 0.07], [0.36, 0.22, 0.11], [0.42, 0.35, 0.16], [0.30, 0.43, 0.27], [0.33, 0.50, 0.62],
@@ -30,7 +30,7 @@ class Person:
         identity: [80].
         skin, lips, iris, hair, brows, clothes, clothes_accent: colours.
         hair_style: the cut. hair: [H, 3] its points over the average head.
-        hem: [181] height of the hair line at whole degrees from the front.
+        hem: [181] height of the painted hair line at whole degrees from the front.
         shade: numbers of the painter by name (see `_shades`), 0..1 unless noted there.
         light: [2, 3] directions to the key and the fill light; light_colour: [2, 3].
         glasses: 0 for none, else the share of their size.
@@ -75,7 +75,7 @@ def sample_person(seed: int) -> Person:
         seed=seed, identity=_tensor(identity), skin=_tensor(skin), lips=_tensor(lips), iris=_tensor(iris),
         hair=_tensor(hair), brows=_tensor(brows), clothes=_tensor(clothes),
         clothes_accent=_tensor(_CLOTHES[draw.integers(10)]), hair_style=style, hair_points=_tensor(points),
-        hem=_tensor(style.hem_heights(np.arange(181.0))), shade=_shades(draw, female, made_up, darkness), light=light,
+        hem=_tensor(_hair_line(style)), shade=_shades(draw, female, made_up, darkness), light=light,
         light_colour=colour)
 
 
@@ -93,14 +93,14 @@ def _shades(draw: np.random.Generator, female: bool, made_up: bool, darkness: fl
         "stubble": 0.0 if female else draw.uniform(0.0, 0.35),
         "beard": draw.uniform(0.75, 0.95) if bearded else 0.0,
         "moustache": float(bearded or (not female and draw.random() < 0.1)),
-        "brow_thick": draw.uniform(0.016, 0.024) if female else draw.uniform(0.022, 0.034),     # dm, half
+        "brow_thick": draw.uniform(0.020, 0.028) if female else draw.uniform(0.026, 0.038),     # dm, half
         "brow_arch": draw.uniform(0.025, 0.060) if female else draw.uniform(0.008, 0.040),      # dm
-        "brow_tilt": draw.uniform(-0.02, 0.04),                                               # dm, outer end up
+        "brow_tilt": draw.uniform(-0.04, 0.02),                                               # dm, outer end up
         "brow_dense": draw.uniform(0.70, 0.95),
         "lashes": draw.uniform(0.7, 1.0) if female else draw.uniform(0.35, 0.6),
         "eye_shadow": draw.uniform(0.2, 0.6) if made_up else 0.0,
         "age": draw.beta(1.2, 2.2),
-        "gloss": draw.uniform(0.05, 0.16),
+        "gloss": draw.uniform(0.03, 0.10),
         "neckline": draw.integers(4),                                            # crew, round, V, collar
         "pattern": draw.integers(4),                                             # plain, plain, stripes, open jacket
         "strands": draw.uniform(0.7, 1.3),
@@ -111,6 +111,12 @@ def _style(draw: np.random.Generator, female: bool) -> HairStyle:
     names = _FEMALE_STYLES if female else _MALE_STYLES
     name = names[draw.integers(len(names))]
     return next(style for style in STYLES if style.name == name)
+
+
+def _hair_line(style: HairStyle) -> np.ndarray:
+    """Height of the painted hair line at whole degrees: where hair grows, however far it hangs down."""
+    degrees = np.arange(181.0)
+    return np.maximum(style.hem_heights(degrees), STYLES[0].hem_heights(degrees) - 0.06 * (degrees < 60))
 
 
 def _hair_colour(draw: np.random.Generator, darkness: float) -> np.ndarray:
@@ -131,7 +137,7 @@ def _lights(draw: np.random.Generator) -> tuple[Tensor, Tensor]:
     fill = [np.sin(turn) * np.cos(rise), np.sin(rise), np.cos(turn) * np.cos(rise)]
     warmth = draw.uniform(-0.05, 0.06)
     colours = np.array([[1 + warmth, 1.0, 1 - warmth], [1 - 1.2 * warmth, 1.0, 1 + 1.2 * warmth]])
-    return _tensor(np.array([key, fill])), _tensor(colours * [[draw.uniform(0.45, 0.60)], [draw.uniform(0.08, 0.22)]])
+    return _tensor(np.array([key, fill])), _tensor(colours * [[draw.uniform(0.38, 0.54)], [draw.uniform(0.08, 0.20)]])
 
 
 def _mix(colours: np.ndarray, share: float) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points
@@ -108,7 +109,7 @@ def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
 
 def _frame(model: ProceduralModel, person: Person, shape: Tensor, points: Tensor,
            size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One frame at SUPERSAMPLING * size: colour and cover [4, S, S], classes [S, S], depth [S, S]."""
+    """One frame at SUPERSAMPLING * size: colour and cover [S, S, 4], classes [S, S], depth [S, S]."""
     large = size * SUPERSAMPLING
     normals = vertex_normals(shape, model.triangles)
     attributes = torch.cat([model.paint, normals, model.lip[:, None]], dim=1)             # [V, 7]
@@ -122,11 +123,11 @@ def _frame(model: ProceduralModel, person: Person, shape: Tensor, points: Tensor
     fragments = rasterize(points[None], body, large)
     _compose(buffers, _paint_body(model, person, attributes, body, fragments), large)
     if not person.hair_style.hairless:
-        strands = model.triangles[hairy]
+        strands = model.triangles[hairy & facing if person.hair_style.ends == 0 else hairy]
         fragments = rasterize(points[None], strands, large)
         _compose(buffers, _paint_hair(person, attributes, strands, fragments), large)
     colour, classes, depth = buffers
-    return colour.T.view(4, large, large), classes.view(large, large), depth.view(large, large)
+    return colour.view(large, large, 4), classes.view(large, large), depth.view(large, large)
 
 
 def _facing(points: Tensor, triangles: Tensor) -> Tensor:
@@ -245,12 +246,20 @@ def _finish(colour: Tensor, classes: Tensor, depth: Tensor, background: Tensor |
     """Average to the final size over a background ([3, H, W]; None keeps the head on -1)."""
     if background is None:
         keep = torch.isin(classes, torch.tensor(HEAD_CLASSES, dtype=torch.uint8, device=classes.device))
-        colour, depth, classes = colour * keep[:, None], depth * keep, classes * keep
-    pooled = F.avg_pool2d(colour, SUPERSAMPLING)                                          # premultiplied cover
-    rest = (background + 1) / 2 if background is not None else colour.new_zeros(3, 1, 1)
-    image = (pooled[:, :3] + (1 - pooled[:, 3:]) * rest).clamp(0, 1) * 2 - 1
-    votes = torch.stack([F.avg_pool2d((classes == kind).float(), SUPERSAMPLING) for kind in range(6)], dim=1)
-    final = votes.argmax(dim=1).to(torch.uint8)
-    covered = F.avg_pool2d((depth > 0).float(), SUPERSAMPLING)
-    mean_depth = F.avg_pool2d(depth, SUPERSAMPLING) / covered.clamp(min=1e-6)
-    return Rendering(image, final, torch.where(final > 0, mean_depth, 0.0)[:, None])
+        colour, depth, classes = colour * keep[..., None], depth * keep, classes * keep
+    pooled = _blocks(colour).mean(dim=-2)                                                 # [T, H, W, 4], premultiplied
+    rest = (background.permute(1, 2, 0) + 1) / 2 if background is not None else 0
+    image = (pooled[..., :3] + (1 - pooled[..., 3:]) * rest).clamp(0, 1) * 2 - 1
+    blocks = _blocks(classes[..., None])[..., 0]                                          # [T, H, W, 4]
+    final, most = torch.zeros_like(blocks[..., 0]), (blocks == 0).sum(dim=-1)
+    for kind in range(1, OTHERS + 1):
+        count = (blocks == kind).sum(dim=-1)
+        final, most = torch.where(count > most, kind, final), torch.maximum(count, most)
+    depths = _blocks(depth[..., None])[..., 0]
+    mean_depth = depths.sum(dim=-1) / (depths > 0).sum(dim=-1).clamp(min=1)
+    return Rendering(image.permute(0, 3, 1, 2), final, torch.where(final > 0, mean_depth, 0.0)[:, None])
+
+
+def _blocks(picture: Tensor) -> Tensor:
+    """[T, S, S, C] -> [T, H, W, SUPERSAMPLING^2, C]: the fine pixels of each pixel."""
+    return rearrange(picture, "t (h a) (w b) c -> t h w (a b) c", a=SUPERSAMPLING, b=SUPERSAMPLING)

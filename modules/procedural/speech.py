@@ -111,7 +111,7 @@ CONSONANTS = {
 INVENTORY = {PAUSE: Sound(firmness=1.5, seconds=0.3)} | VOWELS | CONSONANTS
 _NAMES = tuple(INVENTORY)
 _MOUTH = {"jaw": "jaw_open", "corners": "lip_corners", "pucker": "pucker", "press": "lips_press"}
-_JAW_OF_SPEECH = 0.62                # an open vowel of a normal speaker, as a share of the widest mouth
+_JAW_OF_SPEECH = 0.8                 # an open vowel of a normal speaker, as a share of the widest mouth
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _mouth_track(stream: _Stream, ends: Array, speaker: Speaker, frames: int) ->
     middle = ((np.arange(frames) + 0.5) * CONTROL_RATE / FRAME_RATE).astype(np.int64)
     for name, mode in _MOUTH.items():
         width = CONTROL_RATE * (0.022 if name == "press" else 0.035)
-        target = table[name][sound] * scale[name]
+        target = np.minimum(table[name][sound] * scale[name], 1)
         blended = gaussian_filter1d(firmness * target, width) / gaussian_filter1d(firmness, width)
         expression[:, EXPRESSIONS.index(mode)] = blended[middle]
     return torch.from_numpy(expression)

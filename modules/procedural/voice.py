@@ -1,4 +1,4 @@
-"""A formant synthesiser: source and filter of speech by numpy, many times faster than real time; and recording conditions.
+"""A formant synthesiser in numpy, many times faster than real time, and the conditions of its recording.
 
 Source: a glottal pulse train, breath and frication noise. Filter: five resonances whose frequencies move in time
 (Fant's theory), applied frame by frame in the frequency domain.

@@ -13,6 +13,9 @@ from modules.audio.features import extract, mel_basis, mel_spectrogram, read_aud
 from modules.audio.hubert import HubertFeatures
 from modules.audio.pitch import coarse_pitch, pitch_at_hop, track_pitch
 from modules.audio.syncnet import SyncNet, SyncNetConfig, windows
+from tasks.a2m import exponential_rate
+from tasks.audio_clips import length_buckets
+from tasks.syncnet import stepped_rate
 from tests.golden.compare import check, relative_error
 
 OUT = {"norm": "max"}
@@ -408,3 +411,18 @@ def test_smoothed_landmarks_blink(golden, count):
     assert torch.equal(amplitude.blink_units(landmarks), torch.from_numpy(g.npz[f"blink.{count}"]))
     check(amplitude.eye_amplitude(landmarks), g.npz, f"eye_amp.{count}", 1e-5)
     check(amplitude.mouth_amplitude(landmarks), g.npz, f"mouth_amp.{count}", 1e-5)
+
+
+def test_batches_by_length(golden):
+    g = golden("losses")
+    sizes = [int(size) for size in g.npz["in.bucket.sizes"]]
+    buckets = length_buckets(sizes, max_clips=12, max_tokens=900)
+    assert [len(b) for b in buckets] == g.npz["bucket.counts"].tolist()
+    assert [i for b in buckets for i in b] == g.npz["bucket.order"].tolist()
+
+
+@pytest.mark.parametrize(("name", "rate"), [("a2m", exponential_rate), ("syncnet", stepped_rate)])
+def test_learning_rates_of_the_audio_stages(golden, name, rate):
+    g = golden("losses")
+    found = torch.tensor([[rate(int(step))] for step in g.npz["in.schedule.steps"]])
+    check(found, g.npz, f"schedule.{name}", 1e-5)

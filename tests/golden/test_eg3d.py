@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.camera import Camera
+from modules.convert import load_official
 from modules.discriminator import DualDiscriminator, DualDiscriminatorConfig, perturb_cameras
 from modules.eg3d.generator import EG3DConfig, EG3DGenerator
 from modules.htbsr.superresolution import SuperresolutionConfig, resize
@@ -24,22 +25,13 @@ DISCRIMINATOR = 1e-5
 PENALTY, GRADIENT = 2e-5, 2e-3
 
 
-def generator_of(weights: dict[str, Tensor], config: EG3DConfig) -> EG3DGenerator:
-    """Official names: only the decoder lives elsewhere."""
-    model = EG3DGenerator(config)
-    ours = {key.replace("decoder.", "renderer.decoder.", 1) if key.startswith("decoder.") else key: value
-            for key, value in weights.items()}
-    model.load_state_dict(ours, strict=True)
-    return model.eval()
-
-
 def cameras(g: Golden, key: str) -> Camera:
     return Camera.from_vector(torch.from_numpy(g.npz[key]))
 
 
 @pytest.fixture(scope="module")
 def teacher(golden: Callable[[str], Golden]) -> EG3DGenerator:
-    return generator_of(golden("eg3d").weights(), EG3DConfig.full())
+    return load_official(EG3DGenerator(EG3DConfig.full()), golden("eg3d").weights(), "eg3d")
 
 
 # --------------------------------------------------------------------------------------------------------- EG3D
@@ -94,9 +86,10 @@ def test_jittered_samples(golden: Callable[[str], Golden], teacher: EG3DGenerato
 @torch.no_grad()
 def test_automatic_ray_limits_of_the_portrait_projects_copy(golden: Callable[[str], Golden]) -> None:
     g, base = golden("eg3d_autorays"), golden("eg3d")
-    model = generator_of(base.weights(), EG3DConfig(
+    config = EG3DConfig(
         renderer=RendererConfig(missing_rays="official"), superresolution=SuperresolutionConfig(clamp=256.0),
-        superresolution_styles="ones", clamp_images=True))
+        superresolution_styles="ones", clamp_images=True)
+    model = load_official(EG3DGenerator(config), base.weights(), "eg3d")
     ws = model.styles(g.input("eg3d.z", (2, 512)), cameras(base, "conditioning_camera"), 0.7)
     check(ws[:, 0], g.npz, "w", IMAGES, "max")
     result = model.render(model.planes(ws), ws, cameras(g, "camera"))
@@ -117,8 +110,7 @@ def pictures(g: Golden) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.fixture(scope="module")
 def judge(golden: Callable[[str], Golden]) -> DualDiscriminator:
     model = DualDiscriminator(DualDiscriminatorConfig.full())
-    model.load_state_dict(golden("dual_discriminator").weights(), strict=True)
-    return model.eval()
+    return load_official(model, golden("dual_discriminator").weights(), "discriminator")
 
 
 @torch.no_grad()
@@ -126,9 +118,9 @@ def test_discriminator(golden: Callable[[str], Golden], judge: DualDiscriminator
     g = golden("dual_discriminator")
     image, raw, camera = pictures(g)
     values: dict[str, Tensor] = {}
+    watched = {"b512": "b512", "b64": "b64", "b8": "b8", "cmap": "mapping", "epilogue_out": "b4.out"}
     hooks = [judge.get_submodule(name).register_forward_hook(
-        lambda _, __, result, key=key: values.__setitem__(key, result))
-        for key, name in (("b512", "b512"), ("b64", "b64"), ("b8", "b8"), ("cmap", "mapping"), ("epilogue_out", "b4.out"))]
+        lambda _, __, result, key=key: values.__setitem__(key, result)) for key, name in watched.items()]
     hooks.append(judge.b4.conv.register_forward_pre_hook(
         lambda _, given: values.__setitem__("mbstd", given[0][:, -1:])))
     values["logits"] = judge(image, raw, camera)

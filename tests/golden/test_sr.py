@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.convert import load_official
 from modules.htbsr.fusion import HTBSR, HTBSRConfig
 from modules.htbsr.losses import occlusion_area, occlusion_entropy
 from modules.htbsr.superresolution import Superresolution, SuperresolutionConfig, resize
@@ -45,11 +46,6 @@ class Probe:
             lambda _, arguments: self.values.__setitem__(name, arguments[0].clone()))
 
 
-def load(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    module.load_state_dict(weights, strict=True)
-    return module.eval()
-
-
 # ----------------------------------------------------------------------------------------------- StyleGAN2 parts
 
 @pytest.mark.parametrize("shared_style", [False, True], ids=["styles", "folded"])
@@ -57,7 +53,8 @@ def test_modulated_convolution(golden: Callable[[str], Golden], shared_style: bo
     g = golden("modulated_conv")
     x, styles = g.input("modconv.x", (2, 8, 9, 11)), g.input("modconv.styles", (2, 8), 1, 0.5)
     weights = {3: g.constant("modconv.weight3", (6, 8, 3, 3)), 1: g.constant("modconv.weight1", (3, 8, 1, 1))}
-    noises = {1: g.input("modconv.noise", (2, 1, 9, 11), 0, 0.3), 2: g.input("modconv.noise_up", (2, 1, 18, 22), 0, 0.3)}
+    noises = {1: g.input("modconv.noise", (2, 1, 9, 11), 0, 0.3),
+              2: g.input("modconv.noise_up", (2, 1, 18, 22), 0, 0.3)}
     rows = [slice(0, 1), slice(1, 2)] if shared_style else [slice(0, 2)]
     for key in g.npz:
         if key == "salt":
@@ -92,7 +89,7 @@ def test_resampling_convolutions_and_activations(golden: Callable[[str], Golden]
         layer = ConvLayer(4, 6, kernel, **options)
         weights = {"weight": g.constant(f"ops.weight{kernel}", (6, 4, kernel, kernel)),
                    "bias": g.constant("ops.bias6", (6,), 0, 0.5)}
-        load(layer, {name: weights[name] for name in layer.state_dict()})
+        load_official(layer, {name: weights[name] for name in layer.state_dict()})
         check(layer(image, extra), g.npz, key, TIGHT, "max")
 
 
@@ -103,7 +100,7 @@ def test_fully_connected_mapping_and_minibatch_std(golden: Callable[[str], Golde
     for key, activation, multiplier in (("fc_linear", "linear", 1.0), ("fc_lrelu", "lrelu", 1.0),
                                         ("fc_lrelu_lr0.01", "lrelu", 0.01)):
         layer = FullyConnected(16, 5, activation, multiplier)
-        load(layer, {"weight": weight / multiplier, "bias": bias / multiplier})
+        load_official(layer, {"weight": weight / multiplier, "bias": bias / multiplier})
         check(layer(vector), g.npz, key, TIGHT, "max")
 
     x = g.input("ops.mbstd", (4, 6, 4, 4))
@@ -115,7 +112,8 @@ def test_fully_connected_mapping_and_minibatch_std(golden: Callable[[str], Golde
     spread = {"fc0.weight": 100, "fc1.weight": 100, "fc0.bias": 10, "fc1.bias": 10, "embed.weight": 1,
               "embed.bias": 0.1, "w_avg": 0.5}
     shapes = {name: tuple(value.shape) for name, value in mapping.state_dict().items()}
-    load(mapping, {name: g.constant(f"ops.mapping.{name}", shape, 0, spread[name]) for name, shape in shapes.items()})
+    load_official(mapping, {name: g.constant(f"ops.mapping.{name}", shape, 0, spread[name])
+                            for name, shape in shapes.items()})
     z, c = g.input("ops.z", (3, 16)), g.input("ops.c", (3, 25))
     check(mapping(z, c), g.npz, "mapping_psi1", TIGHT, "max")
     check(mapping(z, c, 0.7), g.npz, "mapping_psi0.7", TIGHT, "max")
@@ -131,7 +129,7 @@ def check_crop(image: Tensor, g: Golden, key: str, rows: slice, columns: slice, 
 @torch.no_grad()
 def test_superresolution(golden: Callable[[str], Golden]) -> None:
     g = golden("sr")
-    model = load(Superresolution(SuperresolutionConfig.full()), g.weights())
+    model = load_official(Superresolution(SuperresolutionConfig.full()), g.weights())
     rgb, x = g.input("sr.rgb", (1, 3, 128, 128), 0, 0.5), g.input("sr.x", (1, 32, 128, 128))
     middle, middle_rgb = model.block0(x, rgb)
     check(middle, g.npz, "ones.block0_x", TIGHT, "max")
@@ -146,7 +144,7 @@ def test_superresolution(golden: Callable[[str], Golden]) -> None:
     rgb160, x160 = g.input("sr.rgb160", (1, 3, 160, 160), 0, 0.5), g.input("sr.x160", (1, 32, 160, 160))
     check(model(rgb160, x160, ws[:1]), g.npz, "ws_down160.image", TIGHT, "max")
 
-    model = load(Superresolution(SuperresolutionConfig(clamp=256.0)), g.weights())
+    model = load_official(Superresolution(SuperresolutionConfig(clamp=256.0)), g.weights())
     check(model.block0(500 * x, rgb)[0], g.npz, "clamp256.block0_x", TIGHT, "max")
     check(model(rgb, 500 * x), g.npz, "clamp256.image", TIGHT, "max")
 
@@ -155,7 +153,7 @@ def test_superresolution(golden: Callable[[str], Golden]) -> None:
 def test_synthesis_block_without_upsampling(golden: Callable[[str], Golden]) -> None:
     g = golden("sr_noup")
     config = SynthesisBlockConfig(in_channels=256, out_channels=256, resolution=256, up=False)
-    block = load(SynthesisBlock(config), g.weights())
+    block = load_official(SynthesisBlock(config), g.weights())
     ws = golden("sr").input("sr.ws", (2, 14, 512))[:1, :3]
     x, rgb = block(g.input("sr_noup.x", (1, 256, 256, 256)), g.input("sr_noup.rgb", (1, 3, 256, 256), 0, 0.5), ws,
                    noise="const")
@@ -180,7 +178,7 @@ def landmarks_of(g: Golden) -> tuple[Tensor, Tensor]:
 
 
 def run_torso(g: Golden, config: TorsoConfig) -> tuple[Probe, dict[str, Tensor]]:
-    model = load(TorsoModel(config), g.weights())
+    model = load_official(TorsoModel(config), g.weights())
     probe = Probe(model)
     last = len(config.motion_channels) - 1
     probe.output("appearance", "appearance_extractor")
@@ -245,7 +243,7 @@ def fusion_weights(g: Golden, fusion: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("fusion", ["v1", "v2", "v3", "concat"])
 def test_fusion(golden: Callable[[str], Golden], fusion: str) -> None:
     g, prefix = golden("sr_fusion"), "none" if fusion == "concat" else fusion
-    model = load(HTBSR(HTBSRConfig(fusion=fusion)), fusion_weights(g, fusion))
+    model = load_official(HTBSR(HTBSRConfig(fusion=fusion)), fusion_weights(g, fusion))
     probe = Probe(model)
     probe.output("block0_x", "block0.conv1")
     probe.output("torso_feature", "torso_encoder")

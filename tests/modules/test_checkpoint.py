@@ -37,7 +37,7 @@ def states_equal(first: nn.Module, second: nn.Module) -> bool:
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     module, other = network(), network()
-    state = {"step": 3, "best": None, "optimizers": {"a": {"state": {0: {"m": torch.ones(2)}}, "groups": [{"lr": 0.1}]}}}
+    state = {"step": 3, "best": None, "optimizers": {"a": {"state": {0: {"m": torch.ones(2)}}, "groups": [0.1]}}}
     save_checkpoint(tmp_path / "a/b", {"task": "i2p", "model": {"width": 4}}, {"part": module}, state)
     load_module(tmp_path / "a/b", "part", other)
     assert states_equal(module, other)
@@ -129,7 +129,8 @@ def test_a_crash_between_the_two_renames_is_mended(tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_fit_are_named_with_their_file(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "c", {}, {"part": nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1, bias=False), nn.PReLU())})
+    stored = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1, bias=False), nn.PReLU())
+    save_checkpoint(tmp_path / "c", {}, {"part": stored})
     with pytest.raises(UserError) as caught:
         load_module(tmp_path / "c", "part", nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 1)))
     message = str(caught.value)
@@ -179,7 +180,7 @@ def test_missing_things_are_told_with_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         load_state(tmp_path / "nowhere", "part")
     save_checkpoint(tmp_path / "c", {}, {"part": nn.Linear(1, 1)})
-    with pytest.raises(UserError, match="other.safetensors does not exist; the folder holds config.yaml, part.safetensors"):
+    with pytest.raises(UserError, match="other.safetensors does not exist; the folder holds config.yaml, part.safe"):
         load_state(tmp_path / "c", "other")
     with pytest.raises(UserError, match="cannot be resumed"):
         load_trainer_state(tmp_path / "c")

@@ -71,7 +71,8 @@ def write(folder: Path, name: str, text: str) -> Path:
 def test_files_inherit_key_by_key_and_the_nearest_wins(tmp_path: Path) -> None:
     write(tmp_path, "base.yaml", "rate: 1\nmodel: {renderer: {samples_coarse: 5, box_size: 2}}\n")
     write(tmp_path, "more.yaml", "rate: 2\nsteps: 7\n")
-    path = write(tmp_path, "sub/own.yaml", "base: [../base.yaml, ../more.yaml]\nmodel: {renderer: {samples_coarse: 6}}\n")
+    text = "base: [../base.yaml, ../more.yaml]\nmodel: {renderer: {samples_coarse: 6}}\n"
+    path = write(tmp_path, "sub/own.yaml", text)
     assert load_yaml(path) == {"rate": 2, "steps": 7, "model": {"renderer": {"samples_coarse": 6, "box_size": 2}}}
 
 

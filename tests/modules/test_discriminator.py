@@ -15,8 +15,8 @@ def judge() -> DualDiscriminator:
 
 
 def inputs(generator: torch.Generator, batch: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return (torch.randn(batch, 3, 16, 16, generator=generator) / 2, torch.randn(batch, 3, 4, 4, generator=generator) / 2,
-            torch.randn(batch, 25, generator=generator))
+    image, raw = (torch.randn(batch, 3, size, size, generator=generator) / 2 for size in (16, 4))
+    return image, raw, torch.randn(batch, 25, generator=generator)
 
 
 def test_picture_render_and_camera_all_count(judge: DualDiscriminator, generator: torch.Generator) -> None:

@@ -42,7 +42,8 @@ def all_weights(run: Path) -> dict[str, torch.Tensor]:
     """Every number that the newest checkpoint holds: averages, weights, moments."""
     folder = list_checkpoints(run)[-1]
     state = load_trainer_state(folder)
-    flat = {f"{name}/{key}": t for name in ("generator", "discriminator") for key, t in load_state(folder, name).items()}
+    names = ("generator", "discriminator")
+    flat = {f"{name}/{key}": t for name in names for key, t in load_state(folder, name).items()}
     flat |= {f"raw/{name}/{key}": t for name, part in state.get("weights", {}).items() for key, t in part.items()}
     for name, optimizer in state["optimizers"].items():
         flat |= {f"{name}/{i}/{key}": t for i, moments in optimizer["state"].items() for key, t in moments.items()}

@@ -114,6 +114,7 @@ class Toy(Task):
         return {"points": grid([batch["x"].reshape(-1, 1, 1, 3)])}
 
     def _incident(self, step: int) -> None:
-        time.sleep(self.config.slow)
+        if self.config.slow:
+            time.sleep(self.config.slow)
         if step == self.config.die_at:
             os.kill(os.getpid(), 9)

@@ -1,4 +1,5 @@
 import json
+import weakref
 from pathlib import Path
 
 import cv2
@@ -107,6 +108,19 @@ def test_a_clip_follows_the_face_and_bridges_gaps(man: np.ndarray):
     np.testing.assert_array_equal(landmarks[5], landmarks[4])
     travelled = (landmarks[7] - landmarks[1])[:, 0].mean() * 256
     assert travelled == pytest.approx(12, abs=2)
+
+
+def test_a_clip_is_read_one_frame_at_a_time(man: np.ndarray):
+    alive: list[weakref.ref] = []
+
+    def frames():
+        for _ in range(6):
+            frame = man.copy()
+            alive.append(weakref.ref(frame))
+            yield frame
+            del frame
+            assert sum(reference() is not None for reference in alive) <= 1
+    assert len(detect_clip(frames())) == 6
 
 
 @pytest.mark.parametrize("frames, words", [(0, "no frames"), (30, "first second")])

@@ -154,11 +154,11 @@ def test_code_inside_a_storage_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize(("size", "stride", "offset"), [((9,), (1,), 0), ((4,), (3,), 0), ((8,), (1,), 1), ((9,), (0,), 0),
-                                                        ((2,), (-1,), 3)])
+@pytest.mark.parametrize(("size", "stride", "offset"), [
+    ((9,), (1,), 0), ((4,), (3,), 0), ((8,), (1,), 1), ((9,), (0,), 0), ((2,), (-1,), 3)])
 def test_a_tensor_that_leaves_its_storage_is_refused(tmp_path: Path, size: tuple[int, ...], stride: tuple[int, ...],
                                                      offset: int) -> None:
-    storage = torch.zeros(8).storage()
+    storage = torch.zeros(8).__reduce_ex__(2)[1][0]
     fake = Attack(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, OrderedDict())
     with pytest.raises(UserError, match="tensor of"):
         read_snapshot(write(tmp_path / "network.pkl", fake))

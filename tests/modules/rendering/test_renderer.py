@@ -83,7 +83,7 @@ def test_fine_samples_find_the_surface_better_than_coarse_ones(frontal_camera):
                  for key, n, m in (("one", 10, 0), ("two", 10, 20), ("truth", 256, 0))}
     state = renderers["one"].state_dict()
     state["decoder.net.0.weight"] = torch.ones(8, 4)
-    state["decoder.net.2.weight"][0] = 6.0
+    state["decoder.net.2.weight"][0], state["decoder.net.2.bias"][0] = 6.0, -20.0     # empty outside the slab
     depths = {}
     for key, renderer in renderers.items():
         renderer.load_state_dict(state)
