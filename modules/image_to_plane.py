@@ -68,10 +68,10 @@ class ImageToPlaneConfig:
     def demo(cls) -> "ImageToPlaneConfig":
         """128 -> planes of 24 x 64 x 64; small enough to train on a CPU."""
         return cls(
-            input_size=128, plane_channels=24, encoder_widths=(16, 32, 64, 128), encoder_blocks=(2, 2, 2, 2),
-            pyramid_channels=64, pyramid_dilations=(2, 4, 6), pyramid_dropout=0.0, vit_width=192, vit_blocks=2,
-            vit_channels=32, low_channels=16, high_first=16, high_channels=16, high_layers=2,
-            predictor_channels=(32, 24), predictor_width=96, predictor_reduction=4)
+            input_size=128, plane_channels=24, encoder_widths=(16, 32, 64, 128), encoder_blocks=(2, 2, 2, 1),
+            pyramid_channels=64, pyramid_dilations=(2, 4, 6), pyramid_dropout=0.0, vit_width=192, vit_blocks=3,
+            vit_channels=24, low_channels=16, high_first=16, high_channels=16, high_layers=2,
+            predictor_channels=(32, 24), predictor_width=64, predictor_reduction=4)
 
 
 def coordinate_channels(image: Tensor) -> Tensor:

@@ -40,8 +40,8 @@ def traced_points(model: ProceduralModel, person: Person, face: FaceCoefficients
     vertices = posed_vertices(model, canonical_vertices(model, person, face), face)
     traced = np.zeros((478, 4))
     values = torch.cat([model.mean, model.lip[:, None]], dim=1)
-    for rows, name in ((slice(0, 468), "skin"), (IRISES, "eyeballs")):
-        triangles = model.triangles[model.triangle_group(name)]
+    eyes = model.triangles[model.triangle_group("eyeballs")]
+    for rows, triangles in ((slice(0, 468), model.pncc_triangles), (IRISES, eyes)):
         seen = rasterize(camera_points(vertices), triangles, SIZE)
         pixels = np.argwhere(seen.triangle[0].numpy() >= 0)
         nearest = cKDTree(pixels).query(points[rows, ::-1] * SIZE - 0.5)[1]
@@ -92,9 +92,9 @@ def embedded(model: ProceduralModel, places: np.ndarray) -> tuple[np.ndarray, np
     """Nearest points of the mesh: vertices [478, 3] and weights [478, 3]."""
     vertices, weights = np.zeros((478, 3), np.int64), np.zeros((478, 3))
     mean, lip = model.mean.double().numpy(), model.lip.numpy()
+    eyes, face = model.triangles[model.triangle_group("eyeballs")].numpy(), model.pncc_triangles.numpy()
     for index, (*point, side) in enumerate(places):
-        name = "eyeballs" if index >= IRISES.start else "skin"
-        triangles = model.triangles[model.triangle_group(name)].numpy()
+        triangles = eyes if index >= IRISES.start else face
         if index in MOUTH and abs(side) > 0.1:
             sides = lip[triangles]
             triangles = triangles[(sides * np.sign(side) >= 0).all(1)]

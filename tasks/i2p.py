@@ -8,18 +8,22 @@ of the discriminator.
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from modules import losses
+from modules.assets import find_asset
 from modules.camera import pose_camera
+from modules.eg3d.snapshot import read_snapshot
 from modules.htbsr.superresolution import resize
 from modules.perceptual import PerceptualLoss
 from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from tasks.adversary import Adversary, AdversaryConfig, View
 from tasks.clips import to_float
+from tasks.eg3d_views import EG3DSeeds, EG3DViews, EG3DViewsConfig, copy_matching
 from tasks.image_stage import density_loss, image_stage_optimizers, perceptual_loss, seeded, warm_start
 from tasks.registry import register
 from tasks.schedules import RateConfig, i2p_rates
@@ -61,7 +65,9 @@ class I2PConfig:
 
     model: Real3DPortraitConfig = field(default_factory=partial(Real3DPortraitConfig.full, 1))
     adversary: AdversaryConfig = AdversaryConfig()
-    views: ViewsConfig = ViewsConfig()
+    teacher: Literal["eg3d", "procedural"] = "eg3d"
+    eg3d: EG3DViewsConfig = EG3DViewsConfig()
+    views: ViewsConfig = ViewsConfig()    # of the procedural teacher
     loss: I2PLossConfig = I2PLossConfig()
     rates: RateConfig = RateConfig()
     start_adversarial: int = 30_000       # steps; also ends the rarity of the reference view (`reference_runs`)
@@ -71,6 +77,8 @@ class I2PConfig:
     def __post_init__(self) -> None:
         if self.model.motion_adapter is not None or self.model.superresolution is None:
             raise ValueError("model: stage 1 has a superresolution and no motion_adapter")
+        if self.teacher == "eg3d" and self.loss.mask > 0:
+            raise ValueError(f"loss.mask is {self.loss.mask}; the eg3d teacher has no masks, set it to 0")
 
 
 def reference_runs(step: int, start_adversarial: int) -> bool:
@@ -99,6 +107,11 @@ class I2PTask(Task):
             self.order += ("discriminator",)
         if config.loss.needs_perceptual:
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
+        if config.teacher == "eg3d":
+            teacher = read_snapshot(find_asset(config.eg3d.snapshot)).build()
+            self.frozen["teacher"] = EG3DViews(teacher, config.eg3d.truncation)
+            for name in ("renderer", "superresolution"):
+                copy_matching(getattr(teacher, name), self.modules[name])
         if config.init_from:
             warm_start(config.init_from, self.modules, tuple(self.modules))
 
@@ -107,9 +120,13 @@ class I2PTask(Task):
         return image_stage_optimizers(self.modules, TRAINED, self.config.rates, rates)
 
     def train_dataset(self) -> Dataset:
+        if self.config.teacher == "eg3d":
+            return EG3DSeeds(self.config.eg3d, self.config.model.focal_length)
         return CachedViews(self.config.views)
 
     def validation_dataset(self) -> Dataset:
+        if self.config.teacher == "eg3d":
+            return EG3DSeeds(self.config.eg3d, self.config.model.focal_length, self.config.held_out_people)
         views = replace(self.config.views, people=self.config.held_out_people, first_seed=HELD_OUT_SEED, poses="fan",
                         views=3)
         return CachedViews(views, pairs_per_person=1, every_view=True)
@@ -117,7 +134,7 @@ class I2PTask(Task):
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
         if "truth" not in state.cache:
-            state.cache |= {"truth": [self.truth(batch, k) for k in (0, 1)], "fakes": [], "turn": 0}
+            state.cache |= {"truth": self.truth(batch), "fakes": [], "turn": 0}
         truth: list[View] = state.cache["truth"]
         if optimizer == "discriminator":
             return self.adversary.discriminator_losses(state.cache["fakes"], truth, step, state.generator)
@@ -127,7 +144,7 @@ class I2PTask(Task):
             return {}
         planes = self.model.canonical_planes(truth[0].image)
         output = self.model(planes, truth[turn].camera, generator=state.generator)
-        found = self.view_losses(output, truth[turn], batch["masks"][:, turn, None])
+        found = self.view_losses(output, truth[turn], batch["masks"][:, turn, None] if "masks" in batch else None)
         if self.adversary is not None:
             state.cache["fakes"].append(View(output.image.detach(), output.image_raw.detach(), truth[turn].camera))
             found |= self.adversarial_losses(output, turn, step, state.generator)
@@ -137,14 +154,20 @@ class I2PTask(Task):
                 self.model, planes, self.config.loss.density_step, state.generator)
         return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in found.items()}
 
-    def truth(self, batch: dict[str, Tensor], k: int) -> View:
-        """View number k of a batch, with its picture at the neural resolution."""
-        image = to_float(batch["images"][:, k])
-        camera = pose_camera(batch["euler"][:, k], batch["translation"][:, k], self.config.model.focal_length)
-        return View(image, resize(image, self.config.model.neural_resolution), camera)
+    def truth(self, batch: dict[str, Tensor]) -> list[View]:
+        """The views of a batch, with their pictures at the neural resolution."""
+        size = self.config.model.neural_resolution
+        if self.config.teacher == "eg3d":
+            return self.frozen["teacher"](batch, size)
+        found = []
+        for k, pictures in enumerate(batch["images"].unbind(dim=1)):
+            image = to_float(pictures)
+            camera = pose_camera(batch["euler"][:, k], batch["translation"][:, k], self.config.model.focal_length)
+            found.append(View(image, resize(image, size), camera))
+        return found
 
-    def view_losses(self, output: PortraitOutput, truth: View, mask: Tensor) -> dict[str, Tensor]:
-        """Weighted reconstruction losses; mask: bool [B, 1, H, W], the head."""
+    def view_losses(self, output: PortraitOutput, truth: View, mask: Tensor | None) -> dict[str, Tensor]:
+        """Weighted reconstruction losses; mask: bool [B, 1, H, W], the head, if known."""
         weights = self.config.loss
         perceptual = partial(perceptual_loss, self.frozen.get("perceptual"))
         terms = {"image": lambda: (output.image - truth.image).abs().mean(),
@@ -165,17 +188,16 @@ class I2PTask(Task):
         return {"adversarial": weight * self.adversary.generator_loss(view, generator)}
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        truth = [self.truth(batch, k) for k in range(3)]
+        truth = self.truth(batch)
         planes = self.model.canonical_planes(truth[0].image)
         same, *turned = (self.model(planes, view.camera) for view in truth)
-        masks = losses.resize_mask(batch["masks"][:, :1], same.weights.shape[-1])
         return {"psnr": psnr(same.image, truth[0].image),
                 "psnr_turned": sum(psnr(o.image, v.image) for o, v in zip(turned, truth[1:])) / 2,
                 "psnr_raw": psnr(same.image_raw, truth[0].image_raw),
-                "mask_error": ((same.weights > 0.5) != masks).float().mean()}
+                "weights": same.weights.mean()}
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        truth = [self.truth(batch, k) for k in range(3)]
+        truth = self.truth(batch)
         planes = self.model.canonical_planes(truth[0].image)
         rows = []
         for view in truth:

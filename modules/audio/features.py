@@ -82,7 +82,8 @@ def _decode(path: Path) -> tuple[np.ndarray, int, float | None]:
             parts = [_mono(frame) for source in container.decode(stream) for frame in resampler.resample(source)]
             parts += [_mono(frame) for frame in resampler.resample(None)]
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise UserError(f"{path} cannot be read as sound ({error}); convert it to WAV") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read as sound ({reason}); convert it to WAV") from error
     return (np.concatenate(parts) if parts else np.zeros(0, np.float32)), rate, expected
 
 
@@ -91,18 +92,28 @@ def _mono(frame: av.AudioFrame) -> np.ndarray:
 
 
 def _claimed_seconds(path: Path, container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
-    """The length that the header states; for WAV from its data chunk, which FFmpeg cuts to the file's size."""
+    """The length that the header states; for WAV its own, because FFmpeg cuts that to the file's size."""
     with path.open("rb") as file:
-        head = file.read(4096)
-    data = head.find(b"data")
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE" and 0 < data <= len(head) - 8:
-        size = int.from_bytes(head[data + 4:data + 8], "little")
-        bytes_a_second = int.from_bytes(head[28:32], "little")
-        streamed = size in (0, 0xFFFFFFFF, 0x7FFFFFFF)                               # written to a pipe: not known
-        return None if streamed or not bytes_a_second else size / bytes_a_second
+        head = file.read(65536)
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return _claimed_wav_seconds(head)
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration else None
+
+
+def _claimed_wav_seconds(head: bytes) -> float | None:
+    """Size of the data chunk over the rate of the format chunk; None if it was written to a pipe and not known."""
+    position, bytes_a_second = 12, 0
+    while position + 8 <= len(head):
+        name, size = head[position:position + 4], int.from_bytes(head[position + 4:position + 8], "little")
+        if name == b"fmt ":
+            bytes_a_second = int.from_bytes(head[position + 16:position + 20], "little")
+        if name == b"data":
+            known = bytes_a_second and 0 < size < 0x7FFFFFFF
+            return size / bytes_a_second if known else None
+        position += 8 + size + size % 2
+    return None
 
 
 @lru_cache(maxsize=1)

@@ -124,7 +124,7 @@ def _mouth_actions(rig: Rig) -> dict[str, np.ndarray]:
     lower_lid = bump(x, y, (0.31, 0.20, 0.14, 0.04)) * skin
     return {
         "lip_corners": move(0.055 * apart, 0.006 * corner, -0.030 * corner),
-        "pucker": move(-0.50 * x * around, -0.020 * red, 0.090 * around),
+        "pucker": move(-0.57 * x * around, -0.022 * red, 0.105 * around),
         "lips_press": move(0.010 * apart, 0.045 * red, -0.028 * near),
         "smile": move(0.070 * apart + 0.010 * np.tanh(x / 0.1) * cheek, 0.078 * corner + 0.030 * cheek + 0.012 * lower_lid,
                       -0.045 * corner + 0.022 * cheek - 0.012 * around),
@@ -149,7 +149,7 @@ def _lid_field(rig: Rig, side: int, target: np.ndarray, upper: bool) -> np.ndarr
     edge = np.interp(x, contour[order, 0], contour[order, 1])
     beyond = (y - edge) if upper else (edge - y)
     inside = (np.abs(x) < EYE_HALF_WIDTH + 0.05) & (beyond > -0.004)
-    reach = np.exp(-((np.maximum(beyond, 0) / 0.085) ** 2)) * smoothstep(np.abs(x), EYE_HALF_WIDTH + 0.03, EYE_HALF_WIDTH * 0.6)
+    reach = np.exp(-((np.maximum(beyond, 0) / 0.050) ** 2)) * smoothstep(np.abs(x), EYE_HALF_WIDTH + 0.03, EYE_HALF_WIDTH * 0.6)
     reach = np.where(np.abs(x) < EYE_HALF_WIDTH, np.maximum(reach, np.exp(-((np.maximum(beyond, 0) / 0.03) ** 2))), reach)
     rise = np.where(inside, reach * (target - edge), 0) * rig.skin
 
@@ -163,12 +163,13 @@ def _lid_field(rig: Rig, side: int, target: np.ndarray, upper: bool) -> np.ndarr
 def _closed_line(rig: Rig, side: int) -> np.ndarray:
     x = rig.points[:, 0] * side - EYE_CENTRE[0]
     share = np.clip(x / EYE_HALF_WIDTH, -1, 1)
-    return -0.036 * (1 - share**2) + 0.010 * share
+    return -0.040 * (1 - share**2) + 0.010 * share
 
 
 def _blink(rig: Rig, side: int) -> np.ndarray:
-    line = _closed_line(rig, side)
-    return _lid_field(rig, side, line - 0.006, upper=True) + _lid_field(rig, side, line, upper=False)
+    share = np.clip((rig.points[:, 0] * side - EYE_CENTRE[0]) / EYE_HALF_WIDTH, -1, 1)
+    line = _closed_line(rig, side)          # the upper lid goes a little further and covers the lower one
+    return _lid_field(rig, side, line - 0.018 * (1 - share**2), upper=True) + _lid_field(rig, side, line, upper=False)
 
 
 def _lids(rig: Rig, share: float, upper: bool) -> np.ndarray:

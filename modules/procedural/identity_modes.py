@@ -105,7 +105,7 @@ def _mouth(points: np.ndarray) -> dict[str, np.ndarray]:
     x, y, z = points.T
     front = sigmoid((z - 0.3) / 0.04)
     return {
-        "mouth_width": move(0.024 * sides(points, (0.24, -0.43, 0.5), 0.17)),
+        "mouth_width": move(0.018 * sides(points, (0.24, -0.43, 0.5), 0.17)),
         "mouth_height": move(y=0.020 * ball(points, (0, -0.43, 0.55), 0.26)),
         "upper_lip": move(y=0.017 * bump(x, y, (0, -0.335, 0.19, 0.05)) * front, z=0.008 * bump(x, y, (0, -0.36, 0.19, 0.05)) * front),
         "lower_lip": move(y=-0.020 * bump(x, y, (0, -0.540, 0.19, 0.055)) * front, z=0.008 * bump(x, y, (0, -0.5, 0.19, 0.05)) * front),

@@ -194,12 +194,11 @@ def _beard(colour: Tensor, at: _Skin, person: Person) -> Tensor:
     off_lips = torch.maximum(off_lips, step(x, MOUTH_HALF_WIDTH - 0.02, MOUTH_HALF_WIDTH + 0.005))
     ragged = 0.02 * noise(at.paint, 7.0, shade["phase"] + 5, 4)
     under_nose = step(x, 0.15, 0.30)                                     # 0 below the nose, 1 on the cheeks
-    top = -0.215 - 0.20 * under_nose + 0.80 * (x - 0.30).clamp(min=0)
+    top = -0.215 - 0.20 * under_nose + 0.80 * (x - 0.30).clamp(min=0) + 3.0 * (x - 0.585).clamp(min=0)     # side burns
     where = step(y - top + ragged, 0.035, -0.045) * step(at.z, -0.35, -0.15)
     lip = step(y, -0.47, -0.42) * step(x, 0.34, 0.26)
     where = where * off_lips * (1 - lip * (1 - shade["moustache"]))
-    where = torch.maximum(where, step(x, 0.60, 0.66) * step(y, 0.28, 0.1) * step(at.z, -0.35, -0.2) * step(y, -0.3, 0.0))
-    grain = 0.5 + 0.5 * noise(at.paint, 30.0, shade["phase"] + 5, 4)
+    grain = 0.5 + 0.15 * noise(at.paint, 12.0, shade["phase"] + 5, 9)
     brows = person.brows.to(x)
     colour = mix(colour, brows, where * shade["stubble"] * (0.55 + 0.5 * grain))
     strands = 0.95 + 0.16 * noise(at.paint * x.new_tensor([1.0, 0.3, 1.0]), 20.0, shade["phase"], 5)
@@ -332,5 +331,8 @@ def paint_hair(places: Places, person: Person) -> tuple[Tensor, Tensor]:
         parting = torch.exp(-(((torch.rad2deg(around) - style.part) / 2.2) ** 2)) * step(share, 0.95, 0.5)
         colour = mix(colour, person.skin.to(share.device) * 0.75, 0.35 * parting)
     depth = 0.05 if style.ends else 0.10
-    cover = step(1 - share - depth * (0.7 + 0.45 * strands + 0.3 * clumps), -0.03, 0.03)
+    ragged = 0.45 * strands + 0.3 * clumps
+    if style.ends:
+        ragged = ragged * step(around.abs(), 1.05, 1.35)          # the edge beside the face is smooth
+    cover = step(1 - share - depth * (0.7 + ragged), -0.03, 0.03)
     return colour, cover

@@ -147,7 +147,10 @@ def neck() -> Part:
     width = PchipInterpolator([0, 0.3, 0.5, 0.75, 1], [0.46, 0.455, 0.47, 0.55, 0.72])(share)
     depth = PchipInterpolator([0, 0.3, 0.5, 0.75, 1], [0.42, 0.43, 0.45, 0.50, 0.60])(share)
     centre = PchipInterpolator([0, 0.5, 1], [-0.50, -0.54, -0.68])(share)
-    return Part("neck", *_tube(height, width, depth, centre, 40))
+    points, triangles = _tube(height, width, depth, centre, 40)
+    behind = np.clip(np.repeat(centre, 40) - points[:, 2], 0, None) / np.repeat(depth, 40)
+    points[:, 1] += 0.42 * behind * np.repeat(np.clip(1 - share / 0.6, 0, 1), 40)       # up to the nape
+    return Part("neck", points, triangles)
 
 
 def shoulders() -> Part:

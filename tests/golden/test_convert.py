@@ -17,7 +17,8 @@ def test_every_key_of_a_manifest_comes_back(golden_dir, name):
     if not path.is_file():
         pytest.skip(f"no {path}")
     rows = json.loads(path.read_text())["tensors"]
-    official = {row["name"]: torch.empty(row["shape"], dtype=getattr(torch, row["dtype"]), device="meta") for row in rows}
+    official = {row["name"]: torch.empty(row["shape"], dtype=getattr(torch, row["dtype"]), device="meta")
+                for row in rows}
     assert identify(official) == FILES[name]
     back = to_official(to_ours(official, FILES[name]), FILES[name])
     assert back.keys() == official.keys()

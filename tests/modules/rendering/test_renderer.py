@@ -118,7 +118,8 @@ def test_fixed_limits_set_the_depths(planes, frontal_camera):
     renderer = tiny(fixed_limits=(2.25, 3.3))
     origins, directions = frontal_camera.camera_to_world[:, None, :3, 3], torch.tensor([[[0.0, 0.0, -1.0]]])
     noise = RayNoise(jitter=torch.zeros(8), importance=torch.rand(6))
-    assert_close(renderer.render_rays(planes, origins, directions, noise).coarse_depths[0, 0], torch.linspace(2.25, 3.3, 8))
+    depths = renderer.render_rays(planes, origins, directions, noise).coarse_depths
+    assert_close(depths[0, 0], torch.linspace(2.25, 3.3, 8))
 
 
 def test_bfloat16_stays_close_to_float32(planes, frontal_camera):

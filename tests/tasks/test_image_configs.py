@@ -1,0 +1,31 @@
+"""Every YAML of the image stages fits its task; the demo's models are those of `demo()`."""
+
+from pathlib import Path
+
+import pytest
+
+from modules.config import load_yaml
+from modules.real3d_portrait import Real3DPortraitConfig
+from tasks.settings import read_settings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+STAGES = {"i2p": 1, "motion_adapter": 2, "htbsr": 3}
+
+
+@pytest.mark.parametrize("folder", [".", "demo"])
+@pytest.mark.parametrize("name", STAGES)
+def test_the_file_fits_the_task(name, folder):
+    settings = read_settings(CONFIGS / folder / f"{name}.yaml", [])
+    size = Real3DPortraitConfig.demo if folder == "demo" else Real3DPortraitConfig.full
+    assert settings.task.name == name and settings.task_config.model == size(STAGES[name])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_demo_needs_no_outside_file(name):
+    config = read_settings(CONFIGS / "demo" / f"{name}.yaml", []).task_config
+    assert not config.loss.needs_perceptual and config.model.face_model == "procedural"
+    assert getattr(config, "teacher", "procedural") == "procedural"
+
+
+def test_the_demo_takes_less_than_fifty_minutes():
+    assert sum(load_yaml(CONFIGS / "demo" / f"{name}.yaml")["max_minutes"] for name in STAGES) <= 50
