@@ -92,7 +92,8 @@ class Clip:
             with np.load(folder / "clip.npz", allow_pickle=False) as arrays:
                 content = {name: arrays[name] for name in arrays.files}
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder} is no prepared clip ({error}); make clips with python -m data_gen.run") from error
+            raise UserError(f"{folder} is no prepared clip ({error}); "
+                            "make clips with python -m data_gen.run") from error
         self.face = FaceCoefficients.load(folder / "clip.npz")
         self.face_model = str(content["face_model"])
         self.landmarks: np.ndarray = content["landmarks"]       # [T, L, 2] picture fractions

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from data_gen.clip_format import Clip, list_clips
 from modules.audio.amplitude import blink_units, eye_amplitude, mouth_amplitude
-from modules.audio.features import AudioFeatures, FeatureKind, extract, mel_features
+from modules.audio.features import WINDOW, AudioFeatures, FeatureKind, extract, mel_features
 from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
 from modules.errors import UserError
 from modules.face3d.morphable_model import MorphableModel
@@ -47,8 +47,9 @@ class SpeechDataConfig:
     def __post_init__(self) -> None:
         if self.held_out < 2 or self.max_clips < 1:
             raise ValueError(f"held_out is {self.held_out} (at least 2), max_clips {self.max_clips} (at least 1)")
-        if self.seconds < 0.32:
-            raise ValueError(f"seconds is {self.seconds}; at least 0.32 (two latents of the motion model)")
+        if self.seconds < 1 or self.min_frames < 25:
+            raise ValueError(f"seconds is {self.seconds} (at least 1), min_frames {self.min_frames} (at least 25): "
+                             "pairs of the sync network are up to 10 frames apart")
 
 
 def length_buckets(sizes: list[int], max_clips: int, max_tokens: int) -> list[list[int]]:
@@ -140,50 +141,57 @@ def _as_tracked(f0: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class PreparedSpeech(Dataset):
-    """Prepared clips with sound; an item is a list of clips of like length. Features are kept beside the clip."""
+    """Prepared clips with sound; an item is a list of clips of like length, read when asked for.
+
+    Speech features are kept beside the clip; those that are missing are computed at the start.
+    """
 
     def __init__(self, config: SpeechDataConfig, model: MorphableModel, features: FeatureKind, clips: list[Path],
                  ) -> None:
         self.config, self.model, self.features = config, model, features
-        self._hubert: HubertFeatures | None = None
-        self.samples = [s for s in map(self._load, clips) if s is not None]
-        if not self.samples:
+        hubert = load_hubert(config.hubert) if features == "hubert" and not all(map(self._is_heard, clips)) else None
+        lengths = {clip: self._prepare(Clip(clip), hubert) for clip in clips}
+        self.clips = [clip for clip, frames in lengths.items() if frames >= config.min_frames]
+        if not self.clips:
             raise UserError(f"no clip of {config.folder} has sound and {config.min_frames} frames")
-        self.buckets = length_buckets([len(s["f0"]) for s in self.samples], config.max_clips, config.max_tokens)
+        sizes = [2 * lengths[clip] for clip in self.clips]
+        self.buckets = length_buckets(sizes, config.max_clips, config.max_tokens)
 
     def __len__(self) -> int:
         return len(self.buckets)
 
     def __getitem__(self, index: int) -> list[Sample]:
-        return [self.samples[i] for i in self.buckets[index]]
+        return [self._sample(self.clips[i]) for i in self.buckets[index]]
 
-    def _load(self, folder: Path) -> Sample | None:
-        clip = Clip(folder)
+    def _sample(self, folder: Path) -> Sample:
+        face = Clip(folder).face
+        with np.load(self._stored(folder), allow_pickle=False) as arrays:
+            audio = AudioFeatures(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["f0"]))
+        return make_sample(audio, face.identity[:1], face.expression, self.model)
+
+    def _stored(self, folder: Path) -> Path:
+        return folder / f"speech_{self.features}.npz"
+
+    def _is_heard(self, folder: Path) -> bool:
+        return self._stored(folder).is_file()
+
+    def _prepare(self, clip: Clip, hubert: HubertFeatures | None) -> int:
+        """Video frames of the clip that have sound, after its features have been stored."""
         if clip.face_model != self.model.name:
-            raise UserError(f"{folder} was fitted with the {clip.face_model} face model, not {self.model.name}; "
+            raise UserError(f"{clip.folder} was fitted with the {clip.face_model} face model, not {self.model.name}; "
                             f"set face_model={clip.face_model}")
-        if len(clip) < self.config.min_frames:
-            return None
-        audio = self._heard(clip)
-        return None if audio is None else make_sample(audio, clip.face.identity[:1], clip.face.expression, self.model)
-
-    def _heard(self, clip: Clip) -> AudioFeatures | None:
-        """Features of the clip's sound: read if they are stored, else computed and stored; None without sound."""
-        path = clip.folder / f"speech_{self.features}.npz"
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as arrays:
-                return AudioFeatures(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["f0"]))
-        wave = clip.audio()
-        if wave is None:
-            return None
-        if self.features == "hubert" and self._hubert is None:
-            self._hubert = load_hubert(self.config.hubert)
-        audio = extract(torch.from_numpy(wave), self.features, self._hubert)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            np.savez(file, features=audio.features.numpy(), f0=audio.f0.numpy())
-        part.replace(path)
-        return audio
+        path = self._stored(clip.folder)
+        if not path.is_file():
+            wave = clip.audio()
+            if wave is None or len(wave) < WINDOW:
+                return 0
+            audio = extract(torch.from_numpy(wave), self.features, hubert)
+            part = path.with_name(f".{path.name}.{os.getpid()}.part")
+            with part.open("wb") as file:
+                np.savez(file, features=audio.features.numpy(), f0=audio.f0.numpy())
+            part.replace(path)
+        with np.load(path, allow_pickle=False) as arrays:
+            return min(len(arrays["f0"]) // 2, len(clip))
 
 
 def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: MorphableModel) -> tuple[Dataset, Dataset]:

@@ -46,7 +46,8 @@ class ClipDataConfig:
 
     def __post_init__(self) -> None:
         if self.held_out < 2 or self.pairs_per_clip < 1:
-            raise ValueError(f"held_out is {self.held_out}, at least 2; pairs_per_clip {self.pairs_per_clip}, at least 1")
+            raise ValueError(f"held_out is {self.held_out} and pairs_per_clip {self.pairs_per_clip}; "
+                             "they must be at least 2 and 1")
 
 
 def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:

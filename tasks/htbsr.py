@@ -23,8 +23,17 @@ from modules.perceptual import PerceptualLoss
 from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from tasks.adversary import Adversary, AdversaryConfig, View
 from tasks.clips import ClipDataConfig, FramePairs, ValidationPairs, split_clips, to_float
-from tasks.image_stage import (grown, has_weights, head_picture, image_stage_optimizers, lip_perceptual, part_mask,
-                               perceptual_loss, seeded, warm_start)
+from tasks.image_stage import (
+    grown,
+    has_weights,
+    head_picture,
+    image_stage_optimizers,
+    lip_perceptual,
+    part_mask,
+    perceptual_loss,
+    seeded,
+    warm_start,
+)
 from tasks.registry import register
 from tasks.schedules import RateConfig, htbsr_rates
 from tasks.show import psnr

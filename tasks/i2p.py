@@ -173,7 +173,8 @@ class I2PTask(Task):
         terms = {"image": lambda: (output.image - truth.image).abs().mean(),
                  "image_raw": lambda: (output.image_raw - truth.image_raw).abs().mean(),
                  "edges": lambda: losses.edge_l1(output.image, truth.image),
-                 "mask": lambda: losses.weights_mask(output.weights, losses.resize_mask(mask, output.weights.shape[-1])),
+                 "mask": lambda: losses.weights_mask(
+                     output.weights, losses.resize_mask(mask, self.config.model.neural_resolution)),
                  "perceptual": lambda: perceptual(output.image, truth.image),
                  "perceptual_raw": lambda: perceptual(output.image_raw, truth.image_raw)}
         return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name) > 0}

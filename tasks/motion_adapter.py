@@ -21,8 +21,18 @@ from modules.perceptual import PerceptualLoss
 from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from tasks.adversary import Adversary, AdversaryConfig, View
 from tasks.clips import ClipDataConfig, FramePairs, ValidationPairs, split_clips, to_float
-from tasks.image_stage import (density_loss, grown, has_weights, head_picture, image_stage_optimizers, lip_perceptual,
-                               part_mask, perceptual_loss, seeded, warm_start)
+from tasks.image_stage import (
+    density_loss,
+    grown,
+    has_weights,
+    head_picture,
+    image_stage_optimizers,
+    lip_perceptual,
+    part_mask,
+    perceptual_loss,
+    seeded,
+    warm_start,
+)
 from tasks.registry import register
 from tasks.schedules import RateConfig, motion_adapter_rates
 from tasks.show import depth_picture, psnr

@@ -99,7 +99,7 @@ class SyncNetTask(Task):
 
     config_class = SyncNetTaskConfig
     config: SyncNetTaskConfig
-    best_metric = "told_apart"
+    best_metric = "windows_told_apart"
     best_is_lowest = False
 
     def __init__(self, config: SyncNetTaskConfig, generator: torch.Generator) -> None:
@@ -144,24 +144,31 @@ class SyncNetTask(Task):
         return {"sync": sync.loss(cosine, pairs.label.to(cosine)).mean()}
 
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
-        """`told_apart`: share of clips whose mean cosine in sync beats those 5 frames early and late."""
+        """Shares of clips and of single windows that sound more in sync than 5 frames early and late."""
         points = self.frozen["points"](batch["identity"], batch["expression"])
-        return {"told_apart": told_apart(self.modules["syncnet"], batch["audio"], points, batch["mask"])}
+        clips, single = told_apart(self.modules["syncnet"], batch["audio"], points, batch["mask"])
+        return {"clips_told_apart": clips, "windows_told_apart": single}
 
 
-def told_apart(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> Tensor:
-    """Share of clips that sound more in sync as they are than `shift` frames early and late, over all windows.
+def told_apart(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> tuple[Tensor, Tensor]:
+    """How often speech and lips sound more in sync as they are than `shift` frames early, and than late.
 
     Args:
         audio: [B, Tx, A]; points: [B, T, P]; mask: [B, T].
+    Returns:
+        Share of clips, by the mean cosine over all windows and against both shifts, and share of single windows
+        against one shift (silent ones, which nobody can tell apart, included).
     """
     frames, clips = points.shape[1], len(points)
     starts = torch.arange(shift, frames - WINDOW - shift + 1, device=points.device)
     mouth = sync.embed_mouth(windows(points, starts, WINDOW))
-    real = windows(mask[..., None], starts, WINDOW).amin(dim=(1, 2)).view(-1, clips)
+    reach = windows(mask[..., None], starts - shift, WINDOW + 2 * shift)
+    real = reach.amin(dim=(1, 2)).view(-1, clips)                                    # [windows, B]
 
     def confidence(offset: int) -> Tensor:
         heard = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))
-        return ((heard * mouth).sum(-1).view(-1, clips) * real).sum(0) / real.sum(0).clamp(min=1)
+        return (heard * mouth).sum(-1).view(-1, clips) * real
 
-    return (confidence(0) > torch.maximum(confidence(-shift), confidence(shift))).float().mean()
+    here, early, late = confidence(0), confidence(-shift), confidence(shift)
+    single = ((here > early).float() + (here > late).float()) / 2
+    return ((here.sum(0) > torch.maximum(early.sum(0), late.sum(0))).float().mean(), (single * real).sum() / real.sum())

@@ -156,9 +156,9 @@ class FullyConnected(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight * (self.lr_multiplier / math.sqrt(self.weight.shape[1]))
         x = F.linear(x, weight.to(x.dtype), (self.bias * self.lr_multiplier).to(x.dtype))
-        if self.activation == "lrelu":
-            x = F.leaky_relu(x, 0.2)
-        return x * ACTIVATION_GAINS[self.activation]
+        if self.activation == "linear":
+            return x
+        return F.leaky_relu(x, 0.2) * ACTIVATION_GAINS[self.activation]
 
 
 class ConvLayer(nn.Module):

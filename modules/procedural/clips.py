@@ -39,23 +39,23 @@ def sample_motion(seed: int, frames: int, speech_motion: Tensor | None = None) -
     Returns:
         FaceCoefficients with identity zero (1 row): `replace(identity=person.identity[None])`.
     """
-    draw = np.random.default_rng([25, seed])
+    draw, eyes, brows, mouth = np.random.default_rng([25, seed]).spawn(4)
     time = np.arange(frames) / FRAME_RATE
-    euler = np.stack([_PITCH * _drift(draw, time, 0.45), _YAW * _drift(draw, time, 0.30), _ROLL * _drift(draw, time, 0.35)], 1)
+    paces = ((_PITCH, 0.45), (_YAW, 0.30), (_ROLL, 0.35))
+    euler = np.stack([limit * _drift(draw, time, pace) for limit, pace in paces], axis=1)
     place = np.array([draw.uniform(-0.12, 0.12), draw.uniform(0.02, 0.20), draw.uniform(-5.7, -4.7)])
-    sway = np.stack([0.12 * _drift(draw, time, 0.25), 0.06 * _drift(draw, time, 0.3), 0.15 * _drift(draw, time, 0.2)], 1)
+    sway = np.stack([extent * _drift(draw, time, 0.25) for extent in (0.12, 0.06, 0.15)], axis=1)
     expression = np.zeros((frames, EXPRESSION_SIZE), dtype=np.float32)
-    for name, values in {**_eyes(draw, time), **_brows(draw, time)}.items():
+    for name, values in {**_eyes(eyes, time), **_brows(brows, time)}.items():
         expression[:, expression_index(name)] = values
-    chat = _chat(draw, time)
     if speech_motion is None:
-        for name, values in chat.items():
+        for name, values in _chat(mouth, time).items():
             expression[:, expression_index(name)] = values
     else:
-        mouth = speech_motion[:frames].detach().cpu().numpy().copy()
-        mouth[:, [expression_index(name) for name in _UPPER_FACE]] = 0
-        expression += mouth
-        expression[:, expression_index("smile")] += draw.uniform(0, 0.25) * (0.5 + 0.5 * _drift(draw, time, 0.12))
+        speech = speech_motion[:frames].detach().cpu().numpy().copy()
+        speech[:, [expression_index(name) for name in _UPPER_FACE]] = 0
+        expression += speech
+        expression[:, expression_index("smile")] += mouth.uniform(0, 0.25) * (0.5 + 0.5 * _drift(mouth, time, 0.12))
     return FaceCoefficients(torch.zeros(1, IDENTITY_SIZE), torch.from_numpy(expression),
                             torch.from_numpy(euler).float(), torch.from_numpy(place + sway).float())
 
@@ -66,7 +66,8 @@ def render_clip(model: ProceduralModel, person: Person, motion: FaceCoefficients
     background = backdrop(person.seed, size)
     parts = [render(model, person, coefficients[first:first + _CHUNK], size, background=background)
              for first in range(0, len(motion), _CHUNK)]
-    frames, classes, depth = (torch.cat([getattr(part, name) for part in parts]) for name in ("image", "classes", "depth"))
+    fields = ("image", "classes", "depth")
+    frames, classes, depth = (torch.cat([getattr(part, name) for part in parts]) for name in fields)
     return ProceduralClip(frames, classes, depth, coefficients, background)
 
 
@@ -81,20 +82,22 @@ def _drift(draw: np.random.Generator, time: np.ndarray, pace: float) -> np.ndarr
 
 def _eyes(draw: np.random.Generator, time: np.ndarray) -> dict[str, np.ndarray]:
     """Blinks of 2 to 8 frames every few seconds; looks that jump and stay."""
+    blinks, looks = draw.spawn(2)               # apart, so that a longer clip draws the same numbers
+    wide = 0.5 * np.clip(_drift(draw, time, 0.3) - 0.45, 0, 1)
     closed, look = np.zeros_like(time), np.zeros((len(time), 2))
-    start = draw.uniform(0.2, 2.5)
+    start = blinks.uniform(0.2, 2.5)
     for _ in range(int(time[-1] if len(time) else 0) + 2):
-        length = draw.integers(2, 9) / FRAME_RATE
+        length = blinks.integers(2, 9) / FRAME_RATE
         share = np.clip((time - start) / length, 0, 1)
         closed = np.maximum(closed, np.clip(1.15 * np.sin(np.pi * share ** 0.8) ** 0.7, 0, 1))
-        start += length + draw.uniform(1.2, 4.5)
+        start += length + blinks.uniform(1.2, 4.5)
     moment = 0.0
     while moment <= (time[-1] if len(time) else 0):
-        look[time >= moment] = draw.normal(size=2) * [0.35, 0.18]
-        moment += draw.uniform(0.4, 2.0)
-    smooth = np.stack([np.convolve(np.pad(column, 1, mode="edge"), [0.25, 0.5, 0.25], "valid") for column in look.T])
-    wide = 0.5 * np.clip(_drift(draw, time, 0.3) - 0.45, 0, 1)
-    return {"blink_left": closed, "blink_right": closed, "gaze_x": smooth[0].clip(-1, 1), "gaze_y": smooth[1].clip(-1, 1),
+        look[time >= moment] = looks.normal(size=2) * [0.35, 0.18]
+        moment += looks.uniform(0.4, 2.0)
+    look = np.stack([np.convolve(np.pad(column, 1, mode="edge"), [0.25, 0.5, 0.25], "valid") for column in look.T])
+    gaze_x, gaze_y = look.clip(-1, 1)
+    return {"blink_left": closed, "blink_right": closed, "gaze_x": gaze_x, "gaze_y": gaze_y,
             "eyes_wide": wide * (1 - closed)}
 
 
@@ -109,8 +112,9 @@ def _chat(draw: np.random.Generator, time: np.ndarray) -> dict[str, np.ndarray]:
     jaw = np.clip(0.30 + 0.75 * _drift(draw, time, 2.2) * (0.6 + 0.4 * _drift(draw, time, 0.4)), 0, 1)
     shape = _drift(draw, time, 1.3)
     press = np.clip(1.4 * _drift(draw, time, 1.6) - 0.5, 0, 1) * (jaw < 0.15)
-    return {"jaw_open": 0.8 * jaw, "pucker": 0.8 * np.clip(shape - 0.1, 0, 1), "lip_corners": 0.7 * np.clip(-shape, 0, 1),
-            "lips_press": press, "smile": 0.9 * np.clip(_drift(draw, time, 0.3) - 0.1, 0, 1),
+    return {"jaw_open": 0.8 * jaw, "pucker": 0.8 * np.clip(shape - 0.1, 0, 1),
+            "lip_corners": 0.7 * np.clip(-shape, 0, 1), "lips_press": press,
+            "smile": 0.9 * np.clip(_drift(draw, time, 0.3) - 0.1, 0, 1),
             "funnel": 0.4 * np.clip(_drift(draw, time, 1.0) - 0.3, 0, 1),
             "lower_lip_down": 0.5 * np.clip(_drift(draw, time, 1.1) - 0.2, 0, 1),
             "upper_lip_up": 0.4 * np.clip(_drift(draw, time, 0.9) - 0.3, 0, 1),

@@ -18,6 +18,7 @@ from modules.procedural.template import (
 )
 
 _SEED = 64
+_SPOKEN = ("lip_corners", "pucker", "lips_press", "smile")     # actions of the mouth with a fixed early place
 _JAW_AXIS = np.array([0.0, 0.02, -0.30])
 _JAW_ANGLE = np.deg2rad(16.5)
 _GAZE_ANGLE = np.deg2rad(24)
@@ -64,7 +65,7 @@ def expression_modes(rig: Rig) -> dict[str, np.ndarray]:
         **_brows(rig),
         **_gaze(rig),
         "smile": mouth["smile"],
-        **{name: field for name, field in mouth.items() if name not in ("lip_corners", "pucker", "lips_press", "smile")},
+        **{name: field for name, field in mouth.items() if name not in _SPOKEN},
         **_small_actions(rig),
         **_jaw_shifts(rig),
         **_tongue(rig),
@@ -97,7 +98,8 @@ def _jaw_turn(rig: Rig, angle: float) -> np.ndarray:
     offset = rig.points - _JAW_AXIS
     turned = np.stack([offset[:, 0], np.cos(angle) * offset[:, 1] - np.sin(angle) * offset[:, 2],
                        np.sin(angle) * offset[:, 1] + np.cos(angle) * offset[:, 2]], axis=-1)
-    cheeks = move(-0.035 * np.tanh(rig.points[:, 0] / 0.3) * bump(rig.points[:, 0], rig.points[:, 1], (0.42, -0.38, 0.15, 0.2)) * rig.skin)
+    x, y = rig.points[:, 0], rig.points[:, 1]
+    cheeks = move(-0.035 * np.tanh(x / 0.3) * bump(x, y, (0.42, -0.38, 0.15, 0.2)) * rig.skin)
     corners = move(-0.030 * _corner_sides(rig))
     return jaw_weight(rig)[:, None] * (turned - offset) + cheeks + corners
 
@@ -126,7 +128,8 @@ def _mouth_actions(rig: Rig) -> dict[str, np.ndarray]:
         "lip_corners": move(0.055 * apart, 0.006 * corner, -0.030 * corner),
         "pucker": move(-0.57 * x * around, -0.022 * red, 0.105 * around),
         "lips_press": move(0.010 * apart, 0.045 * red, -0.028 * near),
-        "smile": move(0.070 * apart + 0.010 * np.tanh(x / 0.1) * cheek, 0.078 * corner + 0.030 * cheek + 0.012 * lower_lid,
+        "smile": move(0.070 * apart + 0.010 * np.tanh(x / 0.1) * cheek,
+                      0.078 * corner + 0.030 * cheek + 0.012 * lower_lid,
                       -0.045 * corner + 0.022 * cheek - 0.012 * around),
         "funnel": move(-0.30 * x * around, 0.040 * upper - 0.055 * lower, 0.060 * around),
         "upper_lip_up": move(y=0.055 * upper, z=0.006 * upper),
@@ -141,7 +144,7 @@ def _mouth_actions(rig: Rig) -> dict[str, np.ndarray]:
 
 
 def _lid_field(rig: Rig, side: int, target: np.ndarray, upper: bool) -> np.ndarray:
-    """Move a lid so that its edge reaches `target` [N] (height at each x), over the eyeball; folds fade away from it."""
+    """Move a lid over the eyeball so that its edge reaches the heights `target` [N]; the motion fades away from it."""
     x, y = rig.points[:, 0] * side - EYE_CENTRE[0], rig.points[:, 1] - EYE_CENTRE[1]
     turn = np.linspace(0, np.pi, 200) * (1 if upper else -1)
     contour = eye_contour(turn, 0.0) - EYE_CENTRE[:2]
@@ -149,8 +152,10 @@ def _lid_field(rig: Rig, side: int, target: np.ndarray, upper: bool) -> np.ndarr
     edge = np.interp(x, contour[order, 0], contour[order, 1])
     beyond = (y - edge) if upper else (edge - y)
     inside = (np.abs(x) < EYE_HALF_WIDTH + 0.05) & (beyond > -0.004)
-    reach = np.exp(-((np.maximum(beyond, 0) / 0.050) ** 2)) * smoothstep(np.abs(x), EYE_HALF_WIDTH + 0.03, EYE_HALF_WIDTH * 0.6)
-    reach = np.where(np.abs(x) < EYE_HALF_WIDTH, np.maximum(reach, np.exp(-((np.maximum(beyond, 0) / 0.03) ** 2))), reach)
+    aside, beyond = np.abs(x), np.maximum(beyond, 0)
+    reach = np.exp(-((beyond / 0.050) ** 2)) * smoothstep(aside, EYE_HALF_WIDTH + 0.03, EYE_HALF_WIDTH * 0.6)
+    at_edge = np.where(aside < EYE_HALF_WIDTH, np.exp(-((beyond / 0.03) ** 2)), 0)
+    reach = np.maximum(reach, at_edge)
     rise = np.where(inside, reach * (target - edge), 0) * rig.skin
 
     def depth(height: np.ndarray) -> np.ndarray:
@@ -163,13 +168,13 @@ def _lid_field(rig: Rig, side: int, target: np.ndarray, upper: bool) -> np.ndarr
 def _closed_line(rig: Rig, side: int) -> np.ndarray:
     x = rig.points[:, 0] * side - EYE_CENTRE[0]
     share = np.clip(x / EYE_HALF_WIDTH, -1, 1)
-    return -0.040 * (1 - share**2) + 0.010 * share
+    return -0.034 * (1 - share**2) + 0.010 * share
 
 
 def _blink(rig: Rig, side: int) -> np.ndarray:
     share = np.clip((rig.points[:, 0] * side - EYE_CENTRE[0]) / EYE_HALF_WIDTH, -1, 1)
     line = _closed_line(rig, side)          # the upper lid goes a little further and covers the lower one
-    return _lid_field(rig, side, line - 0.018 * (1 - share**2), upper=True) + _lid_field(rig, side, line, upper=False)
+    return _lid_field(rig, side, line - 0.024 * (1 - share**2), upper=True) + _lid_field(rig, side, line, upper=False)
 
 
 def _lids(rig: Rig, share: float, upper: bool) -> np.ndarray:

@@ -116,7 +116,7 @@ def hair_points(style: HairStyle, length: float = 1.0, volume: float = 1.0) -> n
 
 
 def _thickness(style: HairStyle, degrees: np.ndarray, share: np.ndarray) -> np.ndarray:
-    around = np.where(degrees < 90, style.side, style.side + (style.back - style.side) * np.clip((degrees - 90) / 50, 0, 1))
+    around = style.side + (style.back - style.side) * np.clip((degrees - 90) / 50, 0, 1)
     front = np.exp(-((degrees / 45) ** 4))
     lower = around + (style.top - around) * np.maximum(front * style.fringe, np.clip(1 - share / 0.75, 0, 1))
     edge = np.clip((1 - share) / (0.10 + 0.25 * (1 - style.fringe)), 0, 1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modules.procedural.person import Person
-from modules.procedural.template import EYE_CENTRE, EYE_HALF_WIDTH, LID_RISE, MOUTH_HALF_WIDTH, MOUTH_HEIGHT
+from modules.procedural.template import EYE_CENTRE, EYE_HALF_WIDTH, LID_DROP, LID_RISE, MOUTH_HALF_WIDTH, MOUTH_HEIGHT
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def noise(points: Tensor, scale: float, phase: float, waves: int = 6) -> Tensor:
     angles = torch.stack([number * 2.399963 + phase, number * 1.713 + 0.7 * phase], dim=0)
     direction = torch.stack([angles[0].cos(), angles[0].sin(), angles[1].cos()], dim=0)[:points.shape[1]]
     stretch = scale * (0.6 + 0.8 * torch.frac(number * 0.618))
-    return torch.sin(points @ (direction * stretch * 6.2832) + number * 1.9 + phase).mean(dim=1) * (2 * waves) ** 0.5 / 1.4
+    wave = torch.sin(points @ (direction * stretch * 6.2832) + number * 1.9 + phase)       # [N, waves]
+    return wave.mean(dim=1) * (2 * waves) ** 0.5 / 1.4
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _lid_edges(x: Tensor) -> tuple[Tensor, Tensor]:
     """Heights of the edges of the upper and the lower lid above the eye's centre at x (see template.eye_contour)."""
     along = ((x - EYE_CENTRE[0]) / EYE_HALF_WIDTH).clamp(-1, 1)
     across = (1 - along**2).clamp(min=0)
-    return LID_RISE * across**0.625 + 0.010 * along, -0.042 * across**0.675 + 0.010 * along
+    return LID_RISE * across**0.625 + 0.010 * along, -LID_DROP * across**0.675 + 0.010 * along
 
 
 def _eye_region(colour: Tensor, at: _Skin, person: Person) -> Tensor:
@@ -195,7 +196,8 @@ def _beard(colour: Tensor, at: _Skin, person: Person) -> Tensor:
     ragged = 0.02 * noise(at.paint, 7.0, shade["phase"] + 5, 4)
     under_nose = step(x, 0.15, 0.30)                                     # 0 below the nose, 1 on the cheeks
     top = -0.215 - 0.20 * under_nose + 0.80 * (x - 0.30).clamp(min=0) + 3.0 * (x - 0.585).clamp(min=0)     # side burns
-    where = step(y - top + ragged, 0.035, -0.045) * step(at.z, -0.35, -0.15)
+    soft = 0.04 if shade["beard"] else 0.12
+    where = step(y - top + ragged, soft, -soft) * step(at.z, -0.35, -0.15)
     lip = step(y, -0.47, -0.42) * step(x, 0.34, 0.26)
     where = where * off_lips * (1 - lip * (1 - shade["moustache"]))
     grain = 0.5 + 0.15 * noise(at.paint, 12.0, shade["phase"] + 5, 9)
@@ -236,7 +238,8 @@ def paint_eyes(places: Places, person: Person) -> Tensor:
     iris = person.iris.to(x.device)
     colour = x.new_tensor([0.93, 0.915, 0.90]).expand(len(x), 3)
     colour = mix(colour, x.new_tensor([0.82, 0.60, 0.56]), 0.55 * step(away, 0.58, 1.0))
-    fibres = 1 + 0.20 * torch.sin(17 * turn + 3 * torch.sin(5 * turn)) * torch.sin(40 * away) + 0.25 * step(away, 0.34, 0.20)
+    fibres = 1 + 0.20 * torch.sin(17 * turn + 3 * torch.sin(5 * turn)) * torch.sin(40 * away)
+    fibres = fibres + 0.25 * step(away, 0.34, 0.20)
     colour = mix(colour, iris * fibres[:, None], step(away, 0.400, 0.375))
     colour = mix(colour, iris * 0.30, 0.75 * torch.exp(-(((away - 0.378) / 0.03) ** 2)))
     return mix(colour, x.new_tensor([0.02, 0.02, 0.025]), step(away, 0.172, 0.150))
@@ -300,7 +303,7 @@ def paint_shoulders(places: Places, person: Person) -> tuple[Tensor, Tensor]:
         cloth = step(away - 0.60 - front * 0.55 * (1 - x.abs() / 0.40).clamp(0, 1), -0.006, 0.006)
     else:
         cloth = step(away - (0.54, 0.68, 0.60, 0.50)[neckline], -0.006, 0.006)
-    fold = noise(places.paint * x.new_tensor([0.8, 1.0, 0.8]), 1.1, shade["phase"]) * 0.06 + noise(places.paint, 3.1, 2.0) * 0.025
+    fold = 0.06 * noise(places.paint, 1.0, shade["phase"]) + 0.025 * noise(places.paint, 3.1, 2.0)
     base, accent = person.clothes.to(x.device), person.clothes_accent.to(x.device)
     colour = base.expand(len(x), 3)
     if int(shade["pattern"]) == 2:
@@ -322,7 +325,8 @@ def paint_hair(places: Places, person: Person) -> tuple[Tensor, Tensor]:
     bend = 0.05 * torch.sin(7 * share + 3 * around + phase) + style.wave * 2.2 * torch.sin(14 * share + 9 * around)
     lean = style.sweep * share * (around.cos() > 0) * around.cos()
     lane = torch.stack([(around + bend + lean) * 1.1, share * 0.22], dim=1)
-    strands = 0.6 * noise(lane, 11.0 * shade["strands"], phase, 4) + 0.5 * noise(lane, 29.0 * shade["strands"], phase + 2, 4)
+    fine = shade["strands"]
+    strands = 0.6 * noise(lane, 11.0 * fine, phase, 4) + 0.5 * noise(lane, 29.0 * fine, phase + 2, 4)
     clumps = noise(lane, 3.2, phase + 4, 4)
     hair = person.hair.to(share.device)
     colour = hair * (1 + 0.17 * strands + 0.15 * clumps)[:, None].clamp(0.4, 1.7)
@@ -330,9 +334,11 @@ def paint_hair(places: Places, person: Person) -> tuple[Tensor, Tensor]:
     if style.part:
         parting = torch.exp(-(((torch.rad2deg(around) - style.part) / 2.2) ** 2)) * step(share, 0.95, 0.5)
         colour = mix(colour, person.skin.to(share.device) * 0.75, 0.35 * parting)
-    depth = 0.05 if style.ends else 0.10
-    ragged = 0.45 * strands + 0.3 * clumps
-    if style.ends:
-        ragged = ragged * step(around.abs(), 1.05, 1.35)          # the edge beside the face is smooth
-    cover = step(1 - share - depth * (0.7 + ragged), -0.03, 0.03)
+    away = around.abs()
+    if style.ends:                  # frayed ends behind and in a fringe; a clean edge beside the face
+        depth = 0.05 * step(away, 1.1, 1.5) + 0.03 * step(away, 0.75, 0.6)
+    else:
+        depth = 0.05 + 0.05 * step(away, 1.0, 1.6)
+    way = (1 - share) / depth.clamp(min=1e-3) - 0.7 - 0.45 * strands - 0.3 * clumps
+    cover = torch.where(depth > 1e-3, step(way, -0.4, 0.4), 1.0)
     return colour, cover

@@ -48,7 +48,8 @@ def lid_rims(shell: Shell) -> list[Part]:
         count = len(edge)
         ring, following = np.arange(count), (np.arange(count) + 1) % count
         outer, outer_next = -1 - edge, -1 - edge[following]
-        triangles = np.concatenate([np.stack([ring, following, outer_next], -1), np.stack([ring, outer_next, outer], -1)])
+        triangles = np.concatenate([np.stack([ring, following, outer_next], -1),
+                                    np.stack([ring, outer_next, outer], -1)])
         parts.append(Part("lids", eye_rim(shell.points[edge]), triangles, parent=edge))
     return parts
 
@@ -95,7 +96,8 @@ def teeth(lip_depth: float) -> list[Part]:
             rows.append(np.stack([width * np.sin(turn), np.full_like(turn, height), depth], axis=-1))
         points = np.concatenate(rows)
         share = np.repeat(np.linspace(0, 1, 4), len(turn))
-        paint = np.stack([np.tile(turn, 4), share if upper else 1 - share, np.full(len(points), 1.0 if upper else -1.0)], -1)
+        row = np.full(len(points), 1.0 if upper else -1.0)
+        paint = np.stack([np.tile(turn, 4), share if upper else 1 - share, row], axis=-1)
         parts.append(Part("teeth", points, strips(4, len(turn)), paint, np.full(len(points), 0.0 if upper else 1.0)))
     return parts
 
@@ -165,7 +167,9 @@ def shoulders() -> Part:
     return Part("shoulders", points, triangles)
 
 
-def _tube(height: np.ndarray, width: np.ndarray, depth: np.ndarray, centre: np.ndarray, columns: int):
+def _tube(height: np.ndarray, width: np.ndarray, depth: np.ndarray, centre: np.ndarray,
+          columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and triangles of rings of half width and half depth at heights, with their middles at z = centre."""
     turn = np.linspace(0, 2 * np.pi, columns, endpoint=False)
     points = np.stack([width[:, None] * np.sin(turn), np.broadcast_to(height[:, None], (len(height), columns)),
                        centre[:, None] + depth[:, None] * np.cos(turn)], axis=-1)

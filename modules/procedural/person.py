@@ -16,7 +16,8 @@ _HAIR = np.array([[0.07, 0.055, 0.05], [0.17, 0.105, 0.07], [0.30, 0.185, 0.11],
 _IRIS = np.array([[0.23, 0.13, 0.07], [0.36, 0.22, 0.11], [0.42, 0.35, 0.16], [0.30, 0.43, 0.27], [0.33, 0.50, 0.62],
                   [0.45, 0.53, 0.57]])
 _CLOTHES = np.array([[0.13, 0.15, 0.20], [0.17, 0.25, 0.42], [0.52, 0.13, 0.16], [0.88, 0.87, 0.84], [0.24, 0.38, 0.30],
-                     [0.62, 0.62, 0.64], [0.80, 0.66, 0.44], [0.42, 0.26, 0.40], [0.30, 0.52, 0.62], [0.10, 0.10, 0.11]])
+                     [0.62, 0.62, 0.64], [0.80, 0.66, 0.44], [0.42, 0.26, 0.40], [0.30, 0.52, 0.62],
+                     [0.10, 0.10, 0.11]])
 _FEMALE_STYLES = ("bob", "bangs", "long", "wavy", "bun", "curly", "crop")
 _MALE_STYLES = ("short", "crop", "quiff", "curly", "receding", "bald", "short")
 
@@ -33,7 +34,6 @@ class Person:
         hem: [181] height of the painted hair line at whole degrees from the front.
         shade: numbers of the painter by name (see `_shades`), 0..1 unless noted there.
         light: [2, 3] directions to the key and the fill light; light_colour: [2, 3].
-        glasses: 0 for none, else the share of their size.
     """
 
     seed: int
@@ -66,7 +66,9 @@ def sample_person(seed: int) -> Person:
     red = np.array([0.72, 0.33, 0.33]) * (1 - 0.45 * darkness)
     made_up = female and draw.random() < 0.5
     paint = np.array([0.70, 0.16, 0.22]) if draw.random() < 0.5 else np.array([0.78, 0.36, 0.40])
-    lips = 0.50 * skin + 0.50 * red if not made_up else 0.35 * (0.5 * skin + 0.5 * red) + 0.65 * paint * (1 - 0.3 * darkness)
+    lips = 0.5 * skin + 0.5 * red
+    if made_up:
+        lips = 0.35 * lips + 0.65 * paint * (1 - 0.3 * darkness)
     iris = _IRIS[draw.choice(6, p=_iris_odds(darkness))] * draw.uniform(0.85, 1.2)
     clothes = _CLOTHES[draw.integers(10)] * draw.uniform(0.85, 1.1)
     points = hair_points(style, draw.uniform(0.7, 1.1), draw.uniform(0.8, 1.2))
@@ -120,7 +122,8 @@ def _hair_line(style: HairStyle) -> np.ndarray:
 
 
 def _hair_colour(draw: np.random.Generator, darkness: float) -> np.ndarray:
-    odds = np.array([3, 3, 2.5, 2, 1.2, 0.8, 0.7, 0.6, 0.4]) if darkness < 0.4 else np.array([6, 3, 1, 0.2, 0, 0, 0, 0.6, 0.3])
+    light, dark = (3, 3, 2.5, 2, 1.2, 0.8, 0.7, 0.6, 0.4), (6, 3, 1, 0.2, 0, 0, 0, 0.6, 0.3)
+    odds = np.array(light if darkness < 0.4 else dark)
     return np.clip(_HAIR[draw.choice(9, p=odds / odds.sum())] * draw.uniform(0.85, 1.15), 0, 1)
 
 

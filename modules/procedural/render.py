@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points
@@ -51,6 +50,16 @@ class _Layer:
     cover: Tensor
     kind: Tensor
     depth: Tensor
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """What a layer shows at flat places pixels [N]: triangle [N], depth [N] and the surface there."""
+
+    pixels: Tensor
+    triangle: Tensor
+    depth: Tensor
+    places: Places
 
 
 @torch.no_grad()
@@ -118,15 +127,20 @@ def _frame(model: ProceduralModel, person: Person, shape: Tensor, points: Tensor
     facing = _facing(points, model.triangles)
     double = torch.tensor([name in _TWO_SIDED for name in GROUPS], device=points.device)[kinds.long()]
     body = model.triangles[~hairy & (facing | double)]
-    buffers = (points.new_zeros(large * large, 4), torch.zeros(large * large, dtype=torch.uint8, device=points.device),
-               points.new_zeros(large * large))
-    fragments = rasterize(points[None], body, large)
-    _compose(buffers, _paint_body(model, person, attributes, body, fragments), large)
+    behind = rasterize(points[None], body, large)
+    colour = points.new_zeros(large * large, 4)
+    classes = torch.zeros(large * large, dtype=torch.uint8, device=points.device)
+    depth = behind.depth.flatten().clone()
+    shown, layers = behind.mask.flatten(), []
     if not person.hair_style.hairless:
         strands = model.triangles[hairy & facing if person.hair_style.ends == 0 else hairy]
-        fragments = rasterize(points[None], strands, large)
-        _compose(buffers, _paint_hair(person, attributes, strands, fragments), large)
-    colour, classes, depth = buffers
+        front = rasterize(points[None], strands, large)
+        nearer = front.mask.flatten() & (~shown | (front.depth.flatten() - _HAIR_LIFT < depth))
+        layers = [_paint_hair(person, _places(front, nearer, attributes, strands))]
+        shown = shown.index_put((layers[0].pixels[layers[0].cover > 0.999],), shown.new_zeros(()))
+    layers.insert(0, _paint_body(model, person, _places(behind, shown, attributes, body), body))
+    for layer in layers:
+        _compose((colour, classes, depth), layer)
     return colour.view(large, large, 4), classes.view(large, large), depth.view(large, large)
 
 
@@ -138,32 +152,30 @@ def _facing(points: Tensor, triangles: Tensor) -> Tensor:
     return ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0] > 0
 
 
-def _places(fragments: Fragments, attributes: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor, Places]:
-    """Covered pixels [N], their triangles [N] and what is interpolated there."""
-    flat = fragments.triangle.flatten()
-    pixels = torch.nonzero(flat >= 0).squeeze(1)
-    chosen = flat[pixels]
-    corners = triangles[chosen]
+def _places(fragments: Fragments, where: Tensor, attributes: Tensor, triangles: Tensor) -> _Pixels:
+    """What is interpolated at the pixels `where` [S * S] is True."""
+    pixels = torch.nonzero(where).squeeze(1)
+    chosen = fragments.triangle.flatten()[pixels]
+    corners = attributes[triangles].index_select(0, chosen)                               # [N, 3, 7]
     weights = fragments.barycentric.flatten(0, 2)[pixels]
-    values = sum(weights[:, k, None] * attributes[corners[:, k]] for k in range(3))
-    return pixels, chosen, Places(values[:, :3], F.normalize(values[:, 3:6], dim=-1), values[:, 6])
+    values = (corners * weights[..., None]).sum(dim=1)
+    places = Places(values[:, :3], F.normalize(values[:, 3:6], dim=-1), values[:, 6])
+    return _Pixels(pixels, chosen, fragments.depth.flatten()[pixels], places)
 
 
 def _select(places: Places, rows: Tensor) -> Places:
     return Places(places.paint[rows], places.normal[rows], places.lip[rows])
 
 
-def _paint_body(model: ProceduralModel, person: Person, attributes: Tensor, triangles: Tensor,
-                fragments: Fragments) -> _Layer:
-    pixels, chosen, places = _places(fragments, attributes, triangles)
-    part = model.groups[triangles].amax(dim=1)[chosen]
-    colour = places.paint.new_zeros(len(pixels), 3)
+def _paint_body(model: ProceduralModel, person: Person, seen: _Pixels, triangles: Tensor) -> _Layer:
+    part = model.groups[triangles].amax(dim=1)[seen.triangle]
+    colour = seen.depth.new_zeros(len(part), 3)
     kind = torch.full_like(part, FACE_SKIN)
     for number, name in enumerate(GROUPS[:-1]):
         rows = torch.nonzero(part == number).squeeze(1)
         if len(rows):
-            colour[rows], kind[rows] = _paint_part(name, _select(places, rows), person)
-    return _Layer(pixels, colour, torch.ones_like(places.lip), kind, fragments.depth.flatten()[pixels])
+            colour[rows], kind[rows] = _paint_part(name, _select(seen.places, rows), person)
+    return _Layer(seen.pixels, colour, torch.ones_like(seen.depth), kind, seen.depth)
 
 
 def _paint_part(name: str, places: Places, person: Person) -> tuple[Tensor, Tensor]:
@@ -190,14 +202,14 @@ def _paint_part(name: str, places: Places, person: Person) -> tuple[Tensor, Tens
     return painted * 0.92, kind
 
 
-def _paint_hair(person: Person, attributes: Tensor, triangles: Tensor, fragments: Fragments) -> _Layer:
-    pixels, _, places = _places(fragments, attributes, triangles)
+def _paint_hair(person: Person, seen: _Pixels) -> _Layer:
+    places = seen.places
     albedo, cover = painting.paint_hair(places, person)
     inner = places.normal[:, 2] < -0.25
     lit = light(albedo, places.normal, person) + albedo * (0.35 * _sheen(places, person))[:, None]
     lit = torch.where(inner[:, None], albedo * 0.45, lit)
-    kind = torch.full((len(pixels),), HAIR, dtype=torch.uint8, device=albedo.device)
-    return _Layer(pixels, lit, cover, kind, fragments.depth.flatten()[pixels] - _HAIR_LIFT)
+    kind = torch.full((len(cover),), HAIR, dtype=torch.uint8, device=albedo.device)
+    return _Layer(seen.pixels, lit, cover, kind, seen.depth)
 
 
 def _sheen(places: Places, person: Person) -> Tensor:
@@ -229,17 +241,14 @@ def _lit_eyes(places: Places, person: Person) -> Tensor:
     return painting.mix(lit, normal.new_ones(3), 0.85 * glint)
 
 
-def _compose(buffers: tuple[Tensor, Tensor, Tensor], layer: _Layer, size: int) -> None:
-    """Lay a layer over (colour and cover [S*S, 4], classes, depth) where it is nearer."""
+def _compose(buffers: tuple[Tensor, Tensor, Tensor], layer: _Layer) -> None:
+    """Lay a layer over (colour and cover [S*S, 4], classes, depth)."""
     colour, classes, depth = buffers
-    before = depth[layer.pixels]
-    rows = torch.nonzero((before == 0) | (layer.depth < before)).squeeze(1)
-    pixels, cover = layer.pixels[rows], layer.cover[rows, None]
-    new = torch.cat([layer.colour[rows], torch.ones_like(cover)], dim=1)
-    colour[pixels] = torch.lerp(colour[pixels], new, cover)
-    solid = layer.cover[rows] > 0.5
-    classes[pixels[solid]] = layer.kind[rows][solid]
-    depth[pixels[solid]] = layer.depth[rows][solid]
+    new = torch.cat([layer.colour, torch.ones_like(layer.cover[:, None])], dim=1)
+    colour[layer.pixels] = torch.lerp(colour[layer.pixels], new, layer.cover[:, None])
+    solid = torch.nonzero(layer.cover > 0.5).squeeze(1)
+    classes[layer.pixels[solid]] = layer.kind[solid]
+    depth[layer.pixels[solid]] = layer.depth[solid]
 
 
 def _finish(colour: Tensor, classes: Tensor, depth: Tensor, background: Tensor | None) -> Rendering:
@@ -247,19 +256,26 @@ def _finish(colour: Tensor, classes: Tensor, depth: Tensor, background: Tensor |
     if background is None:
         keep = torch.isin(classes, torch.tensor(HEAD_CLASSES, dtype=torch.uint8, device=classes.device))
         colour, depth, classes = colour * keep[..., None], depth * keep, classes * keep
-    pooled = _blocks(colour).mean(dim=-2)                                                 # [T, H, W, 4], premultiplied
+    pooled = sum(_fine_pixels(colour)) / SUPERSAMPLING**2                                 # [T, H, W, 4]
     rest = (background.permute(1, 2, 0) + 1) / 2 if background is not None else 0
-    image = (pooled[..., :3] + (1 - pooled[..., 3:]) * rest).clamp(0, 1) * 2 - 1
-    blocks = _blocks(classes[..., None])[..., 0]                                          # [T, H, W, 4]
-    final, most = torch.zeros_like(blocks[..., 0]), (blocks == 0).sum(dim=-1)
-    for kind in range(1, OTHERS + 1):
-        count = (blocks == kind).sum(dim=-1)
-        final, most = torch.where(count > most, kind, final), torch.maximum(count, most)
-    depths = _blocks(depth[..., None])[..., 0]
-    mean_depth = depths.sum(dim=-1) / (depths > 0).sum(dim=-1).clamp(min=1)
+    image = (pooled[..., :3] + (1 - pooled[..., 3:]) * rest).clamp(0, 1) * 2 - 1          # colour holds its cover
+    final = _majority(_fine_pixels(classes))
+    covered = sum((fine > 0).float() for fine in _fine_pixels(depth))
+    mean_depth = sum(_fine_pixels(depth)) / covered.clamp(min=1)
     return Rendering(image.permute(0, 3, 1, 2), final, torch.where(final > 0, mean_depth, 0.0)[:, None])
 
 
-def _blocks(picture: Tensor) -> Tensor:
-    """[T, S, S, C] -> [T, H, W, SUPERSAMPLING^2, C]: the fine pixels of each pixel."""
-    return rearrange(picture, "t (h a) (w b) c -> t h w (a b) c", a=SUPERSAMPLING, b=SUPERSAMPLING)
+def _fine_pixels(picture: Tensor) -> list[Tensor]:
+    """[T, S, S, ...] -> SUPERSAMPLING^2 pictures [T, H, W, ...]: the fine pixels of each pixel."""
+    every = range(SUPERSAMPLING)
+    return [picture[:, row::SUPERSAMPLING, column::SUPERSAMPLING] for row in every for column in every]
+
+
+def _majority(pictures: list[Tensor]) -> Tensor:
+    """The most frequent class of each pixel, the lowest on a tie: [T, H, W] uint8."""
+    final = pictures[0].clone()
+    mixed = torch.nonzero(sum((picture != final) for picture in pictures[1:]), as_tuple=True)
+    votes = torch.stack([picture[mixed] for picture in pictures])                         # [fine, M]
+    counts = torch.stack([(votes == kind).sum(dim=0) for kind in range(OTHERS + 1)])
+    final[mixed] = counts.argmax(dim=0).to(torch.uint8)
+    return final

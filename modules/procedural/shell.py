@@ -86,11 +86,9 @@ def _fill(layout: np.ndarray) -> np.ndarray:
     seams = [np.stack([np.full_like(lines, u), lines], axis=-1) for u in (0.0, width)]
     across = np.arange(edge_step, width - 0.01, edge_step)
     seams += [np.stack([across, np.full_like(across, v)], axis=-1) for v in (0.0, ARC_LENGTH)]
-    nose = np.arange(face[1] - 0.1, face[2] + 0.02, 0.022)
-    seams.insert(0, np.stack([np.zeros_like(nose), nose], axis=-1))
-    groups = [(seam, 0.016) for seam in seams]
-    groups += [(_lattice((0.022, face[1]), (0.21, face[2]), 0.024), 0.017),
-               (_lattice((0.03, 0.06), (0.72, face[3]), 0.042), 0.028),
+    groups = [(_lattice((0.0, face[1] - 0.1), (0.21, face[2]), 0.024), 0.017)]
+    groups += [(seam, 0.016) for seam in seams]
+    groups += [(_lattice((0.03, 0.06), (0.72, face[3]), 0.042), 0.028),
                (_lattice((0.06, 0.06), (width - 0.04, ARC_LENGTH - 0.04), 0.095), 0.062)]
     added = layout
     for points, spacing in groups:

@@ -15,7 +15,8 @@ EYE_CENTRE = np.array([0.315, 0.262, 0.255])     # of the (right in the picture)
 EYE_RADIUS = 0.150
 EYE_HALF_WIDTH = 0.140
 LID_GAP = 0.016                                  # between eyeball and lids
-LID_RISE = 0.067                                 # of the upper lid over the eye's centre
+LID_RISE = 0.057                                 # of the upper lid over the eye's centre
+LID_DROP = 0.042                                 # of the lower lid below it
 MOUTH_HALF_WIDTH = 0.248
 MOUTH_HEIGHT = -0.428
 
@@ -176,7 +177,8 @@ def eye_contour(angle: np.ndarray, distance: float) -> np.ndarray:
     along, across = np.cos(angle), np.sin(angle)
     blend = min(distance / 0.08, 1.0)
     upper, lower = 1.25 - 0.25 * blend, 1.35 - 0.35 * blend
-    rise = np.where(across >= 0, (LID_RISE + distance) * np.abs(across) ** upper, -(0.042 + distance) * np.abs(across) ** lower)
+    rise = np.where(across >= 0, (LID_RISE + distance) * np.abs(across) ** upper,
+                    -(LID_DROP + distance) * np.abs(across) ** lower)
     skew = -0.006 * (1 - along**2) * (across > 0)            # the upper lid is highest towards the nose
     x = EYE_CENTRE[0] + (EYE_HALF_WIDTH + distance) * along + skew
     return np.stack([x, EYE_CENTRE[1] + rise + 0.010 * along], axis=-1)

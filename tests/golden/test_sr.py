@@ -223,8 +223,10 @@ def test_torso(golden: Callable[[str], Golden], name: str, config: TorsoConfig) 
         check(occlusion_area(large, torso), g.npz, f"{prefix}.occlusion_2_reg_l1", LOOSE)
         check(occlusion_entropy(large), g.npz, f"{prefix}.occlusion_2_weights_entropy", LOOSE)
     # The original pairs every sample with every mask; ours pairs each with its own, the diagonal of those.
-    pairs = [occlusion_area(values["occlusion"][a:a + 1], mask[b:b + 1]) for a in range(2) for b in range(2)]
-    check(torch.stack(pairs).mean(), g.npz, "loss_masked.occlusion_reg_l1", LOOSE)
+    for name in ("occlusion", "occlusion_2"):
+        pairs = [occlusion_area(values[name][a:a + 1], mask[b:b + 1]) for a in range(2) for b in range(2)]
+        check(torch.stack(pairs).mean(), g.npz, f"loss_masked.{name}_reg_l1", LOOSE)
+    check(occlusion_entropy(values["occlusion_2"]), g.npz, "loss_masked.occlusion_2_weights_entropy", LOOSE)
 
 
 # ------------------------------------------------------------------------------------------------------- fusion

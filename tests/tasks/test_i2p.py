@@ -10,13 +10,15 @@ from tasks.i2p import I2PConfig, I2PLossConfig, I2PTask, reference_runs
 from tasks.schedules import RateConfig
 from tests.tasks.tiny_images import SIZE, changed_parts, run_step, tiny_model
 
-PLAIN = I2PLossConfig(perceptual=0, perceptual_raw=0, adversarial_reference=0, adversarial_target=0, edges=0.5, mask=0.1)
+PLAIN = I2PLossConfig(perceptual=0, perceptual_raw=0, adversarial_reference=0, adversarial_target=0, edges=0.5,
+                      mask=0.1)
 
 
 @pytest.fixture
 def config():
     return I2PConfig(
-        model=tiny_model(1), teacher="procedural", loss=PLAIN, rates=RateConfig(kind="linear", warmup=1, generator=3e-3, i2p=3e-3),
+        model=tiny_model(1), teacher="procedural", loss=PLAIN,
+        rates=RateConfig(kind="linear", warmup=1, generator=3e-3, i2p=3e-3),
         adversary=AdversaryConfig(discriminator=DualDiscriminatorConfig(
             resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1)))
 
@@ -25,7 +27,8 @@ def view_batch(generator, views=3):
     masks = torch.zeros(2, views, SIZE, SIZE, dtype=torch.bool)
     masks[..., 6:26, 8:24] = True
     images = torch.randint(256, (2, views, 3, SIZE, SIZE), generator=generator) * masks[:, :, None]
-    return {"images": images.to(torch.uint8), "masks": masks, "euler": 0.3 * torch.randn(2, views, 3, generator=generator),
+    return {"images": images.to(torch.uint8), "masks": masks,
+            "euler": 0.3 * torch.randn(2, views, 3, generator=generator),
             "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(2, views, 1)}
 
 

@@ -1,0 +1,92 @@
+"""Contact sheets of the procedural world, one PNG each.
+
+    python -m scripts.contact_sheet people --output people.png
+    python -m scripts.contact_sheet expressions --seed 5 --output expressions.png
+    python -m scripts.contact_sheet turntable --seed 5 --output turntable.png
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from modules.errors import UserError
+from modules.face3d.coefficients import FaceCoefficients
+from modules.procedural.appearance import Person, render, sample_person
+from modules.procedural.clips import named_expression
+from modules.procedural.head import EXPRESSIONS, procedural_model
+
+FRAMING = (0.0, 0.1, -5.0)                 # translation of the heads, dm
+STEPS = (0.0, 0.5, 1.0)                    # of each action
+TURNS = tuple((pitch, yaw) for pitch in (-20, 0, 20) for yaw in (-38, -19, 0, 19, 38))        # degrees
+
+
+def sheet(pictures: Tensor, columns: int) -> np.ndarray:
+    """Pictures [N, 3, H, W] in [-1, 1] in rows of `columns`: uint8 [rows * H, columns * W, 3], black where none is."""
+    if columns < 1:
+        raise UserError(f"--columns is {columns}; use at least 1")
+    missing = -len(pictures) % columns
+    pictures = torch.cat([pictures, pictures.new_full((missing, *pictures.shape[1:]), -1.0)])
+    grid = pictures.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    return ((grid + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def people(first: int, count: int, size: int) -> Tensor:
+    """Neutral portraits of the seeds from `first` on: [count, 3, size, size]."""
+    return torch.cat([_views(sample_person(seed), named_expression(1), [(0, 0)], size)
+                      for seed in range(first, first + count)])
+
+
+def expressions(seed: int, size: int) -> Tensor:
+    """Every named action at `STEPS`: [len(EXPRESSIONS) * len(STEPS), 3, size, size]."""
+    person = sample_person(seed)
+    steps = torch.tensor(STEPS)
+    return torch.cat([_views(person, named_expression(len(STEPS), **{name: steps}), [(0, 0)] * len(STEPS), size)
+                      for name in EXPRESSIONS])
+
+
+def turntable(seed: int, size: int) -> Tensor:
+    """The head at `TURNS`: [len(TURNS), 3, size, size]."""
+    return _views(sample_person(seed), named_expression(len(TURNS)), list(TURNS), size)
+
+
+def _views(person: Person, expression: Tensor, turns: list[tuple[float, float]], size: int) -> Tensor:
+    euler = torch.deg2rad(torch.tensor([[pitch, yaw, 0.0] for pitch, yaw in turns]))
+    face = FaceCoefficients(person.identity[None], expression, euler, torch.tensor([FRAMING]).repeat(len(turns), 1))
+    return render(procedural_model(), person, face, size).image
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=("people", "expressions", "turntable"))
+    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--seed", type=int, default=0, help="the person, or the first of them")
+    parser.add_argument("--count", type=int, default=20, help="people on the sheet")
+    parser.add_argument("--size", type=int, default=256, help="pixels of each picture")
+    parser.add_argument("--columns", type=int, default=None)
+    options = parser.parse_args(arguments)
+    try:
+        if min(options.size, options.count) < 1 or options.seed < 0:
+            raise UserError("--size and --count must be positive, --seed must not be negative")
+        if options.what == "people":
+            pictures, columns = people(options.seed, options.count, options.size), 5
+        elif options.what == "expressions":
+            pictures, columns = expressions(options.seed, options.size), 4 * len(STEPS)
+        else:
+            pictures, columns = turntable(options.seed, options.size), 5
+        picture = sheet(pictures, columns if options.columns is None else options.columns)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(options.output)
+    except (UserError, OSError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""A tiny checkpoint with random weights, a short sentence, and the portrait of a person made by code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from inference.pipeline import TalkingPortrait
+from inference.portrait import Portrait
+from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
+from modules.checkpoint import save_checkpoint
+from modules.config import to_dict
+from modules.real3d_portrait import Real3DPortrait
+from tests.modules.portraits import tiny_portrait_config
+
+FOCAL_LENGTH = 1015 / 224
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the smallest sizes; its pictures are noise of 64 pixels, its path is the real one."""
+    folder = tmp_path_factory.mktemp("ein Ordner mit Ümlaut") / "check point"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        config = tiny_portrait_config(face_model="procedural", focal_length=FOCAL_LENGTH)
+        portrait = Real3DPortrait(config)
+        speech_config = Audio2MotionConfig(audio_size=80, condition_size=8, width=8, encoder_layers=1,
+                                           decoder_layers=1, flow_width=4, flow_layers=1, flow_couplings=2)
+        speech = Audio2Motion(speech_config)
+    save_checkpoint(folder / "portrait", {"model": to_dict(config)}, dict(portrait.named_children()))
+    save_checkpoint(folder / "audio2motion", {"model": to_dict(speech_config), "features": "mel",
+                                              "face_model": "procedural"}, {"audio2motion": speech})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def talker(checkpoint: Path) -> TalkingPortrait:
+    return TalkingPortrait.load(checkpoint, "cpu")
+
+
+@pytest.fixture(scope="session")
+def portrait(talker: TalkingPortrait) -> Portrait:
+    return talker.portrait_of_person(900_001)
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """0.44 s of a buzz that swells and fades: 11 frames."""
+    path = tmp_path_factory.mktemp("speech") / "Satz eins.wav"
+    time = np.arange(7040) / 16000
+    wave = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 12)) * np.sin(np.pi * time / 0.44) ** 2
+    soundfile.write(path, (0.2 * wave).astype(np.float32), 16000)
+    return path

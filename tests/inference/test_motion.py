@@ -1,0 +1,73 @@
+import json
+
+import pytest
+import torch
+
+from inference.motion import Motion, natural_pose, periodic_blink, still_pose
+from modules.errors import UserError
+
+
+def some_motion(frames: int = 5) -> Motion:
+    generator = torch.Generator().manual_seed(0)
+    return Motion(*(torch.rand(frames, width, generator=generator) for width in (64, 3, 3, 1)), face_model="procedural")
+
+
+@pytest.mark.parametrize("name", ["a motion.json", "Bewegung ä.npz"])
+def test_a_saved_motion_comes_back(tmp_path, name):
+    motion = some_motion()
+    motion.save(tmp_path / "new folder" / name)
+    again = Motion.load(tmp_path / "new folder" / name)
+    assert again.face_model == "procedural"
+    for field in ("expression", "euler", "translation", "blink"):
+        torch.testing.assert_close(getattr(again, field), getattr(motion, field), atol=1e-5, rtol=0)
+
+
+def test_a_json_motion_can_be_edited_by_hand(tmp_path):
+    some_motion().save(tmp_path / "m.json")
+    content = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+    content["blink"][2][0] = 1.0
+    (tmp_path / "m.json").write_text(json.dumps(content), encoding="utf-8")
+    assert Motion.load(tmp_path / "m.json").blink[2] == 1.0
+
+
+@pytest.mark.parametrize("damage", [
+    {"version": 2}, {"format": "other"}, {"fps": 30}, {"euler": [[0, 0]]}, {"expression": "x"},
+    {"expression": [[float("nan")] * 64]}, {"expression": []}])
+def test_a_wrong_motion_file_is_refused_in_one_line(tmp_path, damage):
+    some_motion(1).save(tmp_path / "m.json")
+    content = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+    (tmp_path / "m.json").write_text(json.dumps(content | damage), encoding="utf-8")
+    with pytest.raises(UserError) as refusal:
+        Motion.load(tmp_path / "m.json")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_or_foreign_file_is_refused(tmp_path):
+    (tmp_path / "text.npz").write_text("not an archive", encoding="utf-8")
+    for name in ("absent.json", "text.npz"):
+        with pytest.raises(UserError, match="motion file"):
+            Motion.load(tmp_path / name)
+
+
+def test_an_unknown_ending_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match=".json or .npz"):
+        some_motion().save(tmp_path / "m.txt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_natural_pose_starts_at_rest_moves_gently_and_follows_its_seed():
+    first, again, other = (natural_pose(250, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    euler, translation = first
+    assert torch.equal(euler[0], torch.zeros(3)) and torch.equal(translation[0], torch.zeros(3))
+    assert 0.01 < float(euler.abs().max()) < 0.3
+    assert float(euler.diff(dim=0).abs().max()) < 0.02            # radians a frame
+    assert torch.equal(euler, again[0]) and not torch.equal(euler, other[0])
+    assert all(torch.equal(part, torch.zeros(250, 3)) for part in still_pose(250))
+
+
+def test_blinks_are_short_complete_and_start_after_two_seconds():
+    blink = periodic_blink(500, torch.Generator().manual_seed(0))[:, 0]
+    assert float(blink[:50].max()) == 0 and 0.95 < float(blink.max()) <= 1
+    closed = (blink > 0).long()
+    starts = int((closed.diff() == 1).sum())
+    assert 3 <= starts <= 5 and int(closed.sum()) < starts * 12

@@ -1,0 +1,153 @@
+"""The command: what each option does, and what bad input says."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from inference.run import main
+from tests.conftest import ROOT
+
+
+def frames_of(path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.fixture
+def run(checkpoint, speech, tmp_path, capfd):
+    """run("--seed", "1") -> exit code, frames or None, what stood on stderr."""
+    def call(*options: str, audio: bool = True, name: str = "out.mp4"):
+        output = tmp_path / "neuer Ordner" / name
+        arguments = ["--checkpoint", str(checkpoint), "--output", str(output), "--device", "cpu", *options]
+        code = main(arguments + (["--audio", str(speech)] if audio else []))
+        return code, frames_of(output) if output.is_file() else None, capfd.readouterr().err
+    return call
+
+
+def test_a_person_made_by_code_speaks(run, tmp_path):
+    code, frames, _ = run()
+    assert code == 0 and frames.shape == (11, 64, 64, 3)
+    with av.open(str(tmp_path / "neuer Ordner" / "out.mp4")) as container:
+        assert container.streams.audio and "synthetic" in container.metadata["comment"].lower()
+        assert abs(container.duration / av.time_base - 0.44) <= 0.04 + 0.025
+    assert [path.name for path in (tmp_path / "neuer Ordner").iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize("options", [
+    ("--seed", "1"), ("--temperature", "1"), ("--mouth-amplitude", "1.5"), ("--pose", "still"),
+    ("--background", "#00ff00"), ("--debug-video",)])
+def test_each_option_changes_the_video(run, options):
+    _, usual, _ = run()
+    code, changed, _ = run(*options)
+    assert code == 0
+    assert changed.shape != usual.shape or not np.array_equal(changed, usual)
+
+
+def test_the_same_seed_gives_the_same_video(run):
+    assert np.array_equal(run()[1], run()[1])
+
+
+def test_blinks_close_the_eyes(run, tmp_path):
+    soundfile.write(tmp_path / "long.wav", 0.1 * np.random.default_rng(0).standard_normal(16000 * 3), 16000)
+    with_blink, without = (run("--audio", str(tmp_path / "long.wav"), "--blink", mode, audio=False)[1]
+                           for mode in ("period", "none"))
+    assert np.array_equal(with_blink[:40], without[:40]) and not np.array_equal(with_blink[50:62], without[50:62])
+
+
+def test_a_motion_is_saved_and_given_back(run, tmp_path, speech):
+    path = tmp_path / "m.json"
+    _, first, _ = run("--save-motion", str(path))
+    code, again, _ = run("--motion", str(path), "--sound", str(speech), audio=False)
+    assert code == 0 and again.shape == first.shape
+    assert np.abs(again.astype(int) - first).mean() < 1
+    code, posed, _ = run("--pose", str(path))
+    assert code == 0 and len(posed) == 11
+
+
+def test_a_transparent_video_is_written(run):
+    code, frames, _ = run("--background", "transparent", name="out.webm")
+    assert code == 0 and len(frames) == 11
+
+
+def test_a_real_photo_and_clip_work(run, media, assets, tmp_path):
+    code, frames, _ = run("--source", str(media / "portraits" / "front_suit_man.png"))
+    assert code == 0 and len(frames) == 11
+    code, frames, _ = run("--driving", str(media / "driving" / "talk_man_german_25fps.mp4"), audio=False)
+    assert code == 0 and len(frames) == 100
+
+
+def bad_files(folder) -> dict[str, list[str]]:
+    """Options that must fail, by what is wrong with them."""
+    (folder / "text.png").write_text("not a picture", encoding="utf-8")
+    (folder / "empty.wav").write_bytes(b"")
+    soundfile.write(folder / "whole.wav", np.zeros(16000), 16000)
+    (folder / "cut.wav").write_bytes((folder / "whole.wav").read_bytes()[:2000])
+    Image.new("RGB", (20, 20)).save(folder / "small.png")
+    return {
+        "text as a picture": ["--source", str(folder / "text.png")],
+        "20 pixels": ["--source", str(folder / "small.png")],
+        "no such photo": ["--source", str(folder / "absent.jpg")],
+        "empty sound": ["--audio", str(folder / "empty.wav")],
+        "truncated sound": ["--audio", str(folder / "cut.wav")],
+        "text as sound": ["--audio", str(folder / "text.png")],
+        "no such clip": ["--driving", str(folder / "absent.mp4")],
+        "no such checkpoint": ["--checkpoint", str(folder / "nothing")],
+        "no such background": ["--background", "nowhere.png"],
+        "wrong ending": ["--output", str(folder / "out.gif")],
+        "output is a folder": ["--output", str(folder / "taken.mp4")],
+        "no such device": ["--device", "abacus"],
+        "amplitude out of range": ["--mouth-amplitude", "-1"],
+        "no frames at once": ["--batch", "0"],
+    }
+
+
+@pytest.mark.parametrize("case", [
+    "text as a picture", "20 pixels", "no such photo", "empty sound", "truncated sound", "text as sound", "no such clip",
+    "no such checkpoint", "no such background", "wrong ending", "output is a folder", "no such device",
+    "amplitude out of range", "no frames at once"])
+def test_bad_input_is_one_line_and_leaves_nothing(checkpoint, tmp_path, capfd, case):
+    (tmp_path / "taken.mp4").mkdir()
+    options = bad_files(tmp_path)[case]
+    before = sorted(tmp_path.rglob("*"))
+    defaults = {"--checkpoint": str(checkpoint), "--output": str(tmp_path / "out.mp4")}
+    arguments = [part for key, value in defaults.items() if key not in options for part in (key, value)]
+    assert main(arguments + options) == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["two_faces_couple_rgba.png", "occluded_balaclava.jpg", "face_cut_by_border.jpg",
+                                  "dog_detected_as_face.jpg", "no_face_coffee.png"])
+def test_photos_without_one_usable_face_are_refused(run, media, assets, name):
+    code, frames, message = run("--source", str(media / "reject" / name))
+    assert code == 2 and frames is None
+    assert message.startswith("error: ") and len(message.strip().splitlines()) == 1
+
+
+def test_an_empty_checkpoint_says_what_is_missing(checkpoint, tmp_path, capfd, speech):
+    shutil.copytree(checkpoint, tmp_path / "c")
+    (tmp_path / "c" / "portrait" / "htbsr.safetensors").unlink()
+    assert main(["--checkpoint", str(tmp_path / "c"), "--audio", str(speech), "--output", str(tmp_path / "o.mp4")]) == 2
+    assert "htbsr.safetensors" in capfd.readouterr().err
+
+
+def test_ctrl_c_leaves_no_half_video(checkpoint, tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.zeros(16000 * 120), 16000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inference.run", "--checkpoint", str(checkpoint), "--audio", str(tmp_path / "long.wav"),
+         "--output", str(tmp_path / "out.mp4"), "--device", "cpu"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.05)                                            # until the video is being written
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130 and message.strip().endswith("stopped")
+    assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
