@@ -176,12 +176,13 @@ def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
     """
     matrices = camera.camera_to_world.double()
     frames, half = len(matrices), window // 2
-    offsets = (torch.arange(frames)[:, None] - torch.arange(frames)).abs().to(matrices.device)
-    near = (offsets <= half).double()
     broken = ~matrices.isfinite().flatten(1).all(dim=1)                                  # [T]
-    usable = ~((near > 0) & broken).any(dim=1)
-    filled = torch.where(broken[:, None, None], torch.eye(4).to(matrices), matrices)
-    means = torch.einsum("ts,sij->tij", near / near.sum(1, keepdim=True), filled)        # [T, 4, 4]
+    filled = torch.where(broken[:, None], torch.eye(4).to(matrices).flatten(), matrices.flatten(1))
+    index = torch.arange(frames, device=matrices.device)
+    count = (index + half).clamp(max=frames - 1) - (index - half).clamp(min=0) + 1
+    sums = F.pad(torch.cat([filled, broken[:, None]], dim=1), (0, 0, half, half)).unfold(0, 2 * half + 1, 1).sum(-1)
+    usable = sums[:, 16] == 0
+    means = (sums[:, :16] / count[:, None]).unflatten(1, (4, 4))                         # [T, 4, 4]
     left, _, right = torch.linalg.svd(means[:, :3, :3])
     turn = torch.ones(frames, 3, dtype=means.dtype, device=means.device)
     turn[:, 2] = torch.linalg.det(left @ right)

@@ -47,6 +47,8 @@ class ViewsConfig:
     nearest: float = 3.5
     farthest: float = 6.5
     shift: float = 0.3           # largest sideways and vertical translation
+    sources: int = 0             # so many views of each person are as photos are cropped, and only they are references
+    source_share: float = 0.3    # of the ranges above (around their middles) in which those views lie
     poses: str = "random"        # or "fan": frontal, then turned by 20 degrees to one side, the other, 40, ...
     cache: str = "runs/cache"
     workers: int = 2             # processes that render
@@ -56,6 +58,9 @@ class ViewsConfig:
             raise ValueError(f"{self.people} people with {self.views} views; need at least 1 and 2")
         if self.poses not in ("random", "fan"):
             raise ValueError(f"poses is {self.poses}; use random or fan")
+        if not 0 <= self.sources <= self.views or not 0 <= self.source_share <= 1:
+            raise ValueError(f"sources is {self.sources}, 0 to views ({self.views}); source_share {self.source_share}, "
+                             "0 to 1")
         if not 0 <= self.nearest <= self.farthest < 10:
             raise ValueError(f"distances {self.nearest} to {self.farthest} must be in 0..10 and in order")
 
@@ -67,11 +72,13 @@ def view_poses(config: ViewsConfig, count: int, generator: torch.Generator) -> t
         yaw = torch.deg2rad(FAN_STEP * ((turn + 1) // 2) * (2 * (turn % 2) - 1).float())
         middle = torch.tensor([0.0, 0.0, -(config.nearest + config.farthest) / 2])
         return torch.stack([0 * yaw, yaw, 0 * yaw], dim=1), middle.repeat(count, 1)
-    limits = torch.deg2rad(torch.tensor([config.pitch, config.yaw, config.roll]))
-    euler = (2 * torch.rand(count, 3, generator=generator) - 1) * limits
-    distance = config.nearest + (config.farthest - config.nearest) * torch.rand(count, 1, generator=generator)
-    aside = (2 * torch.rand(count, 2, generator=generator) - 1) * config.shift
-    return euler, torch.cat([aside, -distance], dim=1)
+    middle, half = (config.nearest + config.farthest) / 2, (config.farthest - config.nearest) / 2
+    ranges = torch.tensor([*torch.deg2rad(torch.tensor([config.pitch, config.yaw, config.roll])).tolist(),
+                           config.shift, config.shift, half])
+    share = torch.ones(count, 1)
+    share[:config.sources] = config.source_share
+    poses = (2 * torch.rand(count, 6, generator=generator) - 1) * ranges * share
+    return poses[:, :3], poses[:, 3:] - torch.tensor([0.0, 0.0, middle])
 
 
 def render_views(config: ViewsConfig, seed: int, model: MorphableModel) -> dict[str, np.ndarray]:
@@ -114,8 +121,10 @@ class CachedViews(Dataset):
         person = index % self.config.people
         if self.every_view:
             return self.views(person, list(range(self.config.views)))
-        draws = torch.randperm(self.config.views, generator=item_generator(self.seed, index))
-        return self.views(person, draws[:2].tolist())
+        generator, views = item_generator(self.seed, index), self.config.views
+        reference = int(torch.randint(self.config.sources or views, (), generator=generator))
+        target = (reference + int(torch.randint(1, views, (), generator=generator))) % views
+        return self.views(person, [reference, target])
 
     def views(self, person: int, views: list[int]) -> dict[str, Tensor]:
         """Given views of one person."""

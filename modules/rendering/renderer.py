@@ -55,7 +55,7 @@ class RendererConfig:
 
     @classmethod
     def demo(cls) -> "RendererConfig":
-        return cls(plane_channels=24, hidden_channels=32, samples_coarse=16, samples_fine=16)
+        return cls(plane_channels=24, hidden_channels=32, samples_coarse=24, samples_fine=0)
 
 
 @dataclass(frozen=True)

