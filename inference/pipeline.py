@@ -84,9 +84,9 @@ class TalkingPortrait:
 
     # ---- inputs
 
-    def portrait(self, photo: Path) -> Portrait:
-        """Analyse a photo. Raises UserError when it shows no usable face."""
-        return Portrait.from_photo(photo, self.face_model.cpu(), self.size)
+    def portrait(self, photo: Path, face: int | None = None) -> Portrait:
+        """Analyse a photo (see `Portrait.from_photo`). Raises UserError when it shows no usable face."""
+        return Portrait.from_photo(photo, self.face_model.cpu(), self.size, face)
 
     def portrait_of_person(self, seed: int) -> Portrait:
         """A person made by code; only for checkpoints of the procedural face model."""
@@ -98,7 +98,7 @@ class TalkingPortrait:
                            mouth_amplitude: float = 0.45) -> Motion:
         """Lip motion of a speech file, head still."""
         if self.speech is None:
-            raise UserError("the checkpoint has no folder audio2motion, so it cannot listen; give --driving or --motion")
+            raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
         return self.check_motion(self.speech.motion(audio, generator, temperature, mouth_amplitude))
 
     def motion_from_clip(self, clip: Path) -> Motion:
@@ -127,7 +127,8 @@ class TalkingPortrait:
     def check_motion(self, motion: Motion) -> Motion:
         """Refuse expressions of another face model."""
         if motion.face_model != self.face_model.name:
-            raise UserError(f"the motion speaks the {motion.face_model} face model, the checkpoint {self.face_model.name}")
+            raise UserError(f"the motion is of the {motion.face_model} face model, the checkpoint of "
+                            f"{self.face_model.name}; use a motion made with this checkpoint")
         return motion
 
     # ---- frames
@@ -165,18 +166,17 @@ class TalkingPortrait:
         scene = background if isinstance(background, Tensor) else portrait.background
         one_hot = F.one_hot(portrait.classes.long(), CLASSES).permute(0, 3, 1, 2)
         with torch.inference_mode(), self._precision():
-            to = lambda x: x.to(self.device, torch.float32)      # noqa: E731
-            planes = self.model.canonical_planes(to(portrait.head))
-            source = self.model.encode_source(to(portrait.torso), to(one_hot), to(scene))
+            planes = self.model.canonical_planes(self._here(portrait.head))
+            source = self.model.encode_source(self._here(portrait.torso), self._here(one_hot), self._here(scene))
             still = torch.cat([torch.zeros_like(portrait.expression), self._source_expression(portrait, track)])
-            fixed = render_pncc(self.face_model, to(portrait.identity), to(still), self.model.pncc_size)    # [2, 3, H, W]
+            fixed = self._pncc(portrait, still)                                               # [2, 3, N, N]
         for start in range(0, len(motion), batch):
             part = slice(start, start + batch)
             with torch.inference_mode(), self._precision():
                 pncc = self._driving_pncc(portrait, track, part)
                 stack = torch.stack([*(f.expand_as(pncc) for f in fixed), pncc], dim=1)
-                output = self.model(planes=planes, pncc=stack, camera=track.cameras[part].to(self.device), source=source,
-                                    source_keypoints=to(track.source_keypoints), keypoints=to(track.keypoints[part]))
+                output = self.model(planes, track.cameras[part].to(self.device), stack, source,
+                                    self._here(track.source_keypoints), self._here(track.keypoints[part]))
             yield output, pncc
 
     def track(self, portrait: Portrait, motion: Motion) -> Track:
@@ -205,11 +205,17 @@ class TalkingPortrait:
         first_driving = self.model.config.source_pncc == "first_driving"
         return track.expression[:1] if first_driving else portrait.expression
 
-    def _driving_pncc(self, portrait: Portrait, track: Track, part: slice) -> Tensor:
-        """PNCC of some frames [B, 3, H, W]."""
-        expression = track.expression[part].to(self.device)
-        pncc = render_pncc(self.face_model.to(self.device), portrait.identity.to(self.device), expression,
+    def _here(self, values: Tensor) -> Tensor:
+        return values.to(self.device, torch.float32)
+
+    def _pncc(self, portrait: Portrait, expression: Tensor) -> Tensor:
+        """PNCC of the portrait's person with expressions [B, 64]: [B, 3, N, N]."""
+        return render_pncc(self.face_model.to(self.device), self._here(portrait.identity), self._here(expression),
                            self.model.pncc_size)
+
+    def _driving_pncc(self, portrait: Portrait, track: Track, part: slice) -> Tensor:
+        """PNCC of some frames, eyes closed where the face model cannot: [B, 3, N, N]."""
+        pncc = self._pncc(portrait, track.expression[part])
         closing = track.closing[part].tolist()
         if any(closing):
             pncc = torch.stack([close_eyes(p, amount) for p, amount in zip(pncc, closing)])
@@ -220,7 +226,7 @@ class TalkingPortrait:
 
 
 def torso_keypoints(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:
-    """Canonical landmarks [T, 68, 3] and poses [T, 3] -> projected, in [-1, 1] with z = 0, clamped (spec face3d 2.3)."""
+    """Canonical landmarks [T, 68, 3] and poses [T, 3] -> projected, clamped to [-1, 1], z = 0 (spec face3d 2.3)."""
     fractions = project(pose_points(points, euler, translation))                     # [T, 68, 2]
     return F.pad((2 * fractions - 1).clamp(-1, 1), (0, 1))
 

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from modules.analysis.crop import crop_picture, photo_crop
+from modules.analysis.crop import crop_landmarks, crop_picture, photo_crop
 from modules.analysis.inpainting import inpaint_background, inpaint_torso
 from modules.analysis.landmarks import detect
 from modules.analysis.pictures import read_picture
@@ -18,10 +19,11 @@ from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_photo
 from modules.face3d.morphable_model import MorphableModel
-from modules.procedural.appearance import sample_person
+from modules.procedural.person import sample_person
 from modules.procedural.render import render
 
 HEAD_CLASSES = (1, 3, 5)
+ANALYSIS_SIZE = 512         # pixels a side at which a photo is divided into classes
 FRONTAL_DISTANCE = -5.0     # dm: the face of a procedural portrait fills about a fifth of the picture
 
 
@@ -60,18 +62,22 @@ class Portrait:
             identity=face.identity, expression=face.expression, euler=face.euler, translation=face.translation)
 
     @classmethod
-    def from_photo(cls, path: Path, face_model: MorphableModel, size: int) -> "Portrait":
+    def from_photo(cls, path: Path, face_model: MorphableModel, size: int, face: int | None = None) -> "Portrait":
         """Analyse a photo: landmarks, crop, masks, fit, inpainting.
 
+        Args:
+            face: which one from the left, counted from 0, in a photo of several people.
         Raises:
             UserError: no picture, no usable face, or a model file is missing.
         """
         photo = read_picture(path)
-        box = photo_crop(photo, detect(photo, name=path.name))
-        picture = crop_picture(photo, box, size)
-        landmarks = detect(picture, name=path.name)
-        face = fit_photo(face_model, torch.from_numpy(landmarks).float())
-        return cls.from_picture(picture, segment(picture, landmarks), face)
+        found = detect(photo, name=path.name, face_index=face)
+        box = photo_crop(photo, found)
+        landmarks = crop_landmarks(found, photo.shape[:2], box)
+        fitted = fit_photo(face_model, torch.from_numpy(landmarks).float())
+        classes = segment(crop_picture(photo, box, ANALYSIS_SIZE), landmarks)
+        classes = cv2.resize(classes, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+        return cls.from_picture(crop_picture(photo, box, size), classes, fitted)
 
     @classmethod
     def from_procedural(cls, seed: int, face_model: MorphableModel, size: int) -> "Portrait":

@@ -29,6 +29,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--source", type=Path, help="photo of one face, or a portrait file (.safetensors); "
                                                     "without it a person made by code")
+    parser.add_argument("--face", type=int, help="which face of a photo of several people, from the left, from 0")
     drive = parser.add_mutually_exclusive_group()
     drive.add_argument("--audio", type=Path, help="speech, any audio or video file; without it the demo sentence")
     drive.add_argument("--driving", type=Path, help="clip whose expression, pose and sound are transferred")
@@ -46,7 +47,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--batch", type=int, default=4, help="frames rendered together")
-    parser.add_argument("--output", type=Path, default=Path("infer_out/talk.mp4"), help=".mp4; .webm or .mov if transparent")
+    parser.add_argument("--output", type=Path, default=Path("infer_out/talk.mp4"),
+                        help=".mp4; .webm or .mov if transparent")
     parser.add_argument("--debug-video", action="store_true",
                         help="source, PNCC, raw render, depth and final picture side by side")
     parser.add_argument("--save-motion", type=Path, help="also write the motion (.json or .npz)")
@@ -79,7 +81,7 @@ def make_portrait(options: argparse.Namespace, talker: TalkingPortrait) -> Portr
         return talker.portrait_of_person(DEMO_PERSON)
     if options.source.suffix == ".safetensors":
         return Portrait.load(options.source)
-    return talker.portrait(options.source)
+    return talker.portrait(options.source, options.face)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -113,6 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
         with VideoWriter(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video:
             for frame in progress:
                 video.write(frame)
+        if video.note:
+            print(f"note: {video.note}", file=sys.stderr)
         print(f"{options.output}: {len(motion)} frames, {len(motion) / 25:.2f} s")
 
     return run_command(body)

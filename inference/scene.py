@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import ImageColor
 from torch import Tensor
@@ -36,4 +35,4 @@ def load_background(choice: str, size: int) -> Tensor | str | None:
     except ValueError as error:
         raise UserError(f"--background {choice}: no such picture and no such colour; give photo, transparent, "
                         "a picture file, or a colour like #204060") from error
-    return torch.from_numpy(np.full((1, 3, size, size), 0, np.float32)) + torch.tensor(colour).view(1, 3, 1, 1) / 127.5 - 1
+    return (torch.tensor(colour).view(1, 3, 1, 1) / 127.5 - 1).repeat(1, 1, size, size)

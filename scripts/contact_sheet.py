@@ -3,6 +3,7 @@
     python -m scripts.contact_sheet people --output people.png
     python -m scripts.contact_sheet expressions --seed 5 --output expressions.png
     python -m scripts.contact_sheet turntable --seed 5 --output turntable.png
+    python -m scripts.contact_sheet views --output views.png         (what stage 1 is shown: random heads and cameras)
 """
 
 import argparse
@@ -16,9 +17,12 @@ from torch import Tensor
 
 from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
-from modules.procedural.appearance import Person, render, sample_person
 from modules.procedural.clips import named_expression
 from modules.procedural.head import EXPRESSIONS, procedural_model
+from modules.procedural.person import Person, sample_person
+from modules.procedural.render import render
+from modules.procedural.teacher import ProceduralTeacher, ProceduralTeacherConfig
+from modules.teacher import Teacher
 
 FRAMING = (0.0, 0.1, -5.0)                 # translation of the heads, dm
 STEPS = (0.0, 0.5, 1.0)                    # of each action
@@ -54,6 +58,15 @@ def turntable(seed: int, size: int) -> Tensor:
     return _views(sample_person(seed), named_expression(len(TURNS)), list(TURNS), size)
 
 
+def views(seed: int, count: int, size: int) -> Tensor:
+    """Random people from random cameras, as the teacher of stage 1 shows them: [count, 3, size, size]."""
+    generator = torch.Generator().manual_seed(seed)
+    source = ProceduralTeacher(ProceduralTeacherConfig(), procedural_model())
+    camera = source.cameras(count, generator)
+    teacher: Teacher = source
+    return teacher.views(teacher.sample(count, generator), camera, size).image
+
+
 def _views(person: Person, expression: Tensor, turns: list[tuple[float, float]], size: int) -> Tensor:
     euler = torch.deg2rad(torch.tensor([[pitch, yaw, 0.0] for pitch, yaw in turns]))
     face = FaceCoefficients(person.identity[None], expression, euler, torch.tensor([FRAMING]).repeat(len(turns), 1))
@@ -63,7 +76,7 @@ def _views(person: Person, expression: Tensor, turns: list[tuple[float, float]],
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("people", "expressions", "turntable"))
+    parser.add_argument("what", choices=("people", "expressions", "turntable", "views"))
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
     parser.add_argument("--seed", type=int, default=0, help="the person, or the first of them")
     parser.add_argument("--count", type=int, default=20, help="people on the sheet")
@@ -77,8 +90,10 @@ def main(arguments: list[str] | None = None) -> int:
             pictures, columns = people(options.seed, options.count, options.size), 5
         elif options.what == "expressions":
             pictures, columns = expressions(options.seed, options.size), 4 * len(STEPS)
-        else:
+        elif options.what == "turntable":
             pictures, columns = turntable(options.seed, options.size), 5
+        else:
+            pictures, columns = views(options.seed, options.count, options.size), 5
         picture = sheet(pictures, columns if options.columns is None else options.columns)
         options.output.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(options.output)

@@ -1,6 +1,6 @@
 """Take what inference needs out of training runs: weights without optimisers, discriminator or history.
 
-    python -m scripts.export_checkpoint --portrait runs/demo/htbsr --audio2motion runs/demo/a2m --output checkpoints/demo
+    python -m scripts.export_checkpoint --portrait runs/demo/htbsr --output checkpoints/demo
 """
 
 import argparse

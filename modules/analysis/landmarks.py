@@ -114,7 +114,7 @@ def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int |
     similar = int((sizes > SIMILAR_SIZE * sizes.max()).sum())
     if similar > 1:
         raise UserError(f"{name} shows {similar} faces of similar size; crop it to one face, "
-                        "or choose one with face_index (0 is the leftmost)")
+                        "or choose one with --face (0 is the leftmost)")
     return faces[int(sizes.argmax())]
 
 

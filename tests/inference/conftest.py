@@ -1,5 +1,6 @@
 """A tiny checkpoint with random weights, a short sentence, and the portrait of a person made by code."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
+from inference.video import VideoWriter, open_video, read_sound
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.checkpoint import save_checkpoint
 from modules.config import to_dict
@@ -52,4 +54,16 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     time = np.arange(7040) / 16000
     wave = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 12)) * np.sin(np.pi * time / 0.44) ** 2
     soundfile.write(path, (0.2 * wave).astype(np.float32), 16000)
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 12 frames of a real clip, with its sound."""
+    source = media / "driving" / "talk_man_german_25fps.mp4"
+    path = tmp_path_factory.mktemp("clip") / "Sprecher.mp4"
+    _, frames = open_video(source)
+    with VideoWriter(path, (512, 512), sound=read_sound(source)) as video:
+        for frame in islice(frames, 12):
+            video.write(frame)
     return path

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from modules.face3d.coefficients import FaceCoefficients
-from modules.procedural.appearance import render, sample_person
 from modules.procedural.clips import named_expression
 from modules.procedural.head import procedural_model
-from modules.procedural.render import BODY_SKIN, CLOTHES, FACE_SKIN, HAIR, posed_vertices
+from modules.procedural.person import sample_person
+from modules.procedural.render import BODY_SKIN, CLOTHES, FACE_SKIN, HAIR, posed_vertices, render
 
 SIZE = 64
 NEUTRAL = torch.zeros(1, 80)

@@ -1,0 +1,137 @@
+"""Measure a checkpoint of the procedural world on people that no training saw, and on speech.
+
+    python -m scripts.evaluate_demo --checkpoint checkpoints/demo --people 20
+
+Prints PSNR of the photo's own view and of views turned by 20 degrees, how well the mouth of the video (landmarks found
+on it) follows the mouth that drives it, and how well the mouth follows the loudness of speech files.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.motion import FRAME_RATE, Motion
+from inference.pipeline import TalkingPortrait
+from inference.portrait import FRONTAL_DISTANCE, Portrait, to_pixels
+from modules.analysis.landmarks import detect
+from modules.audio.features import SAMPLE_RATE, read_audio
+from modules.errors import UserError, run_command
+from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.procedural.clips import sample_motion
+from modules.procedural.person import FIRST_HELD_OUT_SEED, sample_person
+from modules.procedural.render import render
+from modules.procedural.speech import synthesize
+
+TURN = math.radians(20)
+SETTLED = 8                   # frames after which smoothing no longer sees the start of a turn
+LIPS, EYE_CORNERS = (13, 14), (33, 263)     # of the 478 landmarks
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two uint8 pictures, in dB."""
+    return -10 * math.log10(float(np.mean((a.astype(np.float64) - b) ** 2)) / 255**2 + 1e-12)
+
+
+def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
+    """Distance of the inner lips in distances of the outer eye corners: [..., 478, 2] -> [...]."""
+    def distance(pair: tuple[int, int]) -> np.ndarray:
+        return np.linalg.norm(landmarks[..., pair[0], :] - landmarks[..., pair[1], :], axis=-1)
+    return distance(LIPS) / distance(EYE_CORNERS)
+
+
+def turned(yaw: float) -> Motion:
+    """A head that has turned by `yaw` radians after the first frame."""
+    euler = torch.zeros(SETTLED, 3)
+    euler[1:, 1] = yaw
+    return Motion(torch.zeros(SETTLED, 64), euler, torch.zeros(SETTLED, 3), torch.zeros(SETTLED, 1), "procedural")
+
+
+def view_quality(talker: TalkingPortrait, seed: int) -> dict[str, float]:
+    """PSNR of the photo's own view and the mean of both turned views, full pictures."""
+    portrait, person = talker.portrait_of_person(seed), sample_person(seed)
+    result = {}
+    for name, yaws in (("same", (0.0,)), ("turned", (-TURN, TURN))):
+        scores = []
+        for yaw in yaws:
+            found = list(talker.frames(portrait, turned(yaw), batch=SETTLED))[-1]
+            face = FaceCoefficients(portrait.identity, torch.zeros(1, 64), torch.tensor([[0.0, yaw, 0.0]]),
+                                    torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]))
+            truth = to_pixels(render(talker.face_model.cpu(), person, face, talker.size).image)[0]
+            scores.append(psnr(found, truth))
+        result[name] = sum(scores) / len(scores)
+    return result
+
+
+def mouth_following(talker: TalkingPortrait, seed: int, frames: int) -> float:
+    """Correlation of the driving mouth (true mesh) with the mouth found on the video."""
+    portrait = talker.portrait_of_person(seed)
+    speech = synthesize(seed + 1, frames / FRAME_RATE).expression[:frames]
+    driver = sample_motion(seed + 1, frames, speech_motion=speech)
+    still = torch.zeros(frames, 3)
+    motion = Motion(driver.expression, still, still, torch.zeros(frames, 1), "procedural")
+    model = talker.face_model.cpu()
+    points = model.landmarks(portrait.identity, driver.expression, 478)
+    wanted = mouth_opening(project(pose_points(points, still, still + portrait.translation)).numpy())
+    found = mouth_opening(np.stack([detect(frame) for frame in talker.frames(portrait, motion)]))
+    return float(np.corrcoef(wanted, found)[0, 1])
+
+
+def loudness(waveform: Tensor, frames: int) -> np.ndarray:
+    """RMS of every 40 ms."""
+    step = SAMPLE_RATE // FRAME_RATE
+    padded = torch.nn.functional.pad(waveform, (0, max(0, frames * step - len(waveform))))[:frames * step]
+    return padded.view(frames, step).square().mean(dim=1).sqrt().numpy()
+
+
+def speech_following(talker: TalkingPortrait, portrait: Portrait, path: Path) -> dict[str, float]:
+    """Correlation of mouth opening with loudness, and opening in the quietest tenth as a share of the 90 % quantile."""
+    motion = talker.motion_from_speech(path, torch.Generator().manual_seed(0))
+    points = talker.face_model.cpu().landmarks(portrait.identity, motion.expression, 478)
+    opening = mouth_opening(points[..., :2].numpy())
+    loud = loudness(read_audio(path), len(motion))
+    rest = np.quantile(opening, 0.02)
+    quiet = opening[loud <= np.quantile(loud, 0.1)].mean() - rest
+    return {"correlation": float(np.corrcoef(opening, loud)[0, 1]),
+            "quiet": float(quiet / (np.quantile(opening, 0.9) - rest))}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.evaluate_demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/demo"))
+    parser.add_argument("--people", type=int, default=20)
+    parser.add_argument("--driven-people", type=int, default=4, help="people whose mouth is followed (0: none)")
+    parser.add_argument("--frames", type=int, default=75, help="length of the driven clips")
+    parser.add_argument("--speech", type=Path, nargs="*", default=[Path("checkpoints/demo/speech.wav")])
+    parser.add_argument("--json", type=Path, help="also write all figures here")
+    options = parser.parse_args(arguments)
+
+    def body() -> None:
+        talker = TalkingPortrait.load(options.checkpoint)
+        if talker.face_model.name != "procedural" or options.people < 1:
+            raise UserError("give a checkpoint of the procedural face model and at least one person")
+        seeds = range(FIRST_HELD_OUT_SEED + 100, FIRST_HELD_OUT_SEED + 100 + options.people)
+        views = [view_quality(talker, seed) for seed in seeds]
+        for name, title in (("same", "own view"), ("turned", "turned by 20 degrees")):
+            scores = [view[name] for view in views]
+            print(f"PSNR, {title}: mean {np.mean(scores):.2f} dB, worst {min(scores):.2f} ({len(scores)} people)")
+        driven = [mouth_following(talker, seed, options.frames) for seed in seeds[:options.driven_people]]
+        if driven:
+            print(f"driven mouth, correlation: mean {np.mean(driven):.3f}, worst {min(driven):.3f}")
+        portrait = talker.portrait_of_person(seeds[0])
+        heard = {path.name: speech_following(talker, portrait, path) for path in options.speech}
+        for name, score in heard.items():
+            print(f"speech {name}: correlation {score['correlation']:.2f}, open in silence {score['quiet']:.2f}")
+        if options.json:
+            options.json.write_text(json.dumps({"views": views, "driven": driven, "speech": heard}, indent=1))
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
