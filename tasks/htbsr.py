@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from data_gen.clip_format import TORSO_CLASSES
 from modules import losses
-from modules.camera import pose_camera
+from modules.camera import Camera, pose_camera
 from modules.checkpoint import find_checkpoint, load_state
 from modules.htbsr.fusion import HTBSR
 from modules.htbsr.losses import occlusion_area, occlusion_entropy
@@ -157,7 +157,7 @@ class HTBSRTask(Task):
         two = self.config.model.motion_adapter.pictures == 2
         return pncc[:, [CANONICAL, driving] if two else [CANONICAL, SOURCE, driving]]
 
-    def camera(self, batch: dict[str, Tensor], k: int):
+    def camera(self, batch: dict[str, Tensor], k: int) -> Camera:
         return pose_camera(batch["euler"][:, k], batch["translation"][:, k], self.config.model.focal_length)
 
     def real(self, batch: dict[str, Tensor]) -> View:

@@ -16,6 +16,10 @@ from inference.motion import Motion
 from inference.run import main
 from tests.conftest import ROOT
 
+# A process that was started in the background may ignore Ctrl-C; this one does not.
+INTERRUPTIBLE = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+                 "from inference.run import main; sys.exit(main())")
+
 
 def frames_of(path) -> np.ndarray:
     with av.open(str(path)) as container:
@@ -61,7 +65,8 @@ def test_blinks_are_periodic_or_absent(run, tmp_path):
     blinks = {}
     for mode in ("period", "none"):
         saved = tmp_path / f"{mode}.npz"
-        assert run("--audio", str(tmp_path / "long.wav"), "--blink", mode, "--save-motion", str(saved), audio=False)[0] == 0
+        options = ["--audio", str(tmp_path / "long.wav"), "--blink", mode, "--save-motion", str(saved)]
+        assert run(*options, audio=False)[0] == 0
         blinks[mode] = Motion.load(saved).blink
     assert float(blinks["none"].max()) == 0 and float(blinks["period"].max()) > 0.9
 
@@ -149,7 +154,7 @@ def test_an_empty_checkpoint_says_what_is_missing(checkpoint, tmp_path, capfd, s
 def test_ctrl_c_leaves_no_half_video(checkpoint, tmp_path):
     soundfile.write(tmp_path / "long.wav", np.zeros(16000 * 120), 16000)
     process = subprocess.Popen(
-        [sys.executable, "-m", "inference.run", "--checkpoint", str(checkpoint), "--audio", str(tmp_path / "long.wav"),
+        [sys.executable, "-c", INTERRUPTIBLE, "--checkpoint", str(checkpoint), "--audio", str(tmp_path / "long.wav"),
          "--output", str(tmp_path / "out.mp4"), "--device", "cpu"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and len(list(tmp_path.iterdir())) < 2:
         time.sleep(0.05)                                            # until the video is being written

@@ -8,7 +8,7 @@ from modules.config import load_yaml
 from modules.real3d_portrait import Real3DPortraitConfig
 from tasks.settings import read_settings
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 STAGES = {"i2p": 1, "motion_adapter": 2, "htbsr": 3}
 
 
