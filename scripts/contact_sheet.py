@@ -1,9 +1,10 @@
-"""Contact sheets of the procedural world, one PNG each.
+"""Contact sheets, one PNG each: of the procedural world, or of videos.
 
     python -m scripts.contact_sheet people --output people.png
     python -m scripts.contact_sheet expressions --seed 5 --output expressions.png
     python -m scripts.contact_sheet turntable --seed 5 --output turntable.png
     python -m scripts.contact_sheet views --output views.png         (what stage 1 is shown: random heads and cameras)
+    python -m scripts.contact_sheet video a.mp4 b.mp4 --output sheet.png    (evenly spaced frames, a row for each video)
 """
 
 import argparse
@@ -15,6 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from inference.portrait import to_tensor
+from inference.video import open_video
 from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
 from modules.procedural.clips import named_expression
@@ -67,6 +70,13 @@ def views(seed: int, count: int, size: int) -> Tensor:
     return teacher.views(teacher.sample(count, generator), camera, size).image
 
 
+def video(path: Path, count: int) -> Tensor:
+    """`count` frames from the first to the last: [count, 3, H, W], all of one video's size."""
+    length = sum(1 for _ in open_video(path)[1])
+    wanted = {round(i * (length - 1) / max(count - 1, 1)) for i in range(count)}
+    return torch.cat([to_tensor(frame) for i, frame in enumerate(open_video(path)[1]) if i in wanted])
+
+
 def _views(person: Person, expression: Tensor, turns: list[tuple[float, float]], size: int) -> Tensor:
     euler = torch.deg2rad(torch.tensor([[pitch, yaw, 0.0] for pitch, yaw in turns]))
     face = FaceCoefficients(person.identity[None], expression, euler, torch.tensor([FRAMING]).repeat(len(turns), 1))
@@ -76,13 +86,14 @@ def _views(person: Person, expression: Tensor, turns: list[tuple[float, float]],
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("people", "expressions", "turntable", "views"))
+    parser.add_argument("what", choices=("people", "expressions", "turntable", "views", "video"))
+    parser.add_argument("files", type=Path, nargs="*", help="videos of one size, for `video`")
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
     parser.add_argument("--seed", type=int, default=0, help="the person, or the first of them")
-    parser.add_argument("--count", type=int, default=20, help="people on the sheet")
+    parser.add_argument("--count", type=int, default=20, help="people on the sheet, or frames of each video")
     parser.add_argument("--size", type=int, default=256, help="pixels of each picture")
     parser.add_argument("--columns", type=int, default=None)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         if min(options.size, options.count) < 1 or options.seed < 0:
             raise UserError("--size and --count must be positive, --seed must not be negative")
@@ -92,6 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
             pictures, columns = expressions(options.seed, options.size), 4 * len(STEPS)
         elif options.what == "turntable":
             pictures, columns = turntable(options.seed, options.size), 5
+        elif options.what == "video":
+            if not options.files:
+                raise UserError("name the videos that the sheet should show")
+            pictures, columns = torch.cat([video(path, options.count) for path in options.files]), options.count
         else:
             pictures, columns = views(options.seed, options.count, options.size), 5
         picture = sheet(pictures, columns if options.columns is None else options.columns)
