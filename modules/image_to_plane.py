@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from modules.layers.initial import keep_scale
 from modules.layers.segformer import Block, BlockConfig, PatchEmbed, initialise, to_map
 
 INPUT_MODES = {"rgb": 5, "rgb_alpha": 6, "rgb_camera": 8, "rgb_alpha_camera": 9}    # channels with the coordinates
@@ -222,6 +223,7 @@ class HighResolutionEncoder(nn.Module):
                        nn.LeakyReLU(0.01)]
         self.conv_layers = nn.Sequential(*layers)
         self.final = _conv3(config.high_channels, config.high_channels)
+        keep_scale(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.final(self.conv_layers(self.first(x)))                       # no activation after `first`

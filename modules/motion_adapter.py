@@ -8,9 +8,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from modules.image_to_plane import flip_planes
+from modules.layers.initial import keep_scale
 from modules.layers.segformer import MiT, MiTConfig
 from modules.layers.stylegan import ConvLayer
 
+FIRST_PLANES = 0.1      # size of P_diff before training, as a share of the features it is made of
 
 @dataclass(frozen=True, kw_only=True)
 class MotionAdapterConfig:
@@ -103,6 +105,8 @@ class MotionAdapter(nn.Module):
             nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.01),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
             nn.Conv2d(width, 3 * config.plane_channels * config.plane_depth, 3, padding=1))
+        keep_scale(self.to_plane_cnn)
+        nn.init.normal_(self.to_plane_cnn[-1].weight, std=FIRST_PLANES / (3 * width**0.5))     # start near P_cano alone
 
     def forward(self, pncc: Tensor) -> Tensor:
         """Predict the residual planes.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from modules.htbsr.superresolution import SuperresolutionConfig, resize
 from modules.htbsr.torso import TorsoConfig, TorsoModel, TorsoSource, select_keypoints
+from modules.layers.initial import keep_scale
 from modules.layers.stylegan import SynthesisBlock, SynthesisBlockConfig
 
 FUSIONS = ("v1", "v2", "v3", "concat")
@@ -100,7 +101,9 @@ def _convs(widths: tuple[int, ...], kernels: tuple[int, ...]) -> nn.Sequential:
     for index, kernel in enumerate(kernels):
         layers += [nn.LeakyReLU(0.01, inplace=True)] if index else []
         layers += [nn.Conv2d(widths[index], widths[index + 1], kernel, padding=kernel // 2)]
-    return nn.Sequential(*layers)
+    stack = nn.Sequential(*layers)
+    keep_scale(stack)
+    return stack
 
 
 class HTBSR(nn.Module):
