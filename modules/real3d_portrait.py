@@ -147,6 +147,20 @@ class Real3DPortrait(nn.Module):
         planes = self.image_to_plane(image.to(_dtype(self.image_to_plane)))
         return planes if self.tri_grid is None else self.tri_grid(planes)
 
+    @torch.no_grad()
+    def scale_planes(self, factor: float) -> None:
+        """Multiply the canonical planes by `factor` and take it back in the decoder: pictures stay the same.
+
+        Training may leave the planes at any scale. P_diff starts small, so a motion adapter learns fast only beside
+        planes of about unit size. Not for tri-grids, whose refinement is not linear.
+        """
+        if self.tri_grid is not None:
+            raise ValueError("planes of a refined tri-grid cannot be scaled")
+        last, first = self.image_to_plane.triplane_predictor_vit.final_conv, self.renderer.decoder.net[0]
+        last.weight.mul_(factor)
+        last.bias.mul_(factor)
+        first.weight.div_(factor)
+
     def motion_planes(self, pncc: Tensor) -> Tensor:
         """P_diff [B, 3, C*D, H, W] of PNCC pictures [B, K, 3, any, any] (canonical, source, driving) in [-1, 1]."""
         if self.motion_adapter is None:

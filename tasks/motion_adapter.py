@@ -83,6 +83,7 @@ class MotionAdapterTaskConfig:
     start_adversarial: int = 200_000      # steps; from then on only super-resolution is trained
     stop_i2p: int = 70_000                # from then on the image-to-plane network is fixed
     source_every: int = 16                # source to source
+    unit_planes: bool = False             # scale the planes of stage 1 to unit size before the adapter learns
     init_from: str = ""                   # checkpoint or run of stage 1 or 2; empty: from scratch
 
     def __post_init__(self) -> None:
@@ -132,6 +133,8 @@ class MotionAdapterTask(Task):
             warm_start(config.init_from, self.modules, HEAD_PARTS)
             known = tuple(name for name in ("motion_adapter", "discriminator") if has_weights(config.init_from, name))
             warm_start(config.init_from, self.modules, known)
+            if config.unit_planes and "motion_adapter" not in known:
+                self.model.scale_planes(1 / self.plane_size())
         self._clips: tuple[FramePairs, FramePairs] | None = None
 
     def optimizers(self) -> list[OptimizerSpec]:
@@ -168,6 +171,16 @@ class MotionAdapterTask(Task):
             again = self.model(canonical, source.camera, self.driven_by(pncc, SOURCE), generator=state.generator)
             found |= {f"source_{name}": loss for name, loss in self.view_losses(again, source, batch, 0).items()}
         return found | self.plane_losses(output, batch, step, state)
+
+    @torch.no_grad()
+    def plane_size(self, people: int = 8) -> float:
+        """Standard deviation of the canonical planes of the first training clips."""
+        data = self.train_dataset()
+        items = [data[index] for index in range(min(people, len(data)))]
+        batch = {name: torch.stack([item[name] for item in items]) for name in ("source_image", "source_classes")}
+        heads = head_picture(to_float(batch["source_image"]), batch["source_classes"])
+        self.model.image_to_plane.eval()
+        return float(self.model.canonical_planes(heads).std())
 
     def truth(self, batch: dict[str, Tensor], k: int) -> View:
         """The head of the source (0) or the target (1) frame."""

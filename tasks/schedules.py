@@ -20,6 +20,7 @@ class RateConfig:
     generator: float = 1e-4
     discriminator: float = 2e-4
     i2p: float = 1e-4              # of the image-to-plane network in stages 1 (not official) and 2; 0: fixed
+    renderer: float | None = None  # of the decoder (not official); None: as the generator
     warmup: int = 4000
     decay: float = 0.95
     decay_interval: int = 5000
@@ -52,7 +53,9 @@ class RateConfig:
         group = "image_to_plane" if group == "tri_grid" else group       # they make the canonical planes together
         if self.kind == "official":
             return lambda step, progress: official(step)[group]
-        full = {"image_to_plane": self.i2p, "discriminator": self.discriminator * LAZY_R1}.get(group, self.generator)
+        renderer = self.generator if self.renderer is None else self.renderer
+        full = {"image_to_plane": self.i2p, "renderer": renderer,
+                "discriminator": self.discriminator * LAZY_R1}.get(group, self.generator)
         return lambda step, progress: self.progressive(full, step, progress)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from modules.checkpoint import save_checkpoint
 from modules.discriminator import DualDiscriminatorConfig
 from modules.errors import UserError
 from modules.losses import masked_l1
@@ -92,3 +93,16 @@ def test_settings_that_do_not_fit_are_refused(config):
 def test_a_missing_start_is_explained(config, generator, tmp_path):
     with pytest.raises(UserError):
         MotionAdapterTask(replace(config, init_from=str(tmp_path / "nothing")), generator)
+
+
+def test_the_adapter_starts_beside_planes_of_unit_size(config, generator, tmp_path, monkeypatch):
+    batch = pair_batch(generator)
+    items = [{name: value[0] for name, value in batch.items()}] * 3
+    monkeypatch.setattr(MotionAdapterTask, "train_dataset", lambda self: items)
+    parts = {name: part for name, part in MotionAdapterTask(config, generator).modules.items()
+             if name != "motion_adapter"}
+    save_checkpoint(tmp_path / "stage 1", {"task": "i2p"}, parts)
+    kept = MotionAdapterTask(replace(config, init_from=str(tmp_path / "stage 1")), generator)
+    scaled = MotionAdapterTask(replace(config, init_from=str(tmp_path / "stage 1"), unit_planes=True), generator)
+    assert abs(kept.plane_size() - 1) > 0.01
+    assert abs(scaled.plane_size() - 1) < 1e-3
