@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from modules.errors import UserError
+from modules.face3d.pncc import blink_curve
 
 FORMAT = "real3d-motion"
 VERSION = 1
@@ -123,7 +124,6 @@ def periodic_blink(frames: int, generator: torch.Generator) -> Tensor:
     start = 2 * FRAME_RATE
     while start < frames:
         length = int(torch.randint(8, 13, (), generator=generator))
-        offsets = torch.arange(min(length, frames - start))
-        blink[start:start + len(offsets), 0] = 4 * offsets / length - 4 * (offsets / length) ** 2
+        blink[start:start + length, 0] = blink_curve(length)[:frames - start]
         start += int(torch.randint(4 * FRAME_RATE, 6 * FRAME_RATE, (), generator=generator))
     return blink

@@ -135,7 +135,6 @@ class MotionAdapterTask(Task):
             warm_start(config.init_from, self.modules, known)
             if config.unit_planes and "motion_adapter" not in known:
                 self.model.scale_planes(1 / self.plane_size())
-        self._clips: tuple[FramePairs, FramePairs] | None = None
 
     def optimizers(self) -> list[OptimizerSpec]:
         config = self.config
