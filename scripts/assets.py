@@ -22,7 +22,7 @@ from modules.errors import UserError, run_command
 ANALYSIS = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")
 DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
 PYTHON = ((3, 11), (3, 13))
-PACKAGES = ("torch", "numpy", "scipy", "cv2", "PIL", "mediapipe", "av", "librosa", "safetensors", "einops")
+PACKAGES = ("torch", "numpy", "scipy", "cv2", "PIL", "mediapipe", "av", "soxr", "safetensors", "einops")
 
 
 @dataclass(frozen=True)
