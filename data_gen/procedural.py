@@ -1,10 +1,8 @@
 """Clips of the procedural world in the clip format: talking people made by code, with exact masks and coefficients."""
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +10,14 @@ import torch
 from torch import Tensor
 
 from data_gen.clip_format import FRAME_RATE, ClipContent, write_clip
-from modules.face3d.coefficients import FaceCoefficients, pose_points, project
-from modules.face3d.morphable_model import MorphableModel, load_face_model
-from modules.face3d.pncc import render_pncc
+from data_gen.models import face_model
+from data_gen.pncc import all_pncc
+from data_gen.sound import speech_features
+from modules.face3d.coefficients import pose_points, project
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.speech import synthesize
-
-CHUNK = 8     # PNCCs rendered together
+from modules.processes import run_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +37,23 @@ class ProceduralDataConfig:
             raise ValueError(f"people {self.people}, frames {self.frames}, size {self.size} and workers {self.workers} "
                              "must be positive")
 
+    @property
+    def seeds(self) -> range:
+        """Of the people."""
+        return range(self.first_seed, self.first_seed + self.people)
+
 
 def prepare(config: ProceduralDataConfig) -> Iterator[int]:
     """Write the clips that are missing in `config.folder`; first yields how many those are, then each seed done."""
-    seeds = range(config.first_seed, config.first_seed + config.people)
-    missing = [seed for seed in seeds if not clip_folder(config, seed).is_dir()]
+    missing = [seed for seed in config.seeds if not clip_folder(config, seed).is_dir()]
     yield len(missing)
-    if config.workers == 1 or len(missing) < 2:
-        for seed in missing:
-            yield make_clip(config, seed)
-        return
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        for done in as_completed([pool.submit(make_clip, config, seed) for seed in missing]):
-            yield done.result()
+    yield from run_all(partial(make_clip, config), missing, config.workers)
+
+
+def summary(config: ProceduralDataConfig) -> str:
+    """What `folder` holds of these people, in one line."""
+    there = sum(clip_folder(config, seed).is_dir() for seed in config.seeds)
+    return f"{config.folder}: {there} clips of {there} people, {there * config.frames / FRAME_RATE / 60:.1f} min"
 
 
 def clip_folder(config: ProceduralDataConfig, seed: int) -> Path:
@@ -61,37 +63,23 @@ def clip_folder(config: ProceduralDataConfig, seed: int) -> Path:
 
 def make_clip(config: ProceduralDataConfig, seed: int) -> int:
     """Render and write the clip of one person; returns the seed."""
-    model = face_model()
+    model = face_model("procedural")
     speech = synthesize(seed, (config.frames + 0.5) / FRAME_RATE)
     motion = sample_motion(seed, config.frames, speech_motion=speech.expression)
     with torch.no_grad():
         clip = render_clip(model, sample_person(seed), motion, config.size)
         face = clip.coefficients
         points = pose_points(model.landmarks(face.identity, face.expression, 478), face.euler, face.translation)
-        pncc = stored_pncc(model, face, config.pncc_size) if config.pncc_size else None
+        pncc = all_pncc(model, face, config.pncc_size) if config.pncc_size else None
+    wave = np.asarray(speech.audio)
     write_clip(clip_folder(config, seed), ClipContent(
         frames=pixels(clip.frames), classes=clip.classes.numpy(), background=pixels(clip.background[None])[0],
-        face=face, face_model=model.name, landmarks=project(points).numpy(), audio=np.asarray(speech.audio), pncc=pncc))
+        face=face, face_model=model.name, landmarks=project(points).numpy(), audio=wave,
+        speech=speech_features(wave, ("mel",), ""), pncc=pncc,
+        source=f"person {seed} of the procedural world", licence="made by code, free to use"))
     return seed
 
 
 def pixels(images: Tensor) -> np.ndarray:
     """[T, 3, H, W] in [-1, 1] -> uint8 [T, H, W, 3]."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-
-
-def stored_pncc(model: MorphableModel, face: FaceCoefficients, size: int) -> np.ndarray:
-    """uint8 [T + 1, 3, size, size]: every frame, then the neutral face."""
-    expression = torch.cat([face.expression, torch.zeros_like(face.expression[:1])])
-    chunks = [render_pncc(model, face.identity, rows, size) for rows in expression.split(CHUNK)]
-    return ((torch.cat(chunks) + 1) * 127.5).round().to(torch.uint8).numpy()
-
-
-@cache
-def face_model() -> MorphableModel:
-    """Built once in each process."""
-    return load_face_model("procedural")
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)

@@ -1,5 +1,8 @@
 """Prepare a data set: python -m data_gen.run configs/data/NAME.yaml [key=value ...]
 
+    python -m data_gen.run configs/data/procedural.yaml
+    python -m data_gen.run configs/data/videos.yaml videos=FOLDER folder=data/own
+
 The file names its `source`; the other keys are the settings of that source. A run that was stopped continues where it
 stopped, and several runs may work on the same folder.
 """
@@ -7,35 +10,56 @@ stopped, and several runs may work on the same folder.
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from data_gen import procedural
+from data_gen import procedural, videos
 from modules.config import from_dict, load_yaml
 from modules.errors import UserError, run_command
 
-# source -> its settings, and the function that prepares: it yields the number of items to make, then each when done
-SOURCES: dict[str, tuple[type, Callable[[Any], Iterator[object]]]] = {
-    "procedural": (procedural.ProceduralDataConfig, procedural.prepare),
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of data set.
+
+    Attributes:
+        config: its settings.
+        prepare: makes what is missing; yields the number of items to make, then each when done.
+        summary: says in a line what there is.
+        unit: what an item is.
+    """
+
+    config: type
+    prepare: Callable[[Any], Iterator[object]]
+    summary: Callable[[Any], str]
+    unit: str
+
+
+SOURCES = {
+    "procedural": Source(procedural.ProceduralDataConfig, procedural.prepare, procedural.summary, "clip"),
+    "videos": Source(videos.VideoDataConfig, videos.prepare, videos.summary, "video"),
 }
 
 
-def run(path: Path, overrides: list[str]) -> None:
-    """Prepare the data set that the file at `path` describes.
+def run(path: Path, overrides: list[str]) -> str:
+    """Prepare the data set that the file at `path` describes; what there is then, in a line.
 
     Raises:
-        UserError: unknown source or setting.
+        UserError: unknown source or setting, or nothing to prepare.
     """
     settings = load_yaml(path, overrides)
-    source = settings.pop("source", None)
-    if source not in SOURCES:
-        raise UserError(f"{path}: source is {source}; use one of {', '.join(SOURCES)}")
-    config_type, prepare = SOURCES[source]
-    items = prepare(from_dict(config_type, settings))
-    for _ in tqdm(items, total=next(items), desc=source, unit="clip"):
+    name = settings.pop("source", None)
+    if name not in SOURCES:
+        raise UserError(f"{path}: source is {name}; use one of {', '.join(SOURCES)}")
+    source = SOURCES[name]
+    config = from_dict(source.config, settings)
+    items = source.prepare(config)
+    for _ in tqdm(items, total=next(items), desc=name, unit=source.unit):
         pass
+    return source.summary(config)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
     options = parser.parse_args(arguments)
-    return run_command(lambda: run(options.config, options.overrides))
+    return run_command(lambda: print(run(options.config, options.overrides)))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ An item is a function of the seed and its number alone, so that the order is the
 Pictures leave the data set as uint8; the tasks convert them on the device (`to_float`).
 """
 
+import hashlib
 import os
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_gen.clip_format import Clip, list_clips
+from data_gen.pncc import pncc_pixels
 from modules.analysis.inpainting import inpaint_torso
 from modules.errors import UserError
 from modules.face3d.coefficients import pose_points, project
 from modules.face3d.morphable_model import MorphableModel, load_face_model
-from modules.face3d.pncc import close_eyes, render_pncc
+from modules.face3d.pncc import close_eyes
 
 FAR_FRAMES = 50                # source and target are up to this far apart: 2 s
+SOURCE_SHARE = 0.25            # how often the PNCC that gets noise is the source's (2.7)
 OPEN_CLIPS = 256               # clips whose coefficients and maps stay in memory
 
 
@@ -42,6 +45,7 @@ class ClipDataConfig:
     pairs_per_clip: int = 1000      # length of an epoch
     torso: bool = False             # inpainted torso of the source and the background
     eye_closing: bool = False       # three PNCCs with partly closed eyes (2.8)
+    perturbation: float = 0.0       # size of the noise on the coefficients of one more PNCC (2.7, randn); 0: none
     seed: int = 999
 
     def __post_init__(self) -> None:
@@ -85,8 +89,11 @@ class FramePairs(Dataset):
         source_image, target_image: uint8 [3, H, W]; source_classes, target_classes: uint8 [H, W].
         pncc: uint8 [5, 3, N, N]: canonical, source, target t, t - 1 and t + 1 (t itself at the ends).
         closed: uint8 [3, 3, N, N], target PNCC with eyes closed by p1 < p2 = (p1 + p3) / 2 < p3, if asked for.
+        perturbed: uint8 [2, 3, N, N], source or target PNCC as it is and with noise, if asked for.
         euler, translation: [2, 3], source then target; keypoints: [2, 68, 2], picture fractions, y down.
         torso, background: uint8 [3, H, W], if asked for.
+    Tasks know a Dataset of such items by number and nothing of files: clips that are streamed from packed shards fit in
+    by giving `_OpenClip` an object with the methods of `Clip`, found by its place in a shard instead of a folder.
     """
 
     def __init__(self, config: ClipDataConfig, clips: list[Path], model: MorphableModel | None = None) -> None:
@@ -119,6 +126,10 @@ class FramePairs(Dataset):
         }
         if self.config.eye_closing:
             item["closed"] = _closing(item["pncc"][2], generator)
+        if self.config.perturbation > 0:
+            base = 1 if torch.rand((), generator=generator) < SOURCE_SHARE else 2
+            noisy = clip.noisy_pncc(chosen[base - 1], self.config, self.model, generator)
+            item["perturbed"] = torch.stack([item["pncc"][base], noisy])
         if self.config.torso:
             torso, _ = inpaint_torso(frames[0], classes[0])
             item |= {"torso": _channels_first(torso), "background": _channels_first(clip.clip.background)}
@@ -175,26 +186,25 @@ class _OpenClip:
         stored = self.clip.stored_pncc(size)
         if stored is not None:
             return torch.from_numpy(stored[rows])
-        return pncc_pixels(model, self.clip.face.identity, self.clip.face.expression, rows, size)
+        return pncc_pixels(model, self.clip.face, rows, size)
+
+    def noisy_pncc(self, row: int, config: ClipDataConfig, model: MorphableModel, generator: torch.Generator) -> Tensor:
+        """uint8 [3, size, size]: the PNCC of frame `row` with normal noise on identity and expression (2.7, randn)."""
+        face = self.clip.face[row]
+        identity, expression = (value + config.perturbation * torch.randn(value.shape, generator=generator)
+                                for value in (face.identity, face.expression))
+        return pncc_pixels(model, face.replace(identity=identity, expression=expression), [0], config.pncc_size)[0]
 
     def _decoded(self, kind: str) -> np.ndarray:
         if kind not in self._arrays:
-            path = self._cache / self.clip.folder.parent.name / f"{self.clip.name}_{kind}.npy"
+            video = (self.clip.folder / "video.mp4").resolve()
+            state = hashlib.sha256(f"{video} {video.stat().st_mtime_ns}".encode()).hexdigest()[:12]
+            path = self._cache / f"{self.clip.name}_{state}_{kind}.npy"
             if not path.is_file():
                 decode = {"frames": self.clip.all_frames, "classes": self.clip.all_classes}[kind]
                 save_whole(path, np.stack(list(decode())))
             self._arrays[kind] = np.load(path, mmap_mode="r")
         return self._arrays[kind]
-
-
-def pncc_pixels(model: MorphableModel, identity: Tensor, expression: Tensor, rows: list[int], size: int) -> Tensor:
-    """PNCCs as bytes [len(rows), 3, size, size] of the frames `rows` of a clip; row -1 is the neutral face.
-
-    identity: [1, 80]; expression: [T, 64].
-    """
-    neutral = torch.cat([expression, torch.zeros_like(expression[:1])])
-    pncc = render_pncc(model, identity, neutral[rows], size)
-    return ((pncc + 1) * 127.5).round().to(torch.uint8)
 
 
 def save_whole(path: Path, array: np.ndarray) -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from data_gen.clip_format import Clip, list_clips
-from data_gen.procedural import ProceduralDataConfig, clip_folder, prepare
+from data_gen.procedural import ProceduralDataConfig, clip_folder, prepare, summary
 from modules.face3d.coefficients import pose_points, project
 from modules.face3d.morphable_model import load_face_model
 
@@ -17,6 +17,7 @@ def test_missing_clips_are_made_and_present_ones_kept(config):
     assert list(prepare(config)) == [2, 0, 1]
     assert list(prepare(config)) == [0]
     assert [path.name for path in list_clips(clip_folder(config, 0).parent)] == ["person_000000", "person_000001"]
+    assert summary(config).endswith("2 clips of 2 people, 0.0 min")
 
 
 def test_a_clip_agrees_with_its_coefficients(config):
@@ -29,6 +30,7 @@ def test_a_clip_agrees_with_its_coefficients(config):
     x, y = (clip.landmarks[0].mean(axis=0) * 48).astype(int)
     assert classes[y, x] == 3 and {0, 3, 4} <= set(np.unique(classes))
     assert len(clip.audio()) == 3 * 640 and clip.stored_pncc(32).shape == (4, 3, 32, 32)
+    assert clip.speech_length("mel") == 8 and clip.source == "person 1 of the procedural world"
 
 
 def test_the_mouth_speaks_and_the_head_moves(config):

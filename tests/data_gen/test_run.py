@@ -2,6 +2,10 @@ import pytest
 
 from data_gen import run
 from data_gen.clip_format import list_clips
+from data_gen.faces import FaceLimits
+from data_gen.videos import VideoDataConfig
+from modules.config import from_dict, load_yaml
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -12,8 +16,9 @@ def config(tmp_path):
     return path
 
 
-def test_a_config_makes_its_clips(config, tmp_path):
+def test_a_config_makes_its_clips(config, tmp_path, capsys):
     assert run.main([str(config), "first_seed=7"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'clips'}: 1 clips of 1 people, 0.0 min\n"
     assert [path.name for path in list_clips(tmp_path / "clips")] == ["person_000007"]
 
 
@@ -22,3 +27,11 @@ def test_wrong_settings_are_explained(config, override, capsys):
     assert run.main([str(config), override]) == 2
     message = capsys.readouterr().err
     assert message.startswith("error:") and message.count("\n") == 1
+
+
+def test_the_config_of_videos_builds_and_an_empty_folder_is_explained(tmp_path, capsys):
+    path = ROOT / "configs" / "data" / "videos.yaml"
+    settings = load_yaml(path)
+    assert settings.pop("source") == "videos" and from_dict(VideoDataConfig, settings).limits == FaceLimits()
+    assert run.main([str(path), f"videos={tmp_path}", f"folder={tmp_path / 'clips'}"]) == 2
+    assert "no videos in" in capsys.readouterr().err

@@ -2,10 +2,7 @@ import pytest
 import torch
 
 from modules.errors import UserError
-from modules.face3d.coefficients import FaceCoefficients
-from modules.face3d.pncc import render_pncc
-from tasks import clips as clips_module
-from tasks.clips import ClipDataConfig, FramePairs, ValidationPairs, pncc_pixels, sample_pair, split_clips, to_float
+from tasks.clips import ClipDataConfig, FramePairs, ValidationPairs, sample_pair, split_clips
 from tests.tasks.tiny_images import SIZE, write_tiny_clips
 
 FRAMES = 6
@@ -75,6 +72,14 @@ def test_the_cache_gives_the_same_pictures(config, pairs, tmp_path):
     assert list((tmp_path / "cache").rglob("*_frames.npy"))
 
 
+def test_a_clip_that_was_prepared_anew_is_decoded_anew(config, pairs, tmp_path):
+    settings = ClipDataConfig(**{**vars(config), "cache": str(tmp_path / "cache")})
+    before = FramePairs(settings, pairs.clips, FlatModel())[0]["source_image"]
+    video, other = (clip / "video.mp4" for clip in pairs.clips)
+    video.write_bytes(other.read_bytes())
+    assert not torch.equal(FramePairs(settings, pairs.clips, FlatModel())[0]["source_image"], before)
+
+
 def test_every_third_clip_is_held_out(config):
     training, validation = split_clips(config)
     assert [c.name for c in training] == ["clip_1", "clip_2"] and [c.name for c in validation] == ["clip_0"]
@@ -93,11 +98,3 @@ def test_a_clip_of_another_face_model_is_refused(config, pairs):
     model.name = "bfm"
     with pytest.raises(UserError, match="fitted with the procedural face model"):
         FramePairs(config, pairs.clips, model)[0]
-
-
-def test_rendered_pnccs_are_those_of_the_face_model():
-    model = clips_module.load_face_model("procedural")
-    face = FaceCoefficients.neutral(2).replace(expression=0.3 * torch.rand(2, 64))
-    found = pncc_pixels(model, face.identity, face.expression, [-1, 1], 32)
-    expected = render_pncc(model, face.identity, torch.stack([torch.zeros(64), face.expression[1]]), 32)
-    assert (to_float(found) - expected).abs().max() <= 1 / 127.5

@@ -1,0 +1,249 @@
+"""Real videos -> clips: one face without a cut, cropped, fitted, divided into classes, with its sound.
+
+    python -m data_gen.run configs/data/videos.yaml videos=FOLDER folder=data/own face_model=ict
+
+Every video is read twice, forwards: once for landmarks, once for the pictures of the stretches that are used; memory
+does not grow with its length.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import tee
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from av.error import FFmpegError
+
+from data_gen.clip_format import FRAME_RATE, CannotWrite, ClipContent, write_clip
+from data_gen.faces import FaceLimits, FittedFace, divided, fit_face
+from data_gen.ledger import Ledger, Refusal, VideoReport
+from data_gen.models import face_model, hubert_model
+from data_gen.pncc import all_pncc
+from data_gen.shots import Stretch, merged, stretches, without_jumps
+from data_gen.sound import SoundTrack, speech_features
+from inference.video import open_video
+from modules.analysis.inpainting import inpaint_background
+from modules.assets import find_asset
+from modules.audio.features import FeatureKind
+from modules.audio.hubert import DEFAULT_HUBERT
+from modules.errors import UserError
+from modules.processes import run_all
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
+FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpegError)     # of a video, not a run
+MODEL_FILES = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoDataConfig:
+    """Which videos, and what clips are made of them.
+
+    `videos` is a folder (searched with the folders in it), one file, or a pattern such as raw/*/*.mp4.
+    """
+
+    videos: str
+    folder: str = "data/videos"
+    face_model: Literal["bfm", "ict", "procedural"] = "bfm"
+    size: int = 512               # pixels a side
+    pncc_size: int = 0            # 0: do not store PNCCs
+    features: tuple[FeatureKind, ...] = ("mel",)
+    hubert: str = DEFAULT_HUBERT  # folder or hub name, for the features "hubert"
+    shortest: float = 2.0         # seconds
+    longest: float = 20.0         # seconds; what is longer becomes several clips
+    limits: FaceLimits = field(default_factory=FaceLimits)
+    licence: str = ""             # noted in every clip: terms, or who allowed the use
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.size < 64 or self.size % 2 or self.pncc_size < 0 or self.workers < 1:
+            raise ValueError(f"size {self.size} must be even and at least 64, pncc_size {self.pncc_size} not negative, "
+                             f"workers {self.workers} at least 1")
+        if not 0.2 <= self.shortest <= self.longest:
+            raise ValueError(f"shortest {self.shortest} must be from 0.2 to longest ({self.longest}) seconds")
+
+    @property
+    def shortest_frames(self) -> int:
+        return round(self.shortest * FRAME_RATE)
+
+    @property
+    def longest_frames(self) -> int:
+        return round(self.longest * FRAME_RATE)
+
+
+@dataclass(frozen=True)
+class Video:
+    """A file of `size` bytes, and the name by which its clips begin."""
+
+    name: str
+    path: Path
+    size: int
+
+
+def prepare(config: VideoDataConfig) -> Iterator[int | VideoReport]:
+    """Make clips of the videos that are not done yet: first yields how many those are, then a report of each.
+
+    Raises:
+        UserError: no videos, a model file is missing, `folder` holds clips of other settings or cannot be written.
+    """
+    found = find_videos(config.videos)
+    ledger = Ledger(Path(config.folder), {key: getattr(config, key) for key in ("face_model", "size", "pncc_size")})
+    missing = [video for video in found if not ledger.is_done(video.name, video.size)]
+    if missing:
+        check_models(config)
+        ledger.forget([video.name for video in missing])
+    yield len(missing)
+    for report in run_all(partial(prepare_video, config), missing, config.workers):
+        ledger.add(report)
+        yield report
+
+
+def summary(config: VideoDataConfig) -> str:
+    """What `folder` holds, in one line."""
+    return Ledger(Path(config.folder), {}).summary()
+
+
+def find_videos(videos: str) -> list[Video]:
+    """The video files of a folder or pattern, sorted by name; hidden files are left out.
+
+    Raises:
+        UserError: there are none, or two would give clips of the same name.
+    """
+    root, pattern = _root_and_pattern(videos)
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}; set videos= to a folder or a pattern such as raw/*.mp4")
+    paths = sorted(path for path in root.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file()
+                   and not any(part.startswith(".") for part in path.relative_to(root).parts))
+    if not paths:
+        raise UserError(f"no videos in {videos}; files must end in {', '.join(SUFFIXES)}")
+    found: dict[str, Video] = {}
+    for path in paths:
+        name = re.sub(r"\s", " ", "_".join(path.relative_to(root).with_suffix("").parts))
+        name = name.encode("utf-8", "replace").decode()
+        if name in found:
+            raise UserError(f"clips of {found[name].path} and {path} would have the same name; rename one of them")
+        found[name] = Video(name, path, path.stat().st_size)
+    return list(found.values())
+
+
+def _root_and_pattern(videos: str) -> tuple[Path, str]:
+    path = Path(videos)
+    if path.is_file():
+        return path.parent, re.sub(r"([*?[])", r"[\1]", path.name)
+    plain = [part for part in path.parts if not re.search(r"[*?[]", part)]
+    if len(plain) == len(path.parts):
+        return path, "**/*"
+    count = next(i for i, part in enumerate(path.parts) if re.search(r"[*?[]", part))
+    return Path(*path.parts[:count]), str(Path(*path.parts[count:]))
+
+
+def check_models(config: VideoDataConfig) -> None:
+    """Find what every video needs, so that its lack stops the run instead of refusing all videos.
+
+    Raises:
+        UserError: a model file is missing; the message says how to get it.
+    """
+    for name in MODEL_FILES:
+        find_asset(name)
+    face_model(config.face_model)
+    if "hubert" in config.features:
+        hubert_model(config.hubert)
+
+
+def prepare_video(config: VideoDataConfig, video: Video) -> VideoReport:
+    """Write the clips of one video that are not there yet; whatever is wrong with it is in the report.
+
+    Raises:
+        CannotWrite: the clips cannot be written.
+    """
+    report = VideoReport(name=video.name, size=video.size)
+    refused: list[Stretch] = []
+    try:
+        info, frames = open_video(video.path)
+        maker = _ClipMaker(config, video, (info.height, info.width))
+        for stretch in stretches(frames, video.path.name, config.longest_frames):
+            pieces = without_jumps(stretch, maker.shape) if stretch.landmarks is not None else []
+            refused += [] if pieces else [stretch]
+            for piece in pieces:
+                try:
+                    made = maker.make(piece)
+                except CannotWrite:
+                    raise
+                except FAULTS as error:
+                    refused.append(replace(piece, landmarks=None, reason=_line(error)))
+                else:
+                    report = report.with_clip(piece.length, made)
+    except CannotWrite:
+        raise
+    except FAULTS as error:
+        refused.append(Stretch(start=0, length=0, reason=_line(error)))
+    return replace(report, refused=_refusals(refused, report.clips > 0, config.shortest_frames))
+
+
+def _refusals(refused: list[Stretch], useful: bool, shortest: int) -> tuple[Refusal, ...]:
+    """The parts of a useful video that are long enough to be missed; of any other the main reason, for all of it."""
+    parts = merged(refused)
+    if not useful and parts:
+        main = max(parts, key=lambda s: (s.length == 0, s.length))                 # damage, or what lasts longest
+        parts = [replace(main, start=0, length=parts[-1].stop)]
+    return tuple(Refusal(s.start / FRAME_RATE, s.stop / FRAME_RATE, s.reason) for s in parts
+                 if not useful or s.length == 0 or s.length >= shortest)
+
+
+def _line(error: Exception) -> str:
+    """What an error says, without advice, on one line."""
+    return " ".join((str(error) or type(error).__name__).partition(";")[0].split())
+
+
+class _ClipMaker:
+    """Follows the scan of a video with a second reading of its pictures and one of its sound."""
+
+    def __init__(self, config: VideoDataConfig, video: Video, shape: tuple[int, int]) -> None:
+        self.config, self.video, self.shape = config, video, shape
+        self._sound = SoundTrack(video.path)
+        self._pictures: Iterator[np.ndarray] | None = None
+        self._position = 0
+
+    def make(self, piece: Stretch) -> bool:
+        """Write a clip unless it is there; whether it has sound.
+
+        Raises:
+            UserError: the piece is refused.
+        """
+        config = self.config
+        if piece.length < config.shortest_frames:
+            raise UserError(f"only {piece.length / FRAME_RATE:.1f} s long (shortest {config.shortest:g})")
+        wave = self._sound.piece(piece.start, piece.length)
+        folder = Path(config.folder) / f"{self.video.name}_{piece.start:06d}"
+        if folder.is_dir():
+            return wave is not None
+        model = face_model(config.face_model)
+        fitted = fit_face(model, piece.landmarks, self.shape, config.limits)
+        write_clip(folder, self._content(piece, fitted, wave))
+        return wave is not None
+
+    def _content(self, piece: Stretch, fitted: FittedFace, wave: np.ndarray | None) -> ClipContent:
+        config = self.config
+        frames, classes = tee(divided(self._part(piece), fitted, config.size))
+        pncc = all_pncc(face_model(config.face_model), fitted.face, config.pncc_size) if config.pncc_size else None
+        times = f"{piece.start / FRAME_RATE:.2f} to {piece.stop / FRAME_RATE:.2f} s"
+        return ClipContent(
+            frames=(picture for picture, _ in frames), classes=(mask for _, mask in classes),
+            background=inpaint_background, face=fitted.face, face_model=config.face_model, landmarks=fitted.landmarks,
+            audio=wave, speech=speech_features(wave, config.features, config.hubert), pncc=pncc,
+            source=f"{self.video.path.name}, {times}", licence=config.licence)
+
+    def _part(self, piece: Stretch) -> Iterator[np.ndarray]:
+        """The frames of a piece; pieces come in order."""
+        if self._pictures is None:
+            _, self._pictures = open_video(self.video.path)
+        while self._position < piece.stop:
+            frame = next(self._pictures, None)
+            if frame is None:
+                raise UserError(f"{self.video.path.name} ends after {self._position / FRAME_RATE:.1f} s")
+            self._position += 1
+            if self._position > piece.start:
+                yield frame
