@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from modules.errors import UserError
+from modules.face3d.official_fit import read_official_fit
 from modules.face3d.pncc import blink_curve
 
 FORMAT = "real3d-motion"
 VERSION = 1
 FRAME_RATE = 25
+OFFICIAL = ".npy"           # the original's *_coeff_fit_mp.npy
+MOTION_FILES = (".json", ".npz", OFFICIAL)
 _ARRAYS = {"expression": 64, "euler": 3, "translation": 3, "blink": 1}
 
 
@@ -74,13 +77,17 @@ class Motion:
 
     @classmethod
     def load(cls, path: Path) -> "Motion":
-        """Read a file of `save`.
+        """Read a file of `save`, or the faces that the original fitted to a clip (NAME_coeff_fit_mp.npy).
 
         Raises:
             UserError: missing file, another format or version, wrong shapes.
         """
+        suffix = path.suffix.lower()
+        if suffix == OFFICIAL:
+            face = read_official_fit(path)
+            return cls(face.expression, face.euler, face.translation, torch.zeros(len(face), 1), "bfm")
         try:
-            if path.suffix == ".json":
+            if suffix == ".json":
                 content = json.loads(path.read_text(encoding="utf-8"))
             else:
                 with np.load(path, allow_pickle=False) as file:

@@ -1,6 +1,7 @@
 """TalkingPortrait: loads the networks once, then turns a Portrait and a Motion into frames, a few at a time."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inference.motion import Motion
+from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait, to_pixels
-from inference.speech import SpeechToMotion
+from inference.speech import SpeechToMotion, read_model_config
 from inference.video import open_video
 from modules.analysis.crop import clip_crop, crop_landmarks
 from modules.analysis.landmarks import detect_clip
-from modules.camera import Camera, pose_camera, prepare_poses, smooth_cameras, smooth_features
-from modules.checkpoint import load_module, read_config
-from modules.config import from_dict
+from modules.camera import Camera, mirror_index, pose_camera, prepare_poses, smooth_cameras, smooth_features
+from modules.checkpoint import load_module
+from modules.classes import CLASSES
 from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.fitting import fit_clip
@@ -26,7 +27,6 @@ from modules.face3d.pncc import close_eyes, render_pncc
 from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 
 SMOOTHING = 7        # frames, of cameras and torso key points (spec face3d 8)
-CLASSES = 6
 
 
 @dataclass(frozen=True)
@@ -48,51 +48,64 @@ class Track:
 
 
 class TalkingPortrait:
-    """One photo and one motion -> frames."""
+    """One photo and one motion -> frames.
+
+    Attributes:
+        face_model: on the CPU, where photos and clips are fitted; PNCC pictures are drawn by a copy on the device.
+    """
 
     def __init__(self, model: Real3DPortrait, face_model: MorphableModel, speech: SpeechToMotion | None,
                  device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.model = model.to(device).eval()
-        self.face_model = face_model.to(device)
+        self.face_model = face_model.cpu()
+        self._drawn_face = self.face_model if device.type == "cpu" else deepcopy(self.face_model).to(device)
         self.speech = speech
         self.device, self.dtype = device, dtype
 
     @classmethod
     def load(cls, checkpoint: Path, device: str = "auto", precision: str = "float32",
-             hubert: Path | None = None) -> "TalkingPortrait":
+             hubert: str | None = None) -> "TalkingPortrait":
         """Read a folder that holds portrait/ and audio2motion/ (the latter is needed for speech alone).
 
+        Args:
+            checkpoint: of `scripts.export_checkpoint` or `scripts.convert_checkpoint`.
+            device: see `choose_device`.
+            precision: "float32" or "bf16".
+            hubert: folder or hub name, instead of the one that the checkpoint names.
         Raises:
-            UserError: the folder, a file, or a tensor is missing; no such device.
+            UserError: the folder, a file, a tensor, or the face model's file is missing; no such device.
         """
         place = choose_device(device)
-        folder = checkpoint / "portrait"
-        if not folder.is_dir():
-            raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")
-        model = Real3DPortrait(from_dict(Real3DPortraitConfig, read_config(folder)["model"]))
-        for name, part in model.named_children():
-            load_module(folder, name, part)
+        folder = find_portrait(checkpoint)
+        config = read_model_config(folder, Real3DPortraitConfig)
+        face_model = load_face_model(config.face_model, config.torso_points)      # first: it may be missing
+        model = load_portrait_model(folder, config)
         speech_folder = checkpoint / "audio2motion"
         speech = SpeechToMotion.load(speech_folder, place, hubert) if speech_folder.is_dir() else None
         dtype = {"float32": torch.float32, "bf16": torch.bfloat16}[precision]
-        return cls(model, load_face_model(model.config.face_model), speech, place, dtype)
+        return cls(model, face_model, speech, place, dtype)
 
     @property
     def size(self) -> int:
         """Pixels a side of the frames."""
         return self.model.config.resolution
 
+    @property
+    def batch(self) -> int:
+        """Frames to render together where nobody says: on a CPU several are no faster, but need more memory."""
+        return 1 if self.device.type == "cpu" else 4
+
     # ---- inputs
 
     def portrait(self, photo: Path, face: int | None = None) -> Portrait:
         """Analyse a photo (see `Portrait.from_photo`). Raises UserError when it shows no usable face."""
-        return Portrait.from_photo(photo, self.face_model.cpu(), self.size, face)
+        return Portrait.from_photo(photo, self.face_model, self.size, face)
 
     def portrait_of_person(self, seed: int) -> Portrait:
         """A person made by code; only for checkpoints of the procedural face model."""
         if self.face_model.name != "procedural":
             raise UserError("this checkpoint knows no procedural people; give a photo with --source")
-        return Portrait.from_procedural(seed, self.face_model.cpu(), self.size)
+        return Portrait.from_procedural(seed, self.face_model, self.size)
 
     def motion_from_speech(self, audio: Path, generator: torch.Generator, temperature: float = 0.2,
                            mouth_amplitude: float = 0.45) -> Motion:
@@ -108,13 +121,17 @@ class TalkingPortrait:
         return Motion(face.expression, face.euler, face.translation, blink, self.face_model.name)
 
     def pose_from_file(self, path: Path, frames: int) -> tuple[Tensor, Tensor]:
-        """Head pose of a clip or of a motion file, played forwards and backwards until `frames` are filled."""
-        if path.suffix in (".json", ".npz"):
-            source = Motion.load(path)
-        else:
-            source = self.fit(path)
-        start = torch.zeros(1, 3)
-        return prepare_poses(start, start, source.euler, source.translation, frames, map_to_source=False)
+        """Head pose of a clip or of a motion file, played forwards and backwards until `frames` are filled.
+
+        Angles and decimetres mean the same in every face model, so the motion may be of another one; its 25 frames a
+        second are checked when it is read, and clips are resampled to them.
+
+        Returns:
+            Euler angles [frames, 3] in radians and translations [frames, 3] in decimetres.
+        """
+        source = Motion.load(path) if path.suffix.lower() in MOTION_FILES else self.fit(path)
+        index = mirror_index(torch.arange(frames), len(source))
+        return source.euler[index], source.translation[index]
 
     def fit(self, clip: Path) -> FaceCoefficients:
         """Fit the face model to every frame of a clip at 25 frames a second."""
@@ -122,7 +139,7 @@ class TalkingPortrait:
         landmarks = detect_clip(frames, name=clip.name)
         box = clip_crop((info.height, info.width), landmarks)
         inside = crop_landmarks(landmarks, (info.height, info.width), box)
-        return fit_clip(self.face_model.cpu(), torch.from_numpy(inside).float())
+        return fit_clip(self.face_model, torch.from_numpy(inside).float())
 
     def check_motion(self, motion: Motion) -> Motion:
         """Refuse expressions of another face model."""
@@ -134,12 +151,12 @@ class TalkingPortrait:
     # ---- frames
 
     def frames(self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None,
-               batch: int = 4) -> Iterator[np.ndarray]:
+               batch: int | None = None) -> Iterator[np.ndarray]:
         """Render in constant memory.
 
         Args:
             background: a picture [1, 3, S, S] in [-1, 1], "transparent", or None for the photo's own.
-            batch: frames rendered together.
+            batch: frames rendered together; None: see `batch`.
         Yields:
             uint8 [S, S, 3], or [S, S, 4] when transparent.
         """
@@ -150,7 +167,7 @@ class TalkingPortrait:
             yield from to_pixels(image)
 
     def debug_frames(self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None,
-                     batch: int = 4) -> Iterator[np.ndarray]:
+                     batch: int | None = None) -> Iterator[np.ndarray]:
         """The same with source, PNCC, raw render, depth and final picture side by side: uint8 [S, 5 S, 3]."""
         for output, pncc in self._render(portrait, motion, None if background == "transparent" else background, batch):
             distance = torch.linalg.vector_norm(output.camera.camera_to_world[:, :3, 3], dim=-1).view(-1, 1, 1, 1)
@@ -161,7 +178,8 @@ class TalkingPortrait:
             yield from to_pixels(torch.cat(panels, dim=-1))
 
     def _render(self, portrait: Portrait, motion: Motion, background: Tensor | str | None,
-                batch: int) -> Iterator[tuple[PortraitOutput, Tensor]]:
+                batch: int | None) -> Iterator[tuple[PortraitOutput, Tensor]]:
+        batch = batch or self.batch
         track = self.track(portrait, motion)
         scene = background if isinstance(background, Tensor) else portrait.background
         one_hot = F.one_hot(portrait.classes.long(), CLASSES).permute(0, 3, 1, 2)
@@ -174,7 +192,7 @@ class TalkingPortrait:
             part = slice(start, start + batch)
             with torch.inference_mode(), self._precision():
                 pncc = self._driving_pncc(portrait, track, part)
-                stack = torch.stack([*(f.expand_as(pncc) for f in fixed), pncc], dim=1)
+                stack = self._adapter_input(fixed, pncc)
                 output = self.model(planes, track.cameras[part].to(self.device), stack, source,
                                     self._here(track.source_keypoints), self._here(track.keypoints[part]))
             yield output, pncc
@@ -184,10 +202,9 @@ class TalkingPortrait:
         euler, translation = prepare_poses(portrait.euler, portrait.translation, motion.euler, motion.translation,
                                            len(motion))
         expression, closing = self._blinks(motion)
-        face_model = self.face_model.cpu()
-        points = face_model.landmarks(portrait.identity, expression, 68)
+        points = self.face_model.landmarks(portrait.identity, expression, 68)
         keypoints = torso_keypoints(points, euler, translation)
-        source = face_model.landmarks(portrait.identity, portrait.expression, 68)
+        source = self.face_model.landmarks(portrait.identity, portrait.expression, 68)
         cameras = smooth_cameras(pose_camera(euler, translation, self.model.config.focal_length), SMOOTHING)
         return Track(cameras=cameras, keypoints=smooth_features(keypoints, SMOOTHING), expression=expression,
                      source_keypoints=torso_keypoints(source, portrait.euler, portrait.translation), closing=closing)
@@ -210,7 +227,7 @@ class TalkingPortrait:
 
     def _pncc(self, portrait: Portrait, expression: Tensor) -> Tensor:
         """PNCC of the portrait's person with expressions [B, 64]: [B, 3, N, N]."""
-        return render_pncc(self.face_model.to(self.device), self._here(portrait.identity), self._here(expression),
+        return render_pncc(self._drawn_face, self._here(portrait.identity), self._here(expression),
                            self.model.pncc_size)
 
     def _driving_pncc(self, portrait: Portrait, track: Track, part: slice) -> Tensor:
@@ -221,8 +238,48 @@ class TalkingPortrait:
             pncc = torch.stack([close_eyes(p, amount) for p, amount in zip(pncc, closing)])
         return pncc
 
+    def _adapter_input(self, fixed: Tensor, driving: Tensor) -> Tensor | None:
+        """What the motion adapter reads [B, K, 3, N, N]: canonical, source, driving, or the first and the last of them.
+
+        Args:
+            fixed: [2, 3, N, N], canonical and source.
+            driving: [B, 3, N, N].
+        """
+        if self.model.motion_adapter is None:             # stage 1: a head that turns, but has one expression
+            return None
+        canonical, source = (picture.expand_as(driving) for picture in fixed)
+        all_three = self.model.config.motion_adapter.pictures == 3
+        return torch.stack([canonical, source, driving] if all_three else [canonical, driving], dim=1)
+
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def find_portrait(checkpoint: Path) -> Path:
+    """The folder of a checkpoint that holds the portrait model.
+
+    Raises:
+        UserError: there is none; of the original's files it says that they must be converted.
+    """
+    folder = checkpoint / "portrait"
+    if folder.is_dir():
+        return folder
+    if checkpoint.suffix == ".ckpt" or any(checkpoint.glob("*.ckpt")):
+        raise UserError(f"{checkpoint} is a checkpoint of the original; convert it: "
+                        f"python -m scripts.convert_checkpoint {checkpoint} checkpoints/official")
+    raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")
+
+
+def load_portrait_model(folder: Path, config: Real3DPortraitConfig) -> Real3DPortrait:
+    """The model of `config` with the weights in `folder`.
+
+    Raises:
+        UserError: a file or a tensor is missing, damaged or of another size.
+    """
+    model = Real3DPortrait(config)
+    for name, part in model.named_children():
+        load_module(folder, name, part)
+    return model
 
 
 def torso_keypoints(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:

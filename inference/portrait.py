@@ -14,7 +14,7 @@ from modules.analysis.crop import crop_landmarks, crop_picture, photo_crop
 from modules.analysis.inpainting import inpaint_background, inpaint_torso
 from modules.analysis.landmarks import detect
 from modules.analysis.pictures import read_picture
-from modules.analysis.segmentation import segment
+from modules.analysis.segmentation import part_image, segment
 from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_photo
@@ -22,7 +22,6 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
 
-HEAD_CLASSES = (1, 3, 5)
 ANALYSIS_SIZE = 512         # pixels a side at which a photo is divided into classes
 FRONTAL_DISTANCE = -5.0     # dm: the face of a procedural portrait fills about a fifth of the picture
 
@@ -55,7 +54,7 @@ class Portrait:
         """Compose from a square uint8 picture [S, S, 3], its class map [S, S] and its fitted face (one row)."""
         torso, _ = inpaint_torso(picture, classes)
         background = inpaint_background(picture[None], classes[None])
-        head = np.where(np.isin(classes, HEAD_CLASSES)[..., None], picture, 0).astype(np.uint8)
+        head = part_image(picture, classes, "head")
         return cls(
             picture=to_tensor(picture), head=to_tensor(head), torso=to_tensor(torso),
             classes=torch.from_numpy(classes.astype(np.uint8))[None], background=to_tensor(background),

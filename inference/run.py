@@ -33,7 +33,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     drive = parser.add_mutually_exclusive_group()
     drive.add_argument("--audio", type=Path, help="speech, any audio or video file; without it the demo sentence")
     drive.add_argument("--driving", type=Path, help="clip whose expression, pose and sound are transferred")
-    drive.add_argument("--motion", type=Path, help="motion file (.json or .npz) made with --save-motion")
+    drive.add_argument("--motion", type=Path, help="motion file: .json or .npz made with --save-motion, or "
+                                                       "*_coeff_fit_mp.npy of the original")
     parser.add_argument("--sound", type=Path, help="sound to put under --motion")
     parser.add_argument("--pose", default="natural",
                         help="head pose under --audio: natural, still, a clip, or a motion file")
@@ -43,10 +44,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
     parser.add_argument("--checkpoint", type=Path, default=DEMO, help="folder with portrait/ and audio2motion/")
-    parser.add_argument("--hubert", type=Path, help="local HuBERT folder, for checkpoints that listen with HuBERT")
+    parser.add_argument("--hubert", help="folder or hub name of HuBERT, instead of the one that the checkpoint names")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
-    parser.add_argument("--batch", type=int, default=4, help="frames rendered together")
+    parser.add_argument("--batch", type=int, help="frames rendered together; more need more memory; without it 1 on "
+                                                  "a CPU, 4 elsewhere")
     parser.add_argument("--output", type=Path, default=Path("infer_out/talk.mp4"),
                         help=".mp4; .webm or .mov if transparent")
     parser.add_argument("--debug-video", action="store_true",
@@ -73,7 +75,7 @@ def make_motion(options: argparse.Namespace, talker: TalkingPortrait) -> tuple[M
         motion = motion.with_pose(*talker.pose_from_file(Path(options.pose), frames))
     if options.blink == "period":
         motion = motion.with_blink(periodic_blink(frames, generator))
-    return motion, read_sound(audio)
+    return motion, read_sound(audio, beside_pictures=False)        # as the motion was made from it
 
 
 def make_portrait(options: argparse.Namespace, talker: TalkingPortrait) -> Portrait:
@@ -88,7 +90,7 @@ def check(options: argparse.Namespace) -> None:
     for name in ("mouth_amplitude", "temperature"):
         if not 0 <= getattr(options, name) <= 2:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give a number from 0 to 1")
-    if options.batch < 1:
+    if options.batch is not None and options.batch < 1:
         raise UserError(f"--batch is {options.batch}; give at least 1")
     transparent = options.background == "transparent"
     suffixes = (".webm", ".mov") if transparent else (".mp4",)

@@ -1,17 +1,37 @@
 """Speech to motion: an audio-to-motion checkpoint, its features, and the face model whose expressions it speaks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from inference.motion import FRAME_RATE, Motion, still_pose
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.audio.features import SAMPLE_RATE, extract, read_audio
-from modules.audio.hubert import DEFAULT_HUBERT, load_hubert
-from modules.checkpoint import load_module, read_config
+from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
+from modules.checkpoint import CONFIG, load_module, read_config
 from modules.config import from_dict
 from modules.errors import UserError
+
+FRAME = SAMPLE_RATE // FRAME_RATE      # samples
+T = TypeVar("T")
+
+
+def read_model_config(folder: Path, kind: type[T]) -> T:
+    """The network's settings in the config.yaml of a checkpoint.
+
+    Raises:
+        UserError: no config.yaml, none of a network, or a wrong value; the message names the file.
+    """
+    config = read_config(folder)
+    if not isinstance(config.get("model"), Mapping):
+        raise UserError(f"{folder / CONFIG} has no group model; copy it from where you have the weights from")
+    try:
+        return from_dict(kind, config["model"])
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -22,7 +42,7 @@ class SpeechToMotion:
         model: in eval mode.
         features: "hubert" or "mel".
         face_model: name of the face model whose 64 expression modes come out.
-        hubert: folder or hub name of HuBERT; read when a speech comes, and only for "hubert" features.
+        hubert: folder, asset or hub name of HuBERT; read when a speech comes, and only for "hubert" features.
     """
 
     model: Audio2Motion
@@ -31,36 +51,46 @@ class SpeechToMotion:
     hubert: str = DEFAULT_HUBERT
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, hubert: Path | None = None) -> "SpeechToMotion":
+    def load(cls, folder: Path, device: torch.device, hubert: str | None = None) -> "SpeechToMotion":
         """Read a folder with config.yaml and audio2motion.safetensors.
 
+        Args:
+            hubert: instead of the one that config.yaml names.
         Raises:
             UserError: missing, damaged or of another network.
         """
         config = read_config(folder)
-        if "features" not in config or "model" not in config:
-            raise UserError(f"{folder} is no audio-to-motion checkpoint; its config.yaml has no features or model")
-        model = Audio2Motion(from_dict(Audio2MotionConfig, config["model"]))
+        if config.get("features") not in ("hubert", "mel"):
+            raise UserError(f"{folder} is no audio-to-motion checkpoint; features in its {CONFIG} is "
+                            f"{config.get('features')}, not hubert or mel")
+        model = Audio2Motion(read_model_config(folder, Audio2MotionConfig))
         load_module(folder, "audio2motion", model)
         return cls(model.to(device).eval(), config["features"], config.get("face_model", "bfm"),
-                   str(hubert or DEFAULT_HUBERT))
+                   hubert or config.get("hubert", DEFAULT_HUBERT))
 
     @torch.inference_mode()
     def motion(self, audio: Path, generator: torch.Generator, temperature: float = 0.2,
                mouth_amplitude: float = 0.45) -> Motion:
-        """The motion of a speech file with a still head: one frame per 40 ms of sound, at least one.
+        """The motion of a speech file with a still head: a frame for every 40 ms of sound that have begun.
 
         Raises:
             UserError: no sound, an empty or damaged file.
         """
         waveform = read_audio(audio)
         device = next(self.model.parameters()).device
-        hubert = load_hubert(self.hubert).to(device).eval() if self.features == "hubert" else None
+        hubert = self._load_hubert().to(device) if self.features == "hubert" else None
         heard = extract(waveform, kind=self.features, hubert=hubert)
         expression = self.model.generate(
             heard.features[None].to(device), heard.f0[None].to(device), generator=generator, temperature=temperature,
             mouth_amplitude=torch.tensor([[mouth_amplitude]], device=device))[0].float().cpu()
-        frames = max(1, round(len(waveform) / SAMPLE_RATE * FRAME_RATE))
+        frames = -(-len(waveform) // FRAME)
         index = torch.arange(frames).clamp(max=len(expression) - 1)      # features may end a frame early
         euler, translation = still_pose(frames)
         return Motion(expression[index], euler, translation, torch.zeros(frames, 1), self.face_model)
+
+    def _load_hubert(self) -> HubertFeatures:
+        hubert, wanted = load_hubert(self.hubert), self.model.config.audio_size
+        if hubert.size != wanted:
+            raise UserError(f"the HuBERT {self.hubert} gives {hubert.size} numbers a frame, the checkpoint listens to "
+                            f"{wanted}; use {DEFAULT_HUBERT}")
+        return hubert

@@ -129,12 +129,13 @@ def _upright(frame: av.VideoFrame, stream: av.stream.Stream) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
-def read_sound(path: Path, optional: bool = False) -> Sound | None:
-    """The sound track of an audio or video file at its own rate, mono or stereo, from the first picture on.
+def read_sound(path: Path, optional: bool = False, beside_pictures: bool = True) -> Sound | None:
+    """The sound track of an audio or video file at its own rate, mono or stereo.
 
     Args:
         path: any file that FFmpeg reads.
         optional: give None instead of an error when there is no sound track.
+        beside_pictures: from the file's first picture on; False: from its own first sample on.
     Raises:
         UserError: no such file, not a media file, no sound track, or (while reading) it is damaged.
     """
@@ -145,7 +146,7 @@ def read_sound(path: Path, optional: bool = False) -> Sound | None:
             raise UserError(f"{path.name} has no sound track; use a file with speech")
         stream = container.streams.audio[0]
         rate, channels = stream.rate, stream.channels
-        offset = _sound_offset(container)
+        offset = _sound_offset(container) if beside_pictures else 0.0
     return Sound(rate, lambda: _sound_blocks(path, rate, min(channels, 2), offset))
 
 

@@ -100,6 +100,8 @@ def official_state(checkpoint: Mapping, child: str = "model") -> dict[str, Tenso
         UserError: the file has no such part.
     """
     state = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(state, Mapping) or not state or not all(isinstance(key, str) for key in state):
+        raise UserError("the checkpoint holds no tensors with names; its state_dict must be {name: tensor}")
     if isinstance(state.get(child), Mapping):
         state = state[child]
     elif any(key.startswith(f"{child}.") for key in state):
@@ -189,7 +191,7 @@ def portrait_config(state: Mapping[str, Tensor], network: str) -> Real3DPortrait
         motion_adapter=_adapter_config(state, depth) if stage > 1 else None,
         tri_grid=TriGridRefinerConfig(plane_depth=depth) if refined and depth > 1 else None,
         renderer=replace(Real3DPortraitConfig.released().renderer, plane_depth=depth),
-        htbsr=_htbsr_config(state) if stage == 3 else None, source_pncc="first_driving")
+        htbsr=_htbsr_config(state) if stage == 3 else None, source_pncc="first_driving", torso_points="official")
 
 
 def _adapter_config(state: Mapping[str, Tensor], depth: int) -> MotionAdapterConfig:

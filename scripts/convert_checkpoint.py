@@ -8,16 +8,18 @@ without executing code; unknown, missing or misshapen tensors are refused by nam
 """
 
 import argparse
-import pickle
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from modules.audio.audio2motion import Audio2MotionConfig
+from modules.audio.hubert import DEFAULT_HUBERT
+from modules.audio.syncnet import SyncNetConfig
 from modules.checkpoint import load_state, read_config, save_checkpoint
 from modules.config import to_dict
 from modules.convert import PORTRAITS, identify, official_state, portrait_config, to_official, to_ours
@@ -41,6 +43,13 @@ def official_file(path: Path) -> Path:
     return found[-1][1]
 
 
+def _plain_numbers() -> list:
+    """NumPy's own numbers, under the names of its old and new versions; trainers store their best score as one."""
+    scalar = np.float64().__reduce__()[0]
+    kinds = {type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "?")}
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
+
+
 def read_official(path: Path) -> Mapping:
     """What a checkpoint file holds, read with weights_only.
 
@@ -48,11 +57,15 @@ def read_official(path: Path) -> Mapping:
         UserError: damaged, incomplete, no checkpoint, or with more in it than tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); download it again, or do not trust it"
-                        ) from error
+        with torch.serialization.safe_globals(_plain_numbers()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:      # whatever the bytes of a damaged file lead the reader into
+        called = re.search(r"Unsupported global: GLOBAL (\S+)|global (\S+) but", str(error))
+        if called:
+            raise UserError(f"{path} asks for {called[1] or called[2]}, which is no tensor and may run code; nothing "
+                            "was executed; get the file from its authors") from error
+        reason = getattr(error, "strerror", None) or "it is damaged, incomplete, or another kind of file"
+        raise UserError(f"{path} cannot be read as a checkpoint: {reason}; download it again") from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, no checkpoint")
     return content
@@ -61,7 +74,7 @@ def read_official(path: Path) -> Mapping:
 def convert(path: Path, output: Path, kind: str | None = None) -> Path:
     """Write OUTPUT/portrait or OUTPUT/audio2motion or OUTPUT/syncnet from an official file; returns that folder."""
     file = official_file(path)
-    state = official_state(read_official(file))
+    state = _official_state(file)
     found = identify(state)
     if found is None and kind is None:
         raise UserError(f"{file} is of no network known here; its first tensors are {', '.join(list(state)[:3])}")
@@ -74,9 +87,18 @@ def convert(path: Path, output: Path, kind: str | None = None) -> Path:
         config = {"model": to_dict(portrait_config(state, network))}
         save_checkpoint(output / "portrait", config, by_part(ours))
         return output / "portrait"
-    config = {"model": to_dict(Audio2MotionConfig.full())} if network == "audio2motion" else {}
-    save_checkpoint(output / network, config | {"features": "hubert", "face_model": "bfm"}, {network: ours})
+    model = Audio2MotionConfig.full() if network == "audio2motion" else SyncNetConfig.full()
+    config = {"model": to_dict(model), "features": "hubert", "hubert": DEFAULT_HUBERT, "face_model": "bfm"}
+    save_checkpoint(output / network, config, {network: ours})
     return output / network
+
+
+def _official_state(file: Path) -> dict[str, Tensor]:
+    content = read_official(file)
+    try:
+        return official_state(content)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def by_part(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

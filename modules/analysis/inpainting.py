@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from modules.analysis.segmentation import BODY, CLOTHES, part_mask
+from modules.analysis.segmentation import part_mask
+from modules.classes import BODY_SKIN, CLOTHES
 
 REFERENCE_SIZE = 512
 CLOTH_ROWS = 9                # rows filled per column, the pixel itself included
@@ -47,7 +48,7 @@ def fill_torso(picture: np.ndarray, classes: np.ndarray,
     scale = max(picture.shape[:2]) / REFERENCE_SIZE if scale is None else scale
     head = part_mask(classes, "head")
     result = np.where(head[..., None], 0, picture).astype(np.uint8)
-    cloth, neck = classes == CLOTHES, _grow_vertically(classes == BODY, _rows(NECK_DILATION, scale))
+    cloth, neck = classes == CLOTHES, _grow_vertically(classes == BODY_SKIN, _rows(NECK_DILATION, scale))
 
     rows, columns = _tops_under_head(cloth, head)
     cloth_filled = _fill_upwards(result, picture, rows, columns, CLOTH_ROWS, scale)

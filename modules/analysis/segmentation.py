@@ -14,14 +14,14 @@ import numpy as np
 from modules.analysis.landmarks import CHIN, FACE_OVAL, FOREHEAD, LEFT_SIDE, RIGHT_SIDE
 from modules.analysis.mediapipe_models import confidences, hair_confidence, person_confidence
 from modules.assets import locate
+from modules.classes import BACKGROUND, BODY_SKIN, CLOTHES, FACE_SKIN, HAIR, HEAD_CLASSES, TORSO_CLASSES
 
 MULTICLASS_MODEL = "selfie_multiclass_256x256.tflite"
-BACKGROUND, HAIR, BODY, FACE, CLOTHES, OTHERS = range(6)
 PARTS = {
-    "head": (HAIR, FACE, OTHERS),
-    "torso": (BODY, CLOTHES),
-    "person": (HAIR, BODY, FACE, CLOTHES, OTHERS),
-    "torso_with_background": (BACKGROUND, BODY, CLOTHES),
+    "head": HEAD_CLASSES,
+    "torso": TORSO_CLASSES,
+    "person": (*HEAD_CLASSES, *TORSO_CLASSES),
+    "torso_with_background": (BACKGROUND, *TORSO_CLASSES),
     "background": (BACKGROUND,),
 }
 COLOURS = np.array(
@@ -133,8 +133,8 @@ def classes_from_person_and_hair(picture: np.ndarray, landmarks: np.ndarray, per
 
     classes = np.zeros(shape, np.uint8)
     classes[torso] = CLOTHES
-    classes[neck] = BODY
-    classes[head] = FACE
+    classes[neck] = BODY_SKIN
+    classes[head] = FACE_SKIN
     classes[(head & is_hair) | ((fringe | strands) & ~frame.oval & ~skull)] = HAIR
     return classes
 
@@ -165,7 +165,9 @@ def _torso(rest: np.ndarray, frame: FaceFrame) -> tuple[np.ndarray, np.ndarray]:
     """Split the person without the head into the torso and scraps (tiny pieces, or pieces above the chin)."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(rest.astype(np.uint8), connectivity=4)
     large = statistics[:, cv2.CC_STAT_AREA] > 0.05 * frame.height * frame.width
-    low = np.isin(np.arange(len(statistics)), np.unique(labels[rest & (frame.below > 0.1 * frame.height)]))
+    low = rest & (frame.below > 0.1 * frame.height)
+    low[-1] |= rest[-1] & (frame.below[-1] > -0.2 * frame.height)      # the chin may reach the picture's lower edge
+    low = np.isin(np.arange(len(statistics)), np.unique(labels[low]))
     torso = rest & (large & low)[labels]
     return torso, rest & ~torso
 

@@ -1,16 +1,23 @@
 """HuBERT features through `transformers`, with the chunk rule of the released system (spec audio2motion 6.2)."""
 
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from modules.assets import locate
 from modules.errors import UserError
 
 DEFAULT_HUBERT = "facebook/hubert-large-ls960-ft"
 RECEPTIVE_FIELD = 400          # samples under one frame
 HOP = 320
 CHUNK = 320_000                # samples, 20 s: 1000 frames
+FETCH = "python -m scripts.assets fetch hubert-large-ls960-ft"
+UNUSED = {"masked_spec_embed"}   # tensors that only the training of HuBERT needs
 
 
 class HubertFeatures(nn.Module):
@@ -20,12 +27,17 @@ class HubertFeatures(nn.Module):
         super().__init__()
         self.network = network.eval().requires_grad_(False)
 
+    @property
+    def size(self) -> int:
+        """D, numbers a frame."""
+        return self.network.config.hidden_size
+
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
         """waveform [N] at 16 kHz -> frames [(N - 80) // 320, D]; a wave shorter than 400 samples gives no frame."""
         wave = waveform.float()
         if len(wave) < RECEPTIVE_FIELD:
-            return wave.new_zeros(0, self.network.config.hidden_size)
+            return wave.new_zeros(0, self.size)
         wave = (wave - wave.mean()) / torch.sqrt(wave.var(correction=0) + 1e-7)
         frames = [self.network(chunk[None]).last_hidden_state[0] for chunk in _chunks(wave)]
         return torch.cat(frames)
@@ -40,18 +52,53 @@ def _chunks(wave: Tensor) -> list[Tensor]:
 
 
 def load_hubert(source: str = DEFAULT_HUBERT) -> HubertFeatures:
-    """A HuBERT from a local folder (config.json and weights) or by its name on the Hugging Face hub.
+    """A HuBERT from a local folder (config.json and weights), from the assets, or from the Hugging Face hub.
 
+    Args:
+        source: folder or hub name; of a hub name the assets folder is asked first (hubert-large-ls960-ft).
     Raises:
-        UserError: it is neither here nor reachable, or not a HuBERT.
+        UserError: it is neither here nor reachable, damaged, or no HuBERT.
     """
-    from transformers import HubertModel  # seconds to import: only when it is used
-
     local = Path(source).expanduser()
-    if local.exists() and not (local / "config.json").is_file():
-        raise UserError(f"{source} holds no config.json; give the folder of a HuBERT model or a hub name")
+    asset = locate(local.name) if local.name and not local.exists() else None
+    place = str(asset or (local if local.exists() else source))
+    if Path(place).exists() and not (Path(place) / "config.json").is_file():
+        raise UserError(f"{place} holds no config.json; give the folder of a HuBERT model or a hub name")
+    with _quiet_transformers():
+        try:
+            return HubertFeatures(_read(place))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            if Path(place).exists():
+                raise UserError(f"{place} cannot be read as a HuBERT ({reason}); get it again: {FETCH}") from error
+            raise UserError(f"no HuBERT {source} here, and the Hugging Face hub gives none ({reason}); get it with: "
+                            f"{FETCH}, or name a local folder with --hubert") from error
+
+
+def _read(place: str) -> nn.Module:
+    from transformers import HubertModel, PretrainedConfig  # seconds to import: only when it is used
+
+    kind = PretrainedConfig.get_config_dict(place)[0].get("model_type")
+    if kind != "hubert":
+        raise ValueError(f"its config.json is of a {kind}")
+    network, found = HubertModel.from_pretrained(place, output_loading_info=True)
+    missing = sorted(set(found["missing_keys"]) - UNUSED)
+    if missing:
+        raise ValueError(f"{len(missing)} tensors are missing: {', '.join(missing[:3])}")
+    return network
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without the progress bars and reports that `transformers` prints while it loads."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
     try:
-        return HubertFeatures(HubertModel.from_pretrained(source))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"no HuBERT at {source}: download {DEFAULT_HUBERT} into a folder and name that folder, "
-                        f"or use a checkpoint with mel features ({str(error).splitlines()[0]})") from error
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -22,8 +22,10 @@ from modules.face3d.morphable_model import (
 
 MODEL_FILE = "BFM_model_front.mat"
 MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"    # vertex of each MediaPipe landmark, 0-based, -999 = none
+MEDIAPIPE_VERSIONS = (MEDIAPIPE_FILE, "index_mp468_from_mesh35709_v3.1.npy")    # the first that is there counts
 NCC_FILE = "ncc_code.npy"                             # [3, V]; optional
 EYE_FILES = ("bfm_left_eye_faces.npy", "bfm_right_eye_faces.npy")      # 1-based triangles over the eyes
+OFFICIAL_68_OFFSET = 1         # the original reads the 1-based `keypoints` as if they were 0-based (spec face3d 2.3)
 _KEYS = ("meanshape", "idBase", "exBase", "tri", "keypoints")
 _IDENTITY, _EXPRESSION = 80, 64
 
@@ -33,8 +35,8 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
 
     Args:
         path: `BFM_model_front.mat`; None asks the asset resolver.
-        landmark68_offset: added to the vertices of the 68 landmarks; 1 gives those that the released weights
-            were trained with, which are one vertex too far.
+        landmark68_offset: added to the vertices of the 68 landmarks; `OFFICIAL_68_OFFSET` gives those that the
+            released weights were trained with.
     Returns:
         MorphableModel called "bfm" with 68 and 468 landmarks.
     Raises:
@@ -46,8 +48,19 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
     eyes = np.concatenate([_table(folder / name).ravel() for name in EYE_FILES])
     ncc_file = folder / NCC_FILE
     ncc = torch.from_numpy(_table(ncc_file).T.astype(np.float32).copy()) if ncc_file.is_file() else None
-    return bfm_from_arrays(arrays, torch.from_numpy(_table(folder / MEDIAPIPE_FILE).ravel().astype(np.int64)),
-                           torch.from_numpy(eyes.astype(np.int64)), ncc, landmark68_offset)
+    here = [folder / name for name in MEDIAPIPE_VERSIONS if (folder / name).is_file()]
+    mediapipe = here[0] if here else folder / MEDIAPIPE_FILE
+    tables = [_table(mediapipe).ravel().astype(np.int64), eyes.astype(np.int64)]
+    vertices, triangles = arrays["idBase"].shape[0] // 3, len(arrays["tri"])
+    if len(tables[0]) != 468 or tables[0].max() >= vertices or not 1 <= tables[1].min() <= tables[1].max() <= triangles:
+        raise UserError(f"the tables in {folder} are not of {path.name}, which has {vertices} vertices and {triangles} "
+                        f"triangles; take {mediapipe.name} and {' and '.join(EYE_FILES)} from one place with it")
+    return bfm_from_arrays(arrays, *map(torch.from_numpy, tables), ncc, landmark68_offset)
+
+
+def load_official_bfm(path: Path | None = None) -> MorphableModel:
+    """The same with the 68 landmarks of the released weights, which are one vertex too far."""
+    return load_bfm(path, OFFICIAL_68_OFFSET)
 
 
 def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces: Tensor,
@@ -97,7 +110,8 @@ def _read_mat(path: Path) -> dict[str, np.ndarray]:
 
 def _table(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise UserError(f"{path.name} is missing beside the face model in {path.parent}; put it there")
+        raise UserError(f"{path.name} is missing beside the face model in {path.parent}; copy it there from the "
+                        "authors' repository or download (https://github.com/yerfor/Real3DPortrait)")
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:

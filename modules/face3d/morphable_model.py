@@ -171,9 +171,14 @@ def normalised_coordinates(mean: Tensor, triangles: Tensor) -> Tensor:
     return ((mean - low) / (high - low)).clamp(0, 1)
 
 
-def load_face_model(name: str) -> MorphableModel:
-    """The face model "procedural" (built by code), "ict" or "bfm" (files, see `scripts.assets`)."""
-    if name == "procedural":
+def load_face_model(name: str, points68: str = "exact") -> MorphableModel:
+    """The face model "procedural" (built by code), "ict" or "bfm" (files, see `scripts.assets`).
+
+    With "bfm", `points68` "official" takes the 68 landmarks where the released weights learnt them (spec face3d 2.3).
+    """
+    if name == "bfm" and points68 == "official":
+        from modules.face3d.bfm import load_official_bfm as load
+    elif name == "procedural":
         from modules.procedural.head import procedural_model as load
     elif name == "ict":
         from modules.face3d.ict import load_ict as load

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modules.classes import BODY_SKIN, CLOTHES, FACE_SKIN, HAIR, HEAD_CLASSES, OTHERS
 from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points
 from modules.face3d.rasterizer import Fragments, rasterize
 from modules.procedural import painting
@@ -17,8 +18,6 @@ from modules.procedural.head import GROUPS, ProceduralModel
 from modules.procedural.painting import Places
 from modules.procedural.person import Person
 
-BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES, OTHERS = range(6)
-HEAD_CLASSES = (HAIR, FACE_SKIN, OTHERS)
 SUPERSAMPLING = 2
 _TORSO_ROTATION = 0.12        # shares of the head's motion that the shoulders follow
 _TORSO_TRANSLATION = 0.5      # sideways and up; all of the distance

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,6 +48,17 @@ def test_a_missing_or_foreign_file_is_refused(tmp_path):
     for name in ("absent.json", "text.npz"):
         with pytest.raises(UserError, match="motion file"):
             Motion.load(tmp_path / name)
+
+
+def test_faces_that_the_original_fitted_are_a_motion(tmp_path):
+    random = np.random.default_rng(0)
+    fitted = {name: random.normal(size=size).astype(np.float32)
+              for name, size in (("id", (1, 80)), ("exp", (7, 64)), ("euler", (7, 3)), ("trans", (7, 3)))}
+    np.save(tmp_path / "clip_coeff_fit_mp.npy", fitted, allow_pickle=True)
+    motion = Motion.load(tmp_path / "clip_coeff_fit_mp.npy")
+    assert len(motion) == 7 and motion.face_model == "bfm" and float(motion.blink.abs().max()) == 0
+    for ours, theirs in (("expression", "exp"), ("euler", "euler"), ("translation", "trans")):
+        assert torch.equal(getattr(motion, ours), torch.from_numpy(fitted[theirs]))
 
 
 def test_an_unknown_ending_is_refused_before_anything_is_written(tmp_path):

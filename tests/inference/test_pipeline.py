@@ -1,6 +1,11 @@
 import itertools
+import os
+import pickle
+import re
+import shutil
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +13,12 @@ import torch
 
 from inference.motion import Motion
 from inference.pipeline import TalkingPortrait, choose_device, torso_keypoints
+from modules.checkpoint import save_checkpoint
+from modules.config import to_dict
 from modules.errors import UserError
+from modules.procedural.head import procedural_model
+from modules.real3d_portrait import Real3DPortrait
+from tests.modules.portraits import tiny_portrait_config
 
 
 def still_motion(frames: int, **changes: torch.Tensor) -> Motion:
@@ -27,6 +37,7 @@ def test_frames_do_not_depend_on_how_many_are_rendered_together(talker, portrait
     one, three = (rendered(talker, portrait, motion, None, batch).astype(int) for batch in (1, 3))
     assert one.shape == (5, 64, 64, 3)
     assert np.abs(one - three).max() <= 1
+    assert talker.batch == 1 and np.array_equal(rendered(talker, portrait, motion), one)      # the default on a CPU
 
 
 def test_a_still_motion_gives_a_still_picture(talker, portrait):
@@ -78,7 +89,7 @@ def test_a_motion_of_another_face_model_is_refused(talker):
 
 
 def test_key_points_follow_the_head_and_stay_in_the_picture(talker, portrait):
-    points = talker.face_model.cpu().landmarks(portrait.identity, portrait.expression, 68)
+    points = talker.face_model.landmarks(portrait.identity, portrait.expression, 68)
     far = torch.tensor([[0.0, 0.0, -5.0]])
     middle = torso_keypoints(points, torch.zeros(1, 3), far)
     right = torso_keypoints(points, torch.zeros(1, 3), far + torch.tensor([[0.3, 0.0, 0.0]]))
@@ -92,6 +103,118 @@ def test_a_missing_checkpoint_or_device_is_refused(tmp_path):
         TalkingPortrait.load(tmp_path)
     with pytest.raises(UserError, match="cannot be used here"):
         choose_device("no-such-device")
+
+
+def damaged(checkpoint: Path, folder: Path, case: str) -> Path:
+    """A copy of the checkpoint with one thing wrong."""
+    shutil.copytree(checkpoint, folder)
+    portrait = folder / "portrait"
+    weights, config = portrait / "renderer.safetensors", portrait / "config.yaml"
+    if case == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-10])
+    elif case == "half downloaded":
+        weights.write_bytes((10**6).to_bytes(8, "little") + b'{"decoder')
+    elif case == "a page instead of the file":
+        weights.write_text("<!DOCTYPE html><html>Please sign in</html>", encoding="utf-8")
+    elif case == "a pointer instead of the file":
+        weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", encoding="utf-8")
+    elif case == "empty":
+        weights.write_bytes(b"")
+    elif case == "code in it":
+        weights.write_bytes(pickle.dumps(Attack(folder / "executed")))
+    elif case == "renamed":
+        shutil.copy(portrait / "motion_adapter.safetensors", weights)
+    elif case == "another architecture":
+        text = config.read_text(encoding="utf-8")
+        config.write_text(text.replace("hidden_channels: 8", "hidden_channels: 12"), encoding="utf-8")
+    elif case == "no config":
+        config.unlink()
+    elif case == "no network in the config":
+        config.write_text("steps: 3\n", encoding="utf-8")
+    elif case == "a wrong key in the config":
+        config.write_text(config.read_text(encoding="utf-8").replace("neural_resolution", "neural_size"), "utf-8")
+    elif case == "a wrong value in the config":
+        config.write_text(config.read_text(encoding="utf-8").replace("box_size: 1.0", "box_size: big"), "utf-8")
+    elif case == "half of the speech model":
+        speech = folder / "audio2motion" / "audio2motion.safetensors"
+        speech.write_bytes(speech.read_bytes()[:400])
+    elif case == "speech from something else":
+        (folder / "audio2motion" / "config.yaml").write_text("features: smell\nmodel: {}\n", encoding="utf-8")
+    return folder
+
+
+class Attack:
+    def __init__(self, victim: Path) -> None:
+        self.victim = str(victim)
+
+    def __reduce__(self):
+        return os.mkdir, (self.victim,)
+
+
+@pytest.mark.parametrize("case, words", [
+    ("truncated", r"renderer\.safetensors is damaged"), ("half downloaded", r"renderer\.safetensors is damaged"),
+    ("a page instead of the file", r"renderer\.safetensors is damaged"), ("empty", r"renderer\.safetensors is damaged"),
+    ("a pointer instead of the file", r"renderer\.safetensors is damaged"),
+    ("code in it", r"renderer\.safetensors is damaged"),
+    ("renamed", r"renderer\.safetensors.* missing decoder\.net\.0\.bias, .*unknown fuse_head"),
+    ("another architecture", r"renderer\.safetensors.* shape of decoder\.net\.0\.bias \[8\] instead of \[12\]"),
+    ("no config", "has no config.yaml"), ("no network in the config", r"portrait/config\.yaml has no group model"),
+    ("a wrong key in the config", r"portrait/config\.yaml: unknown key neural_size; did you mean neural_resolution"),
+    ("a wrong value in the config", r"portrait/config\.yaml: renderer\.box_size must be a number, not 'big'"),
+    ("half of the speech model", r"audio2motion\.safetensors is damaged"),
+    ("speech from something else", r"audio2motion is no audio-to-motion checkpoint; features .* is smell")])
+def test_a_bad_checkpoint_is_one_line_that_names_file_and_key(checkpoint, tmp_path, case, words):
+    folder = damaged(checkpoint, tmp_path / "kaputt", case)
+    with pytest.raises(UserError) as refusal:
+        TalkingPortrait.load(folder, "cpu")
+    message = str(refusal.value).replace(os.sep, "/")
+    assert re.search(words, message) and "\n" not in message and len(message) < 500
+    assert not (folder / "executed").exists()
+
+
+@pytest.mark.parametrize("given", ["model_ckpt_steps_5.ckpt", ""])
+def test_a_checkpoint_of_the_original_says_that_it_must_be_converted(tmp_path, given):
+    (tmp_path / "model_ckpt_steps_5.ckpt").touch()
+    with pytest.raises(UserError, match=r"python -m scripts\.convert_checkpoint .* checkpoints/official"):
+        TalkingPortrait.load(tmp_path / given)
+
+
+def test_a_face_model_whose_files_are_missing_says_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
+    config = tiny_portrait_config(face_model="bfm", torso_points="official")
+    save_checkpoint(tmp_path / "c" / "portrait", {"model": to_dict(config)}, {})
+    with pytest.raises(UserError, match=r"BFM_model_front\.mat.*non-commercial.*register at https://faces\.dmi"):
+        TalkingPortrait.load(tmp_path / "c", "cpu")
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_models_of_the_earlier_stages_make_heads_on_black(tmp_path, portrait, stage):
+    config = tiny_portrait_config(stage, face_model="procedural", focal_length=1015 / 224)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Real3DPortrait(config)
+    save_checkpoint(tmp_path / "portrait", {"model": to_dict(config)}, {
+        name: part for name, part in model.named_children() if part is not None})
+    head = TalkingPortrait.load(tmp_path, "cpu")
+    turned = rendered(head, portrait, still_motion(2, euler=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.4, 0.0]])))
+    assert turned.shape == (2, 64, 64, 3) and not np.array_equal(turned, rendered(head, portrait, still_motion(2)))
+    with pytest.raises(UserError, match="it cannot listen"):
+        head.motion_from_speech(tmp_path / "a.wav", torch.Generator())
+
+
+def test_an_adapter_that_reads_two_pictures_gets_two(portrait):
+    config = tiny_portrait_config(face_model="procedural", focal_length=1015 / 224)
+    config = replace(config, motion_adapter=replace(config.motion_adapter, pictures=2))
+    model = TalkingPortrait(Real3DPortrait(config), procedural_model(), None, torch.device("cpu"))
+    assert rendered(model, portrait, still_motion(1)).shape == (1, 64, 64, 3)
+
+
+def test_a_pose_is_played_to_and_fro_and_may_come_from_another_face_model(talker, tmp_path):
+    euler = torch.arange(3.0)[:, None].repeat(1, 3) / 10
+    replace(still_motion(3, euler=euler, translation=euler), face_model="ict").save(tmp_path / "pose.npz")
+    found = talker.pose_from_file(tmp_path / "pose.npz", 8)
+    for part in found:
+        torch.testing.assert_close(part[:, 2], torch.tensor([0.0, 0.1, 0.2, 0.2, 0.1, 0.0, 0.0, 0.1]))
 
 
 def test_bf16_gives_nearly_the_same_picture(checkpoint, talker, portrait):

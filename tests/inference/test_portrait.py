@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from inference.portrait import HEAD_CLASSES, Portrait, to_pixels, to_tensor
+from inference.portrait import Portrait, to_pixels, to_tensor
+from modules.classes import HEAD_CLASSES
 from modules.errors import UserError
 
 

@@ -1,10 +1,12 @@
 """The command: what each option does, and what bad input says."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 
 from inference.motion import Motion
 from inference.run import main
+from inference.video import read_sound
 from tests.conftest import ROOT
 
 # A process that was started in the background may ignore Ctrl-C; this one does not.
@@ -81,6 +84,38 @@ def test_a_motion_is_saved_and_given_back(run, tmp_path, speech):
     assert code == 0 and len(posed) == 11
 
 
+def test_poses_that_the_original_fitted_are_followed_but_expressions_only_by_its_face_model(run, tmp_path):
+    fitted = {"id": np.zeros((1, 80)), "exp": np.zeros((5, 64)), "euler": np.linspace(0, 0.4, 15).reshape(5, 3),
+              "trans": np.zeros((5, 3))}
+    path = tmp_path / "x_coeff_fit_mp.npy"
+    np.save(path, fitted, allow_pickle=True)
+    code, posed, _ = run("--pose", str(path))
+    assert code == 0 and not np.array_equal(posed, run("--pose", "still")[1])
+    code, _, message = run("--motion", str(path), audio=False)
+    assert code == 2 and "bfm face model" in message and len(message.strip().splitlines()) == 1
+
+
+def test_a_sound_track_that_starts_after_the_pictures_is_heard_with_the_lips_that_speak_it(run, tmp_path):
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
+    with av.open(str(tmp_path / "late.mp4"), "w") as container:
+        pictures = container.add_stream("libx264", rate=25)
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        pictures.width = pictures.height = 64
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(pictures.encode(frame))
+        for start in range(0, 16000, 1000):
+            frame = av.AudioFrame.from_ndarray(tone[None, start:start + 1000], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 8000 + start, Fraction(1, 16000)     # 0.5 s late
+            container.mux(sound.encode(frame))
+        container.mux([*pictures.encode(), *sound.encode()])
+    code, frames, _ = run("--audio", str(tmp_path / "late.mp4"), audio=False)
+    heard = read_sound(tmp_path / "neuer Ordner" / "out.mp4")
+    assert code == 0 and abs(len(frames) / 25 - 1) < 0.15                         # a second and the codec's padding
+    assert np.argmax(np.abs(heard.samples()[:, 0]) > 0.1) / heard.rate < 0.12
+
+
 def test_a_transparent_video_is_written(run):
     code, frames, _ = run("--background", "transparent", name="out.webm")
     assert code == 0 and len(frames) == 11
@@ -95,6 +130,14 @@ def test_a_real_photo_and_clip_work(run, media, clip, assets):
     assert code == 0 and len(frames) == 11
 
 
+class Attack:
+    def __init__(self, victim) -> None:
+        self.victim = str(victim)
+
+    def __reduce__(self):
+        return os.mkdir, (self.victim,)
+
+
 def bad_files(folder) -> dict[str, list[str]]:
     """Options that must fail, by what is wrong with them."""
     (folder / "text.png").write_text("not a picture", encoding="utf-8")
@@ -102,6 +145,7 @@ def bad_files(folder) -> dict[str, list[str]]:
     soundfile.write(folder / "whole.wav", np.zeros(16000), 16000)
     (folder / "cut.wav").write_bytes((folder / "whole.wav").read_bytes()[:2000])
     Image.new("RGB", (20, 20)).save(folder / "small.png")
+    np.save(folder / "code.npy", {"exp": Attack(folder / "executed")}, allow_pickle=True)
     return {
         "text as a picture": ["--source", str(folder / "text.png")],
         "20 pixels": ["--source", str(folder / "small.png")],
@@ -110,6 +154,8 @@ def bad_files(folder) -> dict[str, list[str]]:
         "truncated sound": ["--audio", str(folder / "cut.wav")],
         "text as sound": ["--audio", str(folder / "text.png")],
         "no such clip": ["--driving", str(folder / "absent.mp4")],
+        "code in a motion": ["--motion", str(folder / "code.npy")],
+        "code in a pose": ["--pose", str(folder / "code.npy")],
         "no such checkpoint": ["--checkpoint", str(folder / "nothing")],
         "no such background": ["--background", "nowhere.png"],
         "wrong ending": ["--output", str(folder / "out.gif")],
@@ -122,8 +168,8 @@ def bad_files(folder) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("case", [
     "text as a picture", "20 pixels", "no such photo", "empty sound", "truncated sound", "text as sound",
-    "no such clip", "no such checkpoint", "no such background", "wrong ending", "output is a folder", "no such device",
-    "amplitude out of range", "no frames at once"])
+    "no such clip", "code in a motion", "code in a pose", "no such checkpoint", "no such background", "wrong ending",
+    "output is a folder", "no such device", "amplitude out of range", "no frames at once"])
 def test_bad_input_is_one_line_and_leaves_nothing(checkpoint, tmp_path, capfd, case):
     (tmp_path / "taken.mp4").mkdir()
     options = bad_files(tmp_path)[case]

@@ -1,9 +1,13 @@
+import numpy as np
 import pytest
 import soundfile
 import torch
+from transformers import HubertConfig, HubertModel
 
 from inference.speech import SpeechToMotion
+from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.checkpoint import save_checkpoint
+from modules.config import to_dict
 from modules.errors import UserError
 
 
@@ -11,10 +15,47 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_there_is_a_frame_for_every_40_ms(talker, speech):
-    motion = talker.speech.motion(speech, seeded())
-    assert len(motion) == 11 and motion.face_model == "procedural"
-    assert float(motion.euler.abs().max()) == 0
+@pytest.fixture
+def hubert_listener(tmp_path) -> SpeechToMotion:
+    """A checkpoint that listens with HuBERT, and a tiny HuBERT in a folder, both with random weights."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
+             "conv_dim": (4,) * 7, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    config = Audio2MotionConfig(audio_size=8, condition_size=8, width=8, encoder_layers=1, decoder_layers=1,
+                                flow_couplings=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        HubertModel(HubertConfig(**sizes)).save_pretrained(tmp_path / "hubert")
+        save_checkpoint(tmp_path / "c", {"model": to_dict(config), "features": "hubert", "face_model": "bfm",
+                                         "hubert": str(tmp_path / "hubert")}, {"audio2motion": Audio2Motion(config)})
+    return SpeechToMotion.load(tmp_path / "c", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("samples", [512, 640, 641, 4880, 5119, 5120, 5121, 7040, 15999])
+@pytest.mark.parametrize("kind", ["mel", "hubert"])
+def test_there_is_a_frame_for_every_40_ms_that_have_begun(talker, hubert_listener, tmp_path, samples, kind):
+    soundfile.write(tmp_path / "s.wav", 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
+    listener = talker.speech if kind == "mel" else hubert_listener
+    motion = listener.motion(tmp_path / "s.wav", seeded())
+    assert 0 <= 640 * len(motion) - samples < 640
+    assert motion.face_model == listener.face_model and float(motion.euler.abs().max()) == 0
+
+
+def test_the_length_is_right_at_other_sampling_rates(talker, tmp_path):
+    for rate in (8000, 22050, 44100, 48000):
+        soundfile.write(tmp_path / "s.wav", 0.1 * np.random.default_rng(0).standard_normal(int(1.5 * rate)), rate)
+        assert 0 <= len(talker.speech.motion(tmp_path / "s.wav", seeded())) / 25 - 1.5 < 0.04 + 1e-9
+
+
+def test_another_hubert_than_the_one_of_the_checkpoint_can_be_given(hubert_listener, tmp_path, speech):
+    other = SpeechToMotion.load(tmp_path / "c", torch.device("cpu"), hubert=str(tmp_path / "nowhere" / "else"))
+    with pytest.raises(UserError, match="no HuBERT .*nowhere"):
+        other.motion(speech, seeded())
+    HubertModel(HubertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+                             conv_dim=(4,) * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)
+                ).save_pretrained(tmp_path / "wide")
+    wide = SpeechToMotion.load(tmp_path / "c", torch.device("cpu"), hubert=str(tmp_path / "wide"))
+    with pytest.raises(UserError, match="gives 16 numbers a frame, the checkpoint listens to 8"):
+        wide.motion(speech, seeded())
 
 
 def test_seed_temperature_and_amplitude_matter(talker, speech):

@@ -131,3 +131,4 @@ def test_the_config_of_an_official_file_is_read_from_its_shapes(network, config)
     assert found.image_to_plane == config.image_to_plane
     assert found.motion_adapter == config.motion_adapter
     assert found.htbsr == config.htbsr and found.superresolution == config.superresolution
+    assert (found.source_pncc, found.torso_points) == ("first_driving", "official")     # as those weights learnt it

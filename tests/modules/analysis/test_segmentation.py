@@ -7,9 +7,9 @@ from modules.analysis.landmarks import FACE_OVAL, detect
 from modules.analysis.pictures import read_picture
 from modules.analysis.segmentation import (
     BACKGROUND,
-    BODY,
+    BODY_SKIN,
     CLOTHES,
-    FACE,
+    FACE_SKIN,
     HAIR,
     class_colours,
     classes_from_person_and_hair,
@@ -49,7 +49,7 @@ def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_drawn_figure_falls_into_its_parts(canonical: np.ndarray):
     picture, person, hair = drawn()
     classes = classes_from_person_and_hair(picture, canonical, person, hair)
-    for row, column, expected in ((20, 20, BACKGROUND), (90, 256, HAIR), (250, 256, FACE), (400, 256, BODY),
+    for row, column, expected in ((20, 20, BACKGROUND), (90, 256, HAIR), (250, 256, FACE_SKIN), (400, 256, BODY_SKIN),
                                   (480, 256, CLOTHES), (480, 100, CLOTHES)):
         assert classes[row, column] == expected, (row, column)
 
@@ -69,6 +69,13 @@ def test_strands_that_touch_no_head_are_not_hair(canonical: np.ndarray):
     assert (classes[465:495, 105:135] == CLOTHES).all()
 
 
+def test_shoulders_beside_a_chin_at_the_lower_edge_are_torso(canonical: np.ndarray):
+    picture, person, hair = (array[:380] for array in drawn())
+    person[340:, 60:452] = 1
+    classes = classes_from_person_and_hair(picture, canonical * (1, 512 / 380), person, hair)
+    assert (classes[360:, 70:110] == CLOTHES).all() and (classes[345:, 400:440] == CLOTHES).all()
+
+
 @pytest.mark.parametrize("name", ["front_suit_man.png", "long_hair_woman_outdoor.jpg", "dark_skin_woman_hand.jpg"])
 def test_portraits_have_head_neck_and_clothes_in_order(media: Path, assets: Path, name: str):
     picture = read_picture(media / "portraits" / name)
@@ -77,10 +84,10 @@ def test_portraits_have_head_neck_and_clothes_in_order(media: Path, assets: Path
     points = (landmarks * picture.shape[1::-1]).astype(int)
     oval = points[list(FACE_OVAL)]
     x, y = oval.mean(0).astype(int)
-    assert classes[y, x] == FACE
-    assert classes[points[152, 1] + 12, points[152, 0]] == BODY
-    assert set(np.unique(classes)) == {BACKGROUND, HAIR, BODY, FACE, CLOTHES}
-    height = [np.flatnonzero(classes == part)[:, None].mean() for part in (HAIR, FACE, BODY, CLOTHES)]
+    assert classes[y, x] == FACE_SKIN
+    assert classes[points[152, 1] + 12, points[152, 0]] == BODY_SKIN
+    assert set(np.unique(classes)) == {BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES}
+    height = [np.flatnonzero(classes == part)[:, None].mean() for part in (HAIR, FACE_SKIN, BODY_SKIN, CLOTHES)]
     assert height[1] < height[2] < height[3]
     assert 0.1 < part_mask(classes, "head").mean() < 0.6
 

@@ -2,33 +2,25 @@
 
 import numpy as np
 import pytest
-import scipy.io
 import torch
 from torch.testing import assert_close
 
 from modules.errors import UserError
 from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, NCC_FILE, load_bfm
+from modules.face3d.morphable_model import load_face_model
+from modules.real3d_portrait import Real3DPortraitConfig
+from tests.modules.face3d.bfm_files import write_bfm
 from tests.modules.face3d.conftest import face_data
 
 
 @pytest.fixture
 def folder(tmp_path):
     data = face_data()
-    scipy.io.savemat(
-        tmp_path / MODEL_FILE,
-        {
-            "meanshape": data.mean.numpy().reshape(1, -1) + 3,
-            "idBase": data.identity_basis.numpy().reshape(-1, 80),
-            "exBase": data.expression_basis.numpy().reshape(-1, 64),
-            "tri": data.triangles.numpy() + 1.0,
-            "keypoints": np.arange(1, 69)[None],
-        },
-    )
     mediapipe = np.arange(468)
     mediapipe[93] = -999
-    np.save(tmp_path / MEDIAPIPE_FILE, mediapipe)
-    for name, faces in zip(EYE_FILES, ([1, 2], [2, 10])):
-        np.save(tmp_path / name, np.array(faces))
+    arrays = {"mean": data.mean + 1, "identity_basis": data.identity_basis, "expression_basis": data.expression_basis,
+              "triangles": data.triangles, "keypoints": torch.arange(68)}
+    write_bfm(tmp_path, arrays, ([0, 1], [1, 9]), mediapipe)
     return tmp_path
 
 
@@ -52,6 +44,13 @@ def test_the_official_offset_moves_the_68_landmarks_by_one_vertex(folder):
     assert torch.equal(official.embedding(468).vertices, right.embedding(468).vertices)
 
 
+def test_a_checkpoint_of_the_released_weights_gets_their_landmarks(folder, monkeypatch):
+    monkeypatch.setenv("REAL3D_ASSETS", str(folder))
+    official = load_face_model("bfm", Real3DPortraitConfig.released().torso_points)
+    own = load_face_model("bfm", Real3DPortraitConfig.full().torso_points)
+    assert torch.equal(official.embedding(68).vertices, own.embedding(68).vertices + 1)
+
+
 def test_published_colours_are_preferred(folder):
     colours = np.random.default_rng(0).random((3, len(face_data().mean)), dtype=np.float32)
     np.save(folder / NCC_FILE, colours)
@@ -64,6 +63,20 @@ def test_missing_tables_and_wrong_files_are_named(folder):
         load_bfm(folder / MODEL_FILE)
     (folder / MODEL_FILE).write_text("no model")
     with pytest.raises(UserError, match=MODEL_FILE):
+        load_bfm(folder / MODEL_FILE)
+
+
+def test_the_published_version_of_the_landmark_table_serves_too(folder):
+    plain = load_bfm(folder / MODEL_FILE)
+    (folder / MEDIAPIPE_FILE).rename(folder / MEDIAPIPE_FILE.replace(".npy", "_v3.1.npy"))
+    assert torch.equal(load_bfm(folder / MODEL_FILE).embedding(468).vertices, plain.embedding(468).vertices)
+
+
+@pytest.mark.parametrize("name, table", [(MEDIAPIPE_FILE, np.full(468, 35708)), (MEDIAPIPE_FILE, np.arange(68)),
+                                         (EYE_FILES[0], np.array([0, 1])), (EYE_FILES[1], np.array([70789]))])
+def test_tables_of_another_mesh_are_refused(folder, name, table):
+    np.save(folder / name, table)
+    with pytest.raises(UserError, match=r"not of BFM_model_front\.mat, which has 725 vertices and 1344 triangles"):
         load_bfm(folder / MODEL_FILE)
 
 

@@ -1,0 +1,312 @@
+"""How long each part of a frame takes, variants side by side in one run.
+
+    python -m scripts.benchmark --size full --precision float32,bf16 --frames 3
+    python -m scripts.benchmark --checkpoint checkpoints/demo --device cuda --compile --batch 8 --json speed.json
+
+Every repetition measures all variants one after the other, so that a machine that warms up or is busy treats them
+alike; the table shows medians, and ratios to the first variant. Without a checkpoint the weights are random, which
+takes the same time.
+"""
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inference.motion import natural_pose
+from inference.pipeline import choose_device, find_portrait, load_portrait_model, torso_keypoints
+from inference.portrait import Portrait, to_pixels
+from inference.speech import read_model_config
+from modules.camera import Camera, pose_camera
+from modules.classes import CLASSES
+from modules.errors import UserError, run_command
+from modules.face3d.pncc import render_pncc
+from modules.htbsr.fusion import SourceFeatures
+from modules.procedural.head import procedural_model
+from modules.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+PERSON = 900_007
+ONCE = ("image to plane", "source of HTB-SR")       # parts that are done once a photo
+WHOLE = "whole frame"
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")      # Linux
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the parts read, of the sizes of a model: B frames of a person made by code."""
+
+    head: Tensor
+    torso: Tensor
+    classes: Tensor
+    background: Tensor
+    identity: Tensor
+    expression: Tensor          # [B, 64]
+    camera: Camera
+    source_keypoints: Tensor    # [1, 68, 3]
+    keypoints: Tensor           # [B, 68, 3]
+
+
+@dataclass
+class Variant:
+    """One way to run the model, with what was measured: {part: seconds of each repetition} and bytes."""
+
+    name: str
+    dtype: torch.dtype
+    compiled: dict[str, nn.Module] = field(default_factory=dict)      # children of the model, compiled
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    peak: int | None = None
+
+    def median(self, part: str) -> float:
+        return statistics.median(self.seconds[part])
+
+
+class Benchmark:
+    """A model, its inputs, and the parts of a frame as functions."""
+
+    def __init__(self, model: Real3DPortrait, batch: int, device: torch.device) -> None:
+        self.model, self.batch, self.device = model.to(device).eval(), batch, device
+        self.face_model = deepcopy(procedural_model()).to(device)      # that one is everybody's
+        self.inputs = make_inputs(model.config, batch, device)
+
+    def parts(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Name and function of each part, in the order of a frame; a part reads what the parts before it gave."""
+        model, inputs, seen = self.model, self.inputs, {}
+
+        def keep(name: str, function: Callable[[], object]) -> tuple[str, Callable[[], object]]:
+            return name, lambda: seen.__setitem__(name, function())
+
+        yield keep("image to plane", lambda: model.canonical_planes(inputs.head))
+        if model.htbsr is not None:
+            yield keep("source of HTB-SR", self._source)
+        yield keep("PNCC", self._pncc)
+        if model.motion_adapter is not None:
+            yield keep("motion adapter", lambda: model.motion_planes(self._stack(seen["PNCC"])))
+        planes = model.fuse_planes(seen["image to plane"], seen.get("motion adapter"))
+        yield keep("render", lambda: model.render(planes, inputs.camera))
+        feature, weights, source = seen["render"].feature, seen["render"].weights, seen.get("source of HTB-SR")
+        if source is None:
+            yield "super-resolution", lambda: model.superresolution(feature[:, :3], feature)
+        else:
+            yield "HTB-SR", lambda: model.htbsr(feature[:, :3], feature, weights, source, inputs.source_keypoints,
+                                                inputs.keypoints)
+        yield WHOLE, lambda: self._whole(seen["image to plane"], source)
+
+    def _source(self) -> SourceFeatures | None:
+        return self.model.encode_source(self.inputs.torso, self.inputs.classes, self.inputs.background)
+
+    def _pncc(self) -> Tensor:
+        return render_pncc(self.face_model, self.inputs.identity, self.inputs.expression, self.model.pncc_size)
+
+    def _stack(self, pncc: Tensor) -> Tensor:
+        return pncc[:, None].expand(-1, self.model.config.motion_adapter.pictures, -1, -1, -1)
+
+    def _whole(self, planes: Tensor, source: SourceFeatures | None) -> None:
+        """From coefficients to pixels, as `TalkingPortrait` makes a batch of frames."""
+        pncc = None if self.model.motion_adapter is None else self._stack(self._pncc())
+        output = self.model(planes, self.inputs.camera, pncc, source, self.inputs.source_keypoints,
+                            self.inputs.keypoints)
+        to_pixels(output.image)
+
+    def measure(self, variant: Variant, record: bool) -> None:
+        """Run every part once; `record` is False for the first time, which warms up and compiles."""
+        reset_peak(self.device)
+        with self._as(variant), torch.inference_mode(), torch.autocast(
+                self.device.type, variant.dtype, enabled=variant.dtype != torch.float32):
+            for name, function in self.parts():
+                synchronize(self.device)
+                start = time.perf_counter()
+                function()
+                synchronize(self.device)
+                if record:
+                    variant.seconds.setdefault(name, []).append(time.perf_counter() - start)
+        if record:
+            peak = peak_memory(self.device)
+            variant.peak = peak if variant.peak is None else max(variant.peak, peak)
+
+    @contextmanager
+    def _as(self, variant: Variant) -> Iterator[None]:
+        """The model with its children compiled, while the variant says so."""
+        own = {name: self.model.get_submodule(name) for name in variant.compiled}
+        try:
+            for name, child in variant.compiled.items():
+                setattr(self.model, name, child)
+            yield
+        finally:
+            for name, child in own.items():
+                setattr(self.model, name, child)
+
+
+def make_inputs(config: Real3DPortraitConfig, batch: int, device: torch.device) -> Inputs:
+    """B frames of a person made by code who turns the head and changes the expression, on `device`."""
+    generator, face_model = torch.Generator().manual_seed(0), procedural_model()
+    portrait = Portrait.from_procedural(PERSON, face_model, config.resolution)
+    euler, translation = natural_pose(batch, generator)
+    euler, translation = euler + portrait.euler, translation + portrait.translation
+    expression = 0.2 * torch.rand(batch, 64, generator=generator)
+    keypoints = [torso_keypoints(face_model.landmarks(portrait.identity, e, 68), angles, place)
+                 for e, angles, place in ((portrait.expression, portrait.euler, portrait.translation),
+                                          (expression, euler, translation))]
+    classes = F.one_hot(portrait.classes.long(), CLASSES).permute(0, 3, 1, 2).float()
+    return Inputs(
+        head=portrait.head.to(device), torso=portrait.torso.to(device), classes=classes.to(device),
+        background=portrait.background.to(device), identity=portrait.identity.to(device),
+        expression=expression.to(device), camera=pose_camera(euler, translation, config.focal_length).to(device),
+        source_keypoints=keypoints[0].to(device), keypoints=keypoints[1].to(device))
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start to look for the most memory anew, where that is possible."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR.exists():
+        CLEAR.write_text("5")              # see man proc: the peak of the resident set is reset
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes since `reset_peak`: of tensors on CUDA, of the whole process on Linux; None elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if not STATUS.exists():
+        return None
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def variants(model: Real3DPortrait, precisions: list[str], compiled: bool) -> list[Variant]:
+    """Every precision as it is, and compiled if asked for."""
+    result = []
+    for name in precisions:
+        result.append(Variant(name, DTYPES[name]))
+        if compiled:
+            children = {part: torch.compile(child) for part, child in model.named_children() if child is not None}
+            result.append(Variant(f"{name} compiled", DTYPES[name], children))
+    return result
+
+
+def table(found: list[Variant], batch: int) -> str:
+    """Markdown: milliseconds a frame (a photo for the parts that are done once), ratios to the first variant."""
+    first = found[0]
+    header = [f"ms, {variant.name}" for variant in found] + [f"{variant.name} / {first.name}" for variant in found[1:]]
+    lines = [f"| part | {' | '.join(header)} |", "|---|" + "---:|" * len(header)]
+    for part in first.seconds:
+        share = 1 if part in ONCE else batch
+        row = [f"{1000 * variant.median(part) / share:.1f}" for variant in found]
+        row += [f"{variant.median(part) / first.median(part):.2f}" for variant in found[1:]]
+        lines.append(f"| {part}{' (once)' if part in ONCE else ''} | {' | '.join(row)} |")
+    speed = [batch / variant.median(WHOLE) for variant in found]
+    peaks = [None if variant.peak is None else variant.peak / 2**20 for variant in found]
+    for name, values, digits in (("frames a second", speed, 2), ("peak memory, MiB", peaks, 0)):
+        row = ["-" if value is None else f"{value:.{digits}f}" for value in values]
+        row += ["-" if value is None else f"{value / values[0]:.2f}" for value in values[1:]]
+        lines.append(f"| {name} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def as_json(found: list[Variant], facts: Mapping[str, object], batch: int) -> str:
+    """The same figures for programs: seconds a batch of every repetition, frames a second, bytes."""
+    values = {variant.name: {"seconds": variant.seconds, "peak_bytes": variant.peak,
+                             "frames_per_second": batch / variant.median(WHOLE)} for variant in found}
+    return json.dumps({**facts, "variants": values}, indent=1)
+
+
+def attempt(bench: Benchmark, variant: Variant, record: bool) -> None:
+    """`Benchmark.measure` with the two things that a user can mend as one line.
+
+    Raises:
+        UserError: too little memory on the device, or nothing to compile with.
+    """
+    try:
+        bench.measure(variant, record)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{variant.name}: the device has too little memory; give a smaller --batch") from error
+    except (RuntimeError, OSError) as error:
+        if not variant.compiled:
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"torch.compile does not work here ({reason}); leave out --compile") from error
+
+
+def build(options: argparse.Namespace) -> Real3DPortrait:
+    """The checkpoint's model, or one of the given size with random weights."""
+    if options.checkpoint:
+        folder = find_portrait(options.checkpoint)
+        return load_portrait_model(folder, read_model_config(folder, Real3DPortraitConfig))
+    config = Real3DPortraitConfig.full() if options.size == "full" else Real3DPortraitConfig.demo()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Real3DPortrait(config)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m scripts.benchmark", description=__doc__.splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--checkpoint", type=Path, help="folder with portrait/")
+    which.add_argument("--size", choices=("full", "demo"), default="demo", help="random weights of this size")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--precision", default="float32", help="one or several of float32,bf16")
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
+    parser.add_argument("--frames", type=int, default=8, help="frames that each variant makes")
+    parser.add_argument("--batch", type=int, default=1, help="frames made together")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args(arguments)
+    options.precision = options.precision.split(",")
+    return options
+
+
+def check(options: argparse.Namespace) -> None:
+    wrong = [name for name in options.precision if name not in DTYPES]
+    if wrong or len(set(options.precision)) < len(options.precision):
+        raise UserError(f"--precision {','.join(options.precision)}: give one or several of {','.join(DTYPES)}")
+    for name in ("frames", "batch"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} is {getattr(options, name)}; give at least 1")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+
+    def body() -> None:
+        check(options)
+        device = choose_device(options.device)
+        bench = Benchmark(build(options), options.batch, device)
+        found = variants(bench.model, options.precision, options.compile)
+        repetitions = math.ceil(options.frames / options.batch)
+        for repetition in range(repetitions + 1):
+            for variant in found:
+                attempt(bench, variant, record=repetition > 0)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
+        facts = {"device": f"{device} ({name})", "threads": torch.get_num_threads(), "torch": torch.__version__,
+                 "model": str(options.checkpoint or options.size), "picture": bench.model.config.resolution,
+                 "batch": options.batch, "repetitions": repetitions}
+        print(", ".join(f"{key} {value}" for key, value in facts.items()) + "\n")
+        print(table(found, options.batch))
+        if options.json:
+            options.json.write_text(as_json(found, facts, options.batch), encoding="utf-8")
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from modules.checkpoint import save_checkpoint
+from modules.config import to_dict
+from modules.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+from scripts import benchmark
+from scripts.benchmark import Benchmark, Variant, main, table, variants
+from tests.modules.portraits import tiny_portrait_config
+
+FRAME_PARTS = ["PNCC", "motion adapter", "render", "HTB-SR", "whole frame"]
+
+
+def tiny_bench(stage: int = 3, batch: int = 2, **changes: object) -> Benchmark:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Real3DPortrait(tiny_portrait_config(stage, **changes))
+    return Benchmark(model, batch, torch.device("cpu"))
+
+
+def test_the_command_compares_precisions_at_demo_size(capsys, tmp_path):
+    assert main(["--size", "demo", "--device", "cpu", "--precision", "float32,bf16", "--frames", "2",
+                 "--json", str(tmp_path / "speed.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "model demo, picture 256, batch 1, repetitions 2" in lines[0]
+    rows = {row.split("|")[1].strip(): [float(cell) for cell in row.split("|")[2:-1]] for row in lines[4:]}
+    assert list(rows)[2:-2] == FRAME_PARTS and {len(row) for row in rows.values()} == {3}
+    assert all(row[2] == pytest.approx(row[1] / row[0], abs=0.02) for row in rows.values() if row[0] > 5)
+    written = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
+    assert list(written["variants"]) == ["float32", "bf16"] and written["batch"] == 1
+    for name, column in (("float32", 0), ("bf16", 1)):
+        assert len(written["variants"][name]["seconds"]["render"]) == 2
+        speed = written["variants"][name]["frames_per_second"]
+        assert speed == pytest.approx(rows["frames a second"][column], abs=0.01)
+
+
+def test_a_checkpoint_is_measured_with_its_own_parts(tmp_path, capsys):
+    config = tiny_portrait_config(stage=2)
+    model = Real3DPortrait(config)
+    save_checkpoint(tmp_path / "c" / "portrait", {"model": to_dict(config)}, {
+        name: part for name, part in model.named_children() if part is not None})
+    assert main(["--checkpoint", str(tmp_path / "c"), "--device", "cpu", "--frames", "3", "--batch", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"picture 64, batch 2, repetitions 2", shown) and "| super-resolution |" in shown
+    assert "HTB-SR" not in shown
+
+
+def test_every_repetition_measures_every_part_once():
+    bench, variant = tiny_bench(), Variant("float32", torch.float32)
+    for _ in range(3):
+        bench.measure(variant, record=True)
+    assert list(variant.seconds) == ["image to plane", "source of HTB-SR", *FRAME_PARTS]
+    assert all(len(seconds) == 3 and min(seconds) > 0 for seconds in variant.seconds.values())
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_every_stage_and_an_adapter_of_two_pictures_are_measured(stage):
+    bench, variant = tiny_bench(stage, batch=1), Variant("bf16", torch.bfloat16)
+    if stage == 3:
+        config = bench.model.config
+        bench.model = Real3DPortrait(replace(config, motion_adapter=replace(config.motion_adapter, pictures=2))).eval()
+    bench.measure(variant, record=True)
+    assert ("motion adapter" in variant.seconds) == (stage > 1) and ("HTB-SR" in variant.seconds) == (stage == 3)
+
+
+def test_the_warm_up_does_not_count():
+    bench, variant = tiny_bench(batch=1), Variant("float32", torch.float32)
+    bench.measure(variant, record=False)
+    assert variant.seconds == {} and variant.peak is None
+
+
+def test_compiled_parts_are_used_and_taken_out_again(monkeypatch):
+    calls = []
+
+    class Counted(torch.nn.Module):
+        def __init__(self, own: torch.nn.Module) -> None:
+            super().__init__()
+            self.own = own
+
+        def forward(self, *arguments):
+            calls.append(type(self.own).__name__)
+            return self.own(*arguments)
+
+        def __getattr__(self, name: str):
+            return super().__getattr__(name) if name == "own" else getattr(self.own, name)
+
+    monkeypatch.setattr(torch, "compile", Counted)
+    bench = tiny_bench(batch=1)
+    before = dict(bench.model.named_children())
+    plain, compiled = variants(bench.model, ["float32"], compiled=True)
+    bench.measure(plain, record=True)
+    assert calls == []
+    bench.measure(compiled, record=True)
+    assert {"ImageToPlane", "MotionAdapter", "VolumeRenderer", "HTBSR"} == set(calls)
+    assert dict(bench.model.named_children()) == before
+
+
+def test_where_nothing_compiles_one_line_says_so(monkeypatch, capsys):
+    def broken(self, variant, record):
+        if variant.compiled:
+            raise RuntimeError("no C++ compiler\nsecond line")
+    monkeypatch.setattr(Benchmark, "measure", broken)
+    monkeypatch.setattr(Real3DPortraitConfig, "demo", tiny_portrait_config)
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    assert main(["--device", "cpu", "--compile"]) == 2
+    assert capsys.readouterr().err.strip().endswith("(no C++ compiler); leave out --compile")
+
+
+def test_the_table_gives_medians_ratios_and_dashes():
+    slow = Variant("float32", torch.float32, seconds={"render": [0.2, 0.4, 9.0], "whole frame": [1.0]})
+    fast = Variant("bf16", torch.bfloat16, seconds={"render": [0.2], "whole frame": [0.5]})
+    rows = [line.split("|")[1:-1] for line in table([slow, fast], batch=2).splitlines()]
+    assert [cell.strip() for cell in rows[2]] == ["render", "200.0", "100.0", "0.50"]
+    assert [cell.strip() for cell in rows[4]] == ["frames a second", "2.00", "4.00", "2.00"]
+    assert [cell.strip() for cell in rows[5]] == ["peak memory, MiB", "-", "-", "-"]
+
+
+@pytest.mark.skipif(not benchmark.CLEAR.exists(), reason="the peak can be reset on Linux alone")
+def test_the_peak_of_memory_is_that_since_the_reset():
+    device = torch.device("cpu")
+    torch.ones(64 * 2**20)                                                        # 256 MiB that are gone
+    benchmark.reset_peak(device)
+    start = benchmark.peak_memory(device)
+    torch.ones(32 * 2**20)
+    assert 120 * 2**20 < benchmark.peak_memory(device) - start < 200 * 2**20
+
+
+@pytest.mark.parametrize("options", [
+    ["--precision", "int8"], ["--precision", "bf16,bf16"], ["--frames", "0"], ["--batch", "0"],
+    ["--checkpoint", "nowhere"], ["--device", "abacus"]])
+def test_wrong_options_are_one_line(options, capsys):
+    assert main(options) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
