@@ -30,6 +30,7 @@ from tasks.schedules import RateConfig, i2p_rates
 from tasks.show import depth_picture, psnr
 from tasks.task import OptimizerSpec, StepState, Task, grid
 from tasks.views import HELD_OUT_SEED, CachedViews, ViewsConfig
+from tasks.windows import WindowConfig, sample_windows, window_losses
 
 TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 
@@ -49,6 +50,8 @@ class I2PLossConfig:
     density: float = 0.25
     density_every: int = 4
     density_step: float = 0.005
+    edges_raw: float = 0.0                # as edges, of image_raw
+    planes: float = 0.0                   # mean square of the planes
 
     @property
     def adversarial(self) -> bool:
@@ -72,6 +75,7 @@ class I2PConfig:
     rates: RateConfig = RateConfig()
     start_adversarial: int = 30_000       # steps; also ends the rarity of the reference view (`reference_runs`)
     held_out_people: int = 8              # for validation
+    windows: WindowConfig | None = None   # train on windows of image_raw alone, with the losses of `window_losses`
     init_from: str = ""                   # checkpoint to start from
 
     def __post_init__(self) -> None:
@@ -79,6 +83,9 @@ class I2PConfig:
             raise ValueError("model: stage 1 has a superresolution and no motion_adapter")
         if self.teacher == "eg3d" and self.loss.mask > 0:
             raise ValueError(f"loss.mask is {self.loss.mask}; the eg3d teacher has no masks, set it to 0")
+        if self.windows is not None and (self.teacher == "eg3d" or self.loss.adversarial):
+            raise ValueError("windows need the head masks of the procedural teacher and no adversary; "
+                             "set windows to null")
 
 
 def reference_runs(step: int, start_adversarial: int) -> bool:
@@ -143,8 +150,13 @@ class I2PTask(Task):
         if turn == 0 and not reference_runs(step, self.config.start_adversarial):
             return {}
         planes = self.model.canonical_planes(truth[0].image)
+        mask = batch["masks"][:, turn, None] if "masks" in batch else None
+        if self.config.windows is not None:
+            windows = sample_windows(self.config.windows, mask, state.generator)
+            found = window_losses(self.config.loss, windows, self.model, planes, truth[turn], mask, state.generator)
+            return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in found.items()}
         output = self.model(planes, truth[turn].camera, generator=state.generator)
-        found = self.view_losses(output, truth[turn], batch["masks"][:, turn, None] if "masks" in batch else None)
+        found = self.view_losses(output, truth[turn], mask)
         if self.adversary is not None:
             state.cache["fakes"].append(View(output.image.detach(), output.image_raw.detach(), truth[turn].camera))
             found |= self.adversarial_losses(output, turn, step, state.generator)
@@ -191,11 +203,11 @@ class I2PTask(Task):
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         truth = self.truth(batch)
         planes = self.model.canonical_planes(truth[0].image)
-        same, *turned = (self.model(planes, view.camera) for view in truth)
-        return {"psnr": psnr(same.image, truth[0].image),
-                "psnr_turned": sum(psnr(o.image, v.image) for o, v in zip(turned, truth[1:])) / 2,
-                "psnr_raw": psnr(same.image_raw, truth[0].image_raw),
-                "weights": same.weights.mean()}
+        outputs = [self.model(planes, view.camera) for view in truth]
+        kind = "image" if self.config.windows is None else "image_raw"         # what is trained
+        same, *turned = (psnr(getattr(o, kind), getattr(v, kind)) for o, v in zip(outputs, truth))
+        return {"psnr": same, "psnr_turned": sum(turned) / len(turned), "weights": outputs[0].weights.mean(),
+                "psnr_raw": psnr(outputs[0].image_raw, truth[0].image_raw), "planes": planes.float().std()}
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         truth = self.truth(batch)

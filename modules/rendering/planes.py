@@ -69,6 +69,17 @@ class Decoder(nn.Module):
         self.net = nn.Sequential(FullyConnected(channels, hidden_channels), nn.Softplus(),
                                  FullyConnected(hidden_channels, 1 + channels))
 
+    @torch.no_grad()
+    def amplify(self, density: float, colour: float) -> None:
+        """Multiply the last layer's weights for density and for colours.
+
+        An opaque surface needs a raw density of about the inverse of the sample spacing, which planes of unit size
+        do not reach with the first weights; then the planes grow instead, and slow down everything behind them.
+        """
+        weight = self.net[2].weight
+        weight[:1].mul_(density)
+        weight[1:].mul_(colour)
+
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """features [..., C] -> raw density [..., 1] and colour logits [..., C] (see `colours`)."""
         values = self.net(features.to(self.net[0].weight.dtype))

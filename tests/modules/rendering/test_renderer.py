@@ -139,3 +139,14 @@ def test_bad_settings_are_refused_with_the_number():
         RendererConfig(samples_coarse=3)
     with pytest.raises(ValueError, match="'sometimes'"):
         RendererConfig(missing_rays="sometimes")
+
+
+def test_initial_gains_make_the_first_densities_and_colours_larger_alone():
+    models = []
+    for gains in ((1.0, 1.0), (10.0, 3.0)):
+        torch.manual_seed(0)
+        models.append(VolumeRenderer(RendererConfig(plane_channels=4, hidden_channels=8, initial_gains=gains)))
+    features = torch.randn(5, 4)
+    (sigma, logits), (larger_sigma, larger_logits) = (model.decoder(features) for model in models)
+    torch.testing.assert_close(larger_sigma, 10 * sigma)
+    torch.testing.assert_close(larger_logits, 3 * logits)
