@@ -37,6 +37,7 @@ class Real3DPortraitConfig:
     neural_resolution: int = 128         # n, rays a side
     focal_length: float = 2985.29 / 700  # of the cameras, picture widths (for the code that makes them)
     face_model: str = "bfm"              # whose PNCC the motion adapter reads: bfm, ict, procedural
+    torso_points: str = "exact"          # 68 landmarks that move the torso; "official": one vertex of the BFM too far
     source_pncc: str = "source"          # expression of the source PNCC: the photo's, or "first_driving" frame's
 
     def __post_init__(self) -> None:
@@ -48,6 +49,8 @@ class Real3DPortraitConfig:
             raise ValueError(f"source_pncc must be source or first_driving, not {self.source_pncc!r}")
         if self.face_model not in ("bfm", "ict", "procedural"):
             raise ValueError(f"face_model must be bfm, ict or procedural, not {self.face_model!r}")
+        if self.torso_points not in (("exact", "official") if self.face_model == "bfm" else ("exact",)):
+            raise ValueError(f"torso_points must be exact, or official with face_model bfm, not {self.torso_points!r}")
         if self.neural_resolution < 4 or self.focal_length <= 0:
             raise ValueError(f"neural_resolution {self.neural_resolution} must be at least 4, focal_length "
                              f"{self.focal_length} positive")
@@ -75,23 +78,25 @@ class Real3DPortraitConfig:
         return self.decoder.resolution * self.decoder.scale
 
     @classmethod
-    def full(cls, stage: int = 3) -> "Real3DPortraitConfig":
+    def full(cls, stage: int = 3, i2p_scale: str = "standard") -> "Real3DPortraitConfig":
         """The original's sizes (512-pixel pictures); stage 1: image to plane, 2: motion adapter, 3: HTB-SR."""
         _check_stage(stage)
-        return cls(motion_adapter=MotionAdapterConfig.full() if stage > 1 else None,
+        return cls(image_to_plane=ImageToPlaneConfig.full(i2p_scale),
+                   motion_adapter=MotionAdapterConfig.full() if stage > 1 else None,
                    superresolution=SuperresolutionConfig.full() if stage < 3 else None,
                    htbsr=HTBSRConfig.full() if stage == 3 else None)
 
     @classmethod
     def released(cls) -> "Real3DPortraitConfig":
         """The released checkpoint's model with all its rules, for equal numbers."""
-        return cls(renderer=RendererConfig(missing_rays="official"), source_pncc="first_driving")
+        return cls(renderer=RendererConfig(missing_rays="official"), source_pncc="first_driving",
+                   torso_points="official")
 
     @classmethod
-    def demo(cls, stage: int = 3) -> "Real3DPortraitConfig":
+    def demo(cls, stage: int = 3, i2p_scale: str = "standard") -> "Real3DPortraitConfig":
         """256-pixel pictures of the procedural world, trainable on a CPU."""
         _check_stage(stage)
-        return cls(image_to_plane=ImageToPlaneConfig.demo(), renderer=RendererConfig.demo(),
+        return cls(image_to_plane=ImageToPlaneConfig.demo(i2p_scale), renderer=RendererConfig.demo(),
                    motion_adapter=MotionAdapterConfig.demo() if stage > 1 else None,
                    superresolution=SuperresolutionConfig.demo() if stage < 3 else None,
                    htbsr=HTBSRConfig.demo() if stage == 3 else None,
@@ -132,6 +137,8 @@ class Real3DPortrait(nn.Module):
         self.image_to_plane = ImageToPlane(config.image_to_plane)
         self.tri_grid = None if config.tri_grid is None else TriGridRefiner(config.tri_grid)
         self.motion_adapter = None if config.motion_adapter is None else MotionAdapter(config.motion_adapter)
+        if config.plane_fusion == "mul" and self.motion_adapter is not None:
+            nn.init.ones_(self.motion_adapter.to_plane_cnn[-1].bias)             # start near P_cano alone
         self.renderer = VolumeRenderer(config.renderer)
         self.superresolution = None if config.superresolution is None else Superresolution(config.superresolution)
         self.htbsr = None if config.htbsr is None else HTBSR(config.htbsr)
@@ -194,6 +201,18 @@ class Real3DPortrait(nn.Module):
         return self.htbsr.encode_source(resize(torso, size).to(dtype), classes.to(dtype),
                                         resize(background, size).to(dtype))
 
+    def torso_keypoints(self, landmarks: Tensor, frame: Tensor) -> Tensor:
+        """What `forward` takes as key points of a frame.
+
+        Args:
+            landmarks: [B, 68, 3] in [-1, 1] (x right, y down, z 0).
+            frame: [B, 3, any, any] in [-1, 1], the whole picture.
+        Returns:
+            `landmarks`, or what the detector finds on the frame [B, K, 3] if the torso's key points are learned.
+        """
+        detector = None if self.htbsr is None else self.htbsr.torso_model.keypoint_detector
+        return landmarks if detector is None else detector(frame.to(_dtype(self.htbsr)))
+
     def forward(self, planes: Tensor, camera: Camera, pncc: Tensor | None = None,
                 source: SourceFeatures | None = None, source_keypoints: Tensor | None = None,
                 keypoints: Tensor | None = None, generator: torch.Generator | None = None) -> PortraitOutput:
@@ -204,8 +223,9 @@ class Real3DPortrait(nn.Module):
             camera: of batch B.
             pncc: [B, K, 3, any, any], for `motion_planes`; None: P_cano alone is rendered.
             source: from `encode_source`, of batch B or 1; needed with HTB-SR, as are the key points.
-            source_keypoints: [B or 1, 68, 3], landmarks of the photo in [-1, 1] (x right, y down, z 0).
-            keypoints: [B, 68, 3], landmarks of the frames.
+            source_keypoints: [B or 1, 68, 3], landmarks of the photo in [-1, 1] (x right, y down, z 0); where they are
+                learned [B or 1, K, 3] from `torso_keypoints`.
+            keypoints: [B, 68 or K, 3], those of the frames.
             generator: on the CPU, for the ray samples; None: the same samples every time.
         """
         motion = None if pncc is None else self.motion_planes(pncc)

@@ -62,7 +62,7 @@ def view_quality(talker: TalkingPortrait, seed: int) -> dict[str, float]:
             found = list(talker.frames(portrait, turned(yaw), batch=SETTLED))[-1]
             face = FaceCoefficients(portrait.identity, torch.zeros(1, 64), torch.tensor([[0.0, yaw, 0.0]]),
                                     torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]))
-            truth = to_pixels(render(talker.face_model.cpu(), person, face, talker.size).image)[0]
+            truth = to_pixels(render(talker.face_model, person, face, talker.size).image)[0]
             scores.append(psnr(found, truth))
         result[name] = sum(scores) / len(scores)
     return result
@@ -75,7 +75,7 @@ def mouth_following(talker: TalkingPortrait, seed: int, frames: int) -> float:
     driver = sample_motion(seed + 1, frames, speech_motion=speech)
     still = torch.zeros(frames, 3)
     motion = Motion(driver.expression, still, still, torch.zeros(frames, 1), "procedural")
-    model = talker.face_model.cpu()
+    model = talker.face_model
     points = model.landmarks(portrait.identity, driver.expression, 478)
     wanted = mouth_opening(project(pose_points(points, still, still + portrait.translation)).numpy())
     found = mouth_opening(np.stack([detect(frame) for frame in talker.frames(portrait, motion)]))
@@ -92,7 +92,7 @@ def loudness(waveform: Tensor, frames: int) -> np.ndarray:
 def speech_following(talker: TalkingPortrait, portrait: Portrait, path: Path) -> dict[str, float]:
     """Correlation of mouth opening with loudness, and opening in the quietest tenth as a share of the 90 % quantile."""
     motion = talker.motion_from_speech(path, torch.Generator().manual_seed(0))
-    points = talker.face_model.cpu().landmarks(portrait.identity, motion.expression, 478)
+    points = talker.face_model.landmarks(portrait.identity, motion.expression, 478)
     opening = mouth_opening(points[..., :2].numpy())
     loud = loudness(read_audio(path), len(motion))
     rest = np.quantile(opening, 0.02)

@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from modules.audio import losses
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, Reconstruction, SpeechConditions
@@ -19,11 +18,12 @@ from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, 
 from modules.checkpoint import find_checkpoint, load_module, read_config
 from modules.config import from_dict
 from modules.errors import UserError
-from modules.face3d.morphable_model import load_face_model
-from tasks.audio_clips import Sample, SpeechDataConfig, collate, speech_datasets
+from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
+from tasks.audio_clips import Sample, SpeechDataConfig
 from tasks.image_stage import seeded
 from tasks.registry import register
-from tasks.task import OptimizerSpec, ParameterGroup, StepState, Task, grid
+from tasks.speech_stage import SpeechTask
+from tasks.task import OptimizerSpec, StepState, grid
 
 LAPLACIANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "free": losses.laplacian, "zero_ends": losses.laplacian_zero_ends}
@@ -68,8 +68,9 @@ class A2MConfig:
         if self.loss.sync > 0 and not self.sync_checkpoint:
             raise ValueError(f"loss.sync is {self.loss.sync} but sync_checkpoint is empty; train the syncnet task and "
                              "name its checkpoint, or set loss.sync=0")
-        if self.model.motion_size != 64:
-            raise ValueError(f"model.motion_size is {self.model.motion_size}; this task trains 64 expression numbers")
+        if self.model.motion_size not in (EXPRESSION_SIZE, IDENTITY_SIZE + EXPRESSION_SIZE):
+            raise ValueError(f"model.motion_size is {self.model.motion_size}; use {EXPRESSION_SIZE} for the expression "
+                             f"or {IDENTITY_SIZE + EXPRESSION_SIZE} for identity and expression")
 
 
 def exponential_rate(step: int, rate: float = 5e-4, warmup: int = 1000) -> float:
@@ -96,7 +97,7 @@ def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet
 
 
 @register("a2m")
-class A2MTask(Task):
+class A2MTask(SpeechTask):
     """Modules: audio2motion. Frozen: the sync network and the landmark tables."""
 
     config_class = A2MConfig
@@ -104,7 +105,6 @@ class A2MTask(Task):
 
     def __init__(self, config: A2MConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
-        self.face = load_face_model(config.face_model)
         with seeded(generator):
             self.modules = {"audio2motion": Audio2Motion(config.model)}
         self.frozen = {"landmarks": Keypoints(self.face, "lm468")}
@@ -115,34 +115,16 @@ class A2MTask(Task):
     def optimizers(self) -> list[OptimizerSpec]:
         """One Adam over everything."""
         config = self.config
-
-        def rate(step: int, progress: float) -> float:
-            if config.decay == "exponential":
-                return exponential_rate(step, config.learning_rate, config.warmup)
-            return config.learning_rate * min(1.0, (step + 1) / max(config.warmup, 1)) * (1 - progress)
-
-        parameters = [p for p in self.modules["audio2motion"].parameters() if p.requires_grad]
-        return [OptimizerSpec(name="audio2motion", groups=[
-            ParameterGroup(name="audio2motion", parameters=parameters, rate=rate)])]
-
-    def train_dataset(self) -> Dataset:
-        """Speech with motion."""
-        return speech_datasets(self.config.data, self.config.features, self.face)[0]
-
-    def validation_dataset(self) -> Dataset:
-        """Held-out speech with motion."""
-        return speech_datasets(self.config.data, self.config.features, self.face)[1]
-
-    def collate(self, items: list[list[Sample]]) -> Sample:
-        """Lists of samples -> a padded batch."""
-        return collate(items)
+        return self.one_optimizer("audio2motion",
+                                  lambda step: exponential_rate(step, config.learning_rate, config.warmup),
+                                  config.warmup)
 
     def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
         """The terms of spec training 1.5, weighted."""
         model: Audio2Motion = self.modules["audio2motion"]
         speech = speech_conditions(batch)
         noise = model.noise(*speech.f0.shape, state.generator).to(speech.audio)
-        result = model.reconstruct(speech, batch["expression"], batch["mask"], noise)
+        result = model.reconstruct(speech, self._truth(batch), batch["mask"], noise)
         terms = self._motion_terms(result.motion.float(), batch)
         weight = losses.kl_weight(step, self.config.loss.kl, self.config.loss.kl_rise, self.config.loss.kl_hold)
         terms["kl"] = weight * self._divergence(result)
@@ -150,18 +132,34 @@ class A2MTask(Task):
             terms["sync"] = self.config.loss.sync * self._sync(result.motion, batch, state.generator)
         return terms
 
+    def _truth(self, batch: Sample) -> Tensor:
+        """What the model says [B, T, 64], or [B, T, 144] with the identity first; 0 where padded."""
+        if self.config.model.motion_size == EXPRESSION_SIZE:
+            return batch["expression"]
+        return torch.cat([batch["identity"][:, None] * batch["mask"][..., None], batch["expression"]], dim=-1)
+
+    def _points(self, name: str, motion: Tensor, batch: Sample) -> Tensor:
+        """Landmark displacements [B, T, P] of a motion, with its own identity if it has one."""
+        identity, expression = motion[..., :-EXPRESSION_SIZE], motion[..., -EXPRESSION_SIZE:]
+        if identity.shape[-1] == 0:
+            return self.frozen[name](batch["identity"], expression)
+        points = self.frozen[name](identity.flatten(0, 1), expression.flatten(0, 1)[:, None])
+        return points[:, 0].unflatten(0, motion.shape[:2])
+
     def _motion_terms(self, motion: Tensor, batch: Sample) -> dict[str, Tensor]:
-        """motion [B, T, 64] against the truth: all terms that need no network."""
-        weights, mask, truth = self.config.loss, batch["mask"], batch["expression"]
+        """motion [B, T, D] against the truth: all terms that need no network."""
+        weights, mask = self.config.loss, batch["mask"]
+        parts = [part for part in (motion[..., :-EXPRESSION_SIZE], motion[..., -EXPRESSION_SIZE:]) if part.shape[-1]]
         terms = {
-            "expression": weights.expression * losses.mean_square(motion, truth, mask),
-            "laplacian": weights.laplacian * LAPLACIANS[weights.laplacian_ends](motion, mask),
-            "magnitude": weights.magnitude * losses.magnitude(motion, mask),
+            "laplacian": weights.laplacian * sum(LAPLACIANS[weights.laplacian_ends](part, mask) for part in parts),
+            "magnitude": weights.magnitude * sum(losses.magnitude(part, mask) for part in parts),
         }
+        if len(parts) == 1:                                          # with an identity the landmarks alone count (1.5)
+            terms["expression"] = weights.expression * losses.mean_square(motion, batch["expression"], mask)
         if weights.landmarks > 0:
-            points: Keypoints = self.frozen["landmarks"]
-            terms["landmarks"] = weights.landmarks * losses.landmark_error(
-                points(batch["identity"], motion), points(batch["identity"], truth), mask)
+            error = losses.landmark_error(self._points("landmarks", motion, batch),
+                                          self._points("landmarks", batch["expression"], batch), mask)
+            terms["landmarks"] = weights.landmarks * error
         return terms
 
     def _divergence(self, result: Reconstruction) -> Tensor:
@@ -176,7 +174,7 @@ class A2MTask(Task):
         frames = motion.shape[1]
         rounds = max(1, self.config.loss.sync_pairs // len(motion))
         starts = torch.randint(frames - WINDOW + 1, (rounds,), generator=generator).to(motion.device)
-        points = self.frozen["sync_points"](batch["identity"], motion)
+        points = self._points("sync_points", motion, batch)
         sync: SyncNet = self.frozen["syncnet"]
         cosine = sync(windows(batch["audio"], 2 * starts, AUDIO_WINDOW), windows(points, starts, WINDOW))
         real = windows(batch["mask"][..., None], starts, WINDOW).amin(dim=(1, 2))
@@ -184,18 +182,16 @@ class A2MTask(Task):
 
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
         """Generated (not reconstructed) motion without noise against the truth; `jaw` is a correlation."""
-        motion = self._generate(batch)
-        points: Keypoints = self.frozen["landmarks"]
-        mask = batch["mask"]
-        error = losses.landmark_error(points(batch["identity"], motion), points(batch["identity"], batch["expression"]),
-                                      mask)
-        opening = [_lip_distance(points(batch["identity"], e)) for e in (motion, batch["expression"])]
-        return {"loss": error, "expression": losses.mean_square(motion, batch["expression"], mask),
-                "mouth_correlation": correlation(*opening, mask)}
+        motion, mask = self._generate(batch), batch["mask"]
+        found, truth = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
+        return {"loss": losses.landmark_error(found, truth, mask),
+                "expression": losses.mean_square(motion[..., -EXPRESSION_SIZE:], batch["expression"], mask),
+                "mouth_correlation": correlation(_lip_distance(found), _lip_distance(truth), mask)}
 
     def pictures(self, batch: Sample) -> Mapping[str, Tensor]:
         """Expressions over time, true above generated: dark is negative, bright positive."""
-        truth, motion = (e.transpose(1, 2)[:, None] for e in (batch["expression"], self._generate(batch)))
+        pair = batch["expression"], self._generate(batch)[..., -EXPRESSION_SIZE:]
+        truth, motion = (e.transpose(1, 2)[:, None] for e in pair)
         scale = truth.abs().max().clamp(min=1e-6)
         return {"expression": grid([(truth / scale).clamp(-1, 1), (motion / scale).clamp(-1, 1)], limit=4)}
 

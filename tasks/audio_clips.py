@@ -3,7 +3,6 @@
 A sample is a function of the seed and its number alone, whatever the number of workers (spec training 4.4).
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_gen.clip_format import Clip, list_clips
+from data_gen.clip_format import Clip, list_clips, speech_file, write_speech
 from modules.audio.amplitude import blink_units, eye_amplitude, mouth_amplitude
 from modules.audio.features import WINDOW, AudioFeatures, FeatureKind, extract, mel_features
 from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
@@ -149,7 +148,8 @@ class PreparedSpeech(Dataset):
     def __init__(self, config: SpeechDataConfig, model: MorphableModel, features: FeatureKind, clips: list[Path],
                  ) -> None:
         self.config, self.model, self.features = config, model, features
-        hubert = load_hubert(config.hubert) if features == "hubert" and not all(map(self._is_heard, clips)) else None
+        deaf = features == "hubert" and not all(speech_file(clip, features).is_file() for clip in clips)
+        hubert = load_hubert(config.hubert) if deaf else None
         lengths = {clip: self._prepare(Clip(clip), hubert) for clip in clips}
         self.clips = [clip for clip, frames in lengths.items() if frames >= config.min_frames]
         if not self.clips:
@@ -164,34 +164,20 @@ class PreparedSpeech(Dataset):
         return [self._sample(self.clips[i]) for i in self.buckets[index]]
 
     def _sample(self, folder: Path) -> Sample:
-        face = Clip(folder).face
-        with np.load(self._stored(folder), allow_pickle=False) as arrays:
-            audio = AudioFeatures(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["f0"]))
-        return make_sample(audio, face.identity[:1], face.expression, self.model)
-
-    def _stored(self, folder: Path) -> Path:
-        return folder / f"speech_{self.features}.npz"
-
-    def _is_heard(self, folder: Path) -> bool:
-        return self._stored(folder).is_file()
+        clip = Clip(folder)
+        return make_sample(clip.speech(self.features), clip.face.identity[:1], clip.face.expression, self.model)
 
     def _prepare(self, clip: Clip, hubert: HubertFeatures | None) -> int:
         """Video frames of the clip that have sound, after its features have been stored."""
         if clip.face_model != self.model.name:
             raise UserError(f"{clip.folder} was fitted with the {clip.face_model} face model, not {self.model.name}; "
                             f"set face_model={clip.face_model}")
-        path = self._stored(clip.folder)
-        if not path.is_file():
+        if not speech_file(clip.folder, self.features).is_file():
             wave = clip.audio()
             if wave is None or len(wave) < WINDOW:
                 return 0
-            audio = extract(torch.from_numpy(wave), self.features, hubert)
-            part = path.with_name(f".{path.name}.{os.getpid()}.part")
-            with part.open("wb") as file:
-                np.savez(file, features=audio.features.numpy(), f0=audio.f0.numpy())
-            part.replace(path)
-        with np.load(path, allow_pickle=False) as arrays:
-            return min(len(arrays["f0"]) // 2, len(clip))
+            write_speech(clip.folder, self.features, extract(torch.from_numpy(wave), self.features, hubert))
+        return min(clip.speech_length(self.features) // 2, len(clip))
 
 
 def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: MorphableModel) -> tuple[Dataset, Dataset]:

@@ -7,17 +7,18 @@ import warnings
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy
 
 from modules.errors import UserError
+from tasks.sharding import shard
 from tasks.trainer_config import TrainerConfig
 
 
 def launch_fabric(config: TrainerConfig, device: str = "auto") -> Fabric:
-    """One process, or under torchrun one of many (DDP; nccl on CUDA, gloo on CPUs).
+    """One process, or under torchrun one of many (nccl on CUDA, gloo on CPUs).
 
     Args:
-        config: precision and threads are used.
+        config: precision, strategy and threads are used.
         device: auto, cpu, cuda, or cuda:N for a single process.
     Raises:
         UserError: no such device.
@@ -30,7 +31,8 @@ def launch_fabric(config: TrainerConfig, device: str = "auto") -> Fabric:
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if place.type == "cuda" else "32-true"
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.fabric")
     world, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if "TORCHELASTIC_RUN_ID" not in os.environ or world == 1:
@@ -38,8 +40,12 @@ def launch_fabric(config: TrainerConfig, device: str = "auto") -> Fabric:
         fabric = Fabric(accelerator=place.type, devices=devices, precision=precision, plugins=[LightningEnvironment()])
     else:
         backend = "nccl" if place.type == "cuda" else "gloo"
-        # Each pass uses other parameters, hence find_unused.
-        strategy = DDPStrategy(find_unused_parameters=True, process_group_backend=backend)
+        if config.strategy == "fsdp":
+            strategy = ModelParallelStrategy(shard, data_parallel_size=world, tensor_parallel_size=1,
+                                             process_group_backend=backend)
+        else:
+            # Each pass uses other parameters, hence find_unused.
+            strategy = DDPStrategy(find_unused_parameters=True, process_group_backend=backend)
         fabric = Fabric(accelerator=place.type, devices=local, num_nodes=world // local, strategy=strategy,
                         precision=precision, plugins=[TorchElasticEnvironment()])
     fabric.launch()

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,27 +13,45 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_gen.clip_format import TORSO_CLASSES
 from modules import losses
-from modules.camera import Camera, pose_camera
 from modules.checkpoint import find_checkpoint, load_state
+from modules.classes import CLASSES, HEAD_CLASSES, TORSO_CLASSES
 from modules.htbsr.fusion import HTBSR
-from modules.htbsr.losses import occlusion_area, occlusion_entropy
+from modules.htbsr.losses import (
+    keypoint_equivariance,
+    keypoint_spread,
+    occlusion_area,
+    occlusion_entropy,
+    random_affine,
+    torso_cover,
+    torso_l1,
+    transformed,
+)
 from modules.htbsr.superresolution import resize
 from modules.perceptual import PerceptualLoss
 from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
-from tasks.adversary import Adversary, AdversaryConfig, View
-from tasks.clips import ClipDataConfig, FramePairs, ValidationPairs, split_clips, to_float
+from tasks.adversary import Adversary, AdversaryConfig
+from tasks.clips import ClipDataConfig, to_float
 from tasks.image_stage import (
+    SOURCE,
+    TARGET,
+    adapter_pictures,
+    adversarial_terms,
+    frame,
+    frame_camera,
+    frame_head,
+    frame_lips,
+    frame_mask,
+    frame_view,
     grown,
-    has_weights,
-    head_picture,
     image_stage_optimizers,
     lip_perceptual,
-    part_mask,
+    pair_datasets,
     perceptual_loss,
     seeded,
     warm_start,
+    warm_start_known,
+    weighted,
 )
 from tasks.registry import register
 from tasks.schedules import RateConfig, htbsr_rates
@@ -41,8 +60,6 @@ from tasks.task import OptimizerSpec, StepState, Task, grid
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
 OUTSIDE = 0.5                # weight of pixels far from the torso (2.1)
-CLASSES = 6
-CANONICAL, SOURCE, TARGET = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +67,7 @@ class HTBSRLossConfig:
     """Weights; a part whose weights are all 0 is not built."""
 
     image: float = 1.0
+    l1: float = 0.0                      # of all pixels alike, without the limit of `image` on large errors
     edges: float = 0.0
     perceptual: float = 0.1
     lips: float = 0.2
@@ -58,6 +76,10 @@ class HTBSRLossConfig:
     occlusion_entropy: float = 0.001
     occlusion: float = 0.0               # area of the occlusion of the warped features
     occlusion_2: float = 0.0             # area of the torso over the background
+    torso_cover: float = 0.0             # the torso's cover of the background against its mask
+    torso_image: float = 0.0             # L1 of the torso's own picture where the torso is seen
+    equivariance: float = 0.0            # of learned key points: they move with the picture
+    spread: float = 0.0                  # of learned key points: they keep apart
 
     @property
     def needs_perceptual(self) -> bool:
@@ -75,6 +97,7 @@ class HTBSRTaskConfig:
     rates: RateConfig = RateConfig(generator=1e-5, floor=1e-6, decay=0.5, decay_interval=50_000)
     start_adversarial: int = 40_000      # steps
     source_every: int = 4                # source to source
+    background: Literal["inpainted", "source"] = "inpainted"     # source: the photo with the person in it (ablation)
     init_from: str = ""                  # checkpoint or run of stage 2 or 3; empty: a random head (for tests)
 
     def __post_init__(self) -> None:
@@ -85,6 +108,10 @@ class HTBSRTaskConfig:
         if self.data.pncc_size != self.model.motion_adapter.input_size:
             raise ValueError(f"data.pncc_size is {self.data.pncc_size}; the motion adapter reads "
                              f"{self.model.motion_adapter.input_size}")
+        learned = self.model.htbsr.torso.keypoint_source == "learned"
+        if max(self.loss.equivariance, self.loss.spread) > 0 and not learned:
+            raise ValueError(f"loss.equivariance is {self.loss.equivariance}, loss.spread {self.loss.spread}; they are "
+                             "for model.htbsr.torso.keypoint_source learned")
 
 
 @register("htbsr")
@@ -106,8 +133,7 @@ class HTBSRTask(Task):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
         if config.init_from:
             warm_start(config.init_from, self.modules, FIXED)
-            known = tuple(name for name in ("htbsr", "discriminator") if has_weights(config.init_from, name))
-            warm_start(config.init_from, self.modules, known)
+            known = warm_start_known(config.init_from, self.modules, ("htbsr", "discriminator"))
             if "htbsr" not in known:
                 start_from_superresolution(self.model.htbsr, config.init_from)
 
@@ -116,25 +142,23 @@ class HTBSRTask(Task):
                                       partial(htbsr_rates, self.config.rates))
 
     def train_dataset(self) -> Dataset:
-        return FramePairs(self.config.data, split_clips(self.config.data)[0])
+        return pair_datasets(self.config.data)[0]
 
     def validation_dataset(self) -> Dataset:
-        return ValidationPairs(FramePairs(self.config.data, split_clips(self.config.data)[1]))
+        return pair_datasets(self.config.data)[1]
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
         if optimizer == "discriminator":
             if step < self.config.start_adversarial - 10_000:
                 return {}
-            return self.adversary.discriminator_losses(state.cache["fakes"], [self.real(batch)], step, state.generator)
+            real = frame_view(batch, 1, frame(batch, 1), self.config.model)
+            return self.adversary.discriminator_losses(state.cache["fakes"], [real], step, state.generator)
         output = self.frames(batch, 1, state.generator)
         found = self.view_losses(output, batch, 1)
-        if self.adversary is not None:
-            view = View(output.image, output.image_raw, output.camera)
-            state.cache["fakes"] = [view.detach()]
-            if step >= self.config.start_adversarial:
-                weight = self.config.loss.adversarial
-                found["adversarial"] = weight * self.adversary.generator_loss(view, state.generator)
+        weight = self.config.loss.adversarial if step >= self.config.start_adversarial else 0.0
+        found |= adversarial_terms(self.adversary, output, weight, state)
+        found |= self.keypoint_losses(batch, state.generator)
         if step % self.config.source_every == 0:
             again = self.view_losses(self.frames(batch, 0, state.generator), batch, 0)
             found |= {f"source_{name}": loss for name, loss in again.items()}
@@ -142,39 +166,43 @@ class HTBSRTask(Task):
 
     def frames(self, batch: dict[str, Tensor], k: int, generator: torch.Generator | None = None) -> PortraitOutput:
         """The source frame (0) or the target frame (1) made from the source."""
-        image = to_float(batch["source_image"])
         one_hot = rearrange(F.one_hot(batch["source_classes"].long(), CLASSES), "b h w c -> b c h w").float()
-        source = self.model.encode_source(to_float(batch["torso"]), one_hot, to_float(batch["background"]))
-        keypoints = F.pad(2 * batch["keypoints"] - 1, (0, 1))                     # [B, 2, 68, 3], z = 0
+        inpainted = self.config.background == "inpainted"
+        background = to_float(batch["background"]) if inpainted else frame(batch, 0)
+        source = self.model.encode_source(to_float(batch["torso"]), one_hot, background)
         with torch.no_grad():
-            planes = self.model.canonical_planes(head_picture(image, batch["source_classes"]))
-        return self.model(planes, self.camera(batch, k), self.driving_pncc(batch, (SOURCE, TARGET)[k]), source,
-                          keypoints[:, 0], keypoints[:, k], generator)
+            planes = self.model.canonical_planes(frame_head(batch, 0))
+        pncc = adapter_pictures(to_float(batch["pncc"]), (SOURCE, TARGET)[k], self.config.model)
+        return self.model(planes, frame_camera(batch, k, self.config.model), pncc, source, self.keypoints(batch, 0),
+                          self.keypoints(batch, k), generator)
 
-    def driving_pncc(self, batch: dict[str, Tensor], driving: int) -> Tensor:
-        """The adapter's pictures [B, K, 3, N, N]."""
-        pncc = to_float(batch["pncc"])
-        two = self.config.model.motion_adapter.pictures == 2
-        return pncc[:, [CANONICAL, driving] if two else [CANONICAL, SOURCE, driving]]
+    def keypoints(self, batch: dict[str, Tensor], k: int) -> Tensor:
+        """What moves the torso: the landmarks of a frame [B, 68, 3], or the learned points found on it [B, K, 3]."""
+        landmarks = F.pad(2 * batch["keypoints"][:, k] - 1, (0, 1))                # z = 0
+        return self.model.torso_keypoints(landmarks, frame(batch, k))
 
-    def camera(self, batch: dict[str, Tensor], k: int) -> Camera:
-        return pose_camera(batch["euler"][:, k], batch["translation"][:, k], self.config.model.focal_length)
-
-    def real(self, batch: dict[str, Tensor]) -> View:
-        """What the discriminator takes for real: the target frame and its head alone."""
-        image = to_float(batch["target_image"])
-        head = resize(head_picture(image, batch["target_classes"]), self.config.model.neural_resolution)
-        return View(image, head, self.camera(batch, 1))
+    def keypoint_losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Weighted regularisation of learned key points on the target frame."""
+        if max(self.config.loss.equivariance, self.config.loss.spread) == 0:
+            return {}
+        image, points = frame(batch, 1), self.keypoints(batch, 1)
+        matrices = random_affine(len(image), generator).to(image)
+        detector = self.model.htbsr.torso_model.keypoint_detector
+        terms = {
+            "equivariance": lambda: keypoint_equivariance(points, detector(transformed(image, matrices)), matrices),
+            "spread": lambda: keypoint_spread(points),
+        }
+        return weighted(terms, self.config.loss)
 
     def view_losses(self, output: PortraitOutput, batch: dict[str, Tensor], k: int) -> dict[str, Tensor]:
         """Weighted losses of the source (0) or the target (1) frame."""
-        name = ("source", "target")[k]
-        truth = to_float(batch[f"{name}_image"])
-        torso, size = grown(part_mask(batch[f"{name}_classes"], TORSO_CLASSES)), truth.shape[-1]
-        boxes = losses.lip_boxes(batch["keypoints"][:, k] * size, size)
+        truth, torso, boxes = frame(batch, k), grown(frame_mask(batch, k, TORSO_CLASSES)), frame_lips(batch, k)
         network, htbsr = self.frozen.get("perceptual"), output.htbsr
+        small = htbsr.torso_image.shape[-1]
+        seen, head = (losses.resize_mask(frame_mask(batch, k, parts), small) for parts in (TORSO_CLASSES, HEAD_CLASSES))
         terms = {
             "image": lambda: losses.masked_l1(output.image, truth, torso, OUTSIDE),
+            "l1": lambda: (output.image - truth).abs().mean(),
             "edges": lambda: losses.edge_l1(output.image, truth),
             "perceptual": lambda: perceptual_loss(network, output.image, truth),
             "lips": lambda: losses.lip_l1(output.image, truth, boxes),
@@ -182,22 +210,21 @@ class HTBSRTask(Task):
             "occlusion_entropy": lambda: occlusion_entropy(htbsr.occlusion_2),
             "occlusion": lambda: occlusion_area(htbsr.occlusion, torso),
             "occlusion_2": lambda: occlusion_area(htbsr.occlusion_2, torso),
+            "torso_cover": lambda: torso_cover(htbsr.occlusion_2, seen, head),
+            "torso_image": lambda: torso_l1(htbsr.torso_image, resize(truth, small), seen),
         }
-        weights = self.config.loss
-        return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name) > 0}
+        return weighted(terms, self.config.loss)
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        output, truth = self.frames(batch, 1), to_float(batch["target_image"])
-        size = truth.shape[-1]
-        boxes = losses.lip_boxes(batch["keypoints"][:, 1] * size, size)
-        return {"psnr": psnr(output.image, truth), "lips_l1": losses.lip_l1(output.image, truth, boxes),
-                "psnr_of_the_source": psnr(to_float(batch["source_image"]), truth)}
+        output, truth = self.frames(batch, 1), frame(batch, 1)
+        return {"psnr": psnr(output.image, truth), "lips_l1": losses.lip_l1(output.image, truth, frame_lips(batch, 1)),
+                "psnr_of_the_source": psnr(frame(batch, 0), truth)}
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         output = self.frames(batch, 1)
         return {"source_target_output": grid([
-            to_float(batch["source_image"]), to_float(batch["target_image"]), output.image, output.image_raw,
-            output.htbsr.torso_image, to_float(batch["torso"]), 2 * output.htbsr.occlusion_2 - 1])}
+            frame(batch, 0), frame(batch, 1), output.image, output.image_raw, output.htbsr.torso_image,
+            to_float(batch["torso"]), 2 * output.htbsr.occlusion_2 - 1])}
 
 
 def start_from_superresolution(htbsr: HTBSR, path: str) -> None:

@@ -1,22 +1,31 @@
-"""What the three image stages share: optimisers, warm starts, composed pictures, regularisation, lip terms."""
+"""What the image stages share: optimisers, warm starts, frames of a clip, adversary, regularisation, lip terms."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from data_gen.clip_format import HEAD_CLASSES
 from modules import losses
+from modules.camera import Camera, pose_camera
 from modules.checkpoint import find_checkpoint, load_module
+from modules.classes import HEAD_CLASSES
+from modules.htbsr.superresolution import resize
 from modules.perceptual import PerceptualLoss
-from modules.real3d_portrait import Real3DPortrait
+from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
+from tasks.adversary import Adversary, View
+from tasks.clips import ClipDataConfig, FramePairs, ValidationPairs, split_clips, to_float
 from tasks.schedules import LAZY_R1, RateConfig
-from tasks.task import OptimizerSpec, ParameterGroup
+from tasks.task import OptimizerSpec, ParameterGroup, StepState
 
 DENSITY_POINTS = 1000      # a sample (2.6)
 REFERENCE_SIZE = 512       # of the pictures for which `DILATION` is given
 DILATION = 41              # side of the square by which masks grow (2.2)
+FRAMES = ("source", "target")                           # of a pair, by their numbers 0 and 1
+CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)     # the PNCCs of a batch
+Batch = Mapping[str, Tensor]                            # of `FramePairs`
 
 
 @contextmanager
@@ -53,10 +62,64 @@ def warm_start(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ..
             load_module(folder, name, modules[name])
 
 
-def has_weights(path: str, name: str) -> bool:
-    """Whether a checkpoint or a run holds the weights of the module `name`."""
-    return (find_checkpoint(path) / f"{name}.safetensors").is_file()
+def warm_start_known(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> tuple[str, ...]:
+    """`warm_start` with those of `names` that the checkpoint or run has; returns them."""
+    known = tuple(name for name in names if (find_checkpoint(path) / f"{name}.safetensors").is_file())
+    warm_start(path, modules, known)
+    return known
 
+
+def pair_datasets(config: ClipDataConfig) -> tuple[Dataset, Dataset]:
+    """Pairs of frames to train on and to validate with."""
+    training, validation = split_clips(config)
+    return FramePairs(config, training), ValidationPairs(FramePairs(config, validation))
+
+
+# ---- the source (0) or the target (1) frame of a batch
+
+def frame(batch: Batch, k: int) -> Tensor:
+    """The whole picture [B, 3, H, W] in [-1, 1]."""
+    return to_float(batch[f"{FRAMES[k]}_image"])
+
+
+def frame_mask(batch: Batch, k: int, parts: tuple[int, ...]) -> Tensor:
+    """Where the classes `parts` are, bool [B, 1, H, W]."""
+    return part_mask(batch[f"{FRAMES[k]}_classes"], parts)
+
+
+def frame_head(batch: Batch, k: int) -> Tensor:
+    """The picture with everything but the head at -1."""
+    return head_picture(frame(batch, k), batch[f"{FRAMES[k]}_classes"])
+
+
+def frame_camera(batch: Batch, k: int, config: Real3DPortraitConfig) -> Camera:
+    """The camera, which holds the pose of the head."""
+    return pose_camera(batch["euler"][:, k], batch["translation"][:, k], config.focal_length)
+
+
+def frame_view(batch: Batch, k: int, image: Tensor, config: Real3DPortraitConfig) -> View:
+    """What the discriminator takes for real: `image`, the frame or its head, with the small head and the camera."""
+    return View(image, resize(frame_head(batch, k), config.neural_resolution), frame_camera(batch, k, config))
+
+
+def frame_lips(batch: Batch, k: int) -> Tensor:
+    """Boxes [B, 4] around the lips, see `losses.lip_boxes`."""
+    size = batch[f"{FRAMES[k]}_image"].shape[-1]
+    return losses.lip_boxes(batch["keypoints"][:, k] * size, size)
+
+
+def frame_mouth(batch: Batch, k: int) -> Tensor:
+    """Middle of the lips [B, 2] (x, y) in picture widths."""
+    return batch["keypoints"][:, k, losses.LIPS].mean(dim=1)
+
+
+def adapter_pictures(pncc: Tensor, driving: int, config: Real3DPortraitConfig) -> Tensor:
+    """What the motion adapter reads [B, K, 3, N, N]: canonical, (source,) and number `driving` of the batch's PNCCs."""
+    two = config.motion_adapter.pictures == 2
+    return pncc[:, [CANONICAL, driving] if two else [CANONICAL, SOURCE, driving]]
+
+
+# ---- masks and pictures
 
 def part_mask(classes: Tensor, parts: tuple[int, ...]) -> Tensor:
     """Class maps uint8 [B, H, W] -> bool [B, 1, H, W], true on the classes `parts`."""
@@ -71,6 +134,23 @@ def head_picture(image: Tensor, classes: Tensor) -> Tensor:
 def grown(mask: Tensor) -> Tensor:
     """`losses.dilate` by 41 pixels of a 512 picture, scaled to this one; bool [B, 1, H, W]."""
     return losses.dilate(mask, 2 * round(DILATION * mask.shape[-1] / REFERENCE_SIZE / 2 - 0.5) + 1)
+
+
+# ---- losses
+
+def weighted(terms: Mapping[str, Callable[[], Tensor]], weights: Any) -> dict[str, Tensor]:
+    """Terms times the fields of `weights` that have their names; those with the weight 0 are not computed."""
+    return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name) > 0}
+
+
+def adversarial_terms(adversary: Adversary | None, output: PortraitOutput, weight: float,
+                      state: StepState) -> dict[str, Tensor]:
+    """The generator's loss, none while `weight` is 0; keeps the pictures for the discriminator's turn."""
+    if adversary is None:
+        return {}
+    view = View(output.image, output.image_raw, output.camera)
+    state.cache["fakes"] = [view.detach()]
+    return {"adversarial": weight * adversary.generator_loss(view, state.generator)} if weight > 0 else {}
 
 
 def density_loss(model: Real3DPortrait, planes: Tensor, step: float, generator: torch.Generator) -> Tensor:

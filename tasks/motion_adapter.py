@@ -13,36 +13,46 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from data_gen.clip_format import HEAD_CLASSES
 from modules import losses
-from modules.camera import pose_camera
+from modules.classes import HEAD_CLASSES
 from modules.htbsr.superresolution import resize
 from modules.perceptual import PerceptualLoss
 from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from tasks.adversary import Adversary, AdversaryConfig, View
-from tasks.clips import ClipDataConfig, FramePairs, ValidationPairs, split_clips, to_float
+from tasks.clips import ClipDataConfig, to_float
 from tasks.image_stage import (
+    AFTER,
+    BEFORE,
+    SOURCE,
+    TARGET,
+    adapter_pictures,
+    adversarial_terms,
     density_loss,
+    frame_head,
+    frame_lips,
+    frame_mask,
+    frame_mouth,
+    frame_view,
     grown,
-    has_weights,
-    head_picture,
     image_stage_optimizers,
     lip_perceptual,
-    part_mask,
+    pair_datasets,
     perceptual_loss,
     seeded,
     warm_start,
+    warm_start_known,
+    weighted,
 )
 from tasks.registry import register
 from tasks.schedules import RateConfig, motion_adapter_rates
 from tasks.show import depth_picture, psnr
 from tasks.task import OptimizerSpec, StepState, Task, grid
+from tasks.windows import WindowConfig, sample_windows, window_losses
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TRAINED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution")
 OUTSIDE = 0.2                 # weight of pixels far from the head (2.1)
-CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)     # the PNCCs of a batch
-EYE_LIMIT = 2.0               # of the auto-tuned weight
+TUNED = {"perturbation": 0.2, "eye_closing": 2.0}       # losses whose weights tune themselves, and the largest weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +74,9 @@ class MotionAdapterLossConfig:
     density_step: float = 0.005
     laplacian: float = 0.1                # squared, of the motion planes of t - 1, t, t + 1 (the paper's loss)
     laplacian_every: int = 4
+    edges_raw: float = 0.0                # as edges, of image_raw; with windows alone
+    planes: float = 0.0                   # mean square of the planes; with windows alone
+    perturbation: float = 0.0             # target of the auto-tuned loss of noisy coefficients (2.7, randn); 0: off
     eye_closing: float = 0.3              # target of the auto-tuned eye-closing loss (2.8); 0: off
 
     @property
@@ -84,6 +97,7 @@ class MotionAdapterTaskConfig:
     stop_i2p: int = 70_000                # from then on the image-to-plane network is fixed
     source_every: int = 16                # source to source
     unit_planes: bool = False             # scale the planes of stage 1 to unit size before the adapter learns
+    windows: WindowConfig | None = None   # train on windows of image_raw alone, with the losses of `window_losses`
     init_from: str = ""                   # checkpoint or run of stage 1 or 2; empty: from scratch
 
     def __post_init__(self) -> None:
@@ -94,18 +108,24 @@ class MotionAdapterTaskConfig:
                              f"{self.model.motion_adapter.input_size}")
         if self.data.face_model != self.model.face_model:
             raise ValueError(f"data.face_model is {self.data.face_model}, model.face_model {self.model.face_model}")
+        if self.windows is not None and self.loss.adversarial > 0:
+            raise ValueError(f"loss.adversarial is {self.loss.adversarial}; it must be 0 with windows")
+        if self.loss.perturbation > 0 and self.data.perturbation == 0:
+            raise ValueError(f"loss.perturbation is {self.loss.perturbation} but data.perturbation 0; set the latter, "
+                             "the size of the noise, to 0.01 or so")
 
 
 class TunedWeight(nn.Module):
-    """A loss weight that adapts itself (2.7); a buffer, so that it is saved with the weights."""
+    """A loss weight in [0, limit] that adapts itself (2.7); a buffer, so that it is saved with the weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float) -> None:
         super().__init__()
+        self.limit = limit
         self.register_buffer("value", torch.tensor(0.001))
 
     def update(self, loss: Tensor, target: float) -> float:
         """The weight for this step."""
-        value = losses.tune_weight(float(self.value), float(loss.detach()), target, EYE_LIMIT)
+        value = losses.tune_weight(float(self.value), float(loss.detach()), target, self.limit)
         self.value.fill_(value)
         return value
 
@@ -125,14 +145,14 @@ class MotionAdapterTask(Task):
         self.modules = dict(self.model.named_children())
         if self.adversary is not None:
             self.modules["discriminator"] = self.adversary.discriminator
-        if config.loss.eye_closing > 0:
-            self.modules["eye_closing_weight"] = TunedWeight()
+        for name, limit in TUNED.items():
+            if getattr(config.loss, name) > 0:
+                self.modules[f"{name}_weight"] = TunedWeight(limit)
         if config.loss.needs_perceptual:
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
         if config.init_from:
             warm_start(config.init_from, self.modules, HEAD_PARTS)
-            known = tuple(name for name in ("motion_adapter", "discriminator") if has_weights(config.init_from, name))
-            warm_start(config.init_from, self.modules, known)
+            known = warm_start_known(config.init_from, self.modules, ("motion_adapter", "discriminator"))
             if config.unit_planes and "motion_adapter" not in known:
                 self.model.scale_planes(1 / self.plane_size())
 
@@ -143,15 +163,16 @@ class MotionAdapterTask(Task):
         return image_stage_optimizers(self.modules, TRAINED, config.rates, official)
 
     def train_dataset(self) -> Dataset:
-        return FramePairs(self.config.data, split_clips(self.config.data)[0])
+        return pair_datasets(self.config.data)[0]
 
     def validation_dataset(self) -> Dataset:
-        return ValidationPairs(FramePairs(self.config.data, split_clips(self.config.data)[1]))
+        return pair_datasets(self.config.data)[1]
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
+        if self.config.windows is not None:
+            return self.window_step(batch, step, state)
         source, target = self.truth(batch, 0), self.truth(batch, 1)
-        adversarial = step >= self.config.start_adversarial
         if optimizer == "discriminator":
             if step < self.config.start_adversarial - 10_000:
                 return {}
@@ -160,16 +181,23 @@ class MotionAdapterTask(Task):
         pncc = to_float(batch["pncc"])                                            # [B, 5, 3, N, N]
         output = self.model(canonical, target.camera, self.driven_by(pncc, TARGET), generator=state.generator)
         found = self.view_losses(output, target, batch, 1)
-        if self.adversary is not None:
-            view = View(output.image, output.image_raw, output.camera)
-            state.cache["fakes"] = [view.detach()]
-            if adversarial:
-                weight = self.config.loss.adversarial
-                found["adversarial"] = weight * self.adversary.generator_loss(view, state.generator)
+        weight = self.config.loss.adversarial if step >= self.config.start_adversarial else 0.0
+        found |= adversarial_terms(self.adversary, output, weight, state)
         if step % self.config.source_every == 0:
             again = self.model(canonical, source.camera, self.driven_by(pncc, SOURCE), generator=state.generator)
             found |= {f"source_{name}": loss for name, loss in self.view_losses(again, source, batch, 0).items()}
-        return found | self.plane_losses(output, batch, step, state)
+        return found | self.plane_losses(output.planes, batch, step, state)
+
+    def window_step(self, batch: dict[str, Tensor], step: int, state: StepState) -> dict[str, Tensor]:
+        """Losses of random windows of the target frame, or of the source now and then, and of the planes."""
+        k = int(step % self.config.source_every > 0)
+        pncc = self.driven_by(to_float(batch["pncc"]), (SOURCE, TARGET)[k])
+        canonical = self.model.canonical_planes(frame_head(batch, 0))
+        planes = self.model.fuse_planes(canonical, self.model.motion_planes(pncc))
+        truth, head = self.truth(batch, k), frame_mask(batch, k, HEAD_CLASSES)
+        windows = sample_windows(self.config.windows, head, state.generator, frame_mouth(batch, k))
+        found = window_losses(self.config.loss, windows, self.model, planes, truth, head, state.generator)
+        return found | self.plane_losses(planes, batch, step, state)
 
     @torch.no_grad()
     def plane_size(self, people: int = 8) -> float:
@@ -177,28 +205,21 @@ class MotionAdapterTask(Task):
         data = self.train_dataset()
         items = [data[index] for index in range(min(people, len(data)))]
         batch = {name: torch.stack([item[name] for item in items]) for name in ("source_image", "source_classes")}
-        heads = head_picture(to_float(batch["source_image"]), batch["source_classes"])
         self.model.image_to_plane.eval()
-        return float(self.model.canonical_planes(heads).std())
+        return float(self.model.canonical_planes(frame_head(batch, 0)).std())
 
     def truth(self, batch: dict[str, Tensor], k: int) -> View:
         """The head of the source (0) or the target (1) frame."""
-        name = ("source", "target")[k]
-        head = head_picture(to_float(batch[f"{name}_image"]), batch[f"{name}_classes"])
-        camera = pose_camera(batch["euler"][:, k], batch["translation"][:, k], self.config.model.focal_length)
-        return View(head, resize(head, self.config.model.neural_resolution), camera)
+        return frame_view(batch, k, frame_head(batch, k), self.config.model)
 
     def driven_by(self, pncc: Tensor, driving: int) -> Tensor:
-        """The adapter's pictures [B, K, 3, N, N]: canonical, (source,) and number `driving` of the batch's five."""
-        return pncc[:, [CANONICAL, driving] if self.config.model.motion_adapter.pictures == 2
-                    else [CANONICAL, SOURCE, driving]]
+        """The adapter's pictures [B, K, 3, N, N] of number `driving` of the batch's PNCCs."""
+        return adapter_pictures(pncc, driving, self.config.model)
 
     def view_losses(self, output: PortraitOutput, truth: View, batch: dict[str, Tensor], k: int) -> dict[str, Tensor]:
         """Weighted reconstruction losses of the source (0) or the target (1) frame."""
-        head = part_mask(batch[f"{('source', 'target')[k]}_classes"], HEAD_CLASSES)
+        head, boxes = frame_mask(batch, k, HEAD_CLASSES), frame_lips(batch, k)
         wide, small = grown(head), output.weights.shape[-1]
-        size = truth.image.shape[-1]
-        boxes = losses.lip_boxes(batch["keypoints"][:, k] * size, size)
         perceptual, network = partial(perceptual_loss, self.frozen.get("perceptual")), self.frozen.get("perceptual")
         terms = {
             "image": lambda: losses.masked_l1(output.image, truth.image, wide, OUTSIDE),
@@ -212,29 +233,37 @@ class MotionAdapterTask(Task):
             "mask": lambda: losses.weights_mask(output.weights, losses.resize_mask(head, small)),
             "entropy": lambda: losses.binary_entropy(output.weights),
         }
-        weights = self.config.loss
-        return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name) > 0}
+        return weighted(terms, self.config.loss)
 
-    def plane_losses(self, output: PortraitOutput, batch: dict[str, Tensor], step: int,
+    def plane_losses(self, planes: Tensor, batch: dict[str, Tensor], step: int,
                      state: StepState) -> dict[str, Tensor]:
-        """Lazy regularisation of planes: density, Laplacian in time, even closing of the eyes."""
+        """Lazy regularisation of planes: density, Laplacian in time, noise of the coefficients, closing of the eyes."""
         weights, pncc, found = self.config.loss, to_float(batch["pncc"]), {}
         if weights.density > 0 and (step + 1) % weights.density_every == 0:
-            density = density_loss(self.model, output.planes, weights.density_step, state.generator)
+            density = density_loss(self.model, planes, weights.density_step, state.generator)
             found["density"] = weights.density * weights.density_every * density
         if (step + 1) % weights.laplacian_every != 0:
             return found
         if weights.laplacian > 0:
-            planes = self.compared_planes([self.driven_by(pncc, k) for k in (TARGET, BEFORE, AFTER)])
-            found["laplacian"] = weights.laplacian * weights.laplacian_every * losses.laplacian_squared(*planes)
+            motion = self.compared_planes([self.driven_by(pncc, k) for k in (TARGET, BEFORE, AFTER)])
+            found["laplacian"] = weights.laplacian * weights.laplacian_every * losses.laplacian_squared(*motion)
+        if weights.perturbation > 0:
+            loss = losses.perturbation_l1(*self.planes_driven_by(pncc, to_float(batch["perturbed"])))
+            found["perturbation"] = self.tuned("perturbation", loss) * weights.laplacian_every
         if weights.eye_closing > 0:
-            closed = to_float(batch["closed"])                                    # [B, 3, 3, N, N]
-            first, middle, last = self.compared_planes(
-                [self.driven_by(torch.cat([pncc[:, :TARGET], closed[:, k, None]], dim=1), TARGET) for k in range(3)])
+            first, middle, last = self.planes_driven_by(pncc, to_float(batch["closed"]))
             loss = losses.laplacian_l1(middle, first, last)
-            tuned = self.modules["eye_closing_weight"].update(loss, weights.eye_closing)
-            found["eye_closing"] = tuned * weights.laplacian_every * loss
+            found["eye_closing"] = self.tuned("eye_closing", loss) * weights.laplacian_every
         return found
+
+    def tuned(self, name: str, loss: Tensor) -> Tensor:
+        """The loss `name` times its weight for this step."""
+        return self.modules[f"{name}_weight"].update(loss, getattr(self.config.loss, name)) * loss
+
+    def planes_driven_by(self, pncc: Tensor, driving: Tensor) -> tuple[Tensor, ...]:
+        """Compared motion planes of the driving PNCCs [B, N, 3, H, W], with the batch's canonical and source ones."""
+        return self.compared_planes([self.driven_by(torch.cat([pncc[:, :TARGET], picture[:, None]], dim=1), TARGET)
+                                     for picture in driving.unbind(dim=1)])
 
     def compared_planes(self, pncc: list[Tensor]) -> tuple[Tensor, ...]:
         """Motion planes of several inputs that are compared: without dropout and with fixed statistics."""
@@ -248,11 +277,12 @@ class MotionAdapterTask(Task):
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         source, target = self.truth(batch, 0), self.truth(batch, 1)
         output = self.driven(batch, source, target)
-        size = target.image.shape[-1]
-        boxes = losses.lip_boxes(batch["keypoints"][:, 1] * size, size)
-        return {"psnr": psnr(output.image, target.image), "psnr_raw": psnr(output.image_raw, target.image_raw),
+        image = output.image
+        if self.config.windows is not None:                                       # super-resolution is not trained
+            image = resize(output.image_raw, target.image.shape[-1])
+        return {"psnr": psnr(image, target.image), "psnr_raw": psnr(output.image_raw, target.image_raw),
                 "psnr_of_the_source": psnr(source.image, target.image),
-                "lips_l1": losses.lip_l1(output.image, target.image, boxes)}
+                "lips_l1": losses.lip_l1(image, target.image, frame_lips(batch, 1))}
 
     def driven(self, batch: dict[str, Tensor], source: View, target: View) -> PortraitOutput:
         """The source with the target's expression from the target's camera."""

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
+from tasks.sharding import own_part
 from tasks.task import OptimizerSpec
 
 
@@ -73,6 +74,7 @@ def enable_only(specs: list[OptimizerSpec], active: OptimizerSpec, rates: Mappin
                 parameter.requires_grad_(wanted)
 
 
-def gradient_norm_and_clip(parameters: Iterable[torch.Tensor], limit: float) -> torch.Tensor:
-    """Norm of all gradients together; they are scaled so that it is at most `limit` (0: only measured)."""
-    return nn.utils.clip_grad_norm_(parameters, limit or torch.inf)
+def clip_gradients(gradients: list[Tensor], norm: Tensor, limit: float) -> None:
+    """Scale gradients, whose norm together is `norm`, so that it is at most `limit`; 0: leave them."""
+    if limit and float(norm) > limit:
+        torch._foreach_mul_([own_part(gradient) for gradient in gradients], limit / float(norm))

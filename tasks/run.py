@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 import torch
+from lightning.fabric import Fabric
 
 from modules.checkpoint import list_checkpoints, read_config
 from modules.config import changed_keys, save_yaml
 from modules.errors import UserError, run_command
 from tasks.devices import launch_fabric
 from tasks.loader import derived_seed
+from tasks.run_log import writing
 from tasks.settings import RunSettings, read_settings
 from tasks.trainer import Trainer
 
@@ -71,26 +73,25 @@ def move_aside(folder: Path) -> None:
         folder.rename(next(name for name in names if not name.exists()))
 
 
-def train(options: argparse.Namespace) -> None:
-    """Build the task of the config and train it."""
+def train(options: argparse.Namespace) -> Trainer:
+    """Build the task of the config and train it to the end."""
     settings = read_settings(options.config, options.overrides)
     folder = options.output or default_output(options.config)
     fabric = launch_fabric(settings.trainer, options.device)
     resume = start_of(folder, settings, options.resume, options.fresh)
     fabric.barrier()
     if fabric.global_rank == 0:
-        if options.fresh:
-            move_aside(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-    seed = derived_seed(settings.trainer.seed, 0)
-    torch.manual_seed(seed)                                  # for layers that draw their first weights themselves
-    task = settings.task(settings.task_config, torch.Generator().manual_seed(seed))
+        with writing(folder):
+            if options.fresh:
+                move_aside(folder)
+            folder.mkdir(parents=True, exist_ok=True)
     try:
-        trainer = Trainer(task, settings.trainer, folder, settings.resolved, fabric, resume)
+        trainer = build_trainer(settings, folder, fabric, resume)
         if resume:
             announce(trainer, read_config(resume), settings)
         if fabric.global_rank == 0:
-            save_yaml(folder / "config.yaml", settings.resolved)
+            with writing(folder):
+                save_yaml(folder / "config.yaml", settings.resolved)
         received = trainer.train()
     except torch.OutOfMemoryError as error:
         raise UserError("the device has too little memory; lower loader.batch and raise accumulate") from error
@@ -98,6 +99,15 @@ def train(options: argparse.Namespace) -> None:
         raise KeyboardInterrupt
     if received:
         sys.exit(128 + received)
+    return trainer
+
+
+def build_trainer(settings: RunSettings, folder: Path, fabric: Fabric, resume: Path | None = None) -> Trainer:
+    """The task, with the first weights that the seed means, and its trainer."""
+    seed = derived_seed(settings.trainer.seed, 0)
+    torch.manual_seed(seed)                                  # for layers that draw their first weights themselves
+    task = settings.task(settings.task_config, torch.Generator().manual_seed(seed))
+    return Trainer(task, settings.trainer, folder, settings.resolved, fabric, resume)
 
 
 def announce(trainer: Trainer, old: dict, settings: RunSettings) -> None:

@@ -1,19 +1,25 @@
-"""What a run tells: lines or a progress bar on the terminal, metrics.jsonl, TensorBoard, pictures."""
+"""What a run tells: lines or a progress bar on the terminal, metrics.jsonl, TensorBoard, pictures, short videos."""
 
+import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
 
 import torch
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from modules.errors import UserError
+
 SHOWN = 4             # losses on the progress line
+FRAME_MILLISECONDS = 40
 
 
 class Means:
@@ -52,9 +58,10 @@ class RunLog:
         self.folder, self.steps = folder, steps
         self._stream = stream or sys.stderr
         self._path = folder / "metrics.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
-        _cut(self._path, step)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if tensorboard else None
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _cut(self._path, step)
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if tensorboard else None
         self._bar = None
         if self._stream.isatty():
             self._bar = tqdm(total=steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True)
@@ -74,11 +81,13 @@ class RunLog:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers of step `step` (counted from 1) into metrics.jsonl and TensorBoard."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **{name: _round(value) for name, value in values.items()}}) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+        line = json.dumps({"step": step, **{name: _round(value) for name, value in values.items()}})
+        with writing(self.folder):
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+            if self._board is not None:
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step)
 
     def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:
         """The losses of the interval; a line, or the end of the bar."""
@@ -93,18 +102,33 @@ class RunLog:
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
         """uint8 [H, W, 3] each, into pictures/ and TensorBoard."""
         for name, picture in pictures.items():
-            path = self.folder / "pictures" / f"{step:08d}_{name.replace('/', '_')}.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(picture.cpu().numpy()).save(path)
-            if self._board is not None:
-                self._board.add_image(name, picture, step, dataformats="HWC")
+            with writing(self.folder):
+                Image.fromarray(picture.cpu().numpy()).save(self._place(step, name, "png"))
+                if self._board is not None:
+                    self._board.add_image(name, picture, step, dataformats="HWC")
+
+    def videos(self, step: int, videos: Mapping[str, Tensor]) -> None:
+        """uint8 [T, H, W, 3] each, 25 frames a second, as animated pictures into pictures/ and TensorBoard."""
+        for name, video in videos.items():
+            animation, (height, width) = animated(video), video.shape[1:3]
+            with writing(self.folder):
+                self._place(step, name, "gif").write_bytes(animation)
+                if self._board is not None:
+                    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animation)
+                    self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def close(self) -> None:
         """Write all that is waiting."""
         if self._bar is not None:
             self._bar.close()
         if self._board is not None:
-            self._board.close()
+            with writing(self.folder):
+                self._board.close()
+
+    def _place(self, step: int, name: str, kind: str) -> Path:
+        path = self.folder / "pictures" / f"{step:08d}_{name.replace('/', '_')}.{kind}"
+        path.parent.mkdir(exist_ok=True)
+        return path
 
 
 class Silent(RunLog):
@@ -124,6 +148,31 @@ class Silent(RunLog):
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
         """Nothing."""
+
+    def videos(self, step: int, videos: Mapping[str, Tensor]) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What cannot be written inside the `with`, because the disk is full or `folder` forbidden, is told in one line.
+
+    Raises:
+        UserError: naming the folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}; free some space or choose another "
+                        "--output (checkpoints in it are untouched)") from error
+
+
+def animated(video: Tensor) -> bytes:
+    """uint8 [T, H, W, 3] -> a GIF that repeats, 25 frames a second; browsers and TensorBoard play it."""
+    first, *others = (Image.fromarray(frame) for frame in video.cpu().numpy())
+    file = io.BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0)
+    return file.getvalue()
 
 
 def _round(value: float) -> float:

@@ -9,16 +9,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from modules.audio.features import FeatureKind
 from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
-from modules.face3d.morphable_model import load_face_model
-from tasks.audio_clips import Sample, SpeechDataConfig, collate, speech_datasets
+from tasks.audio_clips import Sample, SpeechDataConfig
 from tasks.image_stage import seeded
 from tasks.registry import register
-from tasks.task import OptimizerSpec, ParameterGroup, StepState, Task
+from tasks.speech_stage import SpeechTask
+from tasks.task import OptimizerSpec, StepState
 
 SHARES = (0.4, 0.3, 0.2, 0.1)        # in sync, small shift, large shift, other clip
 SHIFTS = ((0, 0), (2, 5), (5, 10), (-10, 10))
@@ -94,7 +93,7 @@ def cut(sequence: Tensor, clip: Tensor, start: Tensor, length: int) -> Tensor:
 
 
 @register("syncnet")
-class SyncNetTask(Task):
+class SyncNetTask(SpeechTask):
     """Modules: syncnet."""
 
     config_class = SyncNetTaskConfig
@@ -104,35 +103,13 @@ class SyncNetTask(Task):
 
     def __init__(self, config: SyncNetTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
-        self.face = load_face_model(config.face_model)
         with seeded(generator):
             self.modules = {"syncnet": SyncNet(config.model)}
         self.frozen = {"points": Keypoints(self.face, config.model.keypoints)}
 
     def optimizers(self) -> list[OptimizerSpec]:
         """One Adam over both encoders."""
-        config = self.config
-
-        def rate(step: int, progress: float) -> float:
-            if config.decay == "exponential":
-                return stepped_rate(step, config.learning_rate)
-            return config.learning_rate * (1 - progress)
-
-        parameters = list(self.modules["syncnet"].parameters())
-        return [OptimizerSpec(name="syncnet", groups=[
-            ParameterGroup(name="syncnet", parameters=parameters, rate=rate)])]
-
-    def train_dataset(self) -> Dataset:
-        """Speech with motion."""
-        return speech_datasets(self.config.data, self.config.features, self.face)[0]
-
-    def validation_dataset(self) -> Dataset:
-        """Held-out speech with motion."""
-        return speech_datasets(self.config.data, self.config.features, self.face)[1]
-
-    def collate(self, items: list[list[Sample]]) -> Sample:
-        """Lists of samples -> a padded batch."""
-        return collate(items)
+        return self.one_optimizer("syncnet", lambda step: stepped_rate(step, self.config.learning_rate))
 
     def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
         """Cross-entropy of random pairs (spec training 2.11)."""

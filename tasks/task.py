@@ -109,7 +109,7 @@ class Task:
         return next(parameter.device for module in self.modules.values() for parameter in module.parameters())
 
     def optimizers(self) -> list[OptimizerSpec]:
-        """The optimisers. Called once, when the modules are on their device."""
+        """The optimisers. Called when the modules are on their device, and again if their parameters were sharded."""
         raise NotImplementedError
 
     def train_dataset(self) -> Dataset:
@@ -138,6 +138,10 @@ class Task:
 
     def pictures(self, batch: Any) -> Mapping[str, Tensor]:
         """Pictures of the first validation batch: uint8 [H, W, 3]; see `grid`. As `validation_step` otherwise."""
+        return {}
+
+    def videos(self, batch: Any) -> Mapping[str, Tensor]:
+        """Short videos for the first validation batch: uint8 [T, H, W, 3], 25 frames a second. As `pictures`."""
         return {}
 
     def after_step(self, step: int, state: StepState) -> None:

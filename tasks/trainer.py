@@ -6,10 +6,11 @@ a run that was killed goes on from its last checkpoint as if nothing had happene
 the number of workers. With `max_minutes` the rates may follow the clock, which no run repeats exactly.
 """
 
+import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,30 @@ from torch.utils.data import DataLoader, Subset
 
 from modules.checkpoint import list_checkpoints, load_module, load_trainer_state, save_checkpoint
 from modules.errors import UserError
+from tasks.clock import Clock
 from tasks.ema import Ema
 from tasks.loader import StreamSampler, derived_seed, next_batch, training_loader
 from tasks.optimization import (
     build_optimizer,
     check_specs,
+    clip_gradients,
     enable_only,
-    gradient_norm_and_clip,
     pass_optimizer,
     set_rates,
     split_modules,
 )
 from tasks.retention import remove_old
 from tasks.run_log import Means, RunLog, Silent
+from tasks.sharding import (
+    average_whole_gradients,
+    gathered,
+    is_sharded,
+    load_whole,
+    load_whole_optimizer,
+    release,
+    total_norm,
+    whole,
+)
 from tasks.task import OptimizerSpec, StepState, Task
 from tasks.trainer_config import TrainerConfig
 
@@ -92,7 +104,9 @@ class Trainer:
         self._seed = derived_seed(config.seed, 1)          # of the order of the data
         for part in task.frozen.values():
             part.to(fabric.device).eval().requires_grad_(False)
-        for part in task.modules.values():
+        for name, part in task.modules.items():
+            if resume:
+                load_module(resume, name, part)
             part.to(fabric.device)
         self.specs = {spec.name: spec for spec in task.optimizers()}
         self.order = task.order or tuple(self.specs)
@@ -102,9 +116,12 @@ class Trainer:
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(self._step_module)       # in place; a process may see one sample
         self._module = fabric.setup_module(self._step_module)
+        self._sharded = is_sharded(self._step_module)
+        if self._sharded:
+            self.specs = {spec.name: spec for spec in task.optimizers()}     # of the shards, which are new parameters
         self._optimizers = {name: fabric.setup_optimizers(build_optimizer(s)) for name, s in self.specs.items()}
-        self.ema = Ema(self.trained, config.ema) if config.ema else None
-        self._means, self._data_seconds = Means(), 0.0
+        self.ema = Ema(self.trained, config.ema) if config.ema else None     # resumed: saved weights are the averages
+        self._means, self._clock = Means(), Clock()
         self._validation = self._validation_loader()
         if resume:
             self._restore(resume)
@@ -134,9 +151,12 @@ class Trainer:
             with StopSignals() as stop:
                 received = self._loop(batches, stop)
             self._finish(received)
-            return received
-        finally:
-            self.log.close()
+        except BaseException:
+            with suppress(UserError):                     # the first error is the one to tell
+                self.log.close()
+            raise
+        self.log.close()
+        return received
 
     def _loop(self, batches: Iterator[Any], stop: StopSignals) -> int:
         log, every = self.config.log, self.config.checkpoint.every
@@ -151,22 +171,26 @@ class Trainer:
             if self.step % log.every == 0 or done:
                 self._log_means(self.elapsed - logged, self.step - logged_step)
                 logged, logged_step = self.elapsed, self.step
-            if log.pictures_every and (self.step % log.pictures_every == 0 or done):
-                self._pictures()
-            if log.validate_every and (self.step % log.validate_every == 0 or done):
-                self._validate_and_keep_best()
+            pictures, videos, validate = (every and (self.step % every == 0 or done) for every in
+                                          (log.pictures_every, log.videos_every, log.validate_every))
+            if pictures or videos:
+                with self._clock("pictures"):
+                    self._show(pictures, videos)
+            if validate:
+                with self._clock("validation"):
+                    self._validate_and_keep_best()
             minutes = self.config.checkpoint.minutes
             if self.step % every == 0 or done or received or (minutes and self.elapsed - saved >= 60 * minutes):
-                self._save(self.folder / "checkpoints" / f"step_{self.step:08d}")
+                with self._clock("checkpoints"):
+                    self._save(self.folder / "checkpoints" / f"step_{self.step:08d}")
                 saved = self.elapsed
         return received
 
     # ---- one step
 
     def _train_step(self, batches: Iterator[Any]) -> None:
-        began = time.monotonic()
-        loaded = [self.fabric.to_device(next_batch(batches)) for _ in range(self.config.accumulate)]
-        self._data_seconds += time.monotonic() - began
+        with self._clock("data"):
+            loaded = [self.fabric.to_device(next_batch(batches)) for _ in range(self.config.accumulate)]
         place = (self.config.seed, 2, self.step, self.fabric.global_rank)
         states = [StepState(progress=self.progress, generator=torch.Generator().manual_seed(derived_seed(*place, i)))
                   for i in range(len(loaded))]
@@ -196,20 +220,34 @@ class Trainer:
             self._step_module.batch, self._step_module.state = batch, state
             last = i == len(batches) - 1
             with nullcontext() if last else self.fabric.no_backward_sync(self._module):
-                losses = self._module(self.step, name)
+                with self._clock("forward"):
+                    losses = self._module(self.step, name)
                 if not losses:
+                    release(self._step_module)
                     return
                 total = torch.stack([loss.float() for loss in losses.values()]).sum() / len(batches)
-                self.fabric.backward(total)
+                with self._clock("backward"):
+                    self.fabric.backward(total)
+                    self._wait()                # the guard would wait here anyway
             self._guard(name, losses, batch)
             for loss, value in losses.items():
                 self._means.add(f"loss/{loss}", value)
         parameters = [p for group in spec.groups for p in group.parameters]
-        norm = gradient_norm_and_clip(parameters, self.config.clip)
+        if self._sharded:
+            average_whole_gradients(parameters)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = total_norm(gradients)
         self._guard(name, {f"gradient of {name}": norm}, batches[-1])
         self._means.add(f"gradient_norm/{name}", norm)
-        optimizer.step()
+        clip_gradients(gradients, norm, self.config.clip)
+        with self._clock("optimizer"):
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    def _wait(self) -> None:
+        """For the device."""
+        if self.fabric.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
 
     def _guard(self, name: str, values: Mapping[str, Tensor], batch: Any) -> None:
         finite = torch.stack([value.detach().float() for value in values.values()]).isfinite()
@@ -217,13 +255,16 @@ class Trainer:
             return
         bad = [key for key, good in zip(values, finite.tolist()) if not good]
         path = self.folder / f"not_finite_step_{self.step}_process_{self.fabric.global_rank}.pt"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save({"step": self.step, "optimizer": name, "batch": batch,
-                    "values": {key: value.detach() for key, value in values.items()}}, path)
+        place = f"the batch is in {path}"
+        try:
+            torch.save({"step": self.step, "optimizer": name, "batch": batch,
+                        "values": {key: value.detach() for key, value in values.items()}}, path)
+        except (OSError, RuntimeError) as error:
+            place = f"the batch could not be saved ({error})".replace("\n", " ")
         last = list_checkpoints(self.folder)
         kept = f"the last checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
-        raise UserError(f"{', '.join(bad)} is not finite at step {self.step}; the batch is in {path}, {kept}; "
-                        "try a lower learning rate")
+        raise UserError(f"{', '.join(bad)} is not finite at step {self.step}; {place}, {kept}; look for bad data in "
+                        "the batch, or try a lower learning rate")
 
     def _seed_layers(self, *numbers: int) -> None:
         """Dropout and the like draw on the global generators, which are set by this before every use."""
@@ -267,7 +308,8 @@ class Trainer:
         for module in self.trained.values():
             module.eval()
         try:
-            with self.ema.applied() if self.ema else nullcontext(), torch.no_grad(), self.fabric.autocast():
+            averages = self.ema.applied() if self.ema else nullcontext()
+            with averages, gathered(self._step_module), torch.no_grad(), self.fabric.autocast():
                 yield
         finally:
             for module in self.trained.values():
@@ -298,17 +340,24 @@ class Trainer:
         self.log.line(f"step {self.step}  validation  "
                       + "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
         value = metrics[self.task.best_metric]
-        better = self.best is None or (value < self.best) == self.task.best_is_lowest and value != self.best
-        if self.config.checkpoint.best and better:
+        if self.config.checkpoint.best and self._is_better(value):
             self.best = value
             self._save(self.folder / "checkpoints" / "best")
 
-    def _pictures(self) -> None:
-        if self.fabric.global_rank == 0 and self._validation is not None:
-            with self._evaluation():
+    def _is_better(self, value: float) -> bool:
+        if self.best is None or not math.isfinite(value):
+            return math.isfinite(value)
+        return value < self.best if self.task.best_is_lowest else value > self.best
+
+    def _show(self, pictures: bool, videos: bool) -> None:
+        if self._validation is None:
+            return
+        with self._evaluation():
+            if self.fabric.global_rank == 0:
                 batch = self.fabric.to_device(next(iter(self._validation)))
-                self.log.pictures(self.step, self.task.pictures(batch))
-        self.fabric.barrier()
+                self.log.pictures(self.step, self.task.pictures(batch) if pictures else {})
+                self.log.videos(self.step, self.task.videos(batch) if videos else {})
+            self.fabric.barrier()
 
     def _rehearse(self) -> None:
         """Validate one batch and draw pictures before the first step, so that mistakes show now and not in an hour."""
@@ -317,8 +366,9 @@ class Trainer:
             if metrics and self.task.best_metric not in metrics:
                 raise ValueError(f"task {self.task.name}: best_metric is {self.task.best_metric}, but validation_step "
                                  f"gives {', '.join(metrics)}")
-        if self.config.log.pictures_every:
-            self._pictures()
+        log = self.config.log
+        if log.pictures_every or log.videos_every:
+            self._show(log.pictures_every > 0, log.videos_every > 0)
 
     def _log_means(self, seconds: float, steps: int) -> None:
         means = self._means.read()
@@ -327,9 +377,10 @@ class Trainer:
         values = self.fabric.all_reduce(values, reduce_op="mean")
         scalars = dict(zip(names, values.tolist()))
         speed = steps * self.samples_per_step / max(seconds, 1e-9)
-        scalars |= {"speed/images_per_second": speed, "speed/seconds_per_step": seconds / max(steps, 1),
-                    "speed/waiting_for_data": self._data_seconds / max(seconds, 1e-9)}
-        self._data_seconds = 0.0
+        scalars |= {"speed/images_per_second": speed, "speed/seconds_per_step": seconds / max(steps, 1)}
+        shares = {part: spent / max(seconds, 1e-9) for part, spent in self._clock.read().items()}
+        scalars |= {f"time/{part}": share for part, share in shares.items()}
+        scalars["time/rest"] = 1 - sum(shares.values())           # of the trainer itself
         self.log.scalars(self.step, scalars)
         left = (self.config.steps - self.step) * seconds / max(steps, 1)
         if self.config.max_minutes:
@@ -339,33 +390,34 @@ class Trainer:
     # ---- checkpoints
 
     def _save(self, folder: Path) -> None:
+        modules = {name: module.state_dict() for name, module in self.task.modules.items()}
+        state = {"step": self.step, "samples": self.samples, "elapsed": self.elapsed, "best": self.best,
+                 "optimizers": {name: o.optimizer.state_dict() for name, o in self._optimizers.items()}}
+        if self.ema:
+            state["weights"] = {name: modules[name] for name in self.trained}
+            modules |= {name: self.ema.state(name) for name in self.trained}
+        if self._sharded:
+            modules, state = whole(modules), whole(state)
         if self.fabric.global_rank == 0:
-            modules: dict[str, Any] = dict(self.task.modules)
-            state = {"step": self.step, "samples": self.samples, "elapsed": self.elapsed, "best": self.best,
-                     "optimizers": {name: o.optimizer.state_dict() for name, o in self._optimizers.items()}}
-            if self.ema:
-                state["weights"] = {name: module.state_dict() for name, module in self.trained.items()}
-                modules |= {name: self.ema.state(name) for name in self.trained}
             save_checkpoint(folder, self.resolved, modules, state)
             remove_old(self.folder, self.config.checkpoint)
         self.fabric.barrier()
 
     def _restore(self, folder: Path) -> None:
         state = load_trainer_state(folder)
-        for name, module in self.task.modules.items():
-            load_module(folder, name, module)
         if ("weights" in state) != (self.ema is not None):
             raise UserError(f"{folder} was written with ema {'on' if 'weights' in state else 'off'}; "
                             "keep it as it was, or start anew with --fresh")
-        if self.ema:
-            self.ema.load({name: module.state_dict() for name, module in self.trained.items()})
-            for name, module in self.trained.items():
-                module.load_state_dict(state["weights"][name])
         if state["optimizers"].keys() != self._optimizers.keys():
             raise UserError(f"{folder} has the optimisers {', '.join(state['optimizers'])}, this config "
                             f"{', '.join(self._optimizers)}; start anew with --fresh")
+        if self.ema and state["weights"].keys() != self.trained.keys():
+            raise UserError(f"{folder} has trained {', '.join(state['weights'])}, this config trains "
+                            f"{', '.join(self.trained)}; start anew with --fresh")
+        for name, weights in state.get("weights", {}).items():
+            load_whole(self.trained[name], weights)
         for name, optimizer in self._optimizers.items():
-            optimizer.optimizer.load_state_dict(state["optimizers"][name])
+            load_whole_optimizer(optimizer.optimizer, state["optimizers"][name])
         self.step, self.samples = state["step"], state["samples"]
         self.elapsed, self.best = state["elapsed"], state["best"]
 
@@ -377,6 +429,9 @@ class Trainer:
                  f"weights: {checkpoints[-1]}"] if checkpoints else [f"{title} {self.step} steps"]
         if best.is_dir():
             parts.append(f"best {self.task.best_metric} {self.best:.5g}: {best}")
+        if (self.folder / "pictures").is_dir():
+            parts.append(f"pictures: {self.folder / 'pictures'}")
+        parts.append(f"numbers: {self.folder / 'metrics.jsonl'}")
         if self.config.log.tensorboard:
             parts.append(f"curves: tensorboard --logdir {self.folder / 'tensorboard'}")
         self.log.line("; ".join(parts))

@@ -42,12 +42,14 @@ class LogConfig:
 
     every: int = 50                 # losses, rates, speed: means since the last time
     pictures_every: int = 1000
+    videos_every: int = 10000       # short videos, of the tasks that make them
     validate_every: int = 2000
     validation_batches: int = 50    # at most
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.every, self.pictures_every, self.validate_every, self.validation_batches) < 0 or self.every == 0:
+        others = (self.pictures_every, self.videos_every, self.validate_every, self.validation_batches)
+        if min(others) < 0 or self.every < 1:
             raise ValueError(f"log: every {self.every} >= 1 and the other intervals >= 0 must hold")
 
 
@@ -62,6 +64,7 @@ class TrainerConfig:
     steps: int = 100000
     max_minutes: float | None = None
     seed: int = 0
+    strategy: Literal["ddp", "fsdp"] = "ddp"     # of several processes: each holds all weights, or a part of them
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"     # auto: bf16-mixed on CUDA, 32-true on a CPU
     accumulate: int = 1             # batches per step, whose gradients are averaged
     clip: float = 1.0               # largest gradient norm of an optimiser; 0: not clipped

@@ -7,11 +7,8 @@ settings; training reads pairs of them. Views of a trained teacher (EG3D) are ma
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import cache
-from multiprocessing import get_context
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +22,7 @@ from modules.face3d.morphable_model import MorphableModel, load_face_model
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
+from modules.processes import run_all
 from tasks.clips import item_generator
 
 VERSION = 1                  # of what is rendered; part of the folder's name
@@ -131,6 +129,7 @@ class CachedViews(Dataset):
         with np.load(view_file(self.folder, self.config.first_seed + person)) as stored:
             return {name: torch.from_numpy(stored[name][views]) for name in stored.files}
 
+
 def views_folder(config: ViewsConfig) -> Path:
     """Where the views of these settings are kept; which people are wanted does not matter."""
     settings = {name: value for name, value in asdict(config).items()
@@ -152,18 +151,9 @@ def fill(config: ViewsConfig) -> None:
     missing = [seed for seed in seeds if not view_file(folder, seed).is_file()]
     if not missing:
         return
-    for _ in tqdm(_render_all(config, missing), total=len(missing), desc="teacher views", unit="person"):
+    done = run_all(partial(_render_to_disk, config), missing, config.workers)
+    for _ in tqdm(done, total=len(missing), desc="teacher views", unit="person"):
         pass
-
-
-def _render_all(config: ViewsConfig, seeds: list[int]) -> Iterator[int]:
-    if config.workers < 2:
-        for seed in seeds:
-            yield _render_to_disk(config, seed)
-        return
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        for done in as_completed([pool.submit(_render_to_disk, config, seed) for seed in seeds]):
-            yield done.result()
 
 
 def _render_to_disk(config: ViewsConfig, seed: int) -> int:
@@ -178,7 +168,3 @@ def _render_to_disk(config: ViewsConfig, seed: int) -> int:
 @cache
 def _face_model() -> MorphableModel:
     return load_face_model("procedural")
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)

@@ -33,7 +33,8 @@ class Audio2MotionConfig:
     flow_kernel: int = 3
     flow_layers: int = 4
     flow_couplings: int = 4              # 0 = no flow: standard normal prior
-    pitch: bool = True                   # False: audio is the only condition
+    pitch: bool = True                   # conditions beside the audio
+    blink: bool = True
     mouth_amplitude: bool = True
     eye_amplitude: bool = False
     downsample: Literal["nearest", "average"] = "nearest"    # 50 -> 25 Hz; new models: average, which loses no frame
@@ -46,6 +47,11 @@ class Audio2MotionConfig:
             raise ValueError(f"latent_size is {self.latent_size}; it must be even")
         if self.downsample not in ("nearest", "average"):
             raise ValueError(f"downsample is {self.downsample!r}; choose nearest or average")
+
+    @property
+    def conditions(self) -> int:
+        """How many conditions there are, the audio included."""
+        return 1 + self.pitch + self.blink + self.mouth_amplitude + self.eye_amplitude
 
     @classmethod
     def full(cls) -> "Audio2MotionConfig":
@@ -160,38 +166,39 @@ class Audio2Motion(nn.Module):
         self.config = config
         size = config.condition_size
         self.mel_encoder = _convolutions(config.audio_size, size)
-        self.blink_embed = nn.Embedding(2, size)          # also in the official model without pitch, where it is unused
+        self.blink_embed = nn.Embedding(2, size)          # also in the official model of audio alone, which ignores it
         if config.pitch:
             self.pitch_embed = nn.Embedding(300, size)
             nn.init.normal_(self.pitch_embed.weight, std=size ** -0.5)
             self.pitch_encoder = _convolutions(size, size)
-            amplitudes = config.mouth_amplitude + config.eye_amplitude
-            self.cond_proj = nn.Linear((3 + amplitudes) * size, size)
-            if config.mouth_amplitude:
-                self.mouth_amp_embed = nn.Parameter(torch.randn(size))
-            if config.eye_amplitude:
-                self.eye_amp_embed = nn.Parameter(torch.randn(size))
+        if config.mouth_amplitude:
+            self.mouth_amp_embed = nn.Parameter(torch.randn(size))
+        if config.eye_amplitude:
+            self.eye_amp_embed = nn.Parameter(torch.randn(size))
+        if config.conditions > 1:
+            self.cond_proj = nn.Linear(config.conditions * size, size)
         self.vae = MotionVAE(config)
 
     def condition(self, speech: SpeechConditions) -> Tensor:
         """The conditions at 25 Hz (spec 2.2) -> [B, G, T]; padding is not masked."""
         audio = self._halve(speech.audio)                                            # [B, T, A]
-        encoded = self.mel_encoder(rearrange(audio, "b t a -> b a t"))
-        if not self.config.pitch:
-            return encoded
         batch, frames = audio.shape[:2]
-        coarse = coarse_pitch(self._halve_pitch(speech.f0))
-        pitch = self.pitch_encoder(rearrange(self.pitch_embed(coarse), "b t c -> b c t").to(encoded))
-        blink = speech.blink
-        if blink is None:
-            blink = torch.zeros(*speech.f0.shape, 1, dtype=torch.long, device=audio.device)
-        blinks = rearrange(self.blink_embed(blink[:, ::2, 0].long()), "b t c -> b c t")
-        parts = [encoded, pitch, blinks]
+        parts = [self.mel_encoder(rearrange(audio, "b t a -> b a t"))]
+        if self.config.pitch:
+            coarse = coarse_pitch(self._halve_pitch(speech.f0))
+            parts.append(self.pitch_encoder(rearrange(self.pitch_embed(coarse), "b t c -> b c t").to(parts[0])))
+        if self.config.blink:
+            blink = speech.blink
+            if blink is None:
+                blink = torch.zeros(*speech.f0.shape, 1, dtype=torch.long, device=audio.device)
+            parts.append(rearrange(self.blink_embed(blink[:, ::2, 0].long()), "b t c -> b c t"))
         if self.config.mouth_amplitude:
             parts.append(_amplitude(speech.mouth_amplitude, self.mouth_amp_embed, batch, frames))
         if self.config.eye_amplitude:
             parts.append(_amplitude(speech.eye_amplitude, self.eye_amp_embed, batch, frames))
-        joined = torch.cat([part.to(encoded) for part in parts], dim=1)
+        if len(parts) == 1:
+            return parts[0]
+        joined = torch.cat([part.to(parts[0]) for part in parts], dim=1)
         return rearrange(self.cond_proj(rearrange(joined, "b c t -> b t c")), "b t c -> b c t")
 
     def reconstruct(self, speech: SpeechConditions, motion: Tensor, mask: Tensor, noise: Tensor) -> Reconstruction:

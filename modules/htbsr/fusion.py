@@ -153,15 +153,16 @@ class HTBSR(nn.Module):
             feature: [B, C, n, n].
             weights: [B, 1, n, n], accumulated ray weights in [0, 1] (not differentiated).
             source: from `encode_source`; one portrait serves all frames.
-            kp_source: [B or 1, 68, 3], landmarks of the photo in [-1, 1] (x right, y down, z 0).
-            kp_driving: [B, 68, 3], landmarks of the frames.
+            kp_source: [B or 1, 68, 3], landmarks of the photo in [-1, 1] (x right, y down, z 0); or [B or 1, K, 3] of
+                the detector where key points are learned.
+            kp_driving: [B, 68 or K, 3], those of the frames.
             threshold: overrides the config's.
         """
-        sr, count = self.config.superresolution, self.config.torso.keypoints
+        sr = self.config.superresolution
         rgb, feature = resize(rgb, sr.resolution), resize(feature, sr.resolution)
         head_image, weights = resize(rgb, 2 * sr.resolution), resize(weights.detach(), 2 * sr.resolution)
         x_head, rgb_head = self.block0(feature, rgb)
-        torso = self.torso_model(source.torso, select_keypoints(kp_source, count), select_keypoints(kp_driving, count),
+        torso = self.torso_model(source.torso, self._torso_points(kp_source), self._torso_points(kp_driving),
                                  head_image, weights)
         x_torso = self.torso_encoder(torso.hidden)
         threshold = self.config.threshold if threshold is None else threshold
@@ -176,6 +177,16 @@ class HTBSR(nn.Module):
             x = self._fuse_background(x, cover, source)
         image = self.block1(x, rgb)[1]
         return HTBSROutput(image, torso.image, torso.occlusion, torso.occlusion_2, torso.deformation)
+
+    def _torso_points(self, points: Tensor) -> Tensor:
+        """Key points [B, K, 3] that move the torso."""
+        count = self.config.torso.keypoints
+        if self.config.torso.keypoint_source == "landmarks":
+            return select_keypoints(points, count)
+        if points.shape[1] != count:
+            raise ValueError(f"{points.shape[1]} key points; this model moves the torso by {count} that its detector "
+                             "finds on frames (`Real3DPortrait.torso_keypoints`)")
+        return points
 
     def _alpha(self, rgb_head: Tensor, weights: Tensor, torso_image: Tensor,
                threshold: float) -> tuple[Tensor, float | Tensor]:

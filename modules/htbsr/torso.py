@@ -20,10 +20,12 @@ from modules.htbsr.blocks import (
     volume_conv,
 )
 from modules.htbsr.superresolution import resize
+from modules.layers.initial import keep_scale
 
 KEYPOINTS = {4: (0, 8, 16, 27), 9: (0, 3, 6, 8, 10, 13, 16, 27, 33)}    # of the 68: jaw ends, chin, nose bridge, ...
 TORSO_CLASSES = (2, 4)                                                  # body skin, clothes
 HEAT_MAP_VARIANCE = 0.01
+TEMPERATURE = 0.1                                                       # of a learned key point's heat map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,8 @@ class TorsoConfig:
 
     version: str = "v2"                 # v2: the head image steers the torso; v1: key points alone
     inputs: str = "rgb_alpha"           # rgb_alpha: torso image and its two class masks; rgb (always so in v1)
-    keypoints: int = 4                  # 4 or 9 of the 68 landmarks
+    keypoint_source: str = "landmarks"  # of the face model; learned: found on the frames by a network of its own
+    keypoints: int = 4                  # 4 or 9 of the 68 landmarks; any number of learned ones
     image_size: int = 256               # 2n
     depth: int = 16                     # D, slices of the appearance volume
     volume_channels: int = 32
@@ -51,17 +54,21 @@ class TorsoConfig:
     map_kernel: int = 7                 # 2-D convolutions to the occlusion maps
     mask_dilation: int = 7              # pixels at n/2; 0: the appearance is not masked
     motion_gradient: float = 0.1        # factor on gradients into the motion field
+    detector_channels: tuple[int, ...] = (32, 64, 128, 256)     # of the learned key points' network, at n/2, n/4, ...
 
     def __post_init__(self) -> None:
         if self.version not in ("v1", "v2"):
             raise ValueError(f"torso version {self.version!r}; use v1 or v2")
         if self.inputs not in ("rgb", "rgb_alpha"):
             raise ValueError(f"torso inputs {self.inputs!r}; use rgb or rgb_alpha")
-        if self.keypoints not in KEYPOINTS:
+        if self.keypoint_source not in ("landmarks", "learned"):
+            raise ValueError(f"keypoint_source {self.keypoint_source!r}; use landmarks or learned")
+        if self.keypoints not in KEYPOINTS and (self.keypoint_source == "landmarks" or self.keypoints < 1):
             raise ValueError(f"{self.keypoints} key points; use {' or '.join(map(str, KEYPOINTS))}")
-        if self.volume_size % 2 ** len(self.motion_channels) or self.image_size % 4:
-            raise ValueError(f"a torso image of {self.image_size} pixels cannot be halved "
-                             f"{2 + len(self.motion_channels)} times")
+        learned = len(self.detector_channels) - 1 if self.keypoint_source == "learned" else 0
+        halvings = max(len(self.motion_channels), learned)
+        if self.volume_size % 2 ** halvings or self.image_size % 4:
+            raise ValueError(f"a torso image of {self.image_size} pixels cannot be halved {2 + halvings} times")
         if self.generator_channels % 4:
             raise ValueError(f"generator_channels {self.generator_channels} is no multiple of 4")
 
@@ -76,7 +83,7 @@ class TorsoConfig:
         return cls(image_size=128, depth=8, volume_channels=16, appearance_channels=16, appearance_blocks=2,
                    compressed_channels=2, motion_channels=(16, 32, 64, 128), motion_features=16, head_channels=16,
                    head_blocks=1, generator_channels=64, generator_blocks=3, occlusion_channels=8, outer_kernel=5,
-                   field_kernel=3, mask_dilation=5)
+                   field_kernel=3, mask_dilation=5, detector_channels=(8, 16, 32, 64))
 
     @property
     def volume_size(self) -> int:
@@ -150,6 +157,33 @@ def heat_maps(grid: Tensor, source: Tensor, driving: Tensor) -> Tensor:
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """x, with its gradient multiplied by `factor`."""
     return x.detach() + factor * (x - x.detach()) if x.requires_grad else x
+
+
+class KeypointDetector(nn.Module):
+    """Frame [B, 3, any, any] in [-1, 1] -> key points [B, K, 3] in [-1, 1] that nobody labelled.
+
+    As in face-vid2vid, a key point is the mean position of a heat map over the volume; what they mark is learned from
+    the pictures that they help to make.
+    """
+
+    def __init__(self, config: TorsoConfig) -> None:
+        super().__init__()
+        self.depth, self.size = config.depth, config.volume_size
+        widths = config.detector_channels
+        self.in_conv = ConvNormAct(3, widths[0], config.outer_kernel)
+        self.down = nn.ModuleList([DownBlock(a, b) for a, b in zip(widths, widths[1:])])
+        self.up = nn.ModuleList([UpBlock(b, a) for a, b in reversed(list(zip(widths, widths[1:])))])
+        self.out_conv = nn.Conv2d(2 * widths[0], config.keypoints * config.depth, config.map_kernel,
+                                  padding=config.map_kernel // 2)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        first = x = self.in_conv(resize(frame, self.size))
+        for block in (*self.down, *self.up):
+            x = block(x)
+        heat = self.out_conv(torch.cat([first, x], dim=1)).float()
+        heat = rearrange(heat, "b (k d) h w -> b k (d h w)", d=self.depth) / TEMPERATURE
+        grid = rearrange(volume_grid(self.depth, self.size, like=heat), "d h w c -> (d h w) c")
+        return (heat.softmax(dim=-1)[..., None] * grid).sum(dim=-2).to(frame.dtype)
 
 
 class AppearanceExtractor(nn.Module):
@@ -269,6 +303,7 @@ class TorsoModel(nn.Module):
     def __init__(self, config: TorsoConfig) -> None:
         super().__init__()
         self.config = config
+        self.keypoint_detector = KeypointDetector(config) if config.keypoint_source == "learned" else None
         self.appearance_extractor = AppearanceExtractor(config)
         self.motion_field_estimator = MotionFieldEstimator(config)
         self.deform_based_generator = DeformGenerator(config)
@@ -277,6 +312,7 @@ class TorsoModel(nn.Module):
             nn.Conv2d(config.hidden_channels + 1, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, 1, 3, padding=1), nn.Sigmoid())
+        keep_scale(self.occlusion_2_predictor, slope=0.0)
 
     def encode_source(self, torso: Tensor, classes: Tensor) -> TorsoSource:
         """What depends on the portrait alone.

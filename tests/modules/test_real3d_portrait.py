@@ -73,6 +73,24 @@ def test_planes_are_fused_as_configured(fusion):
     assert_close(canonical[:1], canonical[1:], atol=1e-3, rtol=1e-3)
 
 
+def test_a_product_of_planes_starts_near_the_canonical_ones():
+    output = run(build(2, plane_fusion="mul"))
+    assert (output.motion_planes - 1).abs().mean() < 0.2
+
+
+def test_torso_key_points_are_landmarks_or_found_on_the_frame():
+    landmarks, frame = torch.zeros(2, 68, 3), torch.rand(2, 3, 64, 64)
+    config = tiny_portrait_config()
+    torso = dataclasses.replace(config.htbsr.torso, keypoint_source="learned", detector_channels=(4, 8))
+    learned = build(htbsr=dataclasses.replace(config.htbsr, torso=torso))
+    assert build().torso_keypoints(landmarks, frame) is landmarks
+    points = learned.torso_keypoints(landmarks, frame)
+    assert points.shape == (2, 4, 3)
+    given = {**inputs(2), "source_keypoints": points[:1], "keypoints": points}
+    planes = learned.canonical_planes(torch.zeros(1, 3, 32, 32))
+    assert learned(planes, source=source_of(learned), **given).image.isfinite().all()
+
+
 def test_tri_grids_pass_through_the_whole_model():
     output = run(build(2, depth=3))
     assert output.planes.shape == (2, 3, 12, 16, 16)
@@ -126,6 +144,14 @@ def test_the_demo_makes_256_pixel_pictures_of_the_procedural_world(stage):
     with torch.device("meta"):
         parameters = sum(p.numel() for p in Real3DPortrait(config).parameters())
     assert parameters < 15_000_000 / 1.5                                         # under 20 MB in half precision
+
+
+def test_the_image_to_plane_network_has_three_scales_at_both_sizes():
+    for preset in (Real3DPortraitConfig.full, Real3DPortraitConfig.demo):
+        blocks = [preset(2, scale).image_to_plane.vit_blocks for scale in ("small", "standard", "large")]
+        assert blocks == sorted(set(blocks)) and preset(2) == preset(2, "standard")
+        with pytest.raises(ValueError, match="huge"):
+            preset(2, "huge")
 
 
 def test_the_released_model_has_148_million_parameters():

@@ -81,6 +81,24 @@ def test_the_sync_network_of_a_checkpoint_is_used(face, tmp_path):
     assert not task.frozen["syncnet"].training
 
 
+def test_identity_may_be_said_with_the_expression(face, tmp_path):
+    task = task_of(replace(LOSSES, sync=0.2, sync_pairs=32), sync_checkpoint=saved_sync(tmp_path / "sync"))
+    whole = A2MTask(replace(task.config, model=replace(A2M, motion_size=144)), torch.Generator().manual_seed(0))
+    batch = batch_of(whole)
+    truth = whole._truth(batch)
+    assert truth.shape == (4, 32, 144) and torch.equal(truth[:, 3, :80], batch["identity"])
+    expected = whole.frozen["landmarks"](batch["identity"], batch["expression"])
+    assert torch.allclose(whole._points("landmarks", truth, batch), expected, atol=1e-4)
+    terms = whole.training_step(batch, 0, "audio2motion", state())
+    assert terms.keys() == task.training_step(batch, 0, "audio2motion", state()).keys() - {"expression"}
+    sum(terms.values()).backward()
+    with torch.no_grad():
+        assert torch.isfinite(torch.as_tensor(whole.validation_step(batch)["loss"]))
+        assert whole.pictures(batch)["expression"].shape == (128, 4 * 32, 3)
+    with pytest.raises(ValueError, match="motion_size is 70"):
+        replace(task.config, model=replace(A2M, motion_size=70))
+
+
 def test_validation_and_pictures(face):
     task = task_of()
     task.modules["audio2motion"].eval()

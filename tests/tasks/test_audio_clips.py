@@ -6,6 +6,7 @@ import soundfile
 import torch
 from torch.testing import assert_close
 
+from data_gen.clip_format import write_speech
 from modules.audio.features import AudioFeatures
 from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
@@ -92,6 +93,15 @@ def test_prepared_clips_are_read_and_their_features_stored(face, tmp_path):
     stored = PreparedSpeech(config, face, "mel", [tmp_path / "clip1"])
     assert (tmp_path / "clip1" / "speech_mel.npz").is_file()
     assert_close(stored[0][0]["audio"], train[0][0]["audio"])
+
+
+def test_features_that_were_prepared_are_not_made_again(face, tmp_path, monkeypatch):
+    write_clip(tmp_path / "clip", 40)
+    write_speech(tmp_path / "clip", "hubert", AudioFeatures(torch.ones(80, 1024), torch.zeros(80)))
+    for name in ("extract", "load_hubert"):
+        monkeypatch.setattr(f"tasks.audio_clips.{name}", None)
+    train, _ = speech_datasets(SpeechDataConfig(folder=str(tmp_path)), "hubert", face)
+    assert train[0][0]["audio"].shape == (80, 1024)
 
 
 def test_clips_of_another_face_model_are_refused(face, tmp_path):

@@ -64,6 +64,25 @@ def test_the_five_pnccs_are_neutral_source_target_and_its_neighbours(pairs):
     assert torch.equal(at_the_end[2], at_the_end[3]) and torch.equal(at_the_end[2], at_the_end[4])
 
 
+def test_one_pncc_may_have_noise_on_its_coefficients(config, pairs, monkeypatch):
+    seen = []
+
+    def drawn(model, face, rows, size):
+        seen.append(face)
+        return torch.zeros(len(rows), 3, size, size, dtype=torch.uint8)
+
+    monkeypatch.setattr("tasks.clips.pncc_pixels", drawn)
+    noisy = FramePairs(ClipDataConfig(**{**vars(config), "perturbation": 0.01}), pairs.clips, FlatModel())
+    items = [noisy.pair(0, 1, 3, torch.Generator().manual_seed(seed)) for seed in range(40)]
+    bases = [next(row for row in (1, 2) if torch.equal(item["perturbed"][0], item["pncc"][row])) for item in items]
+    assert 20 < bases.count(2) < 40                                  # three of four are the target's
+    for base, face in zip(bases, seen):
+        exact = noisy.clip(0).clip.face[(1, 3)[base - 1]]
+        for name in ("identity", "expression"):
+            assert 0.005 < (getattr(face, name) - getattr(exact, name)).std() < 0.015
+    assert "perturbed" not in pairs[0]
+
+
 def test_the_cache_gives_the_same_pictures(config, pairs, tmp_path):
     cached = FramePairs(ClipDataConfig(**{**vars(config), "cache": str(tmp_path / "cache")}), pairs.clips, FlatModel())
     for index in range(3):

@@ -58,6 +58,34 @@ def test_it_starts_from_stage_two(config, generator, tmp_path):
     assert all(torch.equal(task.model.htbsr.state_dict()[key], blocks[key]) for key in blocks)
 
 
+def test_learned_key_points_are_found_on_both_frames_and_learn(config, generator):
+    torso = replace(config.model.htbsr.torso, keypoint_source="learned", detector_channels=(4, 8))
+    model = replace(config.model, htbsr=replace(config.model.htbsr, torso=torso))
+    loss = replace(PLAIN, equivariance=0.5, spread=0.5)
+    task, batch = HTBSRTask(replace(config, model=model, loss=loss), generator), pair_batch(generator)
+    assert task.keypoints(batch, 0).shape == (2, 4, 3)
+    assert not torch.equal(task.keypoints(batch, 0), task.keypoints(batch, 1))
+    before = deepcopy(task.model.htbsr.torso_model.keypoint_detector.state_dict())
+    assert {"generator/equivariance", "generator/spread"} <= run_step(task, batch, step=3).keys()
+    after = task.model.htbsr.torso_model.keypoint_detector.state_dict()
+    assert not torch.equal(before["out_conv.weight"], after["out_conv.weight"])
+    with pytest.raises(ValueError, match="loss.spread 0.5"):
+        replace(config, loss=loss)
+
+
+def test_the_background_may_be_the_photo_itself(config, generator):
+    def picture(kind: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        task = HTBSRTask(replace(config, background=kind), torch.Generator().manual_seed(0))
+        task.model.eval()                                            # no dropout
+        with torch.no_grad():
+            return task.frames(batch, 1).image
+
+    batch = pair_batch(generator)
+    photo = picture("source", batch)
+    assert not torch.equal(picture("inpainted", batch), photo)
+    assert torch.equal(picture("inpainted", {**batch, "background": batch["source_image"]}), photo)
+
+
 def test_validation_measures_and_shows(config, generator):
     task, batch = HTBSRTask(config, generator), pair_batch(generator)
     with torch.no_grad():

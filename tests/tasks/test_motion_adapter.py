@@ -48,6 +48,25 @@ def test_no_fine_tuning_leaves_the_planes_alone(config, generator):
     assert "image_to_plane" not in changed_parts(before, task.modules)
 
 
+def test_noise_on_the_coefficients_has_a_weight_that_tunes_itself(config, generator):
+    noisy = replace(config, loss=replace(PLAIN, perturbation=1e-6, laplacian=0), data=replace(config.data,
+                                                                                             perturbation=0.01))
+    task, batch = MotionAdapterTask(noisy, generator), pair_batch(generator)
+    first, second = (run_step(task, batch, step)["generator/perturbation"] for step in (3, 7))
+    assert 0 < first < second                                        # far above its target: the weight grows
+    with pytest.raises(ValueError, match="data.perturbation 0"):
+        replace(config, loss=replace(PLAIN, perturbation=0.5))
+
+
+def test_two_pnccs_leave_the_source_out(config, generator):
+    adapter = replace(config.model.motion_adapter, pictures=2)
+    task = MotionAdapterTask(replace(config, model=replace(config.model, motion_adapter=adapter)), generator)
+    pncc = torch.arange(5.0).view(1, 5, 1, 1, 1).expand(1, 5, 3, SIZE, SIZE)
+    assert task.driven_by(pncc, 3)[0, :, 0, 0, 0].tolist() == [0, 3]
+    assert MotionAdapterTask(config, generator).driven_by(pncc, 3)[0, :, 0, 0, 0].tolist() == [0, 1, 3]
+    run_step(task, pair_batch(generator), step=3)
+
+
 def test_adversarial_training_starts_late(config, generator):
     task = MotionAdapterTask(replace(config, loss=replace(PLAIN, adversarial=0.002), start_adversarial=20_000),
                              generator)

@@ -4,6 +4,7 @@ import pytest
 
 from modules.checkpoint import list_checkpoints, read_config
 from tasks.run import default_output, main
+from tests.conftest import ROOT
 from tests.tasks.helpers import metrics, run_toy, toy_arguments, toy_config
 
 
@@ -30,6 +31,9 @@ def test_the_output_folder_follows_the_config(tmp_path: Path) -> None:
     ("task=tests.tasks.nothing", "cannot be imported"),
     ("steps", "key=value"),
     ("precision=fp8", "precision is 'fp8'"),
+    ("strategy=zero", "strategy is 'zero'; the choices are ddp, fsdp"),
+    ("log.every=0", "every 0 >= 1"),
+    ("items=0", "the training data is empty; check the data folder"),
     ("model.preset=huge", "model.preset is huge; the choices are demo"),
 ])
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
@@ -105,3 +109,38 @@ def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
     arguments = [str(toy_config(tmp_path)), "steps=1", "--output", str(tmp_path / "run"), "--device", "cpu", "rate=0.5"]
     assert main(arguments) == 0
     assert read_config(tmp_path / "run")["rate"] == 0.5
+
+
+@pytest.mark.parametrize("config, overrides, expected", [
+    ("i2p", ["teacher=eg3d", "loss.mask=1"], "the eg3d teacher has no masks"),
+    ("i2p", ["model.superresolution=null"], "give either superresolution (stages 1 and 2) or htbsr"),
+    ("demo/i2p", ["views.sources=9"], "sources is 9"),
+    ("demo/motion_adapter", ["data.pncc_size=64", "init_from=''"], "the motion adapter reads 128"),
+    ("demo/htbsr", ["data.torso=false"], "stage 3 needs torso"),
+    ("a2m", ["sync_checkpoint=''"], "sync_checkpoint is empty"),
+    ("demo/syncnet", ["features=hubert"], "procedural speech has mel features"),
+    ("demo/motion_adapter", ["data.folder=nowhere", "init_from=''"], "no prepared clips in nowhere; make some with"),
+    ("demo/htbsr", ["data.folder={empty}", "init_from=''"], "no prepared clips in "),
+    ("demo/a2m", ["data.folder={empty}"], "no prepared clips in "),
+    ("demo/motion_adapter", ["init_from={empty}"], "no checkpoint in "),
+    ("i2p", ["loss.perceptual=0", "loss.perceptual_raw=0", "eg3d.snapshot=none.pkl"], "none.pkl"),
+])
+def test_combinations_that_cannot_be_and_data_that_is_not_there_are_told(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, overrides: list[str], expected: str) -> None:
+    overrides = [override.format(empty=tmp_path) for override in overrides]
+    arguments = [str(ROOT / f"configs/{config}.yaml"), *overrides, "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert expected in error_of(main(arguments), capsys)
+
+
+def test_a_stage_cannot_start_from_a_checkpoint_of_another_task(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_toy(tmp_path, "steps=1")
+    arguments = [str(ROOT / "configs/demo/htbsr.yaml"), f"init_from={tmp_path / 'run'}", "--device", "cpu",
+                 "--output", str(tmp_path / "other")]
+    error = error_of(main(arguments), capsys)
+    assert "image_to_plane.safetensors does not exist; the folder holds config.yaml, discriminator" in error
+
+
+def test_an_output_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot write to" in error_of(run_toy(tmp_path, output="file/run"), capsys)

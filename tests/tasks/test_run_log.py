@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tasks.run_log import Means, RunLog
+from modules.errors import UserError
+from tasks.run_log import Means, RunLog, animated
 
 
 class Terminal(io.StringIO):
@@ -56,3 +59,38 @@ def test_pictures_are_files_and_in_tensorboard(tmp_path: Path, board: bool) -> N
     log.close()
     assert (tmp_path / "pictures/00000003_a_b.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "tensorboard").exists() == board
+
+
+def test_a_video_moves_at_25_frames_a_second_and_repeats() -> None:
+    video = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 6, 8, 3) * 50
+    with Image.open(io.BytesIO(animated(video))) as file:
+        assert file.format == "GIF" and file.n_frames == 5 and file.size == (8, 6) and file.info["loop"] == 0
+        for number in range(5):
+            file.seek(number)
+            assert file.info["duration"] == 40
+            assert file.convert("RGB").getpixel((3, 3)) == pytest.approx((50 * number,) * 3, abs=3)
+
+
+def test_videos_are_files_and_play_in_tensorboard(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0, 9, stream=io.StringIO())
+    video = torch.zeros(3, 4, 6, 3, dtype=torch.uint8)
+    video[1] = 255
+    log.videos(3, {"a/b": video})
+    log.close()
+    stored = (tmp_path / "pictures/00000003_a_b.gif").read_bytes()
+    board = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
+    event, = board.Images("a/b")
+    assert event.encoded_image_string == stored == animated(video) and (event.width, event.height) == (6, 4)
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RunLog(tmp_path, 0, 9, tensorboard=False, stream=io.StringIO())
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for write in (lambda: log.scalars(1, {"a": 1.0}), lambda: log.videos(1, {"a": torch.zeros(2, 1, 1, 3).byte()})):
+        with pytest.raises(UserError, match=f"cannot write to {tmp_path}: No space left on device; free some space"):
+            write()

@@ -1,14 +1,19 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import modules.checkpoint
+import tasks.trainer
 from modules.checkpoint import list_checkpoints, load_state
 from tasks.run import main
 from tests.conftest import ROOT
@@ -50,12 +55,35 @@ def test_a_killed_run_goes_on_to_the_same_bits_with_other_workers(tmp_path: Path
 
 
 def test_validation_and_pictures_do_not_change_the_training(tmp_path: Path, reference: Path) -> None:
-    run_toy(tmp_path, "log.validate_every=3", "log.pictures_every=7", "log.tensorboard=true")
+    run_toy(tmp_path, "log.validate_every=3", "log.pictures_every=7", "log.videos_every=9", "log.tensorboard=true")
     run = tmp_path / "run"
     assert same_bits(all_weights(run), all_weights(reference))
-    pictures = sorted(path.name for path in (run / "pictures").iterdir())
-    assert pictures == [f"{step:08d}_points.png" for step in (0, 7, 14, 20)]
-    assert list((run / "tensorboard").iterdir())
+    pictures = [f"{step:08d}_points.png" for step in (0, 7, 14, 20)]
+    videos = [f"{step:08d}_points.gif" for step in (0, 9, 18, 20)]
+    assert sorted(path.name for path in (run / "pictures").iterdir()) == sorted(pictures + videos)
+
+
+def test_tensorboard_shows_losses_rates_norms_speed_pictures_and_videos(tmp_path: Path) -> None:
+    run_toy(tmp_path, "log.validate_every=10", "log.pictures_every=10", "log.videos_every=20", "log.tensorboard=true")
+    board = EventAccumulator(str(tmp_path / "run/tensorboard"), size_guidance={"images": 0}).Reload()
+    assert {"loss/fit", "loss/r1", "rate/first", "rate/all", "gradient_norm/generator", "speed/images_per_second",
+            "validation/loss", "metric/largest", "time/data", "time/rest"} <= set(board.Tags()["scalars"])
+    kinds = [event.encoded_image_string[:4] for event in board.Images("points")]
+    assert [kinds.count(kind) for kind in (b"\x89PNG", b"GIF8")] == [3, 2]
+    assert len(board.Scalars("loss/fit")) == 20
+
+
+def test_bf16_trains_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    low = ("precision=bf16-mixed", "loader.batch=8")
+    assert run_toy(tmp_path, *low) == 0
+    shutil.copytree(tmp_path / "run", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again/checkpoints/step_00000020")
+    assert run_toy(tmp_path, *low, output="again") == 0
+    run_toy(tmp_path, *low, "precision=32-true", output="high")
+    assert same_bits(all_weights(tmp_path / "run"), all_weights(tmp_path / "again"))
+    assert not same_bits(all_weights(tmp_path / "run"), all_weights(tmp_path / "high"))
+    torch.testing.assert_close(metrics(tmp_path / "run", "loss/fit"), metrics(tmp_path / "high", "loss/fit"),
+                               rtol=0.1, atol=0.05)
 
 
 def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path: Path) -> None:
@@ -74,18 +102,50 @@ def test_accumulated_batches_equal_one_big_batch(tmp_path: Path) -> None:
                                rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
-def test_two_processes_equal_one_with_the_same_samples_per_step(tmp_path: Path) -> None:
-    still = ("noise=0", "dropout=0")
-    run_toy(tmp_path, *still, "log.validate_every=10", output="one")
+STILL = ("noise=0", "dropout=0", "log.validate_every=10", "log.pictures_every=10")
+
+
+def run_two(folder: Path, *overrides: str, output: str = "two") -> None:
+    """Train in two processes that share the batch of 4."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "-m", "tasks.run",
-               *toy_arguments(tmp_path, *still, "loader.batch=2", "log.validate_every=10", output="two")]
+               "-m", "tasks.run", *toy_arguments(folder, *STILL, "loader.batch=2", *overrides, output=output)]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+
+
+def same_curves(first: Path, second: Path) -> None:
     for name in ("loss/fit", "loss/discriminator", "loss/r1", "gradient_norm/generator", "validation/loss"):
-        one, two = (metrics(tmp_path / run, name) for run in ("one", "two"))
+        one, two = metrics(first, name), metrics(second, name)
+        assert len(one) > 1
         torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("clip", [1.0, 0.1])
+def test_two_processes_equal_one_with_the_same_samples_per_step(tmp_path: Path, strategy: str, clip: float) -> None:
+    run_toy(tmp_path, *STILL, f"clip={clip}", output="one")
+    run_two(tmp_path, f"strategy={strategy}", f"clip={clip}")
+    same_curves(tmp_path / "one", tmp_path / "two")
+    one, two = all_weights(tmp_path / "one"), all_weights(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", [0.9, 0.0])
+def test_sharded_checkpoints_are_those_of_one_process(tmp_path: Path, ema: float) -> None:
+    average = f"ema={ema}"
+    run_toy(tmp_path, *STILL, average, output="one")
+    run_two(tmp_path, "strategy=fsdp", average, "checkpoint.keep=4")
+    for number in (15, 20):                                                             # as if killed after step 10
+        shutil.rmtree(tmp_path / f"two/checkpoints/step_{number:08d}")
+    shutil.copytree(tmp_path / "two", tmp_path / "half")
+    assert run_toy(tmp_path, *STILL, average, output="half") == 0                       # two processes, then one
+    same_curves(tmp_path / "one", tmp_path / "half")
+    run_two(tmp_path, "strategy=fsdp", average, "loader.batch=1", "accumulate=2")       # two, then two others
+    same_curves(tmp_path / "one", tmp_path / "two")
 
 
 def test_a_loss_that_is_not_a_number_stops_before_it_spoils_the_weights(
@@ -96,6 +156,40 @@ def test_a_loss_that_is_not_a_number_stops_before_it_spoils_the_weights(
     saved = torch.load(next((tmp_path / "run").glob("not_finite*.pt")), weights_only=True)
     assert saved["step"] == 7 and saved["batch"]["x"].shape == (4, 3) and saved["optimizer"] == "generator"
     assert all(t.isfinite().all() for t in all_weights(tmp_path / "run").values())
+
+
+def test_bad_data_stops_the_run_with_the_batch_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_toy(tmp_path, "bad_item=11", "checkpoint.every=1") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: fit, adversarial is not finite at step ") and "look for bad data" in error
+    saved = torch.load(next((tmp_path / "run").glob("not_finite*.pt")), weights_only=True)
+    bad, = saved["batch"]["index"][saved["batch"]["x"].isnan().any(dim=1)].tolist()
+    assert bad == 11
+    assert list_checkpoints(tmp_path / "run")[-1].name == f"step_{saved['step']:08d}"
+    assert run_toy(tmp_path) == 0                                       # the data is mended: on from there
+
+
+def test_a_disk_that_cannot_take_the_bad_batch_does_not_hide_the_error(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    save = torch.save
+
+    def full(state: dict, path: Path) -> None:
+        if "not_finite" in str(path):
+            raise RuntimeError("PytorchStreamWriter failed\nwriting file")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    assert run_toy(tmp_path, "nan_at=7") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "broken is not finite at step 7; the batch could not be saved" in error and "step_00000005" in error
+
+
+def test_a_validation_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> None:
+    assert run_toy(tmp_path, "log.validate_every=5", "bad_validation=true", "steps=10") == 0
+    assert not (tmp_path / "run/checkpoints/best").exists()
+    assert run_toy(tmp_path, "log.validate_every=5") == 0
+    best = torch.load(tmp_path / "run/checkpoints/best/trainer.pt", weights_only=True)["best"]
+    assert best == pytest.approx(min(metrics(tmp_path / "run", "validation/loss")[2:]))
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -159,11 +253,14 @@ def test_an_optimiser_runs_from_its_start_every_so_many_steps(reference: Path) -
     assert len(metrics(reference, "loss/fit")) == 20
 
 
-def test_a_time_budget_ends_the_run_with_rates_that_fell_to_the_end(tmp_path: Path) -> None:
-    assert run_toy(tmp_path, "steps=100000", "max_minutes=0.02", "slow=0.02", "checkpoint.every=100000") == 0
+def test_a_time_budget_ends_the_run_with_rates_that_fell_to_the_end(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = count(step=3.0)                                             # a step takes 3 seconds
+    monkeypatch.setattr(tasks.trainer, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    assert run_toy(tmp_path, "steps=100000", "max_minutes=1", "checkpoint.every=100000") == 0
     rates = metrics(tmp_path / "run", "rate/last")
-    assert 5 < len(rates) < 70
-    assert rates[-1] < 0.1 * rates[0]
+    assert len(rates) == 20 and rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(rates[0] / 20)
     assert len(list_checkpoints(tmp_path / "run")) == 1
 
 
@@ -175,10 +272,11 @@ def test_only_the_newest_checkpoints_and_the_milestones_stay(tmp_path: Path) -> 
 
 def test_progress_lines_tell_the_step_the_losses_the_speed_and_where_everything_is(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_toy(tmp_path, "log.every=10")
+    run_toy(tmp_path, "log.every=10", "log.pictures_every=20", "log.validate_every=20", "log.tensorboard=true")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("step 10/20  ") and "fit" in lines[0] and "images/s" in lines[0]
-    assert lines[-1].startswith("finished 20 steps") and str(tmp_path / "run/checkpoints/step_00000020") in lines[-1]
+    places = ("checkpoints/step_00000020", "checkpoints/best", "pictures", "metrics.jsonl", "tensorboard")
+    assert lines[-1].startswith("finished 20 steps") and all(str(tmp_path / "run" / p) in lines[-1] for p in places)
 
 
 def test_signals_are_as_before_after_training(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
             "source_classes": classes, "target_classes": classes.clone(), "pncc": bytes_of(5, 3, SIZE, SIZE),
             "closed": bytes_of(3, 3, SIZE, SIZE), "torso": bytes_of(3, SIZE, SIZE),
             "background": bytes_of(3, SIZE, SIZE), "keypoints": keypoints, "euler": torch.zeros(batch, 2, 3),
-            "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(batch, 2, 1)}
+            "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(batch, 2, 1), "perturbed": bytes_of(2, 3, SIZE, SIZE)}
 
 
 def run_step(task: Task, batch: dict[str, Tensor], step: int, state: StepState | None = None) -> dict[str, float]:

@@ -25,6 +25,5 @@ def tiny_face() -> MorphableModel:
 def face(monkeypatch) -> MorphableModel:
     """The tiny face, also for the tasks."""
     model = tiny_face()
-    for task in ("a2m", "syncnet"):
-        monkeypatch.setattr(f"tasks.{task}.load_face_model", lambda name: model)
+    monkeypatch.setattr("tasks.speech_stage.load_face_model", lambda name: model)
     return model

@@ -33,17 +33,31 @@ class ToyConfig:
     slow: float = 0.0           # seconds that a step takes
     die_at: int = -1            # a step in which the process is killed
     freeze_until: int = 0       # the first layer has the rate 0 before
+    bad_item: int = -1          # an item of the data that is not a number
+    bad_validation: bool = False
+
+
+class Gain(nn.Module):
+    """One number as a parameter, which cannot be sharded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * x
 
 
 class Points(Dataset):
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, bad_item: int = -1) -> None:
+        self.count, self.bad_item = count, bad_item
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         x = torch.randn(3, generator=torch.Generator().manual_seed(index))
+        x = x * torch.nan if index == self.bad_item else x
         return {"x": x, "y": x.sum(dim=0, keepdim=True), "index": torch.tensor(index)}
 
 
@@ -54,7 +68,8 @@ class Toy(Task):
     def __init__(self, config: ToyConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
         width = config.model.width
-        self.generator = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Dropout(config.dropout), nn.Linear(width, 1))
+        self.generator = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Dropout(config.dropout), nn.Linear(width, 1),
+                                       Gain())
         self.discriminator = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 1))
         self.modules = {"generator": self.generator, "discriminator": self.discriminator, "scale": nn.Linear(1, 1)}
         for module in self.modules.values():
@@ -63,7 +78,7 @@ class Toy(Task):
         self.seen: list[tuple[int, list[int]]] = []
 
     def optimizers(self) -> list[OptimizerSpec]:
-        first, last = self.generator[0], self.generator[3]
+        first, last = self.generator[0], self.generator[3:]
         wait = self.config.freeze_until
         return [
             OptimizerSpec(name="generator", groups=[
@@ -77,10 +92,10 @@ class Toy(Task):
         ]
 
     def train_dataset(self) -> Dataset:
-        return Points(self.config.items)
+        return Points(self.config.items, self.config.bad_item)
 
     def validation_dataset(self) -> Dataset:
-        return Points(7)
+        return Points(7, 3 if self.config.bad_validation else -1)
 
     def training_step(self, batch: Mapping[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
@@ -112,6 +127,9 @@ class Toy(Task):
 
     def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"points": grid([batch["x"].reshape(-1, 1, 1, 3)])}
+
+    def videos(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"points": torch.arange(3 * 8 * 8 * 3, dtype=torch.uint8).reshape(3, 8, 8, 3)}
 
     def _incident(self, step: int) -> None:
         if self.config.slow:

@@ -50,6 +50,17 @@ def test_every_condition_is_heard(model):
         assert not torch.allclose(model.decode_noise(replace(s, **{name: value}), noise), base), name
 
 
+@pytest.mark.parametrize(("condition", "value"), [
+    ("pitch", {"f0": torch.full((2, 32), 300.0)}), ("blink", {"blink": torch.ones(2, 32, 1, dtype=torch.long)}),
+    ("mouth_amplitude", {"mouth_amplitude": torch.ones(2, 1)})])
+def test_a_condition_that_is_left_out_is_not_heard(condition, value, model):
+    s, noise = speech(), torch.zeros(2, 16, 4)
+    deaf = Audio2Motion(replace(TINY, **{condition: False})).eval()
+    assert torch.equal(deaf.decode_noise(s, noise), deaf.decode_noise(replace(s, **value), noise))
+    assert deaf.config.conditions == model.config.conditions - 1 == 3
+    assert deaf.cond_proj.in_features == 3 * 8
+
+
 def test_missing_conditions_have_their_defaults(model):
     s = speech()
     given = replace(s, blink=torch.zeros(2, 32, 1, dtype=torch.long), mouth_amplitude=torch.full((2, 1), 0.4))

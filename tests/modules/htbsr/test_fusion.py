@@ -88,6 +88,18 @@ def test_gradients_reach_every_used_weight(tiny: HTBSRConfig, portrait: tuple[Te
     assert not missing
 
 
+def test_learned_key_points_are_taken_as_they_are(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
+                                                 frames: tuple[Tensor, ...]) -> None:
+    torso = replace(tiny.torso, keypoint_source="learned", detector_channels=(4, 8))
+    model = build(replace(tiny, torso=torso))
+    feature, weights, kp_source, kp_driving = frames
+    source = model.encode_source(*portrait)
+    image = model(feature[:, :3], feature, weights, source, kp_source[:, :4], kp_driving[:, :4]).image
+    assert image.isfinite().all()
+    with pytest.raises(ValueError, match="68 key points"):
+        model(feature[:, :3], feature, weights, source, kp_source, kp_driving)
+
+
 def test_the_super_resolution_of_earlier_stages_fits(tiny: HTBSRConfig) -> None:
     earlier = Superresolution(tiny.superresolution).state_dict()
     outcome = build(tiny).load_state_dict(earlier, strict=False)

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from modules.htbsr.losses import occlusion_area, occlusion_entropy, torso_cover, torso_l1
+from modules.htbsr.losses import (
+    keypoint_equivariance,
+    keypoint_spread,
+    occlusion_area,
+    occlusion_entropy,
+    random_affine,
+    torso_cover,
+    torso_l1,
+    transformed,
+)
 
 
 def test_entropy_is_one_bit_at_a_half_and_nothing_when_decided() -> None:
@@ -43,3 +52,26 @@ def test_the_torso_picture_counts_only_where_the_torso_is_seen():
     image, truth = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5)
     assert float(torso_l1(image, truth, torso)) == 0.5
     assert float(torso_l1(image, truth, torch.zeros_like(torso))) == 0
+
+
+def test_key_points_that_keep_apart_cost_nothing() -> None:
+    points = torch.tensor([[[0.0, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0]]])
+    assert keypoint_spread(points).item() == 0
+    assert keypoint_spread(points.new_zeros(2, 3, 3)).item() == pytest.approx(0.1)
+    assert keypoint_spread(points[:, :1]).item() == 0
+
+
+def test_a_point_that_moves_with_its_picture_is_equivariant(generator: torch.Generator) -> None:
+    def brightest(picture: torch.Tensor) -> torch.Tensor:
+        """The mean position of the light, x and y in [-1, 1], z 0."""
+        line = torch.linspace(-1, 1, picture.shape[-1])
+        share = picture / picture.sum(dim=(-2, -1), keepdim=True)
+        return torch.stack([(share * line).sum(dim=(-2, -1)), (share * line[:, None]).sum(dim=(-2, -1)),
+                            torch.zeros(len(picture), 1)], dim=-1)
+
+    line = torch.linspace(-1, 1, 65)
+    spot = torch.exp(-((line - 0.3).square() + (line[:, None] + 0.2).square()) / 0.01).expand(3, 1, -1, -1)
+    matrices = random_affine(3, generator)
+    moved = brightest(transformed(spot, matrices))
+    assert keypoint_equivariance(brightest(spot), moved, matrices).item() < 2e-3
+    assert keypoint_equivariance(brightest(spot), brightest(spot), matrices).item() > 0.02

@@ -1,11 +1,14 @@
 """Torso model: geometry of the motion field, masks, gradients."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from modules.htbsr.superresolution import resize
 from modules.htbsr.torso import (
+    KeypointDetector,
     TorsoConfig,
     TorsoModel,
     heat_maps,
@@ -109,6 +112,37 @@ def test_gradients_reach_everything_but_the_head(portrait: tuple[Tensor, ...], f
     assert not missing
 
 
+def test_a_learned_key_point_is_where_its_heat_map_is(generator: torch.Generator) -> None:
+    detector = KeypointDetector(replace(TORSO, keypoint_source="learned", detector_channels=(4,), keypoints=2)).eval()
+    torch.nn.init.zeros_(detector.out_conv.weight)
+    torch.nn.init.zeros_(detector.out_conv.bias)
+    frame = torch.rand(2, 3, 20, 20, generator=generator) * 2 - 1
+    assert torch.allclose(detector(frame), torch.zeros(2, 2, 3), atol=1e-6)         # flat maps: the middle
+    with torch.no_grad():
+        detector.out_conv.bias[TORSO.depth - 1] = 10.0                              # all of the first map at the end
+    assert torch.allclose(detector(frame)[:, 0], torch.tensor([0.0, 0.0, 1.0]), atol=1e-6)
+
+
+def test_learned_key_points_move_the_torso_and_learn_from_its_picture(portrait: tuple[Tensor, ...],
+                                                                      frames: tuple[Tensor, ...]) -> None:
+    torch.manual_seed(0)
+    model = TorsoModel(replace(TORSO, keypoint_source="learned", detector_channels=(4, 8), keypoints=3))
+    torso, classes, background = portrait
+    points = model.keypoint_detector(torch.cat([torso, background]))
+    assert points.shape == (2, 3, 3) and points.abs().max() < 1
+    result = model(model.encode_source(resize(torso, 16), classes), points[:1], points[1:], *head(1))
+    result.image.square().mean().backward()
+    assert model.keypoint_detector.out_conv.weight.grad.abs().sum() > 0
+
+
+def test_the_torso_cover_starts_with_a_signal(generator: torch.Generator) -> None:
+    torch.manual_seed(0)
+    predictor = TorsoModel(TorsoConfig.demo()).occlusion_2_predictor
+    x = torch.randn(4, 17, 32, 32, generator=generator)
+    logits = predictor[:-1](x)
+    assert logits.std() > 0.3
+
+
 def test_scaling_a_gradient_keeps_the_value() -> None:
     x = torch.tensor([2.0], requires_grad=True)
     y = scale_gradient(x, 0.1)
@@ -126,7 +160,7 @@ def test_half_precision_runs_without_type_errors(portrait: tuple[Tensor, ...], f
 
 
 @pytest.mark.parametrize("change", [{"version": "v7"}, {"inputs": "grey"}, {"keypoints": 5}, {"image_size": 72},
-                                    {"generator_channels": 66}])
+                                    {"generator_channels": 66}, {"keypoint_source": "guessed"}])
 def test_impossible_configs_are_refused_with_the_value(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(change.values())))):
         TorsoConfig(**change)

@@ -1,0 +1,302 @@
+"""Train a folder of ablations, each beside its baseline, and write the table of the differences.
+
+    python -m tasks.ablate configs/ablations --demo [--only no_laplacian concat_fusion] [--minutes 5]
+
+An ablation is a YAML of a few lines on top of a training config, its `base`, which is also its baseline. With --demo
+the config of the same name in the folder's own demo/ takes the place of the base, under the same changes. What a run
+starts from (`init_from`, `sync_checkpoint`) is trained before it if the set knows how: if it is the run folder of one
+of its ablations or demo configs. All runs have the seed of their config and the same budget. Stop it at any time and
+run it again: finished runs are kept, the one that was stopped goes on.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_gen.clip_format import list_clips
+from modules.checkpoint import find_checkpoint, read_config
+from modules.config import Settings, changed_keys, load_yaml, nearest
+from modules.errors import UserError, run_command
+from tasks.ablation_table import as_markdown, rows_of
+from tasks.run import default_output, parse, train
+from tasks.run_log import writing
+from tasks.settings import RunSettings, read_settings
+from tasks.trainer import Trainer
+
+STARTS = ("init_from", "sync_checkpoint")       # keys that name an earlier run
+RESULT = "result.json"                          # in the folder of a run that is finished
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of a set.
+
+    Attributes:
+        config: the YAML of the baseline, and `overrides` (key=value) all that is changed in it.
+        changed: those of the overrides that make the ablation; none for a baseline.
+        baseline: name of the run to compare with; empty for a baseline.
+        starts: names of the runs that it starts from.
+    """
+
+    name: str
+    config: Path
+    folder: Path
+    settings: RunSettings
+    overrides: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+    baseline: str = ""
+    starts: tuple[str, ...] = ()
+
+    @property
+    def result(self) -> Result | None:
+        """What a finished run gave."""
+        path = self.folder / RESULT
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.ablate", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("configs/ablations"), help="of the ablations")
+    parser.add_argument("--demo", action="store_true", help="in the small size, on people made by code")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these ablations (default: all)")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, help="budget of each run (default: as its config says)")
+    budget.add_argument("--steps", type=int, help="the same in steps, which are equal on a busy machine too")
+    parser.add_argument("--output", type=Path, help="folder of runs and table (default: where tasks.run puts them)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    return parser.parse_args(arguments)
+
+
+# ---- which runs
+
+def own_changes(path: Path, values: Settings) -> tuple[str, ...]:
+    """What the files beside `path` say themselves, as key=value; the rest comes from their base."""
+    return tuple(f"{key}={json.dumps(value)}" for key, value in _leaves(values)
+                 if Path(values.sources[key]).resolve().parent == path.resolve().parent)
+
+
+def base_of(path: Path, values: Settings, demo: bool) -> Path:
+    """The config of an ablation's baseline: the file that names the task, or with `demo` its small sister.
+
+    Raises:
+        UserError: there is none.
+    """
+    base = Path(os.path.normpath(values.sources.get("task", str(path))))
+    if base.resolve().parent == path.resolve().parent:
+        raise UserError(f"{path} is no ablation: it has no training config as base; add a line such as "
+                        "base: ../motion_adapter.yaml")
+    if not demo:
+        return base
+    sisters = [folder / "demo" / base.name for folder in (path.parent, base.parent)]
+    found = next((sister for sister in sisters if sister.is_file()), None)
+    if found is None:
+        raise UserError(f"{path} has no demo: there is no {sisters[0]}; write it, or leave --demo out")
+    return found
+
+
+def read_set(options: argparse.Namespace) -> dict[str, Run]:
+    """All runs that a folder of ablations means, by name.
+
+    Raises:
+        UserError: no ablations there, or a wrong key or value.
+    """
+    folder, demo = options.folder, options.demo
+    ablations = sorted(folder.glob("*.yaml"))
+    if not ablations:
+        raise UserError(f"no ablations in {folder}; give a folder of YAML files such as configs/ablations")
+    small = sorted(folder.glob("demo/*.yaml")) if demo else []
+    known = {default_output(path): path for path in [*ablations, *small]}
+    budget = [f"max_minutes={options.minutes}"] if options.minutes is not None else []
+    if options.steps is not None:
+        budget = [f"steps={options.steps}", "max_minutes=null"]
+    runs: dict[str, Run] = {}
+
+    def place(config: Path) -> Path:
+        return (options.output / config.stem if options.output
+                else default_output(folder / "demo" / config.name if demo else config))
+
+    def add(path: Path, base: Path, changed: tuple[str, ...] = (), baseline: str = "") -> None:
+        overrides = [*changed, *budget]
+        settings = read_settings(base, overrides)
+        named = {key: settings.resolved.get(key) for key in STARTS}
+        starts = {key: known[Path(value)] for key, value in named.items() if value and Path(value) in known}
+        if starts:
+            overrides += [f"{key}={json.dumps(str(place(start)))}" for key, start in starts.items()]
+            settings = read_settings(base, overrides)
+        runs[path.stem] = Run(name=path.stem, config=base, folder=place(path), settings=settings,
+                              overrides=tuple(overrides), changed=changed, baseline=baseline,
+                              starts=tuple(start.stem for start in starts.values()))
+
+    for path in small:
+        add(path, path)
+    for path in ablations:
+        values = load_yaml(path)
+        base = base_of(path, values, demo)
+        if base.stem == path.stem:
+            raise UserError(f"{path} has the name of its baseline; rename it")
+        if base.stem not in runs:
+            add(base, base)
+        add(path, base, own_changes(path, values), base.stem)
+    return runs
+
+
+def in_order(runs: Mapping[str, Run], chosen: list[str]) -> list[Run]:
+    """The chosen runs after their baselines and after the runs that they start from."""
+    found: list[Run] = []
+    seen: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name and name not in seen:
+            seen.add(name)
+            for before in (*runs[name].starts, runs[name].baseline):
+                visit(before)
+            found.append(runs[name])
+
+    for name in chosen:
+        visit(name)
+    return found
+
+
+def chosen_names(runs: Mapping[str, Run], only: list[str] | None) -> list[str]:
+    """All ablations, or those that were asked for.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    names = [name for name, run in runs.items() if run.baseline]
+    for name in only or ():
+        if name not in names:
+            raise UserError(f"unknown ablation: {name}{nearest(name, names)}")
+    return only or names
+
+
+def changes_nothing(run: Run, runs: Mapping[str, Run]) -> bool:
+    """Whether an ablation has the settings of its baseline, such as one of a loss that a small config lacks."""
+    return bool(run.baseline) and run.settings.resolved == runs[run.baseline].settings.resolved
+
+
+def check(run: Run) -> None:
+    """Find out now what would stop the run later.
+
+    Raises:
+        UserError: no clips, nothing to start from, or an older run with other settings in its folder.
+    """
+    if (run.folder / "config.yaml").is_file():
+        changed = changed_keys(read_config(run.folder), run.settings.resolved)
+        if changed:
+            raise UserError(f"{run.folder} was trained with other settings ({', '.join(changed[:3])} changed); choose "
+                            "another --output, or move the folder away")
+    task = run.settings.task_config
+    data = getattr(task, "data", None)
+    for key in ("folder", "validation_folder"):
+        if getattr(data, key, ""):
+            _check_clips(Path(getattr(data, key)), getattr(data, "face_model", None) or task.face_model,
+                         held_out=key == "validation_folder")
+    for key in STARTS:
+        value = run.settings.resolved.get(key)
+        if value and Path(value).name not in run.starts:
+            try:
+                find_checkpoint(value)
+            except UserError as error:
+                config = Path("configs", *Path(value).parts[1:]).with_suffix(".yaml")
+                advice = f"; train that first: python -m tasks.run {config}" if config.is_file() else ""
+                raise UserError(f"{run.name} starts from {value} ({key}), which holds no checkpoint{advice}") from error
+
+
+def _check_clips(folder: Path, face_model: str, held_out: bool) -> None:
+    try:
+        list_clips(folder)
+    except UserError as error:
+        made_by_code = face_model == "procedural"
+        command = f"python -m data_gen.run configs/data/{'procedural' if made_by_code else 'videos'}.yaml"
+        people = " first_seed=900000 people=8" if made_by_code and held_out else ""
+        raise UserError(f"no prepared clips in {folder}; make them: {command} folder={folder}{people}") from error
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+# ---- training
+
+def train_run(run: Run, device: str) -> Result:
+    """Train a run, or go on with it, and store what it gave."""
+    trainer = train(parse([str(run.config), *run.overrides, "--output", str(run.folder), "--device", device]))
+    result = result_of(run, trainer)
+    write_whole(run.folder / RESULT, json.dumps(result, indent=1))
+    return result
+
+
+def result_of(run: Run, trainer: Trainer) -> Result:
+    """What the table needs of a trained run."""
+    modules = {name: module for name, module in trainer.task.modules.items() if name != "discriminator"}
+    parameters = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
+    return {"name": run.name, "task": trainer.task.name, "baseline": run.baseline, "changed": list(run.changed),
+            "parameters": {name: count for name, count in parameters.items() if count},
+            "metrics": last_validation(run.folder / "metrics.jsonl"), "steps": trainer.step,
+            "minutes": round(trainer.elapsed / 60, 2), "seed": run.settings.trainer.seed}
+
+
+def last_validation(path: Path) -> dict[str, float]:
+    """The last metrics of a run; none if it never validated."""
+    found: dict[str, float] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        values = {name.partition("/")[2]: value for name, value in json.loads(line).items()
+                  if name.startswith("validation/")}
+        found = values or found
+    return found
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+
+
+def ablate(options: argparse.Namespace) -> None:
+    """Train what is missing and write table.md and table.json after every run."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("tasks.ablate runs in one process; train each YAML with torchrun -m tasks.run, then run "
+                        "tasks.ablate, which only adds what is missing")
+    runs = read_set(options)
+    todo = in_order(runs, chosen_names(runs, options.only))
+    for run in todo:
+        check(run)
+    output = options.output or default_output(options.folder / ("demo/table" if options.demo else "table")).parent
+    results: dict[str, Result] = {}
+    for number, run in enumerate(todo, 1):
+        same, stored = changes_nothing(run, runs), run.result
+        state = "nothing changes at this size" if same else "finished before" if stored else "training"
+        print(f"[{number}/{len(todo)}] {run.name} ({', '.join(run.changed) or 'baseline'}): {state}", flush=True)
+        if same:
+            stored = {**results[run.baseline], "name": run.name, "baseline": run.baseline,
+                      "changed": [*run.changed, "(nothing at this size)"]}
+        results[run.name] = stored or train_run(run, options.device)
+        rows = rows_of(list(results.values()))
+        write_whole(output / "table.json", json.dumps(rows, indent=1))
+        write_whole(output / "table.md", as_markdown(rows))
+    print(f"\n{as_markdown(rows)}\n{output / 'table.md'}, {output / 'table.json'}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0, 2 after an error the user can mend, 130 after Ctrl-C, 143 after SIGTERM."""
+    options = arguments_of(arguments)
+    return run_command(lambda: ablate(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

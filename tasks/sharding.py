@@ -1,0 +1,106 @@
+"""Weights shared out over processes (FSDP2), and the way between shards and whole tensors.
+
+A process keeps its part of every weight, gradient, moment and average; the weights are gathered while a step or an
+evaluation needs them. Files hold whole tensors, so checkpoints are the same from any number of processes.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+
+def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Replace the parameters of `module` by shards; single numbers, which cannot be cut, stay whole everywhere."""
+    numbers = {parameter for parameter in module.parameters() if parameter.ndim == 0}
+    return fully_shard(module, mesh=mesh["data_parallel"], ignored_params=numbers)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether `shard` was applied to it."""
+    return isinstance(module, FSDPModule)
+
+
+def release(module: nn.Module) -> None:
+    """Give up gathered weights, after a forward pass that no backward pass follows."""
+    if isinstance(module, FSDPModule):
+        module.reshard()
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """The parameters of `module` are whole inside the `with`. All processes must take part."""
+    if isinstance(module, FSDPModule):
+        module.unshard()
+    try:
+        yield
+    finally:
+        release(module)
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(value: Any) -> Any:
+    """The same mappings and lists with whole tensors in the place of shards, on the CPU of process 0.
+
+    All processes must take part; the others get empty tensors, so that the memory of a machine holds one copy.
+    """
+    if isinstance(value, DTensor):
+        full = value.detach().full_tensor()
+        return full.cpu() if dist.get_rank() == 0 else full.new_empty(0)
+    if isinstance(value, Mapping):
+        return {key: whole(item) for key, item in value.items()}
+    return [whole(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def part_like(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor cut as `like` is; itself if `like` is whole or of another shape (a counter of the optimiser)."""
+    if not isinstance(like, DTensor) or value.shape != like.shape:
+        return value
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """`module.load_state_dict` of whole tensors."""
+    own = module.state_dict()
+    module.load_state_dict({key: part_like(value, own[key]) if key in own else value for key, value in state.items()})
+
+
+def load_whole_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """`optimizer.load_state_dict` of whole tensors.
+
+    Raises:
+        ValueError: the state belongs to other parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = {i: {key: part_like(value, parameters[i]) for key, value in values.items()}
+               for i, values in state["state"].items() if i < len(parameters)}
+    optimizer.load_state_dict({**state, "state": moments})
+
+
+def average_whole_gradients(parameters: list[nn.Parameter]) -> None:
+    """Mean over the processes of the gradients of what stayed whole; those of shards are averaged by FSDP."""
+    for parameter in parameters:
+        if parameter.grad is not None and not isinstance(parameter.grad, DTensor):
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= dist.get_world_size()
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """Norm of all gradients together, shards of other processes included. All processes must take part."""
+    shards = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
+    others = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
+    if not shards:
+        return nn.utils.get_total_norm(others)
+    square = nn.utils.get_total_norm(shards).square()
+    dist.all_reduce(square)
+    return (square + nn.utils.get_total_norm(others).to(square.device).square()).sqrt()

@@ -1,0 +1,117 @@
+"""One step of every full-size stage on the CPU: everything fits together and into memory, without outside files.
+
+Stand-ins, of the same sizes: a teacher and a face model made by code, clips of noise, no perceptual network.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import tasks.adversary
+from data_gen.clip_format import ClipContent, write_clip
+from modules.audio.features import AudioFeatures
+from modules.checkpoint import list_checkpoints
+from modules.face3d.coefficients import FaceCoefficients
+from scripts.benchmark import peak_memory
+from tasks.run import main
+from tests.conftest import ROOT
+from tests.tasks.helpers import metrics
+
+pytestmark = pytest.mark.slow
+
+SIZE, FRAMES = 512, 40
+SHORT = ("steps=1", "loader.workers=0", "precision=bf16-mixed", "log.validate_every=0", "log.pictures_every=0",
+         "log.videos_every=0", "log.every=1")
+ALL_AT_ONCE = ("start_adversarial=0", "rates.kind=linear", "rates.warmup=1", "loss.perceptual=0")
+FACE = ("model.face_model=procedural", "data.face_model=procedural", "init_from=''", "loss.lips_perceptual=0")
+GIBIBYTE = 2**30
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips of 512 pixels with PNCCs and speech features."""
+    folder, random = tmp_path_factory.mktemp("data") / "clips", np.random.default_rng(0)
+    classes = np.zeros((SIZE, SIZE), np.uint8)
+    classes[96:320, 128:384], classes[320:, 64:448] = 3, 4
+    pictures = random.integers(0, 255, (4, SIZE, SIZE, 3), np.uint8).repeat(FRAMES // 4, axis=0)
+    pncc = random.integers(0, 255, (FRAMES + 1, 3, SIZE, SIZE), np.uint8)
+    heard = AudioFeatures(torch.randn(2 * FRAMES, 1024), 100 + 50 * torch.rand(2 * FRAMES))
+    for number in range(2):
+        face = FaceCoefficients.neutral(FRAMES)
+        face = face.replace(expression=0.3 * torch.randn(FRAMES, 64), translation=torch.tensor([[0, 0, -5.0]] * FRAMES))
+        write_clip(folder / f"clip_{number}", ClipContent(
+            frames=pictures, classes=[classes] * FRAMES, background=pictures[0], face=face, face_model="procedural",
+            landmarks=np.zeros((FRAMES, 68, 2)), audio=np.zeros(640 * FRAMES, np.float32), speech={"hubert": heard},
+            pncc=pncc))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expert(clips: Path) -> Path:
+    """The run of the lip-sync expert."""
+    return step("syncnet", clips.parent / "syncnet", "face_model=procedural", f"data.folder={clips}", "pairs=256")
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient penalty comes in every step."""
+    monkeypatch.setattr(tasks.adversary, "R1_EVERY", 1)
+
+
+def step(stage: str, run: Path, *overrides: str) -> Path:
+    """Train one step."""
+    assert main([str(ROOT / f"configs/{stage}.yaml"), *SHORT, *overrides, "--output", str(run), "--device", "cpu"]) == 0
+    return run
+
+
+def millions(run: Path) -> dict[str, float]:
+    """Million numbers of each module of the checkpoint, to a tenth; small ones are left out."""
+    folder, = list_checkpoints(run)
+    counts = {}
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            counts[path.stem] = round(sum(file.get_tensor(key).numel() for key in file.keys()) / 1e6, 1)
+    return {name: count for name, count in counts.items() if count > 0.2}
+
+
+def check(run: Path, *losses: str) -> None:
+    """The losses were there, finite, and memory stayed below that of a common machine."""
+    for loss in losses:
+        assert len(metrics(run, f"loss/{loss}")) == 1
+    assert peak_memory(torch.device("cpu")) < 20 * GIBIBYTE
+
+
+def test_image_to_plane(tmp_path: Path, often: None) -> None:
+    run = step("i2p", tmp_path / "run", *ALL_AT_ONCE, "loss.perceptual_raw=0", "teacher=procedural", "views.people=1",
+               "views.views=3", f"views.size={SIZE}", f"views.cache={tmp_path}", "views.workers=1", "held_out_people=1",
+               "loss.density_every=1")
+    check(run, "target_image", "target_adversarial", "target_density", "gradient_penalty_1")
+    assert millions(run) == {"image_to_plane": 87.3, "superresolution": 1.8, "discriminator": 31.4}
+
+
+def test_motion_adapter(tmp_path: Path, clips: Path, often: None) -> None:
+    run = step("motion_adapter", tmp_path / "run", *ALL_AT_ONCE, *FACE, "loss.perceptual_raw=0", f"data.folder={clips}",
+               "loss.laplacian_every=1", "loss.density_every=1")
+    check(run, "image", "lips", "adversarial", "laplacian", "eye_closing", "density", "source_image",
+          "gradient_penalty_0")
+    assert millions(run).keys() == {"image_to_plane", "motion_adapter", "superresolution", "discriminator"}
+
+
+def test_htbsr(tmp_path: Path, clips: Path, often: None) -> None:
+    run = step("htbsr", tmp_path / "run", *ALL_AT_ONCE, *FACE, f"data.folder={clips}")
+    check(run, "image", "lips", "occlusion_entropy", "adversarial", "source_image", "gradient_penalty_0")
+    assert millions(run).keys() == {"image_to_plane", "motion_adapter", "htbsr", "discriminator"}
+
+
+def test_lip_sync_expert(expert: Path) -> None:
+    check(expert, "sync")
+    assert millions(expert).keys() == {"syncnet"}
+
+
+def test_audio_to_motion(tmp_path: Path, clips: Path, expert: Path) -> None:
+    run = step("a2m", tmp_path / "run", "face_model=procedural", f"data.folder={clips}", f"sync_checkpoint={expert}")
+    check(run, "expression", "landmarks", "laplacian", "magnitude", "kl", "sync")
+    assert millions(run).keys() == {"audio2motion"}
