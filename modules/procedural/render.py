@@ -12,6 +12,7 @@ from torch import Tensor
 from modules.classes import BODY_SKIN, CLOTHES, FACE_SKIN, HAIR, HEAD_CLASSES, OTHERS
 from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points
 from modules.face3d.rasterizer import Fragments, rasterize
+from modules.face3d.shading import vertex_normals
 from modules.procedural import painting
 from modules.procedural.backdrop import backdrop
 from modules.procedural.head import GROUPS, ProceduralModel
@@ -103,16 +104,6 @@ def posed_vertices(model: ProceduralModel, vertices: Tensor, coefficients: FaceC
     blend = blend * blend * (3 - 2 * blend) * model.vertex_group("neck")
     blend = torch.where(model.vertex_group("shoulders"), torch.ones_like(blend), blend)
     return torch.lerp(head, torso, blend[None, :, None])
-
-
-def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
-    """Unit normals [V, 3] of a mesh [V, 3], weighted by area."""
-    a, b, c = (vertices[triangles[:, k]] for k in range(3))
-    faces = torch.linalg.cross(b - a, c - a)
-    normals = torch.zeros_like(vertices)
-    for k in range(3):
-        normals.index_add_(0, triangles[:, k], faces)
-    return F.normalize(normals, dim=-1, eps=1e-12)
 
 
 def _frame(model: ProceduralModel, person: Person, shape: Tensor, points: Tensor,
