@@ -51,13 +51,14 @@ def checks_of(name: str) -> list[Check]:
 
 
 def cases() -> Iterator[object]:
-    """(file, check) for every file of the folder and every file that has checks."""
+    """(file, check) for every file of the folder; one case for a file that should be there and is not."""
     present = {path.stem for path in golden_folder().glob("*.npz")}
     for name in sorted(present | {name for check in CHECKS for name in check.files}):
-        checks = [*(checks_of(name) or [a_check_exists]), every_key_is_compared]
-        for check in checks if name in present else [a_check_exists]:
+        declared = checks_of(name) if name in present else []
+        slow = {check for check in declared if check.slow}
+        for check in [*declared, every_key_is_compared] if declared else [a_check_exists]:
             marks = [pytest.mark.xdist_group(name)]
-            marks += [pytest.mark.slow] if any(getattr(c, "slow", False) for c in checks_of(name)) else []
+            marks += [pytest.mark.slow] if check in slow or (slow and check is every_key_is_compared) else []
             yield pytest.param(name, check, id=f"{name}-{check.__name__}", marks=marks)
 
 

@@ -36,7 +36,7 @@ def latents(g: Golden, batch: int) -> Tensor:
     return g.input("eg3d.z", (batch, 512))
 
 
-@checks("eg3d")
+@checks("eg3d", slow=True)
 @torch.no_grad()
 def images_of_the_teacher(g: Golden) -> None:
     model, conditioning = g.once(teacher), cameras(g, "conditioning_camera")
@@ -57,7 +57,7 @@ def images_of_the_teacher(g: Golden) -> None:
             g.check(colours(logits), "points.rgb", IMAGES)
 
 
-@checks("eg3d")
+@checks("eg3d", slow=True)
 @torch.no_grad()
 def truncation_of_the_first_styles_without_noise(g: Golden) -> None:
     model, conditioning = g.once(teacher), cameras(g, "conditioning_camera")
@@ -71,7 +71,7 @@ def truncation_of_the_first_styles_without_noise(g: Golden) -> None:
         g.check(image, f"{prefix}_nonoise.image", IMAGES)
 
 
-@checks("eg3d")
+@checks("eg3d", slow=True)
 @torch.no_grad()
 def jittered_samples(g: Golden) -> None:
     model, camera = g.once(teacher), cameras(g, "camera")[:1]
@@ -90,7 +90,7 @@ def jittered_samples(g: Golden) -> None:
         g.check(result.image, f"noise{name}.image", IMAGES)
 
 
-@checks("eg3d_autorays")
+@checks("eg3d_autorays", slow=True)
 @torch.no_grad()
 def automatic_ray_limits_of_the_portrait_projects_copy(g: Golden) -> None:
     base, camera = g.sibling("eg3d"), cameras(g, "camera")
@@ -124,7 +124,7 @@ def discriminator(g: Golden) -> DualDiscriminator:
     return load_official(DualDiscriminator(DualDiscriminatorConfig.full()), g.weights(), "discriminator")
 
 
-@checks("dual_discriminator")
+@checks("dual_discriminator", slow=True)
 @torch.no_grad()
 def logits_and_their_way(g: Golden) -> None:
     model, (image, raw, camera) = g.once(discriminator), pictures(g)
@@ -142,7 +142,7 @@ def logits_and_their_way(g: Golden) -> None:
     g.check(model(image[:1], raw[:1], noisy), "logits_batch1_pose_noise", DISCRIMINATOR)
 
 
-@checks("dual_discriminator")
+@checks("dual_discriminator", slow=True)
 def gradient_penalty(g: Golden) -> None:
     count = g.shape("r1.logits")[0]
     image, raw, camera = (tensor[:count].clone() for tensor in pictures(g))
@@ -158,7 +158,7 @@ def gradient_penalty(g: Golden) -> None:
     g.check(sum(penalties.values()) / 2, "r1.loss", PENALTY)
 
 
-@checks("dual_discriminator")
+@checks("dual_discriminator", slow=True)
 def resizing_modes(g: Golden) -> None:
     image = pictures(g)[0][:1]
     for name in g.names(r"resize(\d+)_none"):

@@ -48,7 +48,7 @@ def check_render(g: Golden, output: PortraitOutput, prefix: str) -> None:
     g.check(output.image[..., 240:272, 100:132], f"{prefix}image.crop", IMAGES)
 
 
-@checks("portrait")
+@checks("portrait", slow=True)
 def the_released_model_makes_frames(g: Golden) -> None:
     model = load_official(Real3DPortrait(Real3DPortraitConfig.released()), g.weights(), "portrait")
     frames = g.shape("in.camera")[0]
@@ -75,7 +75,7 @@ def the_released_model_makes_frames(g: Golden) -> None:
             g.check(output.htbsr.occlusion_2, f"{prefix}occlusion_2", IMAGES)
 
 
-@checks("head_grid3")
+@checks("head_grid3", slow=True)
 def a_stage_2_model_with_tri_grids(g: Golden) -> None:
     config = dataclasses.replace(
         Real3DPortraitConfig.full(stage=2), image_to_plane=ImageToPlaneConfig(plane_depth=3),

@@ -264,7 +264,7 @@ def run_fusion(g: Golden, mode: str) -> dict[str, Tensor]:
     return seen | {"torso_rgb": result.torso_image, "occlusion_2": result.occlusion_2, f"{mode}.image": result.image}
 
 
-@checks("sr_fusion")
+@checks("sr_fusion", slow=True)
 def fusions(g: Golden) -> None:
     for mode in g.names(r"(v\d|none)\.image"):
         values = run_fusion(g, mode)
