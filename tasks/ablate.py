@@ -54,10 +54,17 @@ class Run:
     starts: tuple[str, ...] = ()
 
     @property
+    def others(self) -> list[str]:
+        """Keys by which the run that lies in the folder differs from this one."""
+        if not (self.folder / "config.yaml").is_file():
+            return []
+        return changed_keys(read_config(self.folder), self.settings.resolved)
+
+    @property
     def result(self) -> Result | None:
-        """What a finished run gave."""
+        """What the run gave, if it is finished."""
         path = self.folder / RESULT
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not self.others else None
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
@@ -188,11 +195,9 @@ def check(run: Run) -> None:
     Raises:
         UserError: no clips, nothing to start from, or an older run with other settings in its folder.
     """
-    if (run.folder / "config.yaml").is_file():
-        changed = changed_keys(read_config(run.folder), run.settings.resolved)
-        if changed:
-            raise UserError(f"{run.folder} was trained with other settings ({', '.join(changed[:3])} changed); choose "
-                            "another --output, or move the folder away")
+    if run.others:
+        raise UserError(f"{run.folder} was trained with other settings ({', '.join(run.others[:3])} changed); choose "
+                        "another --output, or move the folder away")
     task = run.settings.task_config
     data = getattr(task, "data", None)
     for key in ("folder", "validation_folder"):
@@ -277,16 +282,16 @@ def ablate(options: argparse.Namespace) -> None:
     for run in todo:
         check(run)
     output = options.output or default_output(options.folder / ("demo/table" if options.demo else "table")).parent
-    results: dict[str, Result] = {}
+    results = {run.name: run.result for run in in_order(runs, chosen_names(runs, None))}      # in the table's order
     for number, run in enumerate(todo, 1):
-        same, stored = changes_nothing(run, runs), run.result
-        state = "nothing changes at this size" if same else "finished before" if stored else "training"
+        same = changes_nothing(run, runs)
+        state = "nothing changes at this size" if same else "finished before" if results[run.name] else "training"
         print(f"[{number}/{len(todo)}] {run.name} ({', '.join(run.changed) or 'baseline'}): {state}", flush=True)
         if same:
-            stored = {**results[run.baseline], "name": run.name, "baseline": run.baseline,
-                      "changed": [*run.changed, "(nothing at this size)"]}
-        results[run.name] = stored or train_run(run, options.device)
-        rows = rows_of(list(results.values()))
+            results[run.name] = {**results[run.baseline], "name": run.name, "baseline": run.baseline,
+                                 "changed": [*run.changed, "(nothing at this size)"]}
+        results[run.name] = results[run.name] or train_run(run, options.device)
+        rows = rows_of([result for result in results.values() if result])
         write_whole(output / "table.json", json.dumps(rows, indent=1))
         write_whole(output / "table.md", as_markdown(rows))
     print(f"\n{as_markdown(rows)}\n{output / 'table.md'}, {output / 'table.json'}")

@@ -86,6 +86,8 @@ def test_finished_runs_are_kept_and_the_table_grows(toys, capsys):
     assert run(toys) == 0
     assert checkpoint.stat().st_mtime_ns == written and list(table(toys)) == ["toy", "noisy", "wide"]
     assert capsys.readouterr().out.count("finished before") == 2
+    assert run(toys, "--only", "wide") == 0
+    assert list(table(toys)) == ["toy", "noisy", "wide"]
 
 
 def test_a_stopped_set_goes_on_where_it_was(toys, capsys, monkeypatch):
