@@ -327,8 +327,8 @@ class Trainer:
                 for name, value in self.task.validation_step(self.fabric.to_device(batch)).items():
                     totals[name] = totals.get(name, 0.0) + float(value) * size
                 count += size
-        names = sorted(totals)
-        sums = torch.tensor([totals[name] for name in names] + [count], dtype=torch.float64)
+        names = self.fabric.broadcast(sorted(totals))         # of the first process; others may have no sample
+        sums = torch.tensor([totals.get(name, 0.0) for name in names] + [count], dtype=torch.float64)
         sums = self.fabric.all_reduce(sums.to(self.fabric.device), reduce_op="sum")
         return dict(zip(names, (sums[:-1] / sums[-1]).tolist()))
 

@@ -121,11 +121,12 @@ def same_curves(first: Path, second: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-@pytest.mark.parametrize("clip", [1.0, 0.1])
-def test_two_processes_equal_one_with_the_same_samples_per_step(tmp_path: Path, strategy: str, clip: float) -> None:
-    run_toy(tmp_path, *STILL, f"clip={clip}", output="one")
-    run_two(tmp_path, f"strategy={strategy}", f"clip={clip}")
+@pytest.mark.parametrize("strategy, clip, validated", [("ddp", 1.0, 1), ("fsdp", 1.0, 4), ("fsdp", 0.1, 1)])
+def test_two_processes_equal_one_with_the_same_samples_per_step(
+        tmp_path: Path, strategy: str, clip: float, validated: int) -> None:
+    own = (f"clip={clip}", f"loader.validation_batch={validated}", "log.validation_batches=1")
+    run_toy(tmp_path, *STILL, *own, output="one")
+    run_two(tmp_path, f"strategy={strategy}", *own)
     same_curves(tmp_path / "one", tmp_path / "two")
     one, two = all_weights(tmp_path / "one"), all_weights(tmp_path / "two")
     assert one.keys() == two.keys()
