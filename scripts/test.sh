@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 .venv/bin/ruff check .
 # One thread a process: as many processes as cores are faster than threads that fight for them.
-OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto -m "not slow" "$@"
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile -m "not slow" "$@"

@@ -37,7 +37,7 @@ def every_key_is_compared(golden: Golden) -> None:
     excused = {key for key in golden.npz for pattern in NOT_COMPARED.get(golden.name, ()) if re.fullmatch(pattern, key)}
     unread = golden.npz.keys() - golden.npz.read - excused
     if unread and not set(checks_of(golden.name)) <= golden.passed:
-        pytest.skip("the other checks of this file did not all pass in this process (pytest-xdist: --dist loadgroup)")
+        pytest.skip("the other checks of this file did not all pass in this process (pytest-xdist: --dist loadfile)")
     assert not unread, f"no check compares {', '.join(sorted(unread))} of {golden.name}.npz"
     assert not excused & golden.npz.read, f"compared after all: {', '.join(sorted(excused & golden.npz.read))}"
 
@@ -57,8 +57,7 @@ def cases() -> Iterator[object]:
         declared = checks_of(name) if name in present else []
         slow = {check for check in declared if check.slow}
         for check in [*declared, every_key_is_compared] if declared else [a_check_exists]:
-            marks = [pytest.mark.xdist_group(name)]
-            marks += [pytest.mark.slow] if check in slow or (slow and check is every_key_is_compared) else []
+            marks = [pytest.mark.slow] if check in slow or (slow and check is every_key_is_compared) else []
             yield pytest.param(name, check, id=f"{name}-{check.__name__}", marks=marks)
 
 
@@ -75,4 +74,5 @@ def test_golden(name: str, check: Check, record_property: Callable[[str, object]
         check(golden)
         golden.passed.add(check)
     finally:
-        record_property(GOLDEN_ERROR + name, list(golden.worst))
+        if golden.worst[1]:
+            record_property(GOLDEN_ERROR + name, list(golden.worst))
