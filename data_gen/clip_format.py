@@ -30,6 +30,7 @@ from PIL import Image
 from modules.audio.features import AudioFeatures
 from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
+from modules.files import whole_file
 
 VERSION = 2                 # 1 had no version, fps, source and licence; it is read as well
 FRAME_RATE = 25
@@ -120,11 +121,8 @@ def _write_parts(part: Path, content: ClipContent) -> None:
 
 def write_speech(folder: Path, kind: str, audio: AudioFeatures) -> None:
     """Store the features of a clip's sound in its folder, whole or not at all."""
-    path = speech_file(folder, kind)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with whole_file(speech_file(folder, kind)) as part, part.open("wb") as file:
         np.savez(file, features=audio.features.cpu().numpy(), f0=audio.f0.cpu().numpy())
-    part.replace(path)
 
 
 def speech_file(folder: Path, kind: str) -> Path:

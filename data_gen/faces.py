@@ -3,14 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 
-from inference.portrait import ANALYSIS_SIZE
-from modules.analysis.crop import Box, clip_crop, crop_landmarks, crop_picture
+from modules.analysis.crop import Box, clip_crop, crop_landmarks
 from modules.analysis.landmarks import MAX_OUTSIDE
-from modules.analysis.segmentation import segment
+from modules.analysis.segmentation import segment_crop
 from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_clip, landmark_error
@@ -94,11 +92,6 @@ def _overlap(box: Box, shape: tuple[int, int]) -> int:
 
 
 def divided(frames: Iterable[np.ndarray], fitted: FittedFace, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The square of every frame, uint8 [size, size, 3], with its class map, uint8 [size, size].
-
-    Classes are found at the size at which those of a portrait are.
-    """
+    """The square of every frame, uint8 [size, size, 3], with its class map, uint8 [size, size]."""
     for frame, landmarks in zip(frames, fitted.landmarks):
-        classes = segment(crop_picture(frame, fitted.box, ANALYSIS_SIZE), landmarks)
-        classes = cv2.resize(classes, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-        yield crop_picture(frame, fitted.box, size), classes
+        yield segment_crop(frame, fitted.box, landmarks, size)

@@ -13,6 +13,7 @@ from typing import Any
 
 from modules.config import changed_keys, load_yaml, save_yaml
 from modules.errors import UserError
+from modules.files import whole_file
 
 DONE, REJECTED, SETTINGS = "done.tsv", "rejected.tsv", "settings.yaml"
 FRAMES_A_MINUTE = 25 * 60
@@ -73,9 +74,8 @@ class Ledger:
         rows = self._rows(REJECTED)
         kept = [row for row in rows if row[0] not in set(names)]
         if len(kept) < len(rows):
-            part = self.folder / f".{REJECTED}.part"
-            part.write_text("".join("\t".join(row) + "\n" for row in kept), encoding="utf-8")
-            part.replace(self.folder / REJECTED)
+            with whole_file(self.folder / REJECTED) as part:
+                part.write_text("".join("\t".join(row) + "\n" for row in kept), encoding="utf-8")
 
     def add(self, report: VideoReport) -> None:
         """Note a finished video."""

@@ -27,7 +27,7 @@ from data_gen.shots import Stretch, merged, stretches, without_jumps
 from data_gen.sound import SoundTrack, speech_features
 from inference.video import open_video
 from modules.analysis.inpainting import inpaint_background
-from modules.assets import find_asset
+from modules.assets import ANALYSIS, find_asset
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.errors import UserError
@@ -35,7 +35,6 @@ from modules.processes import run_all
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpegError)     # of a video, not a run
-MODEL_FILES = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +145,7 @@ def check_models(config: VideoDataConfig) -> None:
     Raises:
         UserError: a model file is missing; the message says how to get it.
     """
-    for name in MODEL_FILES:
+    for name in ANALYSIS:
         find_asset(name)
     face_model(config.face_model)
     if "hubert" in config.features:

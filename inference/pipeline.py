@@ -248,8 +248,7 @@ class TalkingPortrait:
         if self.model.motion_adapter is None:             # stage 1: a head that turns, but has one expression
             return None
         canonical, source = (picture.expand_as(driving) for picture in fixed)
-        all_three = self.model.config.motion_adapter.pictures == 3
-        return torch.stack([canonical, source, driving] if all_three else [canonical, driving], dim=1)
+        return self.model.config.motion_adapter.stack(canonical, source, driving)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)

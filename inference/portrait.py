@@ -3,18 +3,17 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from modules.analysis.crop import crop_landmarks, crop_picture, photo_crop
+from modules.analysis.crop import crop_landmarks, photo_crop
 from modules.analysis.inpainting import inpaint_background, inpaint_torso
 from modules.analysis.landmarks import detect
 from modules.analysis.pictures import read_picture
-from modules.analysis.segmentation import part_image, segment
+from modules.analysis.segmentation import part_image, segment_crop
 from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_photo
@@ -22,7 +21,6 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
 
-ANALYSIS_SIZE = 512         # pixels a side at which a photo is divided into classes
 FRONTAL_DISTANCE = -5.0     # dm: the face of a procedural portrait fills about a fifth of the picture
 
 
@@ -74,9 +72,7 @@ class Portrait:
         box = photo_crop(photo, found)
         landmarks = crop_landmarks(found, photo.shape[:2], box)
         fitted = fit_photo(face_model, torch.from_numpy(landmarks).float())
-        classes = segment(crop_picture(photo, box, ANALYSIS_SIZE), landmarks)
-        classes = cv2.resize(classes, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-        return cls.from_picture(crop_picture(photo, box, size), classes, fitted)
+        return cls.from_picture(*segment_crop(photo, box, landmarks, size), fitted)
 
     @classmethod
     def from_procedural(cls, seed: int, face_model: MorphableModel, size: int) -> "Portrait":

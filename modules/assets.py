@@ -13,6 +13,7 @@ from modules.errors import UserError
 FOLDER_VARIABLE = "REAL3D_ASSETS"
 DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "checkpoints" / "assets"
 MANIFEST = Path(__file__).with_suffix(".yaml")
+ANALYSIS = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")     # of photos and clips
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,10 @@ class MotionAdapterConfig:
         if self.pictures not in (2, 3):
             raise ValueError(f"pictures is {self.pictures}; it must be 2 or 3")
 
+    def stack(self, canonical: Tensor, source: Tensor, driving: Tensor) -> Tensor:
+        """PNCC pictures [B, 3, S, S] each -> those that the adapter reads, [B, K, 3, S, S]."""
+        return torch.stack([canonical, source, driving] if self.pictures == 3 else [canonical, driving], dim=1)
+
     @classmethod
     def full(cls, scale: str = "b0") -> "MotionAdapterConfig":
         """The original's sizes with one of the MiT scales b0 (released) ... b5."""

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from modules.assets import DEFAULT_FOLDER, Asset, asset_folders, checksum_is_right, locate, manifest
+from modules.assets import ANALYSIS, DEFAULT_FOLDER, Asset, asset_folders, checksum_is_right, locate, manifest
 from modules.errors import UserError, run_command
 
-ANALYSIS = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")
 DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
 PYTHON = ((3, 11), (3, 13))
 PACKAGES = ("torch", "numpy", "scipy", "cv2", "PIL", "mediapipe", "av", "soxr", "safetensors", "einops")

@@ -22,6 +22,7 @@ from data_gen.clip_format import list_clips
 from modules.checkpoint import find_checkpoint, read_config
 from modules.config import Settings, changed_keys, load_yaml, nearest
 from modules.errors import UserError, run_command
+from modules.files import whole_file
 from tasks.ablation_table import as_markdown, rows_of
 from tasks.run import default_output, parse, train
 from tasks.run_log import writing
@@ -265,11 +266,8 @@ def last_validation(path: Path) -> dict[str, float]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path.parent), whole_file(path) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(path)
 
 
 def ablate(options: argparse.Namespace) -> None:

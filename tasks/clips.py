@@ -5,7 +5,6 @@ Pictures leave the data set as uint8; the tasks convert them on the device (`to_
 """
 
 import hashlib
-import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from modules.errors import UserError
 from modules.face3d.coefficients import pose_points, project
 from modules.face3d.morphable_model import MorphableModel, load_face_model
 from modules.face3d.pncc import close_eyes
+from modules.files import whole_file
 
 FAR_FRAMES = 50                # source and target are up to this far apart: 2 s
 SOURCE_SHARE = 0.25            # how often the PNCC that gets noise is the source's (2.7)
@@ -209,11 +209,8 @@ class _OpenClip:
 
 def save_whole(path: Path, array: np.ndarray) -> None:
     """np.save that leaves the whole file or none, also with several writers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
         np.save(file, array)
-    part.replace(path)
 
 
 def _closing(pncc: Tensor, generator: torch.Generator) -> Tensor:

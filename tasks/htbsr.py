@@ -3,7 +3,7 @@
     python -m tasks.run configs/htbsr.yaml
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -42,13 +42,14 @@ from tasks.image_stage import (
     frame_head,
     frame_lips,
     frame_mask,
-    frame_view,
     grown,
+    head_view,
     image_stage_optimizers,
     lip_perceptual,
-    pair_datasets,
     perceptual_loss,
     seeded,
+    training_pairs,
+    validation_pairs,
     warm_start,
     warm_start_known,
     weighted,
@@ -142,17 +143,17 @@ class HTBSRTask(Task):
                                       partial(htbsr_rates, self.config.rates))
 
     def train_dataset(self) -> Dataset:
-        return pair_datasets(self.config.data)[0]
+        return training_pairs(self.config.data)
 
     def validation_dataset(self) -> Dataset:
-        return pair_datasets(self.config.data)[1]
+        return validation_pairs(self.config.data)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
         if optimizer == "discriminator":
             if step < self.config.start_adversarial - 10_000:
                 return {}
-            real = frame_view(batch, 1, frame(batch, 1), self.config.model)
+            real = replace(head_view(batch, 1, self.config.model), image=frame(batch, 1))
             return self.adversary.discriminator_losses(state.cache["fakes"], [real], step, state.generator)
         output = self.frames(batch, 1, state.generator)
         found = self.view_losses(output, batch, 1)
@@ -199,7 +200,10 @@ class HTBSRTask(Task):
         truth, torso, boxes = frame(batch, k), grown(frame_mask(batch, k, TORSO_CLASSES)), frame_lips(batch, k)
         network, htbsr = self.frozen.get("perceptual"), output.htbsr
         small = htbsr.torso_image.shape[-1]
-        seen, head = (losses.resize_mask(frame_mask(batch, k, parts), small) for parts in (TORSO_CLASSES, HEAD_CLASSES))
+
+        def seen(parts: tuple[int, ...]) -> Tensor:
+            return losses.resize_mask(frame_mask(batch, k, parts), small)
+
         terms = {
             "image": lambda: losses.masked_l1(output.image, truth, torso, OUTSIDE),
             "l1": lambda: (output.image - truth).abs().mean(),
@@ -210,8 +214,8 @@ class HTBSRTask(Task):
             "occlusion_entropy": lambda: occlusion_entropy(htbsr.occlusion_2),
             "occlusion": lambda: occlusion_area(htbsr.occlusion, torso),
             "occlusion_2": lambda: occlusion_area(htbsr.occlusion_2, torso),
-            "torso_cover": lambda: torso_cover(htbsr.occlusion_2, seen, head),
-            "torso_image": lambda: torso_l1(htbsr.torso_image, resize(truth, small), seen),
+            "torso_cover": lambda: torso_cover(htbsr.occlusion_2, seen(TORSO_CLASSES), seen(HEAD_CLASSES)),
+            "torso_image": lambda: torso_l1(htbsr.torso_image, resize(truth, small), seen(TORSO_CLASSES)),
         }
         return weighted(terms, self.config.loss)
 

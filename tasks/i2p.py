@@ -24,7 +24,7 @@ from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortra
 from tasks.adversary import Adversary, AdversaryConfig, View
 from tasks.clips import to_float
 from tasks.eg3d_views import EG3DSeeds, EG3DViews, EG3DViewsConfig, copy_matching
-from tasks.image_stage import density_loss, image_stage_optimizers, perceptual_loss, seeded, warm_start
+from tasks.image_stage import density_loss, image_stage_optimizers, perceptual_loss, seeded, warm_start, weighted
 from tasks.registry import register
 from tasks.schedules import RateConfig, i2p_rates
 from tasks.show import depth_picture, psnr
@@ -50,8 +50,8 @@ class I2PLossConfig:
     density: float = 0.25
     density_every: int = 4
     density_step: float = 0.005
-    edges_raw: float = 0.0                # as edges, of image_raw
-    planes: float = 0.0                   # mean square of the planes
+    edges_raw: float = 0.0                # as edges, of image_raw; with windows alone
+    planes: float = 0.0                   # mean square of the planes; with windows alone
 
     @property
     def adversarial(self) -> bool:
@@ -180,7 +180,6 @@ class I2PTask(Task):
 
     def view_losses(self, output: PortraitOutput, truth: View, mask: Tensor | None) -> dict[str, Tensor]:
         """Weighted reconstruction losses; mask: bool [B, 1, H, W], the head, if known."""
-        weights = self.config.loss
         perceptual = partial(perceptual_loss, self.frozen.get("perceptual"))
         terms = {"image": lambda: (output.image - truth.image).abs().mean(),
                  "image_raw": lambda: (output.image_raw - truth.image_raw).abs().mean(),
@@ -189,7 +188,7 @@ class I2PTask(Task):
                      output.weights, losses.resize_mask(mask, self.config.model.neural_resolution)),
                  "perceptual": lambda: perceptual(output.image, truth.image),
                  "perceptual_raw": lambda: perceptual(output.image_raw, truth.image_raw)}
-        return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name) > 0}
+        return weighted(terms, self.config.loss)
 
     def adversarial_losses(self, output: PortraitOutput, turn: int, step: int,
                            generator: torch.Generator) -> dict[str, Tensor]:

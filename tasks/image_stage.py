@@ -69,10 +69,14 @@ def warm_start_known(path: str, modules: Mapping[str, nn.Module], names: tuple[s
     return known
 
 
-def pair_datasets(config: ClipDataConfig) -> tuple[Dataset, Dataset]:
-    """Pairs of frames to train on and to validate with."""
-    training, validation = split_clips(config)
-    return FramePairs(config, training), ValidationPairs(FramePairs(config, validation))
+def training_pairs(config: ClipDataConfig) -> Dataset:
+    """Pairs of frames to train on."""
+    return FramePairs(config, split_clips(config)[0])
+
+
+def validation_pairs(config: ClipDataConfig) -> Dataset:
+    """Pairs of frames to validate with."""
+    return ValidationPairs(FramePairs(config, split_clips(config)[1]))
 
 
 # ---- the source (0) or the target (1) frame of a batch
@@ -97,9 +101,10 @@ def frame_camera(batch: Batch, k: int, config: Real3DPortraitConfig) -> Camera:
     return pose_camera(batch["euler"][:, k], batch["translation"][:, k], config.focal_length)
 
 
-def frame_view(batch: Batch, k: int, image: Tensor, config: Real3DPortraitConfig) -> View:
-    """What the discriminator takes for real: `image`, the frame or its head, with the small head and the camera."""
-    return View(image, resize(frame_head(batch, k), config.neural_resolution), frame_camera(batch, k, config))
+def head_view(batch: Batch, k: int, config: Real3DPortraitConfig) -> View:
+    """The head, large and small, with the camera."""
+    head = frame_head(batch, k)
+    return View(head, resize(head, config.neural_resolution), frame_camera(batch, k, config))
 
 
 def frame_lips(batch: Batch, k: int) -> Tensor:
@@ -114,9 +119,8 @@ def frame_mouth(batch: Batch, k: int) -> Tensor:
 
 
 def adapter_pictures(pncc: Tensor, driving: int, config: Real3DPortraitConfig) -> Tensor:
-    """What the motion adapter reads [B, K, 3, N, N]: canonical, (source,) and number `driving` of the batch's PNCCs."""
-    two = config.motion_adapter.pictures == 2
-    return pncc[:, [CANONICAL, driving] if two else [CANONICAL, SOURCE, driving]]
+    """What the motion adapter reads [B, K, 3, N, N], with number `driving` of the batch's PNCCs [B, 5, 3, N, N]."""
+    return config.motion_adapter.stack(pncc[:, CANONICAL], pncc[:, SOURCE], pncc[:, driving])
 
 
 # ---- masks and pictures

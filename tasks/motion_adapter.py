@@ -32,13 +32,14 @@ from tasks.image_stage import (
     frame_lips,
     frame_mask,
     frame_mouth,
-    frame_view,
     grown,
+    head_view,
     image_stage_optimizers,
     lip_perceptual,
-    pair_datasets,
     perceptual_loss,
     seeded,
+    training_pairs,
+    validation_pairs,
     warm_start,
     warm_start_known,
     weighted,
@@ -163,10 +164,10 @@ class MotionAdapterTask(Task):
         return image_stage_optimizers(self.modules, TRAINED, config.rates, official)
 
     def train_dataset(self) -> Dataset:
-        return pair_datasets(self.config.data)[0]
+        return training_pairs(self.config.data)
 
     def validation_dataset(self) -> Dataset:
-        return pair_datasets(self.config.data)[1]
+        return validation_pairs(self.config.data)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
@@ -210,7 +211,7 @@ class MotionAdapterTask(Task):
 
     def truth(self, batch: dict[str, Tensor], k: int) -> View:
         """The head of the source (0) or the target (1) frame."""
-        return frame_view(batch, k, frame_head(batch, k), self.config.model)
+        return head_view(batch, k, self.config.model)
 
     def driven_by(self, pncc: Tensor, driving: int) -> Tensor:
         """The adapter's pictures [B, K, 3, N, N] of number `driving` of the batch's PNCCs."""

@@ -6,9 +6,8 @@ settings; training reads pairs of them. Views of a trained teacher (EG3D) are ma
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from data_gen.models import face_model
 from modules.face3d.coefficients import FaceCoefficients
-from modules.face3d.morphable_model import MorphableModel, load_face_model
+from modules.face3d.morphable_model import MorphableModel
+from modules.files import whole_file
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
@@ -157,14 +158,6 @@ def fill(config: ViewsConfig) -> None:
 
 
 def _render_to_disk(config: ViewsConfig, seed: int) -> int:
-    path = view_file(views_folder(config), seed)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.savez(file, **render_views(config, seed, _face_model()))
-    part.replace(path)
+    with whole_file(view_file(views_folder(config), seed)) as part, part.open("wb") as file:
+        np.savez(file, **render_views(config, seed, face_model("procedural")))
     return seed
-
-
-@cache
-def _face_model() -> MorphableModel:
-    return load_face_model("procedural")

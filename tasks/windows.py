@@ -14,6 +14,7 @@ from modules import losses
 from modules.camera import Camera
 from modules.real3d_portrait import Real3DPortrait
 from tasks.adversary import View
+from tasks.image_stage import weighted
 
 SIZE = 256                     # the sides below are pixels of a picture of this size
 _ANYWHERE, _HEAD, _MOUTH = range(3)
@@ -117,4 +118,4 @@ def window_losses(weights: object, windows: Windows, model: Real3DPortrait, plan
              "edges_raw": lambda: losses.edge_l1(colours, picture),
              "mask": lambda: losses.weights_mask(rendered.weights, windows.cut(head) > 0.5),
              "planes": lambda: planes.float().square().mean()}
-    return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name) > 0}
+    return weighted(terms, weights)

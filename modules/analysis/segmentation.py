@@ -11,12 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from modules.analysis.crop import Box, crop_picture
 from modules.analysis.landmarks import CHIN, FACE_OVAL, FOREHEAD, LEFT_SIDE, RIGHT_SIDE
 from modules.analysis.mediapipe_models import confidences, hair_confidence, person_confidence
 from modules.assets import locate
 from modules.classes import BACKGROUND, BODY_SKIN, CLOTHES, FACE_SKIN, HAIR, HEAD_CLASSES, TORSO_CLASSES
 
 MULTICLASS_MODEL = "selfie_multiclass_256x256.tflite"
+ANALYSIS_SIZE = 512          # pixels a side at which a face's square is divided into classes
 PARTS = {
     "head": HEAD_CLASSES,
     "torso": TORSO_CLASSES,
@@ -71,6 +73,19 @@ def segment(picture: np.ndarray, landmarks: np.ndarray, alpha: np.ndarray | None
     if alpha is not None:
         classes[alpha < 128] = BACKGROUND
     return classes
+
+
+def segment_crop(picture: np.ndarray, box: Box, landmarks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The square `box` of a picture, uint8 [size, size, 3], and its classes (`segment`), uint8 [size, size].
+
+    Classes are found at `ANALYSIS_SIZE`, whatever `size` is.
+
+    Args:
+        landmarks: [478, 2], fractions of the square.
+    """
+    classes = segment(crop_picture(picture, box, ANALYSIS_SIZE), landmarks)
+    classes = cv2.resize(classes, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+    return crop_picture(picture, box, size), classes
 
 
 @dataclass(frozen=True)

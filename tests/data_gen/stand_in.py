@@ -85,8 +85,8 @@ def install(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> None:
     """Put a stand-in in the place of all outside models."""
     for place in ("data_gen.shots", "modules.analysis.landmarks"):
         monkeypatch.setattr(f"{place}.FaceFinder", stand_in)
-    monkeypatch.setattr("data_gen.videos.MODEL_FILES", ())
-    monkeypatch.setattr("data_gen.faces.ANALYSIS_SIZE", 96)                  # for speed
+    monkeypatch.setattr("data_gen.videos.ANALYSIS", ())
+    monkeypatch.setattr("modules.analysis.segmentation.ANALYSIS_SIZE", 96)                  # for speed
     monkeypatch.setattr("modules.analysis.segmentation.locate", lambda name: None)
     for name, value in (("person_confidence", 1.0), ("hair_confidence", 0.0)):
         monkeypatch.setattr(f"modules.analysis.landmarks.{name}",

@@ -63,7 +63,8 @@ def test_a_turned_head_and_a_face_that_is_none_are_refused():
 def test_pictures_and_classes_are_of_the_square(monkeypatch):
     frames = np.zeros((2, *SHAPE, 3), np.uint8)
     frames[:, 100:300, 200:300], frames[:, 100:300, 300:400] = 60, 180
-    monkeypatch.setattr(faces, "segment", lambda picture, landmarks: (picture[..., 0] > 120).astype(np.uint8))
+    monkeypatch.setattr("modules.analysis.segmentation.segment",
+                        lambda picture, landmarks: (picture[..., 0] > 120).astype(np.uint8))
     fitted = faces.FittedFace(Box(200, 100, 400, 300), np.zeros((2, 478, 2)), FaceCoefficients.neutral(2))
     pairs = list(divided(frames, fitted, 64))
     assert len(pairs) == 2

@@ -167,7 +167,7 @@ def test_an_empty_folder_and_a_missing_one_are_explained(config, tmp_path):
 
 def test_a_missing_model_stops_the_run_before_it_refuses_anything(config, talk, tmp_path, monkeypatch):
     write_video(tmp_path / "raw" / "one.mp4", talk[0])
-    monkeypatch.setattr("data_gen.videos.MODEL_FILES", ("none_such.task",))
+    monkeypatch.setattr("data_gen.videos.ANALYSIS", ("none_such.task",))
     with pytest.raises(UserError, match="none_such.task is missing"):
         next(prepare(config))
     assert refusals(config) == []
