@@ -9,8 +9,8 @@ import torch
 
 from data_gen.clip_format import FRAME_RATE, SAMPLE_RATE
 from data_gen.models import hubert_model
-from inference.video import Sound, read_sound
 from modules.audio.features import WINDOW, AudioFeatures, FeatureKind, extract
+from modules.video import Sound, read_sound
 
 FRAME = SAMPLE_RATE // FRAME_RATE          # samples a frame
 SILENCE = 1e-3                             # root mean square below which nothing is said: -60 dB of the full range

@@ -25,13 +25,13 @@ from data_gen.models import face_model, hubert_model
 from data_gen.pncc import all_pncc
 from data_gen.shots import Stretch, merged, stretches, without_jumps
 from data_gen.sound import SoundTrack, speech_features
-from inference.video import open_video
 from modules.analysis.inpainting import inpaint_background
 from modules.assets import ANALYSIS, find_asset
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.errors import UserError
 from modules.processes import run_all
+from modules.video import open_video
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpegError)     # of a video, not a run

@@ -13,18 +13,18 @@ from torch import Tensor
 from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait, to_pixels
 from inference.speech import SpeechToMotion, read_model_config
-from inference.video import open_video
 from modules.analysis.crop import clip_crop, crop_landmarks
 from modules.analysis.landmarks import detect_clip
 from modules.camera import Camera, mirror_index, pose_camera, prepare_poses, smooth_cameras, smooth_features
 from modules.checkpoint import load_module
-from modules.classes import CLASSES
+from modules.classes import one_hot
 from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel, load_face_model
 from modules.face3d.pncc import close_eyes, render_pncc
 from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
+from modules.video import open_video
 
 SMOOTHING = 7        # frames, of cameras and torso key points (spec face3d 8)
 
@@ -141,6 +141,13 @@ class TalkingPortrait:
         inside = crop_landmarks(landmarks, (info.height, info.width), box)
         return fit_clip(self.face_model, torch.from_numpy(inside).float())
 
+    def check_portrait(self, portrait: Portrait) -> Portrait:
+        """Refuse a face of another face model."""
+        if portrait.face_model != self.face_model.name:
+            raise UserError(f"the portrait is of the {portrait.face_model} face model, the checkpoint of "
+                            f"{self.face_model.name}; use a portrait made with this checkpoint")
+        return portrait
+
     def check_motion(self, motion: Motion) -> Motion:
         """Refuse expressions of another face model."""
         if motion.face_model != self.face_model.name:
@@ -180,12 +187,13 @@ class TalkingPortrait:
     def _render(self, portrait: Portrait, motion: Motion, background: Tensor | str | None,
                 batch: int | None) -> Iterator[tuple[PortraitOutput, Tensor]]:
         batch = batch or self.batch
-        track = self.track(portrait, motion)
+        track = self.track(self.check_portrait(portrait), self.check_motion(motion))
         scene = background if isinstance(background, Tensor) else portrait.background
-        one_hot = F.one_hot(portrait.classes.long(), CLASSES).permute(0, 3, 1, 2)
+        classes = one_hot(portrait.classes)
         with torch.inference_mode(), self._precision():
-            planes = self.model.canonical_planes(self._here(portrait.head))
-            source = self.model.encode_source(self._here(portrait.torso), self._here(one_hot), self._here(scene))
+            camera = pose_camera(portrait.euler, portrait.translation, self.model.config.focal_length)
+            planes = self.model.canonical_planes(self._here(portrait.head), camera.to(self.device))
+            source = self.model.encode_source(self._here(portrait.torso), self._here(classes), self._here(scene))
             still = torch.cat([torch.zeros_like(portrait.expression), self._source_expression(portrait, track)])
             fixed = self._pncc(portrait, still)                                               # [2, 3, N, N]
         for start in range(0, len(motion), batch):

@@ -1,12 +1,12 @@
-"""Portrait: everything that depends on the photo alone, computed once and reusable."""
+"""Portrait: everything that depends on the photo alone, computed once, in a versioned file that can be reused."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from modules.analysis.crop import crop_landmarks, photo_crop
@@ -18,9 +18,12 @@ from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_photo
 from modules.face3d.morphable_model import MorphableModel
+from modules.files import whole_file
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
 
+FORMAT = "real3d-portrait"
+VERSION = 1
 FRONTAL_DISTANCE = -5.0     # dm: the face of a procedural portrait fills about a fifth of the picture
 
 
@@ -35,6 +38,7 @@ class Portrait:
         classes: [1, S, S] uint8, 0 background, 1 hair, 2 body skin, 3 face skin, 4 clothes, 5 others.
         background: [1, 3, S, S], the scene with the person filled in.
         identity: [1, 80]; expression: [1, 64]; euler: [1, 3] radians; translation: [1, 3] decimetres.
+        face_model: whose identity and expression modes these are: "procedural", "ict" or "bfm".
     """
 
     picture: Tensor
@@ -46,9 +50,11 @@ class Portrait:
     expression: Tensor
     euler: Tensor
     translation: Tensor
+    face_model: str
 
     @classmethod
-    def from_picture(cls, picture: np.ndarray, classes: np.ndarray, face: FaceCoefficients) -> "Portrait":
+    def from_picture(cls, picture: np.ndarray, classes: np.ndarray, face: FaceCoefficients,
+                     face_model: str) -> "Portrait":
         """Compose from a square uint8 picture [S, S, 3], its class map [S, S] and its fitted face (one row)."""
         torso, _ = inpaint_torso(picture, classes)
         background = inpaint_background(picture[None], classes[None])
@@ -56,7 +62,8 @@ class Portrait:
         return cls(
             picture=to_tensor(picture), head=to_tensor(head), torso=to_tensor(torso),
             classes=torch.from_numpy(classes.astype(np.uint8))[None], background=to_tensor(background),
-            identity=face.identity, expression=face.expression, euler=face.euler, translation=face.translation)
+            identity=face.identity, expression=face.expression, euler=face.euler, translation=face.translation,
+            face_model=face_model)
 
     @classmethod
     def from_photo(cls, path: Path, face_model: MorphableModel, size: int, face: int | None = None) -> "Portrait":
@@ -72,7 +79,7 @@ class Portrait:
         box = photo_crop(photo, found)
         landmarks = crop_landmarks(found, photo.shape[:2], box)
         fitted = fit_photo(face_model, torch.from_numpy(landmarks).float())
-        return cls.from_picture(*segment_crop(photo, box, landmarks, size), fitted)
+        return cls.from_picture(*segment_crop(photo, box, landmarks, size), fitted, face_model.name)
 
     @classmethod
     def from_procedural(cls, seed: int, face_model: MorphableModel, size: int) -> "Portrait":
@@ -81,26 +88,35 @@ class Portrait:
         face = FaceCoefficients(identity=person.identity[None], expression=torch.zeros(1, 64),
                                 euler=torch.zeros(1, 3), translation=torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]))
         view = render(face_model, person, face, size)
-        return cls.from_picture(to_pixels(view.image)[0], view.classes[0].numpy(), face)
+        return cls.from_picture(to_pixels(view.image)[0], view.classes[0].numpy(), face, face_model.name)
 
     def save(self, path: Path) -> None:
         """Write as safetensors; the file appears whole or not at all."""
-        part = path.with_name(path.name + ".part")
-        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, part)
-        part.replace(path)
+        header = {"format": FORMAT, "version": str(VERSION), "face_model": self.face_model}
+        with whole_file(path) as part:
+            save_file({name: getattr(self, name).contiguous() for name in _tensors()}, part, metadata=header)
 
     @classmethod
     def load(cls, path: Path) -> "Portrait":
         """Read a file of `save`.
 
         Raises:
-            UserError: the file is missing or is no portrait.
+            UserError: the file is missing, is no portrait, or is of another format or version.
         """
         try:
-            tensors = load_file(path)
-            return cls(**{f.name: tensors[f.name] for f in fields(cls)})
+            with safe_open(path, "pt") as file:
+                header = file.metadata() or {}
+                kind = (header.get("format"), header.get("version"))
+                if kind != (FORMAT, str(VERSION)):
+                    raise UserError(f"{path} is not a portrait file: format, version are {kind}; this program reads "
+                                    f"{(FORMAT, str(VERSION))}; make one with Portrait.save")
+                return cls(**{name: file.get_tensor(name) for name in _tensors()}, face_model=header["face_model"])
         except (OSError, SafetensorError, KeyError) as error:
             raise UserError(f"{path} is not a portrait file; make one with Portrait.save ({error})") from error
+
+
+def _tensors() -> tuple[str, ...]:
+    return tuple(field.name for field in fields(Portrait) if field.type is Tensor)
 
 
 def to_tensor(picture: np.ndarray) -> Tensor:

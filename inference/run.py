@@ -17,8 +17,9 @@ from inference.motion import Motion, natural_pose, periodic_blink, still_pose
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
 from inference.scene import load_background
-from inference.video import Sound, VideoWriter, read_sound
+from inference.video import VideoWriter
 from modules.errors import UserError, run_command
+from modules.video import Sound, read_sound
 
 DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
 DEMO_PERSON = 900007     # a seed that no training used
@@ -82,7 +83,7 @@ def make_portrait(options: argparse.Namespace, talker: TalkingPortrait) -> Portr
     if options.source is None:
         return talker.portrait_of_person(DEMO_PERSON)
     if options.source.suffix == ".safetensors":
-        return Portrait.load(options.source)
+        return talker.check_portrait(Portrait.load(options.source))
     return talker.portrait(options.source, options.face)
 
 

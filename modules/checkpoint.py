@@ -68,16 +68,21 @@ def load_module(folder: Path | str, name: str, module: nn.Module) -> None:
         UserError: no such file, a damaged one, or keys that are missing, unknown or of another shape.
     """
     path = Path(folder) / f"{name}.safetensors"
-    state, wanted = load_state(folder, name), _state(module)
+    state = load_state(folder, name)
+    problems = misfits(state, _state(module))
+    if problems:
+        raise UserError(f"{path} does not fit the model of this config: {problems}; "
+                        "use the config.yaml beside the file, or another file")
+    getattr(module, "_orig_mod", module).load_state_dict(state)
+
+
+def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What keeps `state` from filling a module whose state is `wanted`, a few keys of each kind; empty: nothing."""
     missing, unknown = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     misshapen = [f"{key} {list(state[key].shape)} instead of {list(wanted[key].shape)}"
                  for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    problems = [f"{title} {_few(sorted(keys))}"
-                for title, keys in (("missing", missing), ("unknown", unknown), ("shape of", misshapen)) if keys]
-    if problems:
-        raise UserError(f"{path} does not fit the model of this config: {'; '.join(problems)}; "
-                        "use the config.yaml beside the file, or another file")
-    getattr(module, "_orig_mod", module).load_state_dict(state)
+    return "; ".join(f"{title} {_few(sorted(keys))}" for title, keys in
+                     (("missing", missing), ("unknown", unknown), ("shape of", misshapen)) if keys)
 
 
 def load_state(folder: Path | str, name: str) -> dict[str, Tensor]:

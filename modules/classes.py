@@ -1,6 +1,14 @@
 """The six classes of a pixel of a portrait, and which of them make up its parts (spec data_gen 3 and 4)."""
 
+import torch.nn.functional as F
+from torch import Tensor
+
 BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES, OTHERS = range(6)      # body skin: the neck; others: glasses, hats
 CLASSES = 6
 HEAD_CLASSES = (HAIR, FACE_SKIN, OTHERS)
 TORSO_CLASSES = (BODY_SKIN, CLOTHES)
+
+
+def one_hot(classes: Tensor) -> Tensor:
+    """Class numbers [B, H, W] of any integer type -> float32 [B, 6, H, W], 1 in the channel of the pixel's class."""
+    return F.one_hot(classes.long(), CLASSES).movedim(-1, 1).float()

@@ -65,10 +65,10 @@ class ImageToPlaneConfig:
 
     @classmethod
     def demo(cls, scale: str = "standard") -> "ImageToPlaneConfig":
-        """128 -> planes of 24 x 64 x 64; small enough to train on a CPU."""
+        """192 -> planes of 24 x 96 x 96; small enough to train on a CPU."""
         transformer, predictor = _blocks(scale, {"small": (1, 1), "standard": (3, 1), "large": (6, 3)})
         return cls(
-            input_size=128, plane_channels=24, encoder_widths=(16, 32, 64, 128), encoder_blocks=(2, 2, 2, 1),
+            input_size=192, plane_channels=24, encoder_widths=(16, 32, 64, 128), encoder_blocks=(2, 2, 2, 1),
             pyramid_channels=64, pyramid_dilations=(2, 4, 6), pyramid_dropout=0.0, vit_width=192,
             vit_blocks=transformer, vit_channels=24, low_channels=16, high_first=16, high_channels=16, high_layers=2,
             predictor_channels=(32, 24), predictor_width=64, predictor_blocks=predictor, predictor_reduction=4)

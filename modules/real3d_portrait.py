@@ -17,6 +17,7 @@ from modules.htbsr.fusion import HTBSR, HTBSRConfig, HTBSROutput, SourceFeatures
 from modules.htbsr.superresolution import Superresolution, SuperresolutionConfig, resize
 from modules.image_to_plane import ImageToPlane, ImageToPlaneConfig
 from modules.motion_adapter import MotionAdapter, MotionAdapterConfig
+from modules.rectification import RectificationConfig, place_motion, rectify_photo, rectify_pncc
 from modules.rendering.renderer import RendererConfig, RenderOutput, VolumeRenderer
 from modules.tri_grid import TriGridRefiner, TriGridRefinerConfig
 
@@ -33,6 +34,7 @@ class Real3DPortraitConfig:
     renderer: RendererConfig = field(default_factory=RendererConfig)
     superresolution: SuperresolutionConfig | None = None         # stages 1 and 2
     htbsr: HTBSRConfig | None = field(default_factory=HTBSRConfig)    # stage 3
+    rectification: RectificationConfig | None = None    # of photo and PNCC before the networks; None: as the paper
     plane_fusion: str = "add"            # P_cano with P_diff: add or mul
     neural_resolution: int = 128         # n, rays a side
     focal_length: float = 2985.29 / 700  # of the cameras, picture widths (for the code that makes them)
@@ -63,7 +65,12 @@ class Real3DPortraitConfig:
             raise ValueError(f"super-resolution reads {self.decoder.feature_channels} channels, the renderer gives "
                              f"{self.renderer.plane_channels}")
         adapter = self.motion_adapter
-        if adapter is not None and adapter.input_size != self.image_to_plane.input_size:
+        if self.rectification is not None:
+            if self.renderer.plane_depth > 1:
+                raise ValueError(f"rectification with a plane_depth of {self.renderer.plane_depth}; it must be 1")
+            if adapter is not None:
+                self.rectification.motion_size(adapter.input_size // 2)
+        elif adapter is not None and adapter.input_size != self.image_to_plane.input_size:
             raise ValueError(f"input_size of motion_adapter ({adapter.input_size}) and image_to_plane "
                              f"({self.image_to_plane.input_size}) must be equal: planes have half that size")
 
@@ -100,7 +107,8 @@ class Real3DPortraitConfig:
                    motion_adapter=MotionAdapterConfig.demo() if stage > 1 else None,
                    superresolution=SuperresolutionConfig.demo() if stage < 3 else None,
                    htbsr=HTBSRConfig.demo() if stage == 3 else None,
-                   neural_resolution=64, focal_length=1015 / 224, face_model="procedural")
+                   rectification=RectificationConfig(), neural_resolution=96, focal_length=1015 / 224,
+                   face_model="procedural")
 
 
 def _check_stage(stage: int) -> None:
@@ -146,39 +154,47 @@ class Real3DPortrait(nn.Module):
     @property
     def pncc_size(self) -> int:
         """Pixels a side at which the motion adapter reads its PNCC pictures."""
-        return self.config.image_to_plane.input_size
+        return (self.config.motion_adapter or self.config.image_to_plane).input_size
 
-    def canonical_planes(self, head_image: Tensor) -> Tensor:
-        """P_cano [B, 3, C*D, H, W] of pictures of a head [B, 3, any, any] in [-1, 1], everything else -1."""
-        image = resize(head_image, self.config.image_to_plane.input_size)
+    def canonical_planes(self, head_image: Tensor, camera: Camera | None = None) -> Tensor:
+        """P_cano of pictures of a head.
+
+        Args:
+            head_image: [B, 3, any, any] in [-1, 1], everything but the head -1.
+            camera: that saw them; needed where the config has a rectification, else not read.
+        Returns:
+            [B, 3, C*D, H, W].
+        """
+        config, size = self.config.rectification, self.config.image_to_plane.input_size
+        if config is None:
+            image = resize(head_image, size)
+        elif camera is None:
+            raise ValueError("this model rectifies its photo (see `rectification`); give the photo's camera")
+        else:
+            image = rectify_photo(head_image, camera, self.config.renderer.box_size, size, config)
         planes = self.image_to_plane(image.to(_dtype(self.image_to_plane)))
         return planes if self.tri_grid is None else self.tri_grid(planes)
-
-    @torch.no_grad()
-    def scale_planes(self, factor: float) -> None:
-        """Multiply the canonical planes by `factor` and take it back in the decoder: pictures stay the same.
-
-        Training may leave the planes at any scale. P_diff starts small, so a motion adapter learns fast only beside
-        planes of about unit size. Not for tri-grids, whose refinement is not linear.
-        """
-        if self.tri_grid is not None:
-            raise ValueError("planes of a refined tri-grid cannot be scaled")
-        last, first = self.image_to_plane.triplane_predictor_vit.final_conv, self.renderer.decoder.net[0]
-        last.weight.mul_(factor)
-        last.bias.mul_(factor)
-        first.weight.div_(factor)
 
     def motion_planes(self, pncc: Tensor) -> Tensor:
         """P_diff [B, 3, C*D, H, W] of PNCC pictures [B, K, 3, any, any] (canonical, source, driving) in [-1, 1]."""
         if self.motion_adapter is None:
             raise ValueError("this model has no motion adapter (stage 1); it cannot read PNCC")
-        resized = resize(pncc.flatten(0, 1), self.pncc_size).unflatten(0, pncc.shape[:2])
-        return self.motion_adapter(resized.to(_dtype(self.motion_adapter)))
+        config, box_size, pictures = self.config.rectification, self.config.renderer.box_size, pncc.flatten(0, 1)
+        if config is None:
+            pictures = resize(pictures, self.pncc_size)
+        else:
+            pictures = rectify_pncc(pictures, box_size, self.pncc_size, config)
+        planes = self.motion_adapter(pictures.unflatten(0, pncc.shape[:2]).to(_dtype(self.motion_adapter)))
+        if config is None:
+            return planes
+        return place_motion(planes, box_size, config, outside=float(self.config.plane_fusion == "mul"))
 
     def fuse_planes(self, canonical: Tensor, motion: Tensor | None) -> Tensor:
         """The planes to render: P_cano with P_diff, or P_cano alone. A batch of 1 serves all frames."""
         if motion is None:
             return canonical
+        if motion.shape[-1] != canonical.shape[-1]:                                # those of a rectified face are finer
+            canonical = resize(canonical.flatten(0, 1), motion.shape[-1]).unflatten(0, canonical.shape[:2])
         return canonical + motion if self.config.plane_fusion == "add" else canonical * motion
 
     def render(self, planes: Tensor, camera: Camera, generator: torch.Generator | None = None) -> RenderOutput:

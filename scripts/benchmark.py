@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inference.motion import natural_pose
@@ -30,7 +29,7 @@ from inference.pipeline import choose_device, find_portrait, load_portrait_model
 from inference.portrait import Portrait, to_pixels
 from inference.speech import read_model_config
 from modules.camera import Camera, pose_camera
-from modules.classes import CLASSES
+from modules.classes import one_hot
 from modules.errors import UserError, run_command
 from modules.face3d.pncc import render_pncc
 from modules.htbsr.fusion import SourceFeatures
@@ -88,7 +87,7 @@ class Benchmark:
         def keep(name: str, function: Callable[[], object]) -> tuple[str, Callable[[], object]]:
             return name, lambda: seen.__setitem__(name, function())
 
-        yield keep("image to plane", lambda: model.canonical_planes(inputs.head))
+        yield keep("image to plane", lambda: model.canonical_planes(inputs.head, inputs.camera[:1]))
         if model.htbsr is not None:
             yield keep("source of HTB-SR", self._source)
         yield keep("PNCC", self._pncc)
@@ -159,11 +158,11 @@ def make_inputs(config: Real3DPortraitConfig, batch: int, device: torch.device) 
     keypoints = [torso_keypoints(face_model.landmarks(portrait.identity, e, 68), angles, place)
                  for e, angles, place in ((portrait.expression, portrait.euler, portrait.translation),
                                           (expression, euler, translation))]
-    classes = F.one_hot(portrait.classes.long(), CLASSES).permute(0, 3, 1, 2).float()
     return Inputs(
-        head=portrait.head.to(device), torso=portrait.torso.to(device), classes=classes.to(device),
-        background=portrait.background.to(device), identity=portrait.identity.to(device),
-        expression=expression.to(device), camera=pose_camera(euler, translation, config.focal_length).to(device),
+        head=portrait.head.to(device), torso=portrait.torso.to(device),
+        classes=one_hot(portrait.classes).to(device), background=portrait.background.to(device),
+        identity=portrait.identity.to(device), expression=expression.to(device),
+        camera=pose_camera(euler, translation, config.focal_length).to(device),
         source_keypoints=keypoints[0].to(device), keypoints=keypoints[1].to(device))
 
 

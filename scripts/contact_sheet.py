@@ -17,15 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 from inference.portrait import to_tensor
-from inference.video import open_video
-from modules.errors import UserError
+from modules.errors import UserError, run_command
 from modules.face3d.coefficients import FaceCoefficients
+from modules.files import whole_file
 from modules.procedural.clips import named_expression
 from modules.procedural.head import EXPRESSIONS, procedural_model
 from modules.procedural.person import Person, sample_person
 from modules.procedural.render import render
 from modules.procedural.teacher import ProceduralTeacher, ProceduralTeacherConfig
 from modules.teacher import Teacher
+from modules.video import open_video
 
 FRAMING = (0.0, 0.1, -5.0)                 # translation of the heads, dm
 STEPS = (0.0, 0.5, 1.0)                    # of each action
@@ -34,8 +35,6 @@ TURNS = tuple((pitch, yaw) for pitch in (-20, 0, 20) for yaw in (-38, -19, 0, 19
 
 def sheet(pictures: Tensor, columns: int) -> np.ndarray:
     """Pictures [N, 3, H, W] in [-1, 1] in rows of `columns`: uint8 [rows * H, columns * W, 3], black where none is."""
-    if columns < 1:
-        raise UserError(f"--columns is {columns}; use at least 1")
     missing = -len(pictures) % columns
     pictures = torch.cat([pictures, pictures.new_full((missing, *pictures.shape[1:]), -1.0)])
     grid = pictures.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
@@ -71,10 +70,27 @@ def views(seed: int, count: int, size: int) -> Tensor:
 
 
 def video(path: Path, count: int) -> Tensor:
-    """`count` frames from the first to the last: [count, 3, H, W], all of one video's size."""
+    """`count` frames from the first to the last, repeated where it has fewer: [count, 3, H, W]."""
     length = sum(1 for _ in open_video(path)[1])
-    wanted = {round(i * (length - 1) / max(count - 1, 1)) for i in range(count)}
-    return torch.cat([to_tensor(frame) for i, frame in enumerate(open_video(path)[1]) if i in wanted])
+    wanted = [round(i * (length - 1) / max(count - 1, 1)) for i in range(count)]
+    frames = {i: to_tensor(frame) for i, frame in enumerate(open_video(path)[1]) if i in wanted}
+    return torch.cat([frames[i] for i in wanted])
+
+
+def videos(paths: list[Path], count: int) -> Tensor:
+    """`count` frames of each: [len(paths) * count, 3, H, W].
+
+    Raises:
+        UserError: none, one that cannot be read, or videos of several sizes.
+    """
+    if not paths:
+        raise UserError("name the videos that the sheet should show")
+    rows = [video(path, count) for path in paths]
+    for path, row in zip(paths, rows):
+        if row.shape != rows[0].shape:
+            raise UserError(f"{path.name} is {row.shape[3]} x {row.shape[2]} pixels, {paths[0].name} "
+                            f"{rows[0].shape[3]} x {rows[0].shape[2]}; a sheet shows videos of one size")
+    return torch.cat(rows)
 
 
 def _views(person: Person, expression: Tensor, turns: list[tuple[float, float]], size: int) -> Tensor:
@@ -83,9 +99,46 @@ def _views(person: Person, expression: Tensor, turns: list[tuple[float, float]],
     return render(procedural_model(), person, face, size).image
 
 
+def chosen(options: argparse.Namespace) -> tuple[Tensor, int]:
+    """The pictures that the options ask for, and how many stand in a row where they do not say."""
+    if options.what == "people":
+        return people(options.seed, options.count, options.size), 5
+    if options.what == "expressions":
+        return expressions(options.seed, options.size), 4 * len(STEPS)
+    if options.what == "turntable":
+        return turntable(options.seed, options.size), 5
+    if options.what == "views":
+        return views(options.seed, options.count, options.size), 5
+    return videos(options.files, options.count), options.count
+
+
+def check(options: argparse.Namespace) -> None:
+    if min(options.size, options.count) < 1 or options.seed < 0:
+        raise UserError("--size and --count must be positive, --seed must not be negative")
+    if options.columns is not None and options.columns < 1:
+        raise UserError(f"--columns is {options.columns}; use at least 1")
+    if options.output.suffix.lower() != ".png":
+        raise UserError(f"--output {options.output.name}: a sheet is written as .png")
+    if options.files and options.what != "video":
+        raise UserError(f"{options.what} takes no files ({options.files[0]}); only video does")
+
+
+def write(picture: np.ndarray, path: Path) -> None:
+    """uint8 [H, W, 3] as a PNG, whole or not at all.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    try:
+        with whole_file(path) as part:
+            Image.fromarray(picture).save(part, "PNG")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place with "
+                        "--output") from error
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.contact_sheet", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("people", "expressions", "turntable", "views", "video"))
     parser.add_argument("files", type=Path, nargs="*", help="videos of one size, for `video`")
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
@@ -94,28 +147,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=256, help="pixels of each picture")
     parser.add_argument("--columns", type=int, default=None)
     options = parser.parse_intermixed_args(arguments)
-    try:
-        if min(options.size, options.count) < 1 or options.seed < 0:
-            raise UserError("--size and --count must be positive, --seed must not be negative")
-        if options.what == "people":
-            pictures, columns = people(options.seed, options.count, options.size), 5
-        elif options.what == "expressions":
-            pictures, columns = expressions(options.seed, options.size), 4 * len(STEPS)
-        elif options.what == "turntable":
-            pictures, columns = turntable(options.seed, options.size), 5
-        elif options.what == "video":
-            if not options.files:
-                raise UserError("name the videos that the sheet should show")
-            pictures, columns = torch.cat([video(path, options.count) for path in options.files]), options.count
-        else:
-            pictures, columns = views(options.seed, options.count, options.size), 5
-        picture = sheet(pictures, columns if options.columns is None else options.columns)
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(options.output)
-    except (UserError, OSError, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+
+    def body() -> None:
+        check(options)
+        pictures, columns = chosen(options)
+        write(sheet(pictures, options.columns or columns), options.output)
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from modules.checkpoint import load_state, read_config, save_checkpoint
 from modules.config import to_dict
 from modules.convert import PORTRAITS, identify, official_state, portrait_config, to_official, to_ours
 from modules.errors import UserError, run_command
+from modules.files import whole_file
 
 STEPS = re.compile(r"model_ckpt_steps_(\d+)\.ckpt$")
 PARTS = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr")
@@ -121,9 +122,8 @@ def convert_back(folder: Path, output: Path) -> None:
         state = {f"{name}.{key}": value for name in names for key, value in load_state(folder, name).items()}
     else:
         network, state = names[0], load_state(folder, names[0])
-    part = output.with_name(output.name + ".part")
-    torch.save({"state_dict": {"model": to_official(state, network)}}, part)
-    part.replace(output)
+    with whole_file(output) as part:
+        torch.save({"state_dict": {"model": to_official(state, network)}}, part)
 
 
 def main(arguments: list[str] | None = None) -> int:

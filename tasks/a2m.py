@@ -22,6 +22,7 @@ from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
 from tasks.audio_clips import Sample, SpeechDataConfig
 from tasks.image_stage import seeded
 from tasks.registry import register
+from tasks.short_videos import face_video
 from tasks.speech_stage import SpeechTask
 from tasks.task import OptimizerSpec, StepState, grid
 
@@ -194,6 +195,15 @@ class A2MTask(SpeechTask):
         truth, motion = (e.transpose(1, 2)[:, None] for e in pair)
         scale = truth.abs().max().clamp(min=1e-6)
         return {"expression": grid([(truth / scale).clamp(-1, 1), (motion / scale).clamp(-1, 1)], limit=4)}
+
+    def videos(self, batch: Sample) -> Mapping[str, Tensor]:
+        """The mouth of one utterance: faces of the generated and of the true motion."""
+        sample = {name: value[:1] for name, value in batch.items()}
+        frames, identity, truth = int(sample["mask"].sum()), sample["identity"], sample["expression"][0]
+        motion = self._generate(sample)[0]
+        own = motion[:, :-EXPRESSION_SIZE] if self.config.model.motion_size > EXPRESSION_SIZE else identity
+        faces = [(own, motion[:frames, -EXPRESSION_SIZE:]), (identity, truth[:frames])]
+        return {"generated_truth": face_video(self.face, faces)}
 
     def _generate(self, batch: Sample) -> Tensor:
         model: Audio2Motion = self.modules["audio2motion"]

@@ -9,13 +9,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from modules import losses
 from modules.checkpoint import find_checkpoint, load_state
-from modules.classes import CLASSES, HEAD_CLASSES, TORSO_CLASSES
+from modules.classes import HEAD_CLASSES, TORSO_CLASSES, one_hot
 from modules.htbsr.fusion import HTBSR
 from modules.htbsr.losses import (
     keypoint_equivariance,
@@ -56,6 +55,7 @@ from tasks.image_stage import (
 )
 from tasks.registry import register
 from tasks.schedules import RateConfig, htbsr_rates
+from tasks.short_videos import clip_video
 from tasks.show import psnr
 from tasks.task import OptimizerSpec, StepState, Task, grid
 
@@ -167,12 +167,11 @@ class HTBSRTask(Task):
 
     def frames(self, batch: dict[str, Tensor], k: int, generator: torch.Generator | None = None) -> PortraitOutput:
         """The source frame (0) or the target frame (1) made from the source."""
-        one_hot = rearrange(F.one_hot(batch["source_classes"].long(), CLASSES), "b h w c -> b c h w").float()
         inpainted = self.config.background == "inpainted"
         background = to_float(batch["background"]) if inpainted else frame(batch, 0)
-        source = self.model.encode_source(to_float(batch["torso"]), one_hot, background)
+        source = self.model.encode_source(to_float(batch["torso"]), one_hot(batch["source_classes"]), background)
         with torch.no_grad():
-            planes = self.model.canonical_planes(frame_head(batch, 0))
+            planes = self.model.canonical_planes(frame_head(batch, 0), frame_camera(batch, 0, self.config.model))
         pncc = adapter_pictures(to_float(batch["pncc"]), (SOURCE, TARGET)[k], self.config.model)
         return self.model(planes, frame_camera(batch, k, self.config.model), pncc, source, self.keypoints(batch, 0),
                           self.keypoints(batch, k), generator)
@@ -229,6 +228,13 @@ class HTBSRTask(Task):
         return {"source_target_output": grid([
             frame(batch, 0), frame(batch, 1), output.image, output.image_raw, output.htbsr.torso_image,
             to_float(batch["torso"]), 2 * output.htbsr.occlusion_2 - 1])}
+
+    def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}
+
+    def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Source, driving PNCC, output and truth of a frame."""
+        return [frame(batch, 0), to_float(batch["pncc"][:, TARGET]), self.frames(batch, 1).image, frame(batch, 1)]
 
 
 def start_from_superresolution(htbsr: HTBSR, path: str) -> None:

@@ -19,6 +19,7 @@ from modules.assets import find_asset
 from modules.camera import pose_camera
 from modules.eg3d.snapshot import read_snapshot
 from modules.htbsr.superresolution import resize
+from modules.initial_weights import InitialWeights, load_imagenet
 from modules.perceptual import PerceptualLoss
 from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from tasks.adversary import Adversary, AdversaryConfig, View
@@ -77,6 +78,7 @@ class I2PConfig:
     held_out_people: int = 8              # for validation
     windows: WindowConfig | None = None   # train on windows of image_raw alone, with the losses of `window_losses`
     init_from: str = ""                   # checkpoint to start from
+    initial_weights: InitialWeights = "imagenet"       # of the ResNet, without init_from
 
     def __post_init__(self) -> None:
         if self.model.motion_adapter is not None or self.model.superresolution is None:
@@ -108,7 +110,7 @@ class I2PTask(Task):
             self.model = Real3DPortrait(config.model)
             self.adversary = Adversary(config.adversary) if config.loss.adversarial else None
         self.modules = dict(self.model.named_children())
-        self.order = ("generator", "generator")
+        self.order = ("generator",) if config.windows is not None else ("generator", "generator")
         if self.adversary is not None:
             self.modules["discriminator"] = self.adversary.discriminator
             self.order += ("discriminator",)
@@ -121,6 +123,10 @@ class I2PTask(Task):
                 copy_matching(getattr(teacher, name), self.modules[name])
         if config.init_from:
             warm_start(config.init_from, self.modules, tuple(self.modules))
+
+    def begin(self) -> None:
+        if self.config.initial_weights == "imagenet" and not self.config.init_from:
+            load_imagenet(self.modules)
 
     def optimizers(self) -> list[OptimizerSpec]:
         rates = partial(i2p_rates, self.config.rates, start_adversarial=self.config.start_adversarial)
@@ -140,6 +146,8 @@ class I2PTask(Task):
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
+        if self.config.windows is not None:
+            return self.window_step(batch, state.generator)
         if "truth" not in state.cache:
             state.cache |= {"truth": self.truth(batch), "fakes": [], "turn": 0}
         truth: list[View] = state.cache["truth"]
@@ -149,22 +157,28 @@ class I2PTask(Task):
         state.cache["turn"] += 1
         if turn == 0 and not reference_runs(step, self.config.start_adversarial):
             return {}
-        planes = self.model.canonical_planes(truth[0].image)
+        planes = self.model.canonical_planes(truth[0].image, truth[0].camera)
         mask = batch["masks"][:, turn, None] if "masks" in batch else None
-        if self.config.windows is not None:
-            windows = sample_windows(self.config.windows, mask, state.generator)
-            found = window_losses(self.config.loss, windows, self.model, planes, truth[turn], mask, state.generator)
-            return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in found.items()}
         output = self.model(planes, truth[turn].camera, generator=state.generator)
         found = self.view_losses(output, truth[turn], mask)
         if self.adversary is not None:
             state.cache["fakes"].append(View(output.image.detach(), output.image_raw.detach(), truth[turn].camera))
             found |= self.adversarial_losses(output, turn, step, state.generator)
         if turn == 1 and self.config.loss.density > 0 and (step + 1) % self.config.loss.density_every == 0:
-            planes = self.model.canonical_planes(truth[1].image)
+            planes = self.model.canonical_planes(truth[1].image, truth[1].camera)
             found["density"] = self.config.loss.density * density_loss(
                 self.model, planes, self.config.loss.density_step, state.generator)
         return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in found.items()}
+
+    def window_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of random windows of the reference and the target view, from the same planes: they cost the most."""
+        views = self.truth(batch)
+        planes, found = self.model.canonical_planes(views[0].image, views[0].camera), {}
+        for name, view, mask in zip(("reference", "target"), views, batch["masks"][:, :, None].unbind(dim=1)):
+            windows = sample_windows(self.config.windows, mask, generator)
+            losses_of_view = window_losses(self.config.loss, windows, self.model, planes, view, mask, generator)
+            found |= {f"{name}_{key}": loss for key, loss in losses_of_view.items()}
+        return found
 
     def truth(self, batch: dict[str, Tensor]) -> list[View]:
         """The views of a batch, with their pictures at the neural resolution."""
@@ -201,7 +215,7 @@ class I2PTask(Task):
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         truth = self.truth(batch)
-        planes = self.model.canonical_planes(truth[0].image)
+        planes = self.model.canonical_planes(truth[0].image, truth[0].camera)
         outputs = [self.model(planes, view.camera) for view in truth]
         kind = "image" if self.config.windows is None else "image_raw"         # what is trained
         same, *turned = (psnr(getattr(o, kind), getattr(v, kind)) for o, v in zip(outputs, truth))
@@ -210,7 +224,7 @@ class I2PTask(Task):
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         truth = self.truth(batch)
-        planes = self.model.canonical_planes(truth[0].image)
+        planes = self.model.canonical_planes(truth[0].image, truth[0].camera)
         rows = []
         for view in truth:
             output = self.model(planes, view.camera)

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from modules import losses
 from modules.classes import HEAD_CLASSES
 from modules.htbsr.superresolution import resize
+from modules.initial_weights import InitialWeights, load_imagenet
 from modules.perceptual import PerceptualLoss
 from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from tasks.adversary import Adversary, AdversaryConfig, View
@@ -28,6 +29,7 @@ from tasks.image_stage import (
     adapter_pictures,
     adversarial_terms,
     density_loss,
+    frame_camera,
     frame_head,
     frame_lips,
     frame_mask,
@@ -46,6 +48,7 @@ from tasks.image_stage import (
 )
 from tasks.registry import register
 from tasks.schedules import RateConfig, motion_adapter_rates
+from tasks.short_videos import clip_video
 from tasks.show import depth_picture, psnr
 from tasks.task import OptimizerSpec, StepState, Task, grid
 from tasks.windows import WindowConfig, sample_windows, window_losses
@@ -97,9 +100,9 @@ class MotionAdapterTaskConfig:
     start_adversarial: int = 200_000      # steps; from then on only super-resolution is trained
     stop_i2p: int = 70_000                # from then on the image-to-plane network is fixed
     source_every: int = 16                # source to source
-    unit_planes: bool = False             # scale the planes of stage 1 to unit size before the adapter learns
     windows: WindowConfig | None = None   # train on windows of image_raw alone, with the losses of `window_losses`
     init_from: str = ""                   # checkpoint or run of stage 1 or 2; empty: from scratch
+    initial_weights: InitialWeights = "imagenet"       # of the encoders that init_from does not have
 
     def __post_init__(self) -> None:
         if self.model.motion_adapter is None or self.model.superresolution is None:
@@ -151,11 +154,15 @@ class MotionAdapterTask(Task):
                 self.modules[f"{name}_weight"] = TunedWeight(limit)
         if config.loss.needs_perceptual:
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
+        self.started: tuple[str, ...] = ()             # modules that init_from has
         if config.init_from:
             warm_start(config.init_from, self.modules, HEAD_PARTS)
             known = warm_start_known(config.init_from, self.modules, ("motion_adapter", "discriminator"))
-            if config.unit_planes and "motion_adapter" not in known:
-                self.model.scale_planes(1 / self.plane_size())
+            self.started = (*HEAD_PARTS, *known)
+
+    def begin(self) -> None:
+        if self.config.initial_weights == "imagenet":
+            load_imagenet(self.modules, self.started)
 
     def optimizers(self) -> list[OptimizerSpec]:
         config = self.config
@@ -178,7 +185,7 @@ class MotionAdapterTask(Task):
             if step < self.config.start_adversarial - 10_000:
                 return {}
             return self.adversary.discriminator_losses(state.cache["fakes"], [source, target], step, state.generator)
-        canonical = self.model.canonical_planes(source.image)
+        canonical = self.model.canonical_planes(source.image, source.camera)
         pncc = to_float(batch["pncc"])                                            # [B, 5, 3, N, N]
         output = self.model(canonical, target.camera, self.driven_by(pncc, TARGET), generator=state.generator)
         found = self.view_losses(output, target, batch, 1)
@@ -193,21 +200,12 @@ class MotionAdapterTask(Task):
         """Losses of random windows of the target frame, or of the source now and then, and of the planes."""
         k = int(step % self.config.source_every > 0)
         pncc = self.driven_by(to_float(batch["pncc"]), (SOURCE, TARGET)[k])
-        canonical = self.model.canonical_planes(frame_head(batch, 0))
+        canonical = self.model.canonical_planes(frame_head(batch, 0), frame_camera(batch, 0, self.config.model))
         planes = self.model.fuse_planes(canonical, self.model.motion_planes(pncc))
         truth, head = self.truth(batch, k), frame_mask(batch, k, HEAD_CLASSES)
         windows = sample_windows(self.config.windows, head, state.generator, frame_mouth(batch, k))
         found = window_losses(self.config.loss, windows, self.model, planes, truth, head, state.generator)
         return found | self.plane_losses(planes, batch, step, state)
-
-    @torch.no_grad()
-    def plane_size(self, people: int = 8) -> float:
-        """Standard deviation of the canonical planes of the first training clips."""
-        data = self.train_dataset()
-        items = [data[index] for index in range(min(people, len(data)))]
-        batch = {name: torch.stack([item[name] for item in items]) for name in ("source_image", "source_classes")}
-        self.model.image_to_plane.eval()
-        return float(self.model.canonical_planes(frame_head(batch, 0)).std())
 
     def truth(self, batch: dict[str, Tensor], k: int) -> View:
         """The head of the source (0) or the target (1) frame."""
@@ -278,17 +276,21 @@ class MotionAdapterTask(Task):
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         source, target = self.truth(batch, 0), self.truth(batch, 1)
         output = self.driven(batch, source, target)
-        image = output.image
-        if self.config.windows is not None:                                       # super-resolution is not trained
-            image = resize(output.image_raw, target.image.shape[-1])
+        image = self.shown(output, target)
         return {"psnr": psnr(image, target.image), "psnr_raw": psnr(output.image_raw, target.image_raw),
                 "psnr_of_the_source": psnr(source.image, target.image),
                 "lips_l1": losses.lip_l1(image, target.image, frame_lips(batch, 1))}
 
     def driven(self, batch: dict[str, Tensor], source: View, target: View) -> PortraitOutput:
         """The source with the target's expression from the target's camera."""
-        return self.model(self.model.canonical_planes(source.image), target.camera,
+        return self.model(self.model.canonical_planes(source.image, source.camera), target.camera,
                           self.driven_by(to_float(batch["pncc"]), TARGET))
+
+    def shown(self, output: PortraitOutput, truth: View) -> Tensor:
+        """The best picture there is, at the truth's size."""
+        if self.config.windows is None:
+            return output.image
+        return resize(output.image_raw, truth.image.shape[-1])                    # super-resolution is not trained
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         source, target = self.truth(batch, 0), self.truth(batch, 1)
@@ -296,3 +298,12 @@ class MotionAdapterTask(Task):
         return {"source_target_output": grid([
             source.image, target.image, output.image, output.image_raw, depth_picture(output.depth, output.weights),
             to_float(batch["pncc"][:, TARGET])])}
+
+    def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}
+
+    def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Source, driving PNCC, output and truth of a frame."""
+        source, target = self.truth(batch, 0), self.truth(batch, 1)
+        output = self.shown(self.driven(batch, source, target), target)
+        return [source.image, to_float(batch["pncc"][:, TARGET]), output, target.image]

@@ -104,6 +104,8 @@ class Trainer:
         self._seed = derived_seed(config.seed, 1)          # of the order of the data
         for part in task.frozen.values():
             part.to(fabric.device).eval().requires_grad_(False)
+        if not resume:
+            task.begin()
         for name, part in task.modules.items():
             if resume:
                 load_module(resume, name, part)
@@ -309,7 +311,7 @@ class Trainer:
             module.eval()
         try:
             averages = self.ema.applied() if self.ema else nullcontext()
-            with averages, gathered(self._step_module), torch.no_grad(), self.fabric.autocast():
+            with averages, gathered(self._step_module), torch.no_grad():
                 yield
         finally:
             for module in self.trained.values():
@@ -324,7 +326,9 @@ class Trainer:
                 if number == limit:
                     break
                 size = _batch_size(batch)
-                for name, value in self.task.validation_step(self.fabric.to_device(batch)).items():
+                with self.fabric.autocast():                  # not around the data: its geometry stays float32
+                    metrics = self.task.validation_step(self.fabric.to_device(batch))
+                for name, value in metrics.items():
                     totals[name] = totals.get(name, 0.0) + float(value) * size
                 count += size
         names = self.fabric.broadcast(sorted(totals))         # of the first process; others may have no sample
@@ -355,8 +359,10 @@ class Trainer:
         with self._evaluation():
             if self.fabric.global_rank == 0:
                 batch = self.fabric.to_device(next(iter(self._validation)))
-                self.log.pictures(self.step, self.task.pictures(batch) if pictures else {})
-                self.log.videos(self.step, self.task.videos(batch) if videos else {})
+                with self.fabric.autocast():
+                    found = self.task.pictures(batch) if pictures else {}, self.task.videos(batch) if videos else {}
+                self.log.pictures(self.step, found[0])
+                self.log.videos(self.step, found[1])
             self.fabric.barrier()
 
     def _rehearse(self) -> None:

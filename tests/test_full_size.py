@@ -34,14 +34,17 @@ GIBIBYTE = 2**30
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two clips of 512 pixels with PNCCs and speech features."""
     folder, random = tmp_path_factory.mktemp("data") / "clips", np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
     classes = np.zeros((SIZE, SIZE), np.uint8)
     classes[96:320, 128:384], classes[320:, 64:448] = 3, 4
     pictures = random.integers(0, 255, (4, SIZE, SIZE, 3), np.uint8).repeat(FRAMES // 4, axis=0)
     pncc = random.integers(0, 255, (FRAMES + 1, 3, SIZE, SIZE), np.uint8)
-    heard = AudioFeatures(torch.randn(2 * FRAMES, 1024), 100 + 50 * torch.rand(2 * FRAMES))
+    heard = AudioFeatures(torch.randn(2 * FRAMES, 1024, generator=generator),
+                          100 + 50 * torch.rand(2 * FRAMES, generator=generator))
     for number in range(2):
-        face = FaceCoefficients.neutral(FRAMES)
-        face = face.replace(expression=0.3 * torch.randn(FRAMES, 64), translation=torch.tensor([[0, 0, -5.0]] * FRAMES))
+        face = FaceCoefficients.neutral(FRAMES).replace(
+            expression=0.3 * torch.randn(FRAMES, 64, generator=generator),
+            translation=torch.tensor([[0, 0, -5.0]] * FRAMES))
         write_clip(folder / f"clip_{number}", ClipContent(
             frames=pictures, classes=[classes] * FRAMES, background=pictures[0], face=face, face_model="procedural",
             landmarks=np.zeros((FRAMES, 68, 2)), audio=np.zeros(640 * FRAMES, np.float32), speech={"hubert": heard},
@@ -87,14 +90,14 @@ def check(run: Path, *losses: str) -> None:
 def test_image_to_plane(tmp_path: Path, often: None) -> None:
     run = step("i2p", tmp_path / "run", *ALL_AT_ONCE, "loss.perceptual_raw=0", "teacher=procedural", "views.people=1",
                "views.views=3", f"views.size={SIZE}", f"views.cache={tmp_path}", "views.workers=1", "held_out_people=1",
-               "loss.density_every=1")
+               "loss.density_every=1", "initial_weights=none")
     check(run, "target_image", "target_adversarial", "target_density", "gradient_penalty_1")
     assert millions(run) == {"image_to_plane": 87.3, "superresolution": 1.8, "discriminator": 31.4}
 
 
 def test_motion_adapter(tmp_path: Path, clips: Path, often: None) -> None:
     run = step("motion_adapter", tmp_path / "run", *ALL_AT_ONCE, *FACE, "loss.perceptual_raw=0", f"data.folder={clips}",
-               "loss.laplacian_every=1", "loss.density_every=1")
+               "loss.laplacian_every=1", "loss.density_every=1", "initial_weights=none")
     check(run, "image", "lips", "adversarial", "laplacian", "eye_closing", "density", "source_image",
           "gradient_penalty_0")
     assert millions(run).keys() == {"image_to_plane", "motion_adapter", "superresolution", "discriminator"}

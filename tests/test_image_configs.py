@@ -25,6 +25,7 @@ def test_the_demo_needs_no_outside_file(name):
     config = read_settings(CONFIGS / "demo" / f"{name}.yaml", []).task_config
     assert not config.loss.needs_perceptual and config.model.face_model == "procedural"
     assert getattr(config, "teacher", "procedural") == "procedural"
+    assert getattr(config, "initial_weights", "none") == "none"
 
 
 def test_the_demo_takes_less_than_fifty_minutes():

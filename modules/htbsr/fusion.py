@@ -1,6 +1,7 @@
 """HTB-SR: head over torso over background, then super-resolution to the final picture (paper, HTB-SR model).
 
-Names: n is the neural rendering resolution; features are fused at 2n and the picture has 4n pixels.
+Names: n is the neural rendering resolution; features are fused at 2n and the picture has 4n pixels. With a
+super-resolution by 2 the rendered image already has 2n.
 """
 
 from dataclasses import dataclass, field
@@ -33,11 +34,9 @@ class HTBSRConfig:
             raise ValueError(f"fusion {self.fusion!r}; use one of {', '.join(FUSIONS)}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold {self.threshold} is outside [0, 1]")
-        if self.superresolution.scale != 4:
-            raise ValueError(f"HTB-SR needs a super-resolution by 4, not {self.superresolution.scale}")
-        if self.torso.image_size != 2 * self.superresolution.resolution:
-            raise ValueError(f"torso image of {self.torso.image_size} pixels; use twice the neural resolution, "
-                             f"{2 * self.superresolution.resolution}")
+        if self.torso.image_size != self.fused_size:
+            raise ValueError(f"torso image of {self.torso.image_size} pixels; use half the picture's size, "
+                             f"{self.fused_size}")
 
     @classmethod
     def full(cls) -> "HTBSRConfig":
@@ -49,6 +48,11 @@ class HTBSRConfig:
         """256-pixel pictures on one CPU core."""
         return cls(superresolution=SuperresolutionConfig.demo(), torso=TorsoConfig.demo(), bottleneck=16,
                    fusion_channels=16, alpha_channels=8)
+
+    @property
+    def fused_size(self) -> int:
+        """Pixels a side at which head, torso and background meet (2n): half the final picture."""
+        return self.superresolution.resolution * self.superresolution.scale // 2
 
     @property
     def blends(self) -> bool:
@@ -126,7 +130,7 @@ class HTBSR(nn.Module):
             self.head_torso_alpha_predictor = _convs((7, config.alpha_channels, config.alpha_channels, 1), (3, 3, 3))
             self.fuse_head_torso_convs = _convs((2 * middle, wide, middle), (3, 3))
             self.head_torso_block = SynthesisBlock(SynthesisBlockConfig(
-                in_channels=middle, out_channels=middle, resolution=2 * sr.resolution, w_dim=sr.w_dim, up=False,
+                in_channels=middle, out_channels=middle, resolution=config.fused_size, w_dim=sr.w_dim, up=False,
                 clamp=sr.clamp, noise=sr.noise))
         parts = 3 if config.fusion == "concat" else 2
         self.fuse_fg_bg_convs = _convs((parts * middle, narrow, wide, middle), (1, 3, 3))
@@ -139,7 +143,7 @@ class HTBSR(nn.Module):
             classes: [B, 6, 4n, 4n], one-hot classes of the photo (0 background ... 5 others).
             background: [B, 3, 4n, 4n] in [-1, 1], in-painted.
         """
-        size = 2 * self.config.superresolution.resolution
+        size = self.config.fused_size
         background = resize(background, size)
         half = self._first_fusion(self.bg_encoder(background), last=True)
         return SourceFeatures(self.torso_model.encode_source(resize(torso, size), classes), background, half)
@@ -158,9 +162,9 @@ class HTBSR(nn.Module):
             kp_driving: [B, 68 or K, 3], those of the frames.
             threshold: overrides the config's.
         """
-        sr = self.config.superresolution
-        rgb, feature = resize(rgb, sr.resolution), resize(feature, sr.resolution)
-        head_image, weights = resize(rgb, 2 * sr.resolution), resize(weights.detach(), 2 * sr.resolution)
+        resolution, size = self.config.superresolution.resolution, self.config.fused_size
+        rgb, feature = resize(rgb, resolution), resize(feature, resolution)
+        head_image, weights = resize(rgb, size), resize(weights.detach(), size)
         x_head, rgb_head = self.block0(feature, rgb)
         torso = self.torso_model(source.torso, self._torso_points(kp_source), self._torso_points(kp_driving),
                                  head_image, weights)

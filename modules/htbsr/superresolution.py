@@ -44,8 +44,9 @@ class SuperresolutionConfig:
 
     @classmethod
     def demo(cls) -> "SuperresolutionConfig":
-        """64 -> 256 pixels, small enough for one CPU core."""
-        return cls(resolution=64, feature_channels=24, middle_channels=48, output_channels=16, w_dim=32, noise=False)
+        """128 (from any rendered size) -> 256 pixels, small enough for one CPU core."""
+        return cls(resolution=128, scale=2, feature_channels=24, middle_channels=48, output_channels=16, w_dim=32,
+                   noise=False)
 
     def block0(self) -> SynthesisBlockConfig:
         """The first block: feature channels -> middle channels."""

@@ -1,6 +1,4 @@
-"""A procedural talking head as a video file, and a stand-in for MediaPipe that knows its landmarks."""
-
-from pathlib import Path
+"""A procedural talking head, and a stand-in for MediaPipe that knows its landmarks."""
 
 import cv2
 import numpy as np
@@ -9,7 +7,6 @@ import torch
 
 from data_gen.models import face_model
 from data_gen.procedural import pixels
-from inference.video import Sound, VideoWriter
 from modules.analysis.landmarks import FACE_OVAL
 from modules.face3d.coefficients import pose_points, project
 from modules.procedural.clips import render_clip, sample_motion
@@ -55,19 +52,6 @@ def talking_head() -> tuple[np.ndarray, np.ndarray]:
         face = clip.coefficients
         points = pose_points(model.landmarks(face.identity, face.expression, 478), face.euler, face.translation)
     return pixels(clip.frames), project(points).double().numpy()
-
-
-def write_video(path: Path, frames: np.ndarray, sound: Sound | None = None) -> Path:
-    """Frames uint8 [T, H, W, 3] as an .mp4 of the project's own encoder."""
-    with VideoWriter(path, frames.shape[2:0:-1], sound=sound) as video:
-        for frame in frames:
-            video.write(frame)
-    return path
-
-
-def tone(seconds: float, rate: int = 16_000) -> Sound:
-    """440 Hz at half of the full range."""
-    return Sound.from_samples(0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate), rate)
 
 
 def person_around(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

@@ -4,8 +4,8 @@ import torch
 
 from data_gen import sound
 from data_gen.sound import FRAME, SoundTrack, speech_features
-from inference.video import Sound
-from tests.data_gen.stand_in import tone, write_video
+from modules.video import Sound
+from tests.videos import tone, write_video
 
 FRAMES = 50
 

@@ -11,9 +11,11 @@ from data_gen.clip_format import Clip, list_clips
 from data_gen.faces import FaceLimits
 from data_gen.shots import NO_FACE
 from data_gen.videos import VideoDataConfig, find_videos, prepare, prepare_video, summary
-from inference.video import VideoWriter, open_video, read_sound
+from inference.video import VideoWriter
 from modules.errors import UserError
-from tests.data_gen.stand_in import FRAMES, SIZE, StandIn, install, talking_head, tone, write_video
+from modules.video import open_video, read_sound
+from tests.data_gen.stand_in import FRAMES, SIZE, StandIn, install, talking_head
+from tests.videos import tone, write_video
 
 EMPTY = np.full((FRAMES, SIZE, SIZE, 3), 130, np.uint8)
 

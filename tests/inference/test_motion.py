@@ -67,6 +67,19 @@ def test_an_unknown_ending_is_refused_before_anything_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name, step", [("m.json", "inference.motion.json.dumps"),
+                                        ("m.npz", "inference.motion.np.savez_compressed")])
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, name, step):
+    def full(*values: object, **arrays: object) -> None:
+        raise OSError("No space left on device")
+
+    some_motion(3).save(tmp_path / name)
+    monkeypatch.setattr(step, full)
+    with pytest.raises(OSError, match="No space"):
+        some_motion(5).save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and len(Motion.load(tmp_path / name)) == 3
+
+
 def test_natural_pose_starts_at_rest_moves_gently_and_follows_its_seed():
     first, again, other = (natural_pose(250, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     euler, translation = first

@@ -83,9 +83,21 @@ def test_memory_does_not_grow_with_the_length(talker, portrait):
     assert peak(4000) < peak(8) + 2**20
 
 
-def test_a_motion_of_another_face_model_is_refused(talker):
-    with pytest.raises(UserError, match="bfm"):
-        talker.check_motion(replace(still_motion(1), face_model="bfm"))
+def test_a_motion_of_another_face_model_is_refused(talker, portrait):
+    foreign = replace(still_motion(1), face_model="bfm")
+    for use in (talker.check_motion, lambda motion: next(talker.frames(portrait, motion))):
+        with pytest.raises(UserError, match="the motion is of the bfm face model, the checkpoint of procedural; use"):
+            use(foreign)
+    assert talker.check_motion(still_motion(1)).face_model == "procedural"
+
+
+def test_a_portrait_of_another_face_model_is_refused(talker, portrait):
+    foreign, motion = replace(portrait, face_model="ict"), still_motion(1)
+    for use in (talker.check_portrait, lambda portrait: next(talker.frames(portrait, motion)),
+                lambda portrait: next(talker.debug_frames(portrait, motion))):
+        with pytest.raises(UserError, match="the portrait is of the ict face model, the checkpoint of procedural; use"):
+            use(foreign)
+    assert talker.check_portrait(portrait) is portrait
 
 
 def test_key_points_follow_the_head_and_stay_in_the_picture(talker, portrait):

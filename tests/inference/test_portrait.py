@@ -1,7 +1,12 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from inference import portrait as portrait_module
 from inference.portrait import Portrait, to_pixels, to_tensor
 from modules.classes import HEAD_CLASSES
 from modules.errors import UserError
@@ -22,10 +27,28 @@ def test_a_portrait_has_its_parts_where_the_classes_say(portrait):
     assert float((behind - seen).abs().mean()) < 0.05
 
 
-def test_a_saved_portrait_comes_back(tmp_path, portrait):
-    portrait.save(tmp_path / "Ein Bild.safetensors")
-    again = Portrait.load(tmp_path / "Ein Bild.safetensors")
-    assert torch.equal(again.head, portrait.head) and torch.equal(again.euler, portrait.euler)
+def test_a_saved_portrait_comes_back_and_names_its_face_model(tmp_path, portrait):
+    path = tmp_path / "neuer Ordner" / "Ein Bild.safetensors"
+    portrait.save(path)
+    again = Portrait.load(path)
+    for field in fields(Portrait):
+        found, wanted = getattr(again, field.name), getattr(portrait, field.name)
+        assert torch.equal(found, wanted) if isinstance(wanted, torch.Tensor) else found == wanted == "procedural"
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"format": "real3d-portrait", "version": "1", "face_model": "procedural"}
+
+
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, portrait, monkeypatch):
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    portrait.save(tmp_path / "p.safetensors")
+    monkeypatch.setattr(portrait_module, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        portrait.save(tmp_path / "p.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
+    assert torch.equal(Portrait.load(tmp_path / "p.safetensors").head, portrait.head)
 
 
 def test_a_file_that_is_no_portrait_is_refused(tmp_path):
@@ -33,6 +56,20 @@ def test_a_file_that_is_no_portrait_is_refused(tmp_path):
     for name in ("x.safetensors", "absent.safetensors"):
         with pytest.raises(UserError, match="not a portrait file"):
             Portrait.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("header, words", [
+    (None, "format, version are .None, None."), ({"version": "2"}, "'2'"), ({"format": "pt"}, "'pt'"),
+    ({"face_model": None}, "face_model")])
+def test_another_format_or_version_is_refused_in_one_line(tmp_path, portrait, header, words):
+    whole_path, path = tmp_path / "whole.safetensors", tmp_path / "p.safetensors"
+    portrait.save(whole_path)
+    whole = {"format": "real3d-portrait", "version": "1", "face_model": "procedural"}
+    changed = None if header is None else {key: value for key, value in (whole | header).items() if value is not None}
+    save_file(load_file(whole_path), path, metadata=changed)
+    with pytest.raises(UserError, match=f"not a portrait file.*{words}") as refusal:
+        Portrait.load(path)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_real_photo_becomes_a_portrait(media, assets, talker):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -16,7 +17,7 @@ from PIL import Image
 
 from inference.motion import Motion
 from inference.run import main
-from inference.video import read_sound
+from modules.video import read_sound
 from tests.conftest import ROOT
 
 # A process that was started in the background may ignore Ctrl-C; this one does not.
@@ -93,6 +94,16 @@ def test_poses_that_the_original_fitted_are_followed_but_expressions_only_by_its
     assert code == 0 and not np.array_equal(posed, run("--pose", "still")[1])
     code, _, message = run("--motion", str(path), audio=False)
     assert code == 2 and "bfm face model" in message and len(message.strip().splitlines()) == 1
+
+
+def test_a_portrait_file_serves_as_the_source_of_its_face_model(run, portrait, tmp_path):
+    portrait.save(tmp_path / "p.safetensors")
+    replace(portrait, face_model="bfm").save(tmp_path / "foreign.safetensors")
+    code, frames, _ = run("--source", str(tmp_path / "p.safetensors"))
+    assert code == 0 and frames.shape == (11, 64, 64, 3)
+    code, frames, message = run("--source", str(tmp_path / "foreign.safetensors"), name="foreign.mp4")
+    assert code == 2 and frames is None
+    assert "bfm face model" in message and len(message.strip().splitlines()) == 1
 
 
 def test_a_sound_track_that_starts_after_the_pictures_is_heard_with_the_lips_that_speak_it(run, tmp_path):

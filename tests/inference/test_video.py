@@ -1,7 +1,6 @@
 import subprocess
 import sys
 import textwrap
-from itertools import islice
 from pathlib import Path
 
 import av
@@ -9,54 +8,18 @@ import numpy as np
 import pytest
 
 from inference import video
-from inference.video import FRAME_RATE, PROVENANCE, Sound, VideoWriter, open_video, read_sound
+from inference.video import PROVENANCE, VideoWriter
 from modules.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def counting_frames(count: int, height: int = 48, width: int = 64, channels: int = 3) -> list[np.ndarray]:
-    """Plain frames, each of its own brightness: 20, 28, 36 ..."""
-    return [np.full((height, width, channels), 20 + 8 * i, np.uint8) for i in range(count)]
-
-
-def write(path: Path, frames: list[np.ndarray], **options) -> Path:
-    height, width = frames[0].shape[:2]
-    with VideoWriter(path, (width, height), **options) as writer:
-        for frame in frames:
-            writer.write(frame)
-    return path
-
-
-def tone(seconds: float, rate: int, channels: int = 1) -> Sound:
-    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
-    return Sound.from_samples(np.repeat(wave[:, None], channels, axis=1), rate)
-
-
-def variable_rate_file(path: Path, times_ms: list[int]) -> Path:
-    """Frames of counting brightness at given times."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=1000, options={"crf": "10"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.time_base = video.Fraction(1, 1000)
-        for number, time_ms in enumerate(times_ms):
-            frame = av.VideoFrame.from_ndarray(counting_frames(number + 1)[-1], format="rgb24")
-            frame.pts, frame.time_base = time_ms, video.Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
-def levels(frames) -> list[int]:
-    """Number of the counting frame that each frame shows."""
-    return [round((float(frame.mean()) - 20) / 8) for frame in frames]
+from modules.video import FRAME_RATE, Sound, open_video, read_sound
+from tests.conftest import ROOT
+from tests.videos import counting_frames, levels, tone, write_video
 
 
 @pytest.mark.parametrize("size", [(64, 48), (63, 47)])
 def test_frames_come_back_in_number_order_and_colour(tmp_path: Path, size: tuple[int, int]):
     frames = counting_frames(12, size[1], size[0])
     frames[3][:, :30] = (200, 30, 30)
-    info, decoded = open_video(write(tmp_path / "new folder é" / "a b.mp4", frames))
+    info, decoded = open_video(write_video(tmp_path / "new folder é" / "a b.mp4", frames))
     decoded = list(decoded)
     assert (info.width, info.height) == (64, 48) and info.rate == FRAME_RATE and not info.has_sound
     assert levels(decoded[5:]) == list(range(5, 12)) and len(decoded) == 12
@@ -68,8 +31,8 @@ def test_frames_come_back_in_number_order_and_colour(tmp_path: Path, size: tuple
 @pytest.mark.parametrize("seconds", [0.3, 3.0])
 def test_the_sound_is_as_long_as_the_pictures(tmp_path: Path, rate: int, channels: int, suffix: str, seconds: float):
     alpha = suffix != ".mp4"
-    path = write(tmp_path / f"talk{suffix}", counting_frames(25, channels=4 if alpha else 3), alpha=alpha,
-                 sound=tone(seconds, rate, channels))
+    path = write_video(tmp_path / f"talk{suffix}", counting_frames(25, channels=4 if alpha else 3), alpha=alpha,
+                       sound=tone(seconds, rate, channels))
     sound = read_sound(path)
     samples = sound.samples()
     assert samples.shape[1] == channels
@@ -84,7 +47,7 @@ def test_the_sound_is_as_long_as_the_pictures(tmp_path: Path, rate: int, channel
 def test_transparency_is_kept(tmp_path: Path, suffix: str, decoder: str):
     frame = np.full((48, 64, 4), 120, np.uint8)
     frame[..., 3] = np.where(np.arange(64) < 32, 255, 0)
-    path = write(tmp_path / f"cut{suffix}", [frame] * 3, alpha=True)
+    path = write_video(tmp_path / f"cut{suffix}", [frame] * 3, alpha=True)
     with av.open(str(path)) as container:
         context = av.CodecContext.create(decoder, "r")
         context.extradata = container.streams.video[0].codec_context.extradata
@@ -98,85 +61,10 @@ def test_transparency_is_kept(tmp_path: Path, suffix: str, decoder: str):
 
 def test_the_file_says_that_it_is_synthetic(tmp_path: Path):
     for suffix, alpha in ((".mp4", False), (".mov", True), (".webm", True)):
-        path = write(tmp_path / f"a{suffix}", counting_frames(2, channels=4 if alpha else 3), alpha=alpha)
+        path = write_video(tmp_path / f"a{suffix}", counting_frames(2, channels=4 if alpha else 3), alpha=alpha)
         with av.open(str(path)) as container:
             tags = {key.lower(): value for key, value in container.metadata.items()}
         assert tags["comment"] == PROVENANCE
-
-
-def test_a_variable_frame_rate_keeps_its_timing(tmp_path: Path):
-    path = variable_rate_file(tmp_path / "phone.mp4", [0, 40, 200, 210, 220, 400])
-    _, frames = open_video(path)
-    assert levels(islice(frames, 11)) == [0, 1, 1, 1, 1, 3, 4, 4, 4, 4, 5]
-
-
-def test_thirty_frames_a_second_become_twenty_five(tmp_path: Path):
-    write(tmp_path / "thirty.mp4", counting_frames(24), fps=30)
-    info, frames = open_video(tmp_path / "thirty.mp4")
-    shown = levels(frames)
-    assert info.rate == 30 and len(shown) == 20
-    assert np.abs(np.array(shown) - np.arange(20) * 1.2).max() <= 0.7
-
-
-@pytest.mark.parametrize("angle, matrix, turn", [
-    (90, (0, 1, -1, 0), lambda x: np.rot90(x, -1)), (180, (-1, 0, 0, -1), lambda x: np.rot90(x, 2)),
-    (270, (0, -1, 1, 0), np.rot90)])
-def test_a_turned_phone_video_is_shown_upright(tmp_path: Path, angle: int, matrix: tuple[int, ...], turn):
-    frame = np.full((48, 64, 3), 60, np.uint8)
-    frame[:24, :32] = 220
-    path = write(tmp_path / f"{angle}.mp4", [frame] * 2)
-    data = bytearray(path.read_bytes())
-    place = data.index(b"tkhd") + 4 + 40                  # the display matrix of a version 0 track header
-    for offset, value in zip((0, 4, 12, 16), matrix, strict=True):
-        data[place + offset:place + offset + 4] = (value << 16).to_bytes(4, "big", signed=True)
-    path.write_bytes(data)
-    info, frames = open_video(path)
-    shown = next(frames)
-    expected = turn(frame)
-    assert (info.height, info.width) == expected.shape[:2] == shown.shape[:2]
-    assert np.abs(shown.astype(int) - expected).mean() < 6
-
-
-def test_reading_holds_few_frames_at_a_time(tmp_path: Path):
-    write(tmp_path / "long.mp4", [np.zeros((16, 16, 3), np.uint8)] * 500)
-    _, frames = open_video(tmp_path / "long.mp4")
-    assert sum(1 for _ in islice(frames, 3)) == 3
-    frames.close()
-    (tmp_path / "long.mp4").unlink()
-
-
-@pytest.mark.parametrize("content, words", [
-    (None, "no file"), ("folder", "folder"), (b"plain text, no video", "cannot be read"),
-    ("truncated", "cannot be read|can be decoded"), ("sound", "no video|no picture")])
-def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, media: Path, content, words: str):
-    path = tmp_path / "clip.mp4"
-    if content == "folder":
-        path.mkdir()
-    elif content == "truncated":
-        path.write_bytes(write(tmp_path / "whole.mp4", counting_frames(5)).read_bytes()[:900])
-    elif content == "sound":
-        path.write_bytes((media / "speech" / "en_24k_mono.wav").read_bytes())
-    elif content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match=words) as caught:
-        open_video(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_video_without_sound_gives_none_or_an_error(tmp_path: Path):
-    path = write(tmp_path / "mute.mp4", counting_frames(3))
-    assert read_sound(path, optional=True) is None
-    with pytest.raises(UserError, match="no sound track"):
-        read_sound(path)
-
-
-def test_real_clips_and_speech_have_their_length(media: Path):
-    info, frames = open_video(media / "driving" / "expressions_man_30fps.mp4")
-    assert sum(1 for _ in frames) == 125 and info.rate == 30 and info.has_sound
-    sound = read_sound(media / "speech" / "fr_48k_24bit_stereo.wav")
-    samples = sound.samples()
-    assert sound.rate == 48000 and samples.shape[1] == 2
-    assert len(samples) / 48000 == pytest.approx(6.72, abs=0.01) and np.abs(samples).max() <= 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -189,13 +77,13 @@ def test_after_an_error_or_ctrl_c_nothing_is_left(tmp_path: Path, error: type[Ba
 
 
 def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path):
-    path = write(tmp_path / "talk.mp4", counting_frames(3))
+    path = write_video(tmp_path / "talk.mp4", counting_frames(3))
     before = path.read_bytes()
     with pytest.raises(RuntimeError), VideoWriter(path, (64, 48)) as writer:
         writer.write(counting_frames(1)[0])
         raise RuntimeError
     assert path.read_bytes() == before
-    write(path, counting_frames(6))
+    write_video(path, counting_frames(6))
     assert path.read_bytes() != before and list(tmp_path.iterdir()) == [path]
 
 
@@ -204,7 +92,7 @@ def test_a_damaged_sound_stops_the_video_and_leaves_nothing(tmp_path: Path):
         yield np.zeros((100, 1), np.float32)
         raise UserError("the sound is damaged")
     with pytest.raises(UserError, match="sound is damaged"):
-        write(tmp_path / "talk.mp4", counting_frames(5), sound=Sound(16000, blocks))
+        write_video(tmp_path / "talk.mp4", counting_frames(5), sound=Sound(16000, blocks))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -161,16 +161,3 @@ def test_the_released_model_has_148_million_parameters():
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     assert parts["image_to_plane"] == 87_332_960 and parts["renderer"] == 4_257
     assert parameters == 148_019_272 - 2                                         # without two loss weights
-
-
-def test_planes_can_change_their_scale_without_changing_the_picture():
-    model = build(1)
-    before, planes = run(model), model.canonical_planes(torch.ones(1, 3, 32, 32))
-    model.scale_planes(0.25)
-    assert_close(model.canonical_planes(torch.ones(1, 3, 32, 32)), 0.25 * planes, atol=1e-5, rtol=1e-4)
-    assert_close(run(model).image, before.image, atol=1e-4, rtol=0)
-
-
-def test_refined_tri_grids_refuse_another_scale():
-    with pytest.raises(ValueError, match="tri-grid"):
-        build(1, depth=3).scale_planes(2.0)

@@ -1,9 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from inference.video import VideoWriter
 from scripts.contact_sheet import TURNS, main, sheet
+from tests.videos import counting_frames, write_video
 
 
 def test_pictures_stand_in_rows_and_the_rest_is_black():
@@ -19,19 +20,64 @@ def test_the_command_writes_a_turntable(tmp_path):
     assert picture.shape == (16 * len(TURNS) // 5, 80, 3) and picture.std() > 20
 
 
-def test_bad_numbers_are_a_short_error(tmp_path, capsys):
-    assert main(["people", "--size", "0", "--output", str(tmp_path / "a.png")]) == 2
-    assert capsys.readouterr().err.startswith("error: --size")
+@pytest.mark.parametrize("what, frames", [("people", 3), ("views", 3)])
+def test_people_and_views_have_a_picture_each(tmp_path, what, frames):
+    path = tmp_path / "a.png"
+    assert main([what, "--size", "16", "--count", str(frames), "--columns", "2", "--output", str(path)]) == 0
+    picture = np.asarray(Image.open(path)).astype(float)
+    assert picture.shape == (32, 32, 3) and picture[16:, 16:].max() == 0          # the place of the fourth
+    assert all(part.std() > 5 for part in (picture[:16, :16], picture[:16, 16:], picture[16:, :16]))
 
 
 def test_a_sheet_of_videos_has_a_row_for_each(tmp_path):
-    for name, grey in (("eins.mp4", 40), ("zwei.mp4", 200)):
-        with VideoWriter(tmp_path / name, (32, 16)) as writer:
-            for _ in range(5):
-                writer.write(np.full((16, 32, 3), grey, np.uint8))
-    videos = [str(tmp_path / name) for name in ("eins.mp4", "zwei.mp4")]
-    assert main(["video", *videos, "--count", "3", "--output", str(tmp_path / "s.png")]) == 0
-    picture = np.asarray(Image.open(tmp_path / "s.png"))
+    one = write_video(tmp_path / "eins.mp4", counting_frames(5, 16, 32))
+    two = write_video(tmp_path / "zwei.mp4", counting_frames(20, 16, 32)[::-1])
+    assert main(["video", str(one), str(two), "--count", "3", "--output", str(tmp_path / "s.png")]) == 0
+    picture = np.asarray(Image.open(tmp_path / "s.png")).astype(float)
     assert picture.shape == (32, 96, 3)
-    assert abs(int(picture[8, 50, 0]) - 40) < 6 and abs(int(picture[24, 50, 0]) - 200) < 6
-    assert main(["video", "--output", str(tmp_path / "s.png")]) == 2
+    shown = picture.reshape(2, 16, 3, 32, 3).mean(axis=(1, 3, 4))
+    assert np.abs(shown - [[20, 36, 52], [172, 92, 20]]).max() < 7
+
+
+def test_a_video_with_fewer_frames_than_its_row_shows_them_again(tmp_path):
+    path = write_video(tmp_path / "kurz.mp4", counting_frames(2, 16, 32))
+    assert main(["video", str(path), str(path), "--count", "5", "--output", str(tmp_path / "s.png")]) == 0
+    picture = np.asarray(Image.open(tmp_path / "s.png"))
+    assert picture.shape == (32, 160, 3) and np.array_equal(picture[:16], picture[16:])
+
+
+def bad_calls(folder) -> dict[str, list[str]]:
+    """Arguments that must fail, by what is wrong with them."""
+    small, large = (write_video(folder / f"{side}.mp4", counting_frames(2, side, side)) for side in (16, 32))
+    (folder / "text.mp4").write_text("no video", encoding="utf-8")
+    (folder / "taken.png").mkdir()
+    output = ["--output", str(folder / "s.png")]
+    return {
+        "no size": ["people", "--size", "0", *output],
+        "no columns": ["turntable", "--columns", "0", *output],
+        "a negative seed": ["views", "--seed", "-1", *output],
+        "no video": ["video", *output],
+        "no such video": ["video", str(folder / "absent.mp4"), *output],
+        "text as a video": ["video", str(folder / "text.mp4"), *output],
+        "two sizes": ["video", str(small), str(large), *output],
+        "a file for people": ["people", str(small), *output],
+        "another ending": ["people", "--output", str(folder / "s.jpg")],
+        "a folder": ["turntable", "--size", "16", "--output", str(folder / "taken.png")],
+        "a folder that is a file": ["turntable", "--size", "16", "--output", str(folder / "text.mp4" / "s.png")],
+    }
+
+
+@pytest.mark.parametrize("case, words", [
+    ("no size", "--size"), ("no columns", "--columns is 0"), ("a negative seed", "--seed"),
+    ("no video", "name the videos"), ("no such video", "absent.mp4"), ("text as a video", "text.mp4"),
+    ("two sizes", "32.mp4 is 32 x 32 pixels, 16.mp4"),
+    ("a file for people", "16.mp4"), ("another ending", "s.jpg"), ("a folder", "taken.png cannot be written"),
+    ("a folder that is a file", "cannot be written")])
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capfd, case, words):
+    arguments = bad_calls(tmp_path)[case]
+    before = sorted(tmp_path.rglob("*"))
+    capfd.readouterr()
+    assert main(arguments) == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
+    assert sorted(tmp_path.rglob("*")) == before

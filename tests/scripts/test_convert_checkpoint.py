@@ -40,8 +40,9 @@ def test_the_newest_file_of_a_folder_becomes_a_checkpoint_and_comes_back(officia
     folder = tmp_path / "ours" / "audio2motion"
     model = Audio2Motion(from_dict(Audio2MotionConfig, read_config(folder)["model"]))
     load_module(folder, "audio2motion", model)
-    assert main(["--back", str(folder), str(tmp_path / "back.ckpt")]) == 0
-    back = torch.load(tmp_path / "back.ckpt", weights_only=True)["state_dict"]["model"]
+    assert main(["--back", str(folder), str(tmp_path / "new" / "back.ckpt")]) == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["back.ckpt"]
+    back = torch.load(tmp_path / "new" / "back.ckpt", weights_only=True)["state_dict"]["model"]
     wanted = torch.load(official / "model_ckpt_steps_20.ckpt", weights_only=True)["state_dict"]["model"]
     assert back.keys() == wanted.keys() and all(torch.equal(back[key], wanted[key]) for key in wanted)
 

@@ -116,8 +116,8 @@ def test_the_divergence_is_annealed(face):
     assert at[0] == 0 and at[2] == pytest.approx(2 * at[1], rel=1e-4)
 
 
-def test_correlation_of_real_frames_only():
-    a, mask = torch.randn(2, 12), torch.ones(2, 12)
+def test_correlation_of_real_frames_only(generator):
+    a, mask = torch.randn(2, 12, generator=generator), torch.ones(2, 12)
     mask[1, 7:] = 0
     b = 3 * a + 1
     b[1, 7:] = 100

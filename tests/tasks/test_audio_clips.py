@@ -29,7 +29,8 @@ def write_clip(folder, frames: int, face_model: str = "procedural", sound: bool 
     """The parts of a prepared clip that the audio stages read."""
     folder.mkdir(parents=True)
     zeros = torch.zeros(frames, 3)
-    coefficients = FaceCoefficients(torch.zeros(1, 80), 0.1 * torch.randn(frames, 64), zeros, zeros)
+    expression = 0.1 * torch.randn(frames, 64, generator=torch.Generator().manual_seed(0))
+    coefficients = FaceCoefficients(torch.zeros(1, 80), expression, zeros, zeros)
     np.savez(folder / "clip.npz", face_model=face_model, landmarks=np.zeros((frames, 68, 2), np.float32),
              **{name: getattr(coefficients, name).numpy() for name in vars(coefficients)})
     if sound:

@@ -4,7 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from modules.checkpoint import save_checkpoint
 from modules.discriminator import DualDiscriminatorConfig
+from modules.errors import UserError
 from tasks.adversary import AdversaryConfig
 from tasks.i2p import I2PConfig, I2PLossConfig, I2PTask, reference_runs
 from tasks.schedules import RateConfig
@@ -84,6 +86,17 @@ def test_validation_measures_and_shows(config, generator):
     with torch.no_grad():
         assert {"psnr", "psnr_turned", "psnr_raw"} <= task.validation_step(batch).keys()
         assert task.pictures(batch)["source_and_turned"].shape == (12 * SIZE, 2 * SIZE, 3)
+
+
+def test_only_a_run_from_scratch_asks_for_imagenet_weights(config, generator, tmp_path):
+    task = I2PTask(config, generator)                                  # built without any file
+    with pytest.raises(UserError, match="not those of ResNet-34"):     # the tiny one has no published weights
+        task.begin()
+    I2PTask(replace(config, initial_weights="none"), generator).begin()
+    save_checkpoint(tmp_path / "run", {"task": "i2p"}, task.modules)
+    warm = I2PTask(replace(config, init_from=str(tmp_path / "run")), generator)
+    warm.begin()
+    assert changed_parts(warm.modules, task.modules) == set()
 
 
 def test_a_model_of_another_stage_is_refused(config):

@@ -7,6 +7,7 @@ import torch
 from modules.checkpoint import save_checkpoint
 from modules.discriminator import DualDiscriminatorConfig
 from modules.errors import UserError
+from modules.layers.segformer import MiTConfig
 from modules.losses import masked_l1
 from tasks.adversary import AdversaryConfig
 from tasks.clips import ClipDataConfig
@@ -114,14 +115,24 @@ def test_a_missing_start_is_explained(config, generator, tmp_path):
         MotionAdapterTask(replace(config, init_from=str(tmp_path / "nothing")), generator)
 
 
-def test_the_adapter_starts_beside_planes_of_unit_size(config, generator, tmp_path, monkeypatch):
-    batch = pair_batch(generator)
-    items = [{name: value[0] for name, value in batch.items()}] * 3
-    monkeypatch.setattr(MotionAdapterTask, "train_dataset", lambda self: items)
-    parts = {name: part for name, part in MotionAdapterTask(config, generator).modules.items()
-             if name != "motion_adapter"}
-    save_checkpoint(tmp_path / "stage 1", {"task": "i2p"}, parts)
-    kept = MotionAdapterTask(replace(config, init_from=str(tmp_path / "stage 1")), generator)
-    scaled = MotionAdapterTask(replace(config, init_from=str(tmp_path / "stage 1"), unit_planes=True), generator)
-    assert abs(kept.plane_size() - 1) > 0.01
-    assert abs(scaled.plane_size() - 1) < 1e-3
+def test_encoders_that_the_start_lacks_get_imagenet_weights(config, generator, tmp_path, monkeypatch):
+    monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
+    adapter = replace(config.model.motion_adapter, encoder=MiTConfig())
+    config = replace(config, model=replace(config.model, motion_adapter=adapter))
+    first = MotionAdapterTask(config, generator)
+    mit = {key: torch.rand(value.shape, generator=generator)
+           for key, value in first.model.motion_adapter.mix_vit.state_dict().items()}
+    with pytest.raises(UserError, match="not those of ResNet-34"):     # from scratch, both encoders
+        first.begin()
+    MotionAdapterTask(replace(config, initial_weights="none"), generator).begin()
+    save_checkpoint(tmp_path / "stage 2", {"task": "motion_adapter"}, first.modules)
+    save_checkpoint(tmp_path / "stage 1", {"task": "i2p"}, {name: part for name, part in first.modules.items()
+                                                            if name != "motion_adapter"})
+    after_2, after_1 = (MotionAdapterTask(replace(config, init_from=str(tmp_path / start)), generator)
+                        for start in ("stage 2", "stage 1"))
+    after_2.begin()                                                    # asks for nothing
+    assert changed_parts(after_2.modules, first.modules) == set()
+    torch.save(mit, tmp_path / "mit_b0.pth")
+    after_1.begin()
+    assert all(torch.equal(value, mit[key]) for key, value in after_1.model.motion_adapter.mix_vit.state_dict().items())
+    assert changed_parts(after_1.modules, first.modules) == {"motion_adapter"}

@@ -124,6 +124,8 @@ def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
     ("demo/a2m", ["data.folder={empty}"], "no prepared clips in "),
     ("demo/motion_adapter", ["init_from={empty}"], "no checkpoint in "),
     ("i2p", ["loss.perceptual=0", "loss.perceptual_raw=0", "eg3d.snapshot=none.pkl"], "none.pkl"),
+    ("i2p", ["initial_weights=image"], "did you mean imagenet?"),
+    ("demo/i2p", ["initial_weights=imagenet"], "or start from random weights: initial_weights=none"),
 ])
 def test_combinations_that_cannot_be_and_data_that_is_not_there_are_told(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, overrides: list[str], expected: str) -> None:

@@ -18,7 +18,7 @@ from modules.checkpoint import list_checkpoints, load_state
 from tasks.run import main
 from tests.conftest import ROOT
 from tests.tasks.helpers import all_weights, metrics, run_toy, same_bits, toy_arguments
-from tests.tasks.toy import Toy
+from tests.tasks.toy import Points, Toy
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -54,6 +54,20 @@ def test_a_killed_run_goes_on_to_the_same_bits_with_other_workers(tmp_path: Path
     assert metrics(tmp_path / "run", "loss/fit") == metrics(reference, "loss/fit")
 
 
+def test_only_a_run_that_starts_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(task: Toy) -> None:
+        task.modules["scale"].weight.data.fill_(7.0)                    # not trained
+
+    def refuse(task: Toy) -> None:
+        raise AssertionError("a run that goes on needs no published weights")
+
+    monkeypatch.setattr(Toy, "begin", fill)
+    assert run_toy(tmp_path, "steps=2") == 0
+    monkeypatch.setattr(Toy, "begin", refuse)
+    assert run_toy(tmp_path, "steps=4") == 0
+    assert [float(load_state(folder, "scale")["weight"]) for folder in list_checkpoints(tmp_path / "run")] == [7.0] * 2
+
+
 def test_validation_and_pictures_do_not_change_the_training(tmp_path: Path, reference: Path) -> None:
     run_toy(tmp_path, "log.validate_every=3", "log.pictures_every=7", "log.videos_every=9", "log.tensorboard=true")
     run = tmp_path / "run"
@@ -84,6 +98,24 @@ def test_bf16_trains_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert not same_bits(all_weights(tmp_path / "run"), all_weights(tmp_path / "high"))
     torch.testing.assert_close(metrics(tmp_path / "run", "loss/fit"), metrics(tmp_path / "high", "loss/fit"),
                                rtol=0.1, atol=0.05)
+
+
+def test_bf16_is_for_the_networks_and_not_for_reading_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, used = set(), set()
+    item, step = Points.__getitem__, Toy.validation_step
+
+    def reading(data: Points, index: int) -> dict[str, torch.Tensor]:
+        read.add(torch.is_autocast_enabled("cpu"))
+        return item(data, index)
+
+    def using(task: Toy, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        used.add(torch.is_autocast_enabled("cpu"))
+        return step(task, batch)
+
+    monkeypatch.setattr(Points, "__getitem__", reading)
+    monkeypatch.setattr(Toy, "validation_step", using)
+    assert run_toy(tmp_path, "precision=bf16-mixed", "steps=2", "loader.workers=0", "log.validate_every=1") == 0
+    assert (read, used) == ({False}, {True})
 
 
 def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path: Path) -> None:

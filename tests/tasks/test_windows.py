@@ -24,7 +24,7 @@ def two_cameras():
 
 def test_a_window_has_the_rays_of_its_part_of_the_picture():
     camera = two_cameras()
-    windows = Windows(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16)
+    windows = Windows(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16, 1)
     small = windows.camera(camera)
     rays = pixel_rays(small.camera_to_world, small.intrinsics, 16)[1].unflatten(1, (16, 16))
     whole = pixel_rays(camera.camera_to_world, camera.intrinsics, 32)[1].unflatten(1, (32, 32))
@@ -33,10 +33,22 @@ def test_a_window_has_the_rays_of_its_part_of_the_picture():
 
 
 def test_a_cut_is_the_mean_over_each_ray():
-    picture = torch.rand(2, 3, 64, 64)
-    windows = Windows(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16)
+    picture = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    windows = Windows(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16, 1)
     expected = torch.nn.functional.avg_pool2d(picture[1:, :, 8:40, 0:32], 2)
     torch.testing.assert_close(windows.cut(picture)[1:], expected)
+
+
+def test_several_windows_of_a_picture_lie_side_by_side():
+    corner, side = torch.tensor([[0.25, 0.5], [0.0, 0.125], [0.5, 0.25], [0.125, 0.0]]), torch.full((4,), 0.5)
+    picture, camera = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), two_cameras()
+    together = Windows(corner, side, 16, 2)
+    for first in range(2):
+        alone = Windows(corner[first::2], side[first::2], 16, 1)
+        torch.testing.assert_close(together.cut(picture)[first::2], alone.cut(picture))
+        torch.testing.assert_close(together.camera(camera)[first::2].vector(), alone.camera(camera).vector())
+    drawn = sample_windows(WindowConfig(rays=8, count=3), head_mask(), torch.Generator().manual_seed(0))
+    assert drawn.corner.shape == (6, 2) and (drawn.side == 0.5).all() and len(set(drawn.corner[:3, 0].tolist())) > 1
 
 
 def test_windows_lie_on_the_head_the_mouth_or_anywhere_and_inside():
@@ -56,6 +68,12 @@ def test_windows_lie_on_the_head_the_mouth_or_anywhere_and_inside():
         assert ((centre > 0.2) & (centre < 0.8)).all()
 
 
+def test_sides_are_drawn_from_their_range_in_whole_pixels():
+    config = WindowConfig(rays=8, count=50, sides=(96, 192))
+    side = sample_windows(config, head_mask(), torch.Generator().manual_seed(0)).side * 256
+    assert side.min() >= 96 and side.max() <= 192 and side.std() > 15 and (side % 4 == 0).all()
+
+
 def test_the_box_of_an_empty_mask_is_the_whole_picture():
     low, high = bounding_boxes(torch.cat([head_mask(), torch.zeros(1, 1, 64, 64, dtype=torch.bool)]))
     torch.testing.assert_close(low, torch.tensor([[16, 20], [40, 8], [0, 0]]) / 64)
@@ -68,7 +86,7 @@ def test_window_losses_fall_while_planes_are_fitted():
     truth = View(torch.where(head_mask(), 0.5, -1.0).expand(-1, 3, -1, -1), torch.zeros(0), two_cameras())
     weights = I2PLossConfig(image_raw=1.0, edges_raw=1.0, mask=1.0, planes=0.001)
     optimizer, totals, generator = torch.optim.Adam([planes], 0.05), [], torch.Generator().manual_seed(1)
-    windows = sample_windows(WindowConfig(rays=16, anywhere=0.0), head_mask(), generator)
+    windows = sample_windows(WindowConfig(rays=16, count=2, anywhere=0.0), head_mask(), generator)
     for _ in range(20):
         found = window_losses(weights, windows, model, planes, truth, head_mask(), generator)
         assert set(found) == {"image_raw", "edges_raw", "mask", "planes"}
@@ -79,7 +97,8 @@ def test_window_losses_fall_while_planes_are_fitted():
     assert totals[-1] < 0.7 * totals[0]
 
 
-@pytest.mark.parametrize("change", [{"side": 300}, {"rays": 2}, {"anywhere": 0.7, "mouth": 0.6}])
+@pytest.mark.parametrize("change", [{"sides": (100, 300)}, {"sides": (100, 90)}, {"rays": 2}, {"count": 0},
+                                    {"anywhere": 0.7, "mouth": 0.6}])
 def test_impossible_windows_are_refused(change: dict):
     with pytest.raises(ValueError, match="windows"):
         WindowConfig(**change)

@@ -47,12 +47,13 @@ def tiny_model(stage: int) -> Real3DPortraitConfig:
 
 def write_tiny_clips(folder: Path, clips: int = 3, frames: int = 6) -> None:
     """Clips of noise with a head of class 3 over a torso of class 4, PNCCs included."""
-    random = np.random.default_rng(0)
+    random, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     classes = np.zeros((frames, SIZE, SIZE), np.uint8)
     classes[:, 6:20, 8:24], classes[:, 20:, 4:28] = 3, 4
     for number in range(clips):
-        face = FaceCoefficients.neutral(frames)
-        face = face.replace(expression=0.1 * torch.rand(frames, 64), translation=torch.tensor([[0, 0, -5.0]] * frames))
+        face = FaceCoefficients.neutral(frames).replace(
+            expression=0.1 * torch.rand(frames, 64, generator=generator),
+            translation=torch.tensor([[0, 0, -5.0]] * frames))
         write_clip(folder / f"clip_{number}", ClipContent(
             frames=random.integers(0, 255, (frames, SIZE, SIZE, 3), dtype=np.uint8), classes=classes,
             background=np.full((SIZE, SIZE, 3), 90, np.uint8), face=face, face_model="procedural",

@@ -1,12 +1,20 @@
+from collections.abc import Callable
+
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from modules.audio.flow import Coupling, CouplingFlow, GatedConvolutions, WeightNormConv1d
 
 
-def shaken(module: torch.nn.Module) -> torch.nn.Module:
-    """Parameters away from their initial values, where the couplings do nothing."""
+def seeded(build: Callable[[], nn.Module]) -> nn.Module:
     torch.manual_seed(0)
+    return build()
+
+
+def shaken(build: Callable[[], nn.Module]) -> nn.Module:
+    """Parameters away from their initial values, where the couplings do nothing."""
+    module = seeded(build)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -14,7 +22,7 @@ def shaken(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_the_inverse_of_the_flow_undoes_it():
-    flow = shaken(CouplingFlow(6, width=8, kernel=3, layers=2, couplings=3, condition_size=5)).double()
+    flow = shaken(lambda: CouplingFlow(6, width=8, kernel=3, layers=2, couplings=3, condition_size=5)).double()
     x, condition = torch.randn(2, 6, 7).double(), torch.randn(2, 5, 7).double()
     mask = torch.ones(2, 1, 7).double()
     there = flow(x, mask, condition)
@@ -23,7 +31,7 @@ def test_the_inverse_of_the_flow_undoes_it():
 
 
 def test_the_flow_keeps_volumes():
-    flow = shaken(CouplingFlow(4, width=8, kernel=3, layers=2, couplings=2, condition_size=5)).double()
+    flow = shaken(lambda: CouplingFlow(4, width=8, kernel=3, layers=2, couplings=2, condition_size=5)).double()
     condition, mask = torch.randn(1, 5, 3).double(), torch.ones(1, 1, 3).double()
     jacobian = torch.autograd.functional.jacobian(
         lambda x: flow(x.view(1, 4, 3), mask, condition).flatten(), torch.randn(12).double())
@@ -31,12 +39,13 @@ def test_the_flow_keeps_volumes():
 
 
 def test_a_new_coupling_is_the_identity_on_real_frames():
+    coupling = seeded(lambda: Coupling(4, 8, 3, 2, 5))
     x, mask = torch.randn(1, 4, 6), torch.ones(1, 1, 6)
-    assert_close(Coupling(4, 8, 3, 2, 5)(x, mask, torch.randn(1, 5, 6)), x)
+    assert_close(coupling(x, mask, torch.randn(1, 5, 6)), x)
 
 
 def test_weight_norm_starts_as_the_plain_convolution_and_scales_with_g():
-    layer = WeightNormConv1d(3, 4, 5)
+    layer = seeded(lambda: WeightNormConv1d(3, 4, 5))
     x = torch.randn(2, 3, 9)
     plain = torch.nn.functional.conv1d(x, layer.weight_v, layer.bias, padding=2)
     assert_close(layer(x), plain)
@@ -48,7 +57,7 @@ def test_weight_norm_starts_as_the_plain_convolution_and_scales_with_g():
 
 
 def test_gated_convolutions_do_not_hear_masked_frames_beyond_the_first_layer():
-    stack = shaken(GatedConvolutions(4, 3, 3, 2))
+    stack = shaken(lambda: GatedConvolutions(4, 3, 3, 2))
     mask = torch.ones(1, 1, 8)
     mask[..., 5:] = 0
     x, condition = torch.randn(1, 4, 8) * mask, torch.randn(1, 2, 8)

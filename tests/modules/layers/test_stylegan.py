@@ -18,6 +18,16 @@ from tests.golden.compare import relative_error
 BLOCK = SynthesisBlockConfig(in_channels=4, out_channels=6, resolution=8, w_dim=5)
 
 
+def seeded_block() -> SynthesisBlock:
+    torch.manual_seed(0)
+    return SynthesisBlock(BLOCK)
+
+
+def seeded_mapping(c_dim: int) -> MappingNetwork:
+    torch.manual_seed(0)
+    return MappingNetwork(MappingNetworkConfig(z_dim=6, c_dim=c_dim, w_dim=8, num_ws=3))
+
+
 def test_upsampling_keeps_a_constant_image_inside(generator: torch.Generator) -> None:
     grown = stylegan.upsample_2x(torch.full((1, 2, 6, 5), 3.0))
     assert grown.shape == (1, 2, 12, 10)
@@ -83,7 +93,7 @@ def test_the_caller_keeps_its_tensor(generator: torch.Generator) -> None:
 
 
 def test_a_block_doubles_the_resolution_and_adds_the_upsampled_image(generator: torch.Generator) -> None:
-    block = SynthesisBlock(BLOCK)
+    block = seeded_block()
     x, image = torch.randn(2, 4, 4, 4, generator=generator), torch.randn(2, 3, 4, 4, generator=generator)
     features, picture = block(x, image)
     assert features.shape == (2, 6, 8, 8) and picture.shape == (2, 3, 8, 8)
@@ -92,12 +102,12 @@ def test_a_block_doubles_the_resolution_and_adds_the_upsampled_image(generator: 
 
 
 def test_styles_of_ones_are_the_default(generator: torch.Generator) -> None:
-    block, x = SynthesisBlock(BLOCK), torch.randn(2, 4, 4, 4, generator=generator)
+    block, x = seeded_block(), torch.randn(2, 4, 4, 4, generator=generator)
     assert relative_error(block(x, None)[0], block(x, None, torch.ones(2, 3, 5))[0]) < 1e-5
 
 
 def test_noise_is_stored_drawn_or_absent(generator: torch.Generator) -> None:
-    block, x = SynthesisBlock(BLOCK), torch.randn(1, 4, 4, 4, generator=generator)
+    block, x = seeded_block(), torch.randn(1, 4, 4, 4, generator=generator)
     with torch.no_grad():
         block.conv1.noise_strength.fill_(1.0)
     none, const = block(x, None)[0], block(x, None, noise="const")[0]
@@ -130,7 +140,7 @@ def test_impossible_resampling_is_refused(options: dict[str, int]) -> None:
 
 
 def test_mapping_ignores_the_scale_of_the_latent(generator: torch.Generator) -> None:
-    mapping = MappingNetwork(MappingNetworkConfig(z_dim=6, c_dim=4, w_dim=8, num_ws=3))
+    mapping = seeded_mapping(c_dim=4)
     z, c = torch.randn(2, 6, generator=generator), torch.randn(2, 4, generator=generator)
     assert mapping(z, c).shape == (2, 3, 8)
     assert relative_error(mapping(7 * z, c), mapping(z, c)) < 1e-4
@@ -138,7 +148,7 @@ def test_mapping_ignores_the_scale_of_the_latent(generator: torch.Generator) -> 
 
 
 def test_truncation_moves_only_the_first_styles(generator: torch.Generator) -> None:
-    mapping = MappingNetwork(MappingNetworkConfig(z_dim=6, c_dim=0, w_dim=8, num_ws=3))
+    mapping = seeded_mapping(c_dim=0)
     z = torch.randn(2, 6, generator=generator)
     whole, cut = mapping(z, None), mapping(z, None, truncation_psi=0.25, truncation_cutoff=1)
     assert torch.equal(cut[:, 1:], whole[:, 1:]) and relative_error(cut[:, 0], whole[:, 0] / 4) < 1e-5

@@ -10,10 +10,10 @@ def test_planes_are_read_at_xy_xz_and_zx():
                  torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.3, 0.2], [0.3, 0.1, 0.2]]))
 
 
-def test_a_ramp_is_read_as_its_coordinate():
+def test_a_ramp_is_read_as_its_coordinate(generator):
     ramp = (torch.arange(8) + 0.5) / 4 - 1                                       # value = coordinate along the width
     planes = ramp.expand(1, 3, 1, 8, 8)
-    points = torch.rand(1, 20, 3) * 0.8 - 0.4
+    points = torch.rand(1, 20, 3, generator=generator) * 0.8 - 0.4
     assert_close(sample_planes(planes, points, 1.0)[0, 1, :, 0], 2 * points[0, :, 0])
 
 
