@@ -19,7 +19,7 @@ from torch import Tensor
 from inference.motion import FRAME_RATE, Motion
 from inference.pipeline import TalkingPortrait
 from inference.portrait import FRONTAL_DISTANCE, Portrait, to_pixels
-from modules.analysis.landmarks import detect
+from modules.analysis.landmarks import find_faces
 from modules.audio.features import SAMPLE_RATE, read_audio
 from modules.errors import UserError, run_command
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
@@ -68,8 +68,15 @@ def view_quality(talker: TalkingPortrait, seed: int) -> dict[str, float]:
     return result
 
 
-def mouth_following(talker: TalkingPortrait, seed: int, frames: int) -> float:
-    """Correlation of the driving mouth (true mesh) with the mouth found on the video."""
+def found_landmarks(frame: np.ndarray) -> np.ndarray:
+    """Landmarks of the largest face, [478, 2] fractions; NaN where none is found."""
+    faces = find_faces(frame, 1)
+    return faces[0] if len(faces) else np.full((478, 2), np.nan)
+
+
+def mouth_following(talker: TalkingPortrait, seed: int, frames: int) -> tuple[float, float]:
+    """Correlation of the driving mouth (true mesh) with the mouth found on the video, and in how many frames a face is
+    found (0 to 1)."""
     portrait = talker.portrait_of_person(seed)
     speech = synthesize(seed + 1, frames / FRAME_RATE).expression[:frames]
     driver = sample_motion(seed + 1, frames, speech_motion=speech)
@@ -78,8 +85,9 @@ def mouth_following(talker: TalkingPortrait, seed: int, frames: int) -> float:
     model = talker.face_model
     points = model.landmarks(portrait.identity, driver.expression, 478)
     wanted = mouth_opening(project(pose_points(points, still, still + portrait.translation)).numpy())
-    found = mouth_opening(np.stack([detect(frame) for frame in talker.frames(portrait, motion)]))
-    return float(np.corrcoef(wanted, found)[0, 1])
+    found = mouth_opening(np.stack([found_landmarks(frame) for frame in talker.frames(portrait, motion)]))
+    seen = np.isfinite(found)
+    return float(np.corrcoef(wanted[seen], found[seen])[0, 1]), float(seen.mean())
 
 
 def loudness(waveform: Tensor, frames: int) -> np.ndarray:
@@ -122,7 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"PSNR, {title}: mean {np.mean(scores):.2f} dB, worst {min(scores):.2f} ({len(scores)} people)")
         driven = [mouth_following(talker, seed, options.frames) for seed in seeds[:options.driven_people]]
         if driven:
-            print(f"driven mouth, correlation: mean {np.mean(driven):.3f}, worst {min(driven):.3f}")
+            scores, seen = zip(*driven)
+            print(f"driven mouth, correlation: mean {np.mean(scores):.3f}, worst {min(scores):.3f} ({len(scores)} "
+                  f"people, a face in {100 * np.mean(seen):.0f} % of the frames)")
         portrait = talker.portrait_of_person(seeds[0])
         heard = {path.name: speech_following(talker, portrait, path) for path in options.speech}
         for name, score in heard.items():
