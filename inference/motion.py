@@ -11,7 +11,7 @@ from torch import Tensor
 from modules.errors import UserError
 from modules.face3d.official_fit import read_official_fit
 from modules.face3d.pncc import blink_curve
-from modules.files import whole_file
+from modules.files import named_file
 
 FORMAT = "real3d-motion"
 VERSION = 1
@@ -61,12 +61,16 @@ class Motion:
         return replace(self, blink=blink)
 
     def save(self, path: Path) -> None:
-        """Write .json (to edit by hand) or .npz, whole or not at all."""
+        """Write .json (to edit by hand) or .npz, whole or not at all.
+
+        Raises:
+            UserError: the name has another ending, or the place cannot be written.
+        """
         if path.suffix not in (".json", ".npz"):
             raise UserError(f"cannot save a motion as {path.name}; use a name that ends in .json or .npz")
         arrays = {name: getattr(self, name).float().cpu().numpy() for name in _ARRAYS}
         header = {"format": FORMAT, "version": VERSION, "fps": FRAME_RATE, "face_model": self.face_model}
-        with whole_file(path) as part, part.open("wb") as file:
+        with named_file(path) as part, part.open("wb") as file:
             if path.suffix == ".json":
                 rows = {name: np.round(value, 5).tolist() for name, value in arrays.items()}
                 file.write(json.dumps(header | rows).encode("utf-8"))

@@ -18,7 +18,7 @@ from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_photo
 from modules.face3d.morphable_model import MorphableModel
-from modules.files import whole_file
+from modules.files import named_file
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
 
@@ -91,9 +91,13 @@ class Portrait:
         return cls.from_picture(to_pixels(view.image)[0], view.classes[0].numpy(), face, face_model.name)
 
     def save(self, path: Path) -> None:
-        """Write as safetensors; the file appears whole or not at all."""
+        """Write as safetensors; the file appears whole or not at all.
+
+        Raises:
+            UserError: the place cannot be written.
+        """
         header = {"format": FORMAT, "version": str(VERSION), "face_model": self.face_model}
-        with whole_file(path) as part:
+        with named_file(path) as part:
             save_file({name: getattr(self, name).contiguous() for name in _tensors()}, part, metadata=header)
 
     @classmethod

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from modules.errors import UserError
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -19,3 +21,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_file(path: Path) -> Iterator[Path]:
+    """`whole_file` for a place that the user named.
+
+    Raises:
+        UserError: the place cannot be written, or the disk is full.
+    """
+    try:
+        with whole_file(path) as part:
+            yield part
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error

@@ -19,7 +19,7 @@ from torch import Tensor
 from inference.portrait import to_tensor
 from modules.errors import UserError, run_command
 from modules.face3d.coefficients import FaceCoefficients
-from modules.files import whole_file
+from modules.files import named_file
 from modules.procedural.clips import named_expression
 from modules.procedural.head import EXPRESSIONS, procedural_model
 from modules.procedural.person import Person, sample_person
@@ -129,12 +129,8 @@ def write(picture: np.ndarray, path: Path) -> None:
     Raises:
         UserError: the place cannot be written.
     """
-    try:
-        with whole_file(path) as part:
-            Image.fromarray(picture).save(part, "PNG")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place with "
-                        "--output") from error
+    with named_file(path) as part:
+        Image.fromarray(picture).save(part, "PNG")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from modules.checkpoint import load_state, read_config, save_checkpoint
 from modules.config import to_dict
 from modules.convert import PORTRAITS, identify, official_state, portrait_config, to_official, to_ours
 from modules.errors import UserError, run_command
-from modules.files import whole_file
+from modules.files import named_file
 
 STEPS = re.compile(r"model_ckpt_steps_(\d+)\.ckpt$")
 PARTS = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr")
@@ -122,7 +122,7 @@ def convert_back(folder: Path, output: Path) -> None:
         state = {f"{name}.{key}": value for name in names for key, value in load_state(folder, name).items()}
     else:
         network, state = names[0], load_state(folder, names[0])
-    with whole_file(output) as part:
+    with named_file(output) as part:
         torch.save({"state_dict": {"model": to_official(state, network)}}, part)
 
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 from modules.errors import UserError, run_command
-from modules.files import whole_file
+from modules.files import named_file
 
 WIDTH, ROW_HEIGHT = 1400, 380            # pixels
 DOTS = 100                               # an inch
@@ -218,11 +218,8 @@ def write_png(figure: Figure, path: Path) -> None:
         UserError: the file cannot be written.
     """
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
-    try:
-        with whole_file(path) as file:
-            picture.quantize(128, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another --output") from error
+    with named_file(path) as file:
+        picture.quantize(128, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

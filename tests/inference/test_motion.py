@@ -75,7 +75,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, name, step
 
     some_motion(3).save(tmp_path / name)
     monkeypatch.setattr(step, full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="cannot be written .No space left on device.; choose another place"):
         some_motion(5).save(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name] and len(Motion.load(tmp_path / name)) == 3
 

@@ -45,7 +45,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, portrait, monkeypatch):
 
     portrait.save(tmp_path / "p.safetensors")
     monkeypatch.setattr(portrait_module, "save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="cannot be written .No space left on device.; choose another place"):
         portrait.save(tmp_path / "p.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
     assert torch.equal(Portrait.load(tmp_path / "p.safetensors").head, portrait.head)

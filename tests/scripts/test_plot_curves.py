@@ -135,7 +135,7 @@ def test_the_command_draws_a_row_for_each_run(tmp_path, capsys):
     ("nowhere", "a.png", "name the folder of a run"),
     ("empty", "a.png", "holds no numbers yet"),
     ("run", "a.jpg", "ends in .png"),
-    ("run", "file/a.png", "choose another --output"),
+    ("run", "file/a.png", "choose another place"),
 ])
 def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys, run, output, expected):
     write_run(tmp_path / "run")
