@@ -92,6 +92,9 @@ class VideoWriter:
         except (FFmpegError, OSError, ValueError) as error:
             self._abandon()
             raise self._write_error(error) from error
+        except BaseException:                     # Ctrl-C while the encoder starts
+            self._abandon()
+            raise
 
     def write(self, frame: np.ndarray) -> None:
         """Append a frame, uint8 [H, W, 3], or [H, W, 4] with alpha.

@@ -119,6 +119,17 @@ def test_a_frame_of_another_size_is_refused(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError("the sound is damaged")])
+def test_what_stops_the_opening_leaves_nothing(tmp_path: Path, error: BaseException | type[BaseException]):
+    def blocks():
+        raise error
+        yield np.zeros((1, 1), np.float32)
+
+    with pytest.raises((KeyboardInterrupt, UserError)):
+        VideoWriter(tmp_path / "a.mp4", (64, 48), sound=Sound(16000, blocks))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_h264_a_note_says_what_the_file_is(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(video, "_can_encode", lambda name: name == "mpeg4")
     with VideoWriter(tmp_path / "a.mp4", (64, 48)) as writer:
