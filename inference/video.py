@@ -79,22 +79,7 @@ class VideoWriter:
         self.note = (f"this PyAV has no H.264 encoder: {self._path.name} is MPEG-4 part 2, "
                      "which browsers do not play" if encoder == LAST_RESORT else None)
         self._part = self._make_part()
-        try:
-            container = CONTAINERS[self._path.suffix.lower()][0]
-            options = {} if container == "webm" else {"movflags": "+faststart"}
-            self._container = av.open(str(self._part), "w", format=container, options=options)
-            self._container.metadata["comment"] = PROVENANCE
-            quality = dict(QUALITY.get(encoder, {}))
-            self._video = self._container.add_stream(encoder, rate=fps, options=quality)
-            self._video.width, self._video.height = (side + side % 2 for side in self._size)
-            self._video.pix_fmt = pixel_format
-            self._add_sound(sound)
-        except (FFmpegError, OSError, ValueError) as error:
-            self._abandon()
-            raise self._write_error(error) from error
-        except BaseException:                     # Ctrl-C while the encoder starts
-            self._abandon()
-            raise
+        self._attempt(lambda: self._open(encoder, pixel_format, sound), (FFmpegError, OSError, ValueError))
 
     def write(self, frame: np.ndarray) -> None:
         """Append a frame, uint8 [H, W, 3], or [H, W, 4] with alpha.
@@ -134,10 +119,22 @@ class VideoWriter:
         self._container.close()
         self._part.replace(self._path)
 
-    def _attempt(self, step: Callable[[], None]) -> None:
+    def _open(self, encoder: str, pixel_format: str, sound: Sound | None) -> None:
+        container = CONTAINERS[self._path.suffix.lower()][0]
+        options = {} if container == "webm" else {"movflags": "+faststart"}
+        self._container = av.open(str(self._part), "w", format=container, options=options)
+        self._container.metadata["comment"] = PROVENANCE
+        self._video = self._container.add_stream(encoder, rate=self._fps, options=dict(QUALITY.get(encoder, {})))
+        self._video.width, self._video.height = (side + side % 2 for side in self._size)
+        self._video.pix_fmt = pixel_format
+        self._add_sound(sound)
+
+    def _attempt(self, step: Callable[[], None],
+                 faults: tuple[type[Exception], ...] = (FFmpegError, OSError)) -> None:
+        """Do a step; whatever stops it, no part of the file is left, and `faults` become a `UserError`."""
         try:
             step()
-        except (FFmpegError, OSError) as error:
+        except faults as error:
             self._abandon()
             raise self._write_error(error) from error
         except BaseException:                     # a damaged sound, Ctrl-C
