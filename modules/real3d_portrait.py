@@ -163,7 +163,7 @@ class Real3DPortrait(nn.Module):
             head_image: [B, 3, any, any] in [-1, 1], everything but the head -1.
             camera: that saw them; needed where the config has a rectification, else not read.
         Returns:
-            [B, 3, C*D, H, W].
+            [B, 3, C*D, H, W]; where the motion planes of a rectified face are finer, of their size.
         """
         config, size = self.config.rectification, self.config.image_to_plane.input_size
         if config is None:
@@ -173,7 +173,11 @@ class Real3DPortrait(nn.Module):
         else:
             image = rectify_photo(head_image, camera, self.config.renderer.box_size, size, config)
         planes = self.image_to_plane(image.to(_dtype(self.image_to_plane)))
-        return planes if self.tri_grid is None else self.tri_grid(planes)
+        planes = planes if self.tri_grid is None else self.tri_grid(planes)
+        if config is None or self.motion_adapter is None:
+            return planes
+        size = config.motion_size(self.pncc_size // 2)                             # once a photo, not in every frame
+        return resize(planes.flatten(0, 1), size).unflatten(0, planes.shape[:2])
 
     def motion_planes(self, pncc: Tensor) -> Tensor:
         """P_diff [B, 3, C*D, H, W] of PNCC pictures [B, K, 3, any, any] (canonical, source, driving) in [-1, 1]."""
@@ -193,8 +197,6 @@ class Real3DPortrait(nn.Module):
         """The planes to render: P_cano with P_diff, or P_cano alone. A batch of 1 serves all frames."""
         if motion is None:
             return canonical
-        if motion.shape[-1] != canonical.shape[-1]:                                # those of a rectified face are finer
-            canonical = resize(canonical.flatten(0, 1), motion.shape[-1]).unflatten(0, canonical.shape[:2])
         return canonical + motion if self.config.plane_fusion == "add" else canonical * motion
 
     def render(self, planes: Tensor, camera: Camera, generator: torch.Generator | None = None) -> RenderOutput:
