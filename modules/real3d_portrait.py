@@ -17,7 +17,16 @@ from modules.htbsr.fusion import HTBSR, HTBSRConfig, HTBSROutput, SourceFeatures
 from modules.htbsr.superresolution import Superresolution, SuperresolutionConfig, resize
 from modules.image_to_plane import ImageToPlane, ImageToPlaneConfig
 from modules.motion_adapter import MotionAdapter, MotionAdapterConfig
-from modules.rectification import RectificationConfig, place_motion, rectify_photo, rectify_pncc
+from modules.rectification import (
+    LAID,
+    RectificationConfig,
+    carry_face,
+    lay_head,
+    place_motion,
+    read_laid,
+    rectify_photo,
+    rectify_pncc,
+)
 from modules.rendering.renderer import RendererConfig, RenderOutput, VolumeRenderer
 from modules.tri_grid import TriGridRefiner, TriGridRefinerConfig
 
@@ -68,6 +77,9 @@ class Real3DPortraitConfig:
         if self.rectification is not None:
             if self.renderer.plane_depth > 1:
                 raise ValueError(f"rectification with a plane_depth of {self.renderer.plane_depth}; it must be 1")
+            if self.renderer.plane_channels < LAID or self.renderer.hidden_channels < 2 * LAID:
+                raise ValueError(f"rectification with {self.renderer.plane_channels} plane_channels and "
+                                 f"{self.renderer.hidden_channels} hidden_channels; use at least {LAID} and {2 * LAID}")
             if adapter is not None:
                 self.rectification.motion_size(adapter.input_size // 2)
         elif adapter is not None and adapter.input_size != self.image_to_plane.input_size:
@@ -148,6 +160,8 @@ class Real3DPortrait(nn.Module):
         if config.plane_fusion == "mul" and self.motion_adapter is not None:
             nn.init.ones_(self.motion_adapter.to_plane_cnn[-1].bias)             # start near P_cano alone
         self.renderer = VolumeRenderer(config.renderer)
+        if config.rectification is not None:
+            read_laid(self.renderer.decoder)
         self.superresolution = None if config.superresolution is None else Superresolution(config.superresolution)
         self.htbsr = None if config.htbsr is None else HTBSR(config.htbsr)
 
@@ -174,10 +188,12 @@ class Real3DPortrait(nn.Module):
             image = rectify_photo(head_image, camera, self.config.renderer.box_size, size, config)
         planes = self.image_to_plane(image.to(_dtype(self.image_to_plane)))
         planes = planes if self.tri_grid is None else self.tri_grid(planes)
-        if config is None or self.motion_adapter is None:
+        if config is None:
             return planes
-        size = config.motion_size(self.pncc_size // 2)                             # once a photo, not in every frame
-        return resize(planes.flatten(0, 1), size).unflatten(0, planes.shape[:2])
+        if self.motion_adapter is not None:
+            size = config.motion_size(self.pncc_size // 2)                         # once a photo, not in every frame
+            planes = resize(planes.flatten(0, 1), size).unflatten(0, planes.shape[:2])
+        return lay_head(planes, image, self.config.renderer.box_size, config)
 
     def motion_planes(self, pncc: Tensor) -> Tensor:
         """P_diff [B, 3, C*D, H, W] of PNCC pictures [B, K, 3, any, any] (canonical, source, driving) in [-1, 1]."""
@@ -193,11 +209,21 @@ class Real3DPortrait(nn.Module):
             return planes
         return place_motion(planes, box_size, config, outside=float(self.config.plane_fusion == "mul"))
 
-    def fuse_planes(self, canonical: Tensor, motion: Tensor | None) -> Tensor:
-        """The planes to render: P_cano with P_diff, or P_cano alone. A batch of 1 serves all frames."""
-        if motion is None:
-            return canonical
+    def fuse_planes(self, canonical: Tensor, motion: Tensor) -> Tensor:
+        """P_cano with P_diff. A batch of 1 serves all frames."""
         return canonical + motion if self.config.plane_fusion == "add" else canonical * motion
+
+    def drive(self, canonical: Tensor, pncc: Tensor) -> tuple[Tensor, Tensor]:
+        """The planes to render, and P_diff.
+
+        Args:
+            canonical: P_cano, [B or 1, 3, C*D, H, W].
+            pncc: as in `motion_planes`; the picture before the last has the expression of P_cano.
+        """
+        motion, config = self.motion_planes(pncc), self.config.rectification
+        if config is not None:
+            canonical = carry_face(canonical, pncc[:, -2], pncc[:, -1], self.config.renderer.box_size, config)
+        return self.fuse_planes(canonical, motion), motion
 
     def render(self, planes: Tensor, camera: Camera, generator: torch.Generator | None = None) -> RenderOutput:
         """Feature image, depth and weights at the neural resolution; see `VolumeRenderer.forward`."""
@@ -246,8 +272,7 @@ class Real3DPortrait(nn.Module):
             keypoints: [B, 68 or K, 3], those of the frames.
             generator: on the CPU, for the ray samples; None: the same samples every time.
         """
-        motion = None if pncc is None else self.motion_planes(pncc)
-        planes = self.fuse_planes(planes, motion)
+        planes, motion = (planes, None) if pncc is None else self.drive(planes, pncc)
         rendered = self.render(planes, camera, generator)
         if self.htbsr is None:
             feature = rendered.feature.to(_dtype(self.superresolution))

@@ -92,8 +92,8 @@ class Benchmark:
             yield keep("source of HTB-SR", self._source)
         yield keep("PNCC", self._pncc)
         if model.motion_adapter is not None:
-            yield keep("motion adapter", lambda: model.motion_planes(self._stack(seen["PNCC"])))
-        planes = model.fuse_planes(seen["image to plane"], seen.get("motion adapter"))
+            yield keep("motion adapter", lambda: model.drive(seen["image to plane"], self._stack(seen["PNCC"])))
+        planes, _ = seen.get("motion adapter", (seen["image to plane"], None))
         yield keep("render", lambda: model.render(planes, inputs.camera))
         feature, weights, source = seen["render"].feature, seen["render"].weights, seen.get("source of HTB-SR")
         if source is None:

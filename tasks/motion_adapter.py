@@ -201,7 +201,7 @@ class MotionAdapterTask(Task):
         k = int(step % self.config.source_every > 0)
         pncc = self.driven_by(to_float(batch["pncc"]), (SOURCE, TARGET)[k])
         canonical = self.model.canonical_planes(frame_head(batch, 0), frame_camera(batch, 0, self.config.model))
-        planes = self.model.fuse_planes(canonical, self.model.motion_planes(pncc))
+        planes, _ = self.model.drive(canonical, pncc)
         truth, head = self.truth(batch, k), frame_mask(batch, k, HEAD_CLASSES)
         windows = sample_windows(self.config.windows, head, state.generator, frame_mouth(batch, k))
         found = window_losses(self.config.loss, windows, self.model, planes, truth, head, state.generator)

@@ -54,6 +54,7 @@ class TorsoConfig:
     map_kernel: int = 7                 # 2-D convolutions to the occlusion maps
     mask_dilation: int = 7              # pixels at n/2; 0: the appearance is not masked
     motion_gradient: float = 0.1        # factor on gradients into the motion field
+    adds_picture: bool = False          # the torso's picture, moved, to the generated one (not in the paper)
     detector_channels: tuple[int, ...] = (32, 64, 128, 256)     # of the learned key points' network, at n/2, n/4, ...
 
     def __post_init__(self) -> None:
@@ -83,7 +84,7 @@ class TorsoConfig:
         return cls(image_size=128, depth=8, volume_channels=16, appearance_channels=16, appearance_blocks=2,
                    compressed_channels=2, motion_channels=(16, 32, 64, 128), motion_features=16, head_channels=16,
                    head_blocks=1, generator_channels=64, generator_blocks=3, occlusion_channels=8, outer_kernel=5,
-                   field_kernel=3, mask_dilation=5, detector_channels=(8, 16, 32, 64))
+                   field_kernel=3, mask_dilation=5, detector_channels=(8, 16, 32, 64), adds_picture=True)
 
     @property
     def volume_size(self) -> int:
@@ -112,10 +113,12 @@ class TorsoSource:
 
     appearance: Tensor      # [B, C, D, n/2, n/2], masked to the torso
     compressed: Tensor      # [B, 4, D, n/2, n/2]
+    picture: Tensor         # [B, 3, 2n, 2n]
 
     def expand(self, batch: int) -> "TorsoSource":
         """The same portrait for every frame of a batch (B = 1), or unchanged."""
-        return TorsoSource(self.appearance.expand(batch, -1, -1, -1, -1), self.compressed.expand(batch, -1, -1, -1, -1))
+        return TorsoSource(self.appearance.expand(batch, -1, -1, -1, -1), self.compressed.expand(batch, -1, -1, -1, -1),
+                           self.picture.expand(batch, -1, -1, -1))
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,19 @@ def sample_volume(volume: Tensor, points: Tensor, padding: str) -> Tensor:
     """Trilinear samples of [B, C, D, H, W] at points [B, d, h, w, 3] (x, y, z); -1 and 1 are centres of end voxels."""
     sampled = F.grid_sample(volume.float(), points.float(), padding_mode=padding, align_corners=True)
     return sampled.to(volume.dtype)
+
+
+def moved_picture(picture: Tensor, deformation: Tensor) -> Tensor:
+    """A picture [B, 3, S, S] moved as the mean slice of a volume with the deformation [B, D, h, w, 3]."""
+    depth, width = deformation.shape[1], deformation.shape[3]
+    shift = (deformation.float() - volume_grid(depth, width, like=deformation)).mean(dim=1)[..., :2]     # [B, h, w, 2]
+    shift = shift.movedim(-1, 1) * ((width - 1) / width)                       # from centres of end voxels to edges
+    shift = F.interpolate(shift, picture.shape[-2:], mode="bilinear", align_corners=False)
+    size = picture.shape[-1]
+    steps = (torch.arange(size, device=picture.device) + 0.5) * 2 / size - 1
+    places = torch.stack(torch.meshgrid(steps, steps, indexing="xy")) + shift
+    moved = F.grid_sample(picture.float(), places.movedim(1, -1), padding_mode="border", align_corners=False)
+    return moved.to(picture.dtype)
 
 
 def heat_maps(grid: Tensor, source: Tensor, driving: Tensor) -> Tensor:
@@ -313,6 +329,8 @@ class TorsoModel(nn.Module):
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, 1, 3, padding=1), nn.Sigmoid())
         keep_scale(self.occlusion_2_predictor, slope=0.0)
+        if config.adds_picture:
+            nn.init.zeros_(self.deform_based_generator.out_conv.weight)                # start with the picture alone
 
     def encode_source(self, torso: Tensor, classes: Tensor) -> TorsoSource:
         """What depends on the portrait alone.
@@ -321,7 +339,7 @@ class TorsoModel(nn.Module):
             torso: [B, 3, 2n, 2n] in [-1, 1], the torso without head on the in-painted background.
             classes: [B, 6, 4n, 4n], one-hot classes of the photo.
         """
-        masks = classes[:, TORSO_CLASSES].to(torso.dtype)
+        masks, picture = classes[:, TORSO_CLASSES].to(torso.dtype), torso
         if self.config.input_channels > 3:
             torso = torch.cat([torso, resize(masks, self.config.image_size, antialias=False)], dim=1)
         appearance = self.appearance_extractor(torso)
@@ -333,7 +351,7 @@ class TorsoModel(nn.Module):
             appearance = appearance * area[:, :, None]
         masks = repeat(masks, "b c h w -> b c d h w", d=self.config.depth)
         compressed = self.motion_field_estimator.compress(torch.cat([appearance, masks], dim=1))
-        return TorsoSource(appearance, compressed)
+        return TorsoSource(appearance, compressed, picture)
 
     def forward(self, source: TorsoSource, kp_source: Tensor, kp_driving: Tensor, head_image: Tensor,
                 head_weights: Tensor) -> TorsoOutput:
@@ -351,6 +369,8 @@ class TorsoModel(nn.Module):
                                              head_image, head_weights)
         deformation, occlusion, coarse = (scale_gradient(x, self.config.motion_gradient) for x in motion)
         image, hidden = self.deform_based_generator(source.appearance, deformation)
+        if self.config.adds_picture:
+            image = image + moved_picture(source.picture, deformation)
         coarse = resize(coarse, self.config.image_size, antialias=False)
         occlusion_2 = self.occlusion_2_predictor(torch.cat([hidden, coarse], dim=1))
         return TorsoOutput(image, hidden, occlusion, occlusion_2, deformation)

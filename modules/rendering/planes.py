@@ -80,6 +80,20 @@ class Decoder(nn.Module):
         weight[:1].mul_(density)
         weight[1:].mul_(colour)
 
+    @torch.no_grad()
+    def pass_through(self, feature: int, output: int, gain: float) -> None:
+        """Start with output number `output` (0: density, then the colours) as `gain` times a feature, exactly.
+
+        Takes hidden units 2 * feature and the next one, since softplus(x) - softplus(-x) = x.
+        """
+        first, last = self.net[0].weight, self.net[2].weight
+        units = slice(2 * feature, 2 * feature + 2)
+        signs = torch.tensor([1.0, -1.0], device=first.device)
+        first[units] = 0
+        last[output] = 0
+        first[units, feature] = signs * first.shape[1] ** 0.5                    # equalised: divided by it again
+        last[output, units] = signs * gain * last.shape[1] ** 0.5
+
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """features [..., C] -> raw density [..., 1] and colour logits [..., C] (see `colours`)."""
         values = self.net(features.to(self.net[0].weight.dtype))

@@ -1,8 +1,23 @@
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 
+from inference.portrait import Portrait
 from modules.camera import pose_camera
-from modules.rectification import RectificationConfig, place_motion, rectify_photo, rectify_pncc
+from modules.face3d.pncc import render_pncc
+from modules.htbsr.superresolution import resize
+from modules.procedural.head import procedural_model
+from modules.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+from modules.rectification import (
+    RectificationConfig,
+    carry_face,
+    place_motion,
+    rectify_photo,
+    rectify_pncc,
+    skin_places,
+)
 from modules.rendering.planes import plane_coordinates, sample_planes
 
 CONFIG = RectificationConfig()
@@ -80,3 +95,127 @@ def test_a_share_that_does_not_divide_the_planes_is_refused():
         RectificationConfig(face_share=0.3).motion_size(64)
     with pytest.raises(ValueError, match="head_radii"):
         RectificationConfig(head_radii=(0.0, 1.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return Portrait.from_procedural(900_007, procedural_model(), 256)
+
+
+@pytest.fixture(scope="module")
+def mouths(portrait):
+    """PNCC of a closed and an open mouth, [1, 3, 128, 128] each."""
+    model = procedural_model()
+    expression = torch.zeros(2, 64)
+    points = model.landmarks(portrait.identity, torch.eye(64), 68)
+    expression[1, (points[:, 66, 1] - points[:, 62, 1]).abs().argmax()] = 2.0          # the mode that opens it most
+    return render_pncc(model, portrait.identity, expression, 128).split(1)
+
+
+def own_places(size):
+    steps = (torch.arange(size) + 0.5) * 2 / size - 1
+    return torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
+
+
+def untrained(stage):
+    """The demo model whose networks add nothing to what is laid."""
+    model = Real3DPortrait(Real3DPortraitConfig.demo(stage)).eval()
+    outputs = [model.image_to_plane.triplane_predictor_vit.final_conv]
+    outputs += [] if stage == 1 else [model.motion_adapter.to_plane_cnn[-1]]
+    for layer in outputs:
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    return model
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_before_any_training_a_head_looks_like_its_photo(portrait, stage):
+    model = untrained(stage)
+    camera = pose_camera(portrait.euler, portrait.translation, model.config.focal_length)
+    with torch.no_grad():
+        planes = model.canonical_planes(portrait.head, camera)
+        output = model.render(planes, camera)
+    error = (output.feature[:, :3].clamp(-1, 1) - resize(portrait.head, model.config.neural_resolution)).square().mean()
+    assert -10 * torch.log10(error / 4) > 24
+    middle = output.weights[0, 0, 36:60, 36:60]
+    assert planes.dtype == torch.float32 and middle.min() > 0.95 and output.weights[0, 0, 2, 2] < 0.05
+
+
+def test_before_any_training_the_mouth_opens(portrait, mouths):
+    model = untrained(2)
+    camera = pose_camera(portrait.euler, portrait.translation, model.config.focal_length)
+    with torch.no_grad():
+        planes = model.canonical_planes(portrait.head, camera)
+        frames = [model.render(model.drive(planes, torch.stack([mouths[0], mouths[0], driving], dim=1))[0], camera)
+                  .feature[0, :3].clamp(-1, 1) for driving in mouths]
+        still = model.render(planes, camera).feature[0, :3].clamp(-1, 1)
+    assert (frames[0] - still).abs().max() < 1e-3                             # the source drives itself
+    darker = (frames[0] - frames[1]).mean(dim=0)
+    row, column = divmod(int(darker.argmax()), darker.shape[1])
+    assert darker.max() > 0.5 and 48 < row < 72 and 40 < column < 56            # below the middle of the picture
+
+
+def test_the_source_s_skin_is_found_again_in_another_expression(mouths):
+    closed, opened = mouths
+    places, _ = skin_places(closed, opened, 1.0, 64, CONFIG)
+    of_source, of_driving = (rectify_pncc(pncc, 1.0, 64, CONFIG) for pncc in mouths)
+    found = F.grid_sample(of_source, places, align_corners=False)
+    inner = -F.max_pool2d((of_driving == -1).any(dim=1, keepdim=True).float(), 5, 1, 2) > -1       # no edges of skin
+    error, before = ((picture - of_driving)[:, :2].abs().amax(dim=1, keepdim=True)[inner]
+                     for picture in (found, of_source))
+    assert error.quantile(0.95) < 0.01 < before.quantile(0.95)
+    moved = (places - own_places(64))[0, ..., 1] * 32
+    assert moved.min() < -2 and moved.max() < 2                                 # skin of the chin came from above
+
+
+def test_an_unchanged_expression_moves_nothing(mouths):
+    for pncc in mouths:
+        places, opened = skin_places(pncc, pncc, 1.0, 64, CONFIG)
+        assert (places - own_places(64)).abs().max() < 1e-4 and opened.max() == 0
+
+
+def test_an_open_mouth_is_where_the_skin_opens(mouths):
+    closed, opened = mouths
+    share = skin_places(closed, opened, 1.0, 64, CONFIG)[1][0, 0]
+    rows, columns = torch.nonzero(share > 0.9, as_tuple=True)
+    assert len(rows) > 10 and 24 < columns.float().mean() < 40 and rows.float().mean() > 32
+
+
+def test_pictures_without_a_face_move_nothing(mouths):
+    empty = torch.full((1, 3, 128, 128), -1.0)
+    for source, driving in ((empty, empty), (mouths[0], empty), (empty, mouths[0])):
+        places, _ = skin_places(source, driving, 1.0, 32, CONFIG)
+        assert places.isfinite().all()
+    assert (skin_places(mouths[0], empty, 1.0, 32, CONFIG)[0] == own_places(32)).all()
+
+
+def test_the_xy_plane_alone_is_carried_within_the_face_s_square(mouths):
+    rows = torch.arange(128.0).view(-1, 1).expand(1, 3, 8, -1, 128).contiguous()    # the value is the row from below
+    carried = carry_face(rows, mouths[0], mouths[1], 1.0, CONFIG)
+    change = carried - rows
+    assert (change[:, 1:] == 0).all()
+    low, left = 128 // 2 - 9 - 32, 128 // 2 - 32                                      # of the face's square
+    outside = change[:, 0].clone()
+    outside[..., low:low + 64, left:left + 64] = 0
+    assert (outside == 0).all()
+    assert change[0, 0, 5].max() > 2 and change[0, 0, 5].min() > -2       # what the chin has came from above
+
+
+def test_planes_of_one_photo_serve_several_frames(mouths):
+    planes = torch.randn(1, 3, 8, 64, 64, generator=torch.Generator().manual_seed(0))
+    both = carry_face(planes, mouths[0].expand(2, -1, -1, -1), torch.cat(mouths), 1.0, CONFIG)
+    for index in range(2):
+        alone = carry_face(planes, mouths[0], mouths[index], 1.0, CONFIG)
+        assert torch.allclose(both[index], alone[0], atol=1e-6)
+
+
+def test_gradients_reach_the_planes_through_the_carrying(mouths):
+    planes = torch.zeros(1, 3, 8, 64, 64, requires_grad=True)
+    carry_face(planes, *mouths, 1.0, CONFIG).sum().backward()
+    assert planes.grad.isfinite().all() and planes.grad[:, 0, 5].sum() > 0 and (planes.grad[:, 1:] == 1).all()
+
+
+def test_too_few_channels_are_refused():
+    config = Real3DPortraitConfig.demo(1)
+    with pytest.raises(ValueError, match="24 plane_channels and 4 hidden_channels"):
+        replace(config, renderer=replace(config.renderer, hidden_channels=4))

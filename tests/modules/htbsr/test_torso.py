@@ -12,6 +12,7 @@ from modules.htbsr.torso import (
     TorsoConfig,
     TorsoModel,
     heat_maps,
+    moved_picture,
     sample_volume,
     scale_gradient,
     select_keypoints,
@@ -141,6 +142,28 @@ def test_the_torso_cover_starts_with_a_signal(generator: torch.Generator) -> Non
     x = torch.randn(4, 17, 32, 32, generator=generator)
     logits = predictor[:-1](x)
     assert logits.std() > 0.3
+
+
+def test_a_picture_moves_with_the_volume(generator: torch.Generator) -> None:
+    picture = torch.rand(1, 3, 32, 32, generator=generator)
+    grid = volume_grid(4, 8, picture)[None]
+    assert relative_error(moved_picture(picture, grid), picture) < 1e-5
+    voxel = 2 / 7                                                                # of eight, from centre to centre
+    right = moved_picture(picture, grid + torch.tensor([voxel, 0.0, 0.0]))       # four pixels of the picture
+    assert relative_error(right[..., :-4], picture[..., 4:]) < 1e-5
+    down = moved_picture(picture, grid + torch.tensor([0.0, voxel, 0.0]))
+    assert relative_error(down[..., :-4, :], picture[..., 4:, :]) < 1e-5
+
+
+def test_a_torso_that_adds_its_picture_starts_with_it(generator: torch.Generator) -> None:
+    model = TorsoModel(replace(TORSO, adds_picture=True)).eval()
+    torso, classes = torch.rand(1, 3, 16, 16, generator=generator), torch.ones(1, 6, 32, 32)
+    points = torch.rand(1, 4, 3, generator=generator) - 0.5
+    bias = model.deform_based_generator.out_conv.bias.view(1, 3, 1, 1)
+    with torch.no_grad():
+        output = model(model.encode_source(torso, classes), points, points, *head(1))
+        assert relative_error(output.image, torso + bias) < 1e-4
+        assert (output.hidden != 0).any()
 
 
 def test_scaling_a_gradient_keeps_the_value() -> None:

@@ -41,3 +41,16 @@ def test_colours_are_bounded_and_density_is_not():
     sigma, logits = decoder(100 * torch.randn(50, 4))
     assert sigma.shape == (50, 1) and logits.shape == (50, 4)
     assert colours(logits).min() >= -0.0011 and colours(logits).max() <= 1.0011
+
+
+def test_a_decoder_can_start_by_passing_features_through(generator):
+    decoder = Decoder(6, 12)
+    other = decoder.net[2].weight[2].clone()
+    decoder.pass_through(0, 1, 2.0)
+    decoder.pass_through(3, 0, 50.0)
+    features = 3 * torch.randn(2, 20, 6, generator=generator)
+    with torch.no_grad():
+        density, logits = decoder(features)
+    assert_close(density[..., 0], 50 * features[..., 3], atol=1e-3, rtol=1e-4)
+    assert_close(logits[..., 0], 2 * features[..., 0], atol=1e-4, rtol=1e-4)
+    assert (decoder.net[2].weight[2] == other).all()                              # other outputs keep their weights
