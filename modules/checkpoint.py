@@ -101,6 +101,27 @@ def load_state(folder: Path | str, name: str) -> dict[str, Tensor]:
         raise UserError(f"{path} is damaged or no safetensors file ({_first_line(error)}); get it again") from error
 
 
+def read_weights(path: Path, advice: str = "get it again") -> dict[str, Tensor]:
+    """The tensors of a published file, by name, on the CPU; no file can execute code.
+
+    Args:
+        path: *.safetensors, or what torch.save wrote: {name: tensor}, or that as "state_dict".
+        advice: end of the messages.
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        content = (load_file(path) if path.suffix == ".safetensors"
+                   else torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:      # whatever the bytes of a damaged file lead the reader into
+        reason = "damaged, incomplete, or not of tensors alone" if path.is_file() else "no such file"
+        raise UserError(f"{path} cannot be read as weights ({reason}); {advice}") from error
+    content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path} holds no tensors with names; {advice}")
+    return dict(content)
+
+
 def load_trainer_state(folder: Path | str) -> dict[str, Any]:
     """What `save_checkpoint` got as trainer_state, on the CPU.
 

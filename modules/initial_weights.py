@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from modules.assets import find_asset, locate
-from modules.checkpoint import misfits
+from modules.checkpoint import misfits, read_weights
 from modules.errors import UserError
 from modules.image_to_plane import INPUT_MODES, ImageToPlane
 from modules.layers.segformer import MiTConfig
@@ -30,6 +29,7 @@ SCALES = ("b0", "b1", "b2", "b3", "b4", "b5")                          # of MiT
 HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")               # in a folder of the Hugging Face hub
 CLASSIFIERS = ("fc.", "head.", "classifier.")                          # parts that are left out
 WITHOUT = "or start from random weights: initial_weights=none"
+GET = f"get it again, {WITHOUT}"
 
 # Hugging Face's names -> SegFormer's. Since version 5 the library has other names in memory than in its files: the
 # first of two are those of the files. Stages are counted from 0 there and from 1 here.
@@ -74,7 +74,7 @@ def load_resnet(network: ImageToPlane) -> None:
         raise UserError(f"model.image_to_plane: encoder_widths {list(layout[0])} and encoder_blocks {list(layout[1])} "
                         f"are not those of ResNet-34; use them, {WITHOUT}")
     path = _find(RESNET)
-    state = read_weights(path)
+    state = read_weights(path, GET)
     first = state.get("conv1.weight")
     if first is not None and first.ndim == 4 and first.shape[1] == 3:
         state["conv1.weight"] = spread_channels(first, INPUT_MODES[config.input_mode])
@@ -92,7 +92,7 @@ def load_mit(network: MotionAdapter) -> None:
     path = locate(f"mit_{scale}.pth") or _find(f"mit-{scale}")
     if path.is_dir():
         path = next((path / name for name in HUB_WEIGHTS if (path / name).is_file()), path / HUB_WEIGHTS[0])
-    _fill(network.mix_vit, segformer_names(read_weights(path)), path)
+    _fill(network.mix_vit, segformer_names(read_weights(path, GET)), path)
 
 
 def spread_channels(weight: Tensor, channels: int) -> Tensor:
@@ -124,26 +124,6 @@ def _segformer_name(key: str) -> str:
     for theirs, ours in LAYERS.items():
         key = key.replace(f".{theirs}.", f".{ours}.")
     return key
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a published file, by name, on the CPU; no file can execute code.
-
-    Args:
-        path: *.safetensors, or what torch.save wrote: {name: tensor}, or that as "state_dict".
-    Raises:
-        UserError: it cannot be read, or holds something else.
-    """
-    try:
-        content = (load_file(path) if path.suffix == ".safetensors"
-                   else torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:      # whatever the bytes of a damaged file lead the reader into
-        reason = "damaged, incomplete, or not of tensors alone" if path.is_file() else "no such file"
-        raise UserError(f"{path} cannot be read as weights ({reason}); get it again, {WITHOUT}") from error
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} holds no tensors with names; get it again, {WITHOUT}")
-    return dict(content)
 
 
 def _find(name: str) -> Path:

@@ -5,14 +5,13 @@ modules/assets.py. Nothing is downloaded here.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.assets import find_asset
-from modules.errors import UserError
+from modules.checkpoint import read_weights
 
 LAYER_WEIGHTS = {"relu_1_1": 1 / 32, "relu_2_1": 1 / 16, "relu_3_1": 1 / 8, "relu_4_1": 1 / 4, "relu_5_1": 1.0}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -110,8 +109,8 @@ class PerceptualLoss(nn.Module):
             UserError: a weight file is missing or is another one.
         """
         loss = cls(config or PerceptualLossConfig())
-        loss.vgg19.load_vgg19(_read(find_asset(VGG19_FILE)))
-        loss.vggface.load_vggface(_read(find_asset(VGGFACE_FILE)))
+        loss.vgg19.load_vgg19(read_weights(find_asset(VGG19_FILE)))
+        loss.vggface.load_vggface(read_weights(find_asset(VGGFACE_FILE)))
         return loss
 
     def terms(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -153,10 +152,3 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             wanted = network(y)
         return [(value - wanted[name]).abs().mean() for name, value in network(x).items()]
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path} is no weight file that can be read safely: {error}") from error

@@ -9,9 +9,10 @@ from torch.testing import assert_close
 from transformers import SegformerConfig, SegformerForImageClassification
 
 from modules import assets
+from modules.checkpoint import read_weights
 from modules.errors import UserError
 from modules.image_to_plane import INPUT_MODES, ImageToPlane, ImageToPlaneConfig
-from modules.initial_weights import RESNET, load_imagenet, load_mit, load_resnet, read_weights, spread_channels
+from modules.initial_weights import RESNET, load_imagenet, load_mit, load_resnet, spread_channels
 from modules.layers.segformer import MiTConfig
 from modules.motion_adapter import MotionAdapter, MotionAdapterConfig
 

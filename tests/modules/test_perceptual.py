@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from modules.errors import UserError
-from modules.perceptual import PerceptualLoss, PerceptualLossConfig, VGGFeaturesConfig
+from modules.perceptual import VGG19_FILE, PerceptualLoss, PerceptualLossConfig, VGGFeaturesConfig
 
 
 @pytest.fixture
@@ -32,6 +32,13 @@ def test_thirteen_terms(loss):
 def test_missing_weights_are_explained(tmp_path, monkeypatch):
     monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
     with pytest.raises(UserError, match="vgg19"):
+        PerceptualLoss.from_assets()
+
+
+def test_damaged_weights_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
+    (tmp_path / VGG19_FILE).write_bytes(b"PK\3\4 not a whole archive")
+    with pytest.raises(UserError, match=f"{VGG19_FILE} cannot be read as weights .*; get it again"):
         PerceptualLoss.from_assets()
 
 
