@@ -21,6 +21,7 @@ from modules.rendering.planes import PLANE_AXES, Decoder
 LAID = 4                    # channels of P_cano with first values: three of colour, one of shape
 _OVERSAMPLING = 2           # a side, against aliasing
 _NEAREST = 0.01             # to 0 or 1 of a colour whose logit is laid
+_COLOUR_SCALE = 3.0         # of the laid logits: features are means over three planes, and only one has them
 _SHAPE_SCALE = 6.0          # of the laid shape: 1 in the middle of the head, 0 at its surface
 _SHARPNESS = 100.0          # raw density of the first decoder, of a shape of 1
 _INSIDE = 0.08              # colour of an open mouth's inside, in [0, 1]
@@ -95,8 +96,8 @@ def lay_head(planes: Tensor, photo: Tensor, box_size: float, config: Rectificati
     steps = ((torch.arange(size, device=planes.device) + 0.5) / size - 0.5) * box_size
     x, y, z = (((steps - centre) / radius) ** 2 for centre, radius in zip(config.head_centre, config.head_radii))
     laid = torch.zeros(len(planes), 3, LAID, size, size, device=planes.device)
-    laid[:, 0, :3] = 3 * ((colours + 1) / 2).logit(eps=_NEAREST)                 # features are means of three planes
-    laid[:, 0, 3] = _SHAPE_SCALE * (1 - x - y[:, None])                          # and their sum is 1 - (x, y, z)^2
+    laid[:, 0, :3] = _COLOUR_SCALE * ((colours + 1) / 2).logit(eps=_NEAREST)
+    laid[:, 0, 3] = _SHAPE_SCALE * (1 - x - y[:, None])      # together 1 - x^2 - y^2 - z^2
     laid[:, 1, 3] = _SHAPE_SCALE * -z[:, None]
     return planes + F.pad(laid, (0, 0, 0, 0, 0, planes.shape[2] - LAID))
 
@@ -104,7 +105,7 @@ def lay_head(planes: Tensor, photo: Tensor, box_size: float, config: Rectificati
 def read_laid(decoder: Decoder) -> None:
     """Give a decoder first weights that make density and colours of what `lay_head` has laid."""
     for channel in range(3):
-        decoder.pass_through(channel, 1 + channel, 1.0)
+        decoder.pass_through(channel, 1 + channel, 3 / _COLOUR_SCALE)
     decoder.pass_through(3, 0, 3 * _SHARPNESS / _SHAPE_SCALE)
 
 
@@ -125,7 +126,7 @@ def carry_face(planes: Tensor, source: Tensor, driving: Tensor, box_size: float,
     places, opened = skin_places(source, driving, box_size, size, config)
     face = planes[:, 0, :, rows, columns].flip(-2).expand(batch, -1, -1, -1)
     moved = F.grid_sample(face.float(), places, mode="bilinear", padding_mode="border", align_corners=False)
-    inside = torch.full_like(moved[:, :3], 3 * math.log(_INSIDE / (1 - _INSIDE)))
+    inside = torch.full_like(moved[:, :3], _COLOUR_SCALE * math.log(_INSIDE / (1 - _INSIDE)))
     moved = torch.cat([torch.lerp(moved[:, :3], inside, opened), moved[:, 3:]], dim=1)
     carried = planes.expand(batch, -1, -1, -1, -1).clone()
     carried[:, 0, :, rows, columns] = moved.flip(-2).to(planes.dtype)
