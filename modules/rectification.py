@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modules.camera import Camera, pose_camera
 from modules.face3d.coefficients import FOCAL_LENGTH
+from modules.htbsr.superresolution import pixel_places, resize
 from modules.rendering.planes import PLANE_AXES, Decoder
 
 LAID = 4                    # channels of P_cano with first values: three of colour, one of shape
@@ -92,7 +93,7 @@ def lay_head(planes: Tensor, photo: Tensor, box_size: float, config: Rectificati
         As `planes`, float32.
     """
     size = planes.shape[-1]
-    colours = F.interpolate(photo.float(), (size, size), mode="bilinear", align_corners=False, antialias=True).flip(-2)
+    colours = resize(photo.float(), size).flip(-2)
     steps = ((torch.arange(size, device=planes.device) + 0.5) / size - 0.5) * box_size
     x, y, z = (((steps - centre) / radius) ** 2 for centre, radius in zip(config.head_centre, config.head_radii))
     laid = torch.zeros(len(planes), 3, LAID, size, size, device=planes.device)
@@ -149,19 +150,18 @@ def skin_places(source: Tensor, driving: Tensor, box_size: float, size: int,
         and [B, 1, n, n] in [0, 1], where the source has skin and the driving picture has none.
     """
     (of_source, known), (of_driving, skin) = (_skin(pncc, box_size, size, config) for pncc in (source, driving))
-    steps = (torch.arange(size, device=source.device) + 0.5) * 2 / size - 1
-    own = torch.stack(torch.meshgrid(steps, steps, indexing="xy"))                     # [2, n, n]
+    own = pixel_places(size, source.device)                                           # [2, n, n]
     total = known.sum(dim=(-2, -1), keepdim=True).clamp(min=1e-6)
 
     def mean(values: Tensor) -> Tensor:
         return (known * values).sum(dim=(-2, -1), keepdim=True) / total
 
-    middle = mean(own)
+    middle, level = mean(own), mean(of_source)
     slope = mean((own - middle) * of_source) / mean((own - middle) ** 2).clamp(min=1e-6)
     slope = torch.where(slope.abs() < 1e-3, torch.ones_like(slope), slope)            # no face in the picture
-    line = mean(of_source) + slope * (own - middle)
+    line = level + slope * (own - middle)
     rest = torch.cat([known * (of_source - line), known], dim=1)
-    straight = middle + (of_driving - mean(of_source)) / slope
+    straight = middle + (of_driving - level) / slope
     places = own.expand_as(straight)
     for _ in range(_SEARCH_STEPS):
         found = F.grid_sample(rest, places.movedim(1, -1), mode="bilinear", align_corners=False)

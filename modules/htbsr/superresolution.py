@@ -18,6 +18,12 @@ def resize(image: Tensor, size: int, antialias: bool = True) -> Tensor:
     return resized.to(image.dtype)
 
 
+def pixel_places(size: int, device: torch.device) -> Tensor:
+    """Pixel centres of a square picture, [2, size, size] (x, y); -1 and 1 are its edges, as for `resize`."""
+    steps = (torch.arange(size, device=device) + 0.5) * 2 / size - 1
+    return torch.stack(torch.meshgrid(steps, steps, indexing="xy"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SuperresolutionConfig:
     """Widths and sizes of the decoder; the defaults are the released portrait model (8x: 128 -> 512)."""

@@ -19,7 +19,7 @@ from modules.htbsr.blocks import (
     depth_constant_conv,
     volume_conv,
 )
-from modules.htbsr.superresolution import resize
+from modules.htbsr.superresolution import pixel_places, resize
 from modules.layers.initial import keep_scale
 
 KEYPOINTS = {4: (0, 8, 16, 27), 9: (0, 3, 6, 8, 10, 13, 16, 27, 33)}    # of the 68: jaw ends, chin, nose bridge, ...
@@ -154,10 +154,8 @@ def moved_picture(picture: Tensor, deformation: Tensor) -> Tensor:
     depth, width = deformation.shape[1], deformation.shape[3]
     shift = (deformation.float() - volume_grid(depth, width, like=deformation)).mean(dim=1)[..., :2]     # [B, h, w, 2]
     shift = shift.movedim(-1, 1) * ((width - 1) / width)                       # from centres of end voxels to edges
-    shift = F.interpolate(shift, picture.shape[-2:], mode="bilinear", align_corners=False)
     size = picture.shape[-1]
-    steps = (torch.arange(size, device=picture.device) + 0.5) * 2 / size - 1
-    places = torch.stack(torch.meshgrid(steps, steps, indexing="xy")) + shift
+    places = pixel_places(size, picture.device) + resize(shift, size, antialias=False)
     moved = F.grid_sample(picture.float(), places.movedim(1, -1), padding_mode="border", align_corners=False)
     return moved.to(picture.dtype)
 
