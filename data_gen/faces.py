@@ -9,10 +9,10 @@ import torch
 from modules.analysis.crop import Box, clip_crop, crop_landmarks
 from modules.analysis.landmarks import MAX_OUTSIDE
 from modules.analysis.segmentation import segment_crop
-from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_clip, landmark_error
 from modules.face3d.morphable_model import MorphableModel
+from modules.system.errors import UserError
 
 SMALLEST_SHARE = 0.05         # of the square that the face fills; what `segment` needs
 LARGEST_MIRROR = 0.15         # share of the square beyond the frame, where its reflection is put

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_gen.clip_format import FRAME_RATE, ClipContent, write_clip
+from data_gen.audio_track import speech_features
 from data_gen.models import face_model
-from data_gen.pncc import all_pncc
-from data_gen.sound import speech_features
+from modules.clips.format import FRAME_RATE, ClipContent, write_clip
+from modules.clips.pncc import all_pncc
 from modules.face3d.coefficients import pose_points, project
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.speech import synthesize
-from modules.processes import run_all
+from modules.system.processes import run_all
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from data_gen import procedural, videos
-from modules.config import from_dict, load_yaml
-from modules.errors import UserError, run_command
+from modules.system.config import from_dict, load_yaml
+from modules.system.errors import UserError, run_command
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,20 @@ import cv2
 import numpy as np
 from av.error import FFmpegError
 
-from data_gen.clip_format import FRAME_RATE, CannotWrite, ClipContent, write_clip
+from data_gen.audio_track import SoundTrack, speech_features
 from data_gen.faces import FaceLimits, FittedFace, divided, fit_face
-from data_gen.ledger import Ledger, Refusal, VideoReport
 from data_gen.models import face_model, hubert_model
-from data_gen.pncc import all_pncc
-from data_gen.shots import Stretch, merged, stretches, without_jumps
-from data_gen.sound import SoundTrack, speech_features
+from data_gen.progress import Ledger, Refusal, VideoReport
+from data_gen.segments import Stretch, merged, stretches, without_jumps
 from modules.analysis.inpainting import inpaint_background
-from modules.assets import ANALYSIS, find_asset
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
-from modules.errors import UserError
-from modules.processes import run_all
-from modules.video import open_video
+from modules.clips.format import FRAME_RATE, CannotWrite, ClipContent, write_clip
+from modules.clips.pncc import all_pncc
+from modules.media.video_reader import open_video
+from modules.system.assets import ANALYSIS, find_asset
+from modules.system.errors import UserError
+from modules.system.processes import run_all
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpegError)     # of a video, not a run

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.errors import UserError
-from modules.face3d.official_fit import read_official_fit
 from modules.face3d.pncc import blink_curve
-from modules.files import named_file
+from modules.official.fit_file import read_official_fit
+from modules.system.errors import UserError
+from modules.system.files import named_file
 
 FORMAT = "real3d-motion"
 VERSION = 1

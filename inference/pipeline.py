@@ -15,16 +15,16 @@ from inference.portrait import Portrait, to_pixels
 from inference.speech import SpeechToMotion, read_model_config
 from modules.analysis.crop import clip_crop, crop_landmarks
 from modules.analysis.landmarks import detect_clip
-from modules.camera import Camera, mirror_index, pose_camera, prepare_poses, smooth_cameras, smooth_features
-from modules.checkpoint import load_module
-from modules.classes import one_hot
-from modules.errors import UserError
+from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel, load_face_model
 from modules.face3d.pncc import close_eyes, render_pncc
-from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
-from modules.video import open_video
+from modules.geometry.camera import Camera, mirror_index, pose_camera, prepare_poses, smooth_cameras, smooth_features
+from modules.media.video_reader import open_video
+from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
+from modules.system.checkpoint import load_module
+from modules.system.errors import UserError
 
 SMOOTHING = 7        # frames, of cameras and torso key points (spec face3d 8)
 

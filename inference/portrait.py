@@ -12,15 +12,15 @@ from torch import Tensor
 from modules.analysis.crop import crop_landmarks, photo_crop
 from modules.analysis.inpainting import inpaint_background, inpaint_torso
 from modules.analysis.landmarks import detect
-from modules.analysis.pictures import read_picture
 from modules.analysis.segmentation import part_image, segment_crop
-from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_photo
 from modules.face3d.morphable_model import MorphableModel
-from modules.files import named_file
+from modules.media.images import read_picture
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
+from modules.system.errors import UserError
+from modules.system.files import named_file
 
 FORMAT = "real3d-portrait"
 VERSION = 1

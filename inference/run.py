@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from inference.background import load_background
 from inference.motion import Motion, natural_pose, periodic_blink, still_pose
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
-from inference.scene import load_background
-from inference.video import VideoWriter
-from modules.errors import UserError, run_command
-from modules.video import Sound, read_sound
+from modules.media.video_reader import Sound, read_sound
+from modules.media.video_writer import VideoWriter
+from modules.system.errors import UserError, run_command
 
 DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
 DEMO_PERSON = 900007     # a seed that no training used

@@ -11,9 +11,9 @@ from inference.motion import FRAME_RATE, Motion, still_pose
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.audio.features import SAMPLE_RATE, extract, read_audio
 from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
-from modules.checkpoint import CONFIG, load_module, read_config
-from modules.config import from_dict
-from modules.errors import UserError
+from modules.system.checkpoint import CONFIG, load_module, read_config
+from modules.system.config import from_dict
+from modules.system.errors import UserError
 
 FRAME = SAMPLE_RATE // FRAME_RATE      # samples
 T = TypeVar("T")

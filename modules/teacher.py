@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from modules.camera import Camera
+from modules.geometry.camera import Camera
 
 Identities = TypeVar("Identities")
 

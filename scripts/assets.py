@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from modules.assets import ANALYSIS, DEFAULT_FOLDER, Asset, asset_folders, checksum_is_right, locate, manifest
-from modules.errors import UserError, run_command
+from modules.system.assets import ANALYSIS, DEFAULT_FOLDER, Asset, asset_folders, checksum_is_right, locate, manifest
+from modules.system.errors import UserError, run_command
 
 DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
 PYTHON = ((3, 11), (3, 13))
@@ -64,7 +64,7 @@ def fetch_assets(names: list[str], folder: Path | None) -> Iterator[str]:
     Raises:
         UserError: a name is unknown, or see `fetch`.
     """
-    from modules.download import fetch  # needs packages whose absence `check` should be able to report
+    from modules.system.download import fetch  # needs packages whose absence `check` should be able to report
 
     wanted = [name for given in names for name in (ANALYSIS if given == "analysis" else (given,))]
     assets = [lookup(name) for name in wanted]
@@ -139,7 +139,7 @@ def _check_torch() -> Iterator[Finding]:
 def _check_encoders() -> Iterator[Finding]:
     if importlib.util.find_spec("av") is None:
         return
-    from inference.video import alpha_encoders, video_encoder
+    from modules.media.video_writer import alpha_encoders, video_encoder
     try:
         yield Finding("ok", f"video encoder {video_encoder()}")
     except UserError as error:

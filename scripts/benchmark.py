@@ -28,13 +28,13 @@ from inference.motion import natural_pose
 from inference.pipeline import choose_device, find_portrait, load_portrait_model, torso_keypoints
 from inference.portrait import Portrait, to_pixels
 from inference.speech import read_model_config
-from modules.camera import Camera, pose_camera
-from modules.classes import one_hot
-from modules.errors import UserError, run_command
+from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.pncc import render_pncc
-from modules.htbsr.fusion import SourceFeatures
+from modules.geometry.camera import Camera, pose_camera
+from modules.portrait.htbsr.fusion import SourceFeatures
+from modules.portrait.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
 from modules.procedural.head import procedural_model
-from modules.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+from modules.system.errors import UserError, run_command
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 PERSON = 900_007

@@ -17,13 +17,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from modules.analysis.mediapipe_models import FaceFinder
-from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients, camera_points
 from modules.face3d.rasterizer import rasterize
 from modules.procedural.clips import named_expression
 from modules.procedural.head import ProceduralModel, build_model
 from modules.procedural.person import Person, sample_person
 from modules.procedural.render import canonical_vertices, posed_vertices, render
+from modules.system.errors import UserError
 
 SIZE = 512
 IRISES = slice(468, 478)

@@ -17,16 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 from inference.portrait import to_tensor
-from modules.errors import UserError, run_command
 from modules.face3d.coefficients import FaceCoefficients
-from modules.files import named_file
+from modules.media.video_reader import open_video
 from modules.procedural.clips import named_expression
 from modules.procedural.head import EXPRESSIONS, procedural_model
 from modules.procedural.person import Person, sample_person
 from modules.procedural.render import render
 from modules.procedural.teacher import ProceduralTeacher, ProceduralTeacherConfig
+from modules.system.errors import UserError, run_command
+from modules.system.files import named_file
 from modules.teacher import Teacher
-from modules.video import open_video
 
 FRAMING = (0.0, 0.1, -5.0)                 # translation of the heads, dm
 STEPS = (0.0, 0.5, 1.0)                    # of each action

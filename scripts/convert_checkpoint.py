@@ -20,11 +20,11 @@ from torch import Tensor
 from modules.audio.audio2motion import Audio2MotionConfig
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.syncnet import SyncNetConfig
-from modules.checkpoint import load_state, read_config, save_checkpoint
-from modules.config import to_dict
-from modules.convert import PORTRAITS, identify, official_state, portrait_config, to_official, to_ours
-from modules.errors import UserError, run_command
-from modules.files import named_file
+from modules.official.names import PORTRAITS, identify, official_state, portrait_config, to_official, to_ours
+from modules.system.checkpoint import load_state, read_config, save_checkpoint
+from modules.system.config import to_dict
+from modules.system.errors import UserError, run_command
+from modules.system.files import named_file
 
 STEPS = re.compile(r"model_ckpt_steps_(\d+)\.ckpt$")
 PARTS = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr")

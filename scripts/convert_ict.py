@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from modules.errors import UserError
+from modules.system.errors import UserError
 
 NEUTRAL = "generic_neutral_mesh.obj"
 NAMES = "vertex_indices.json"                 # key "expressions": their order

@@ -21,12 +21,12 @@ from inference.pipeline import TalkingPortrait
 from inference.portrait import FRONTAL_DISTANCE, Portrait, to_pixels
 from modules.analysis.landmarks import find_faces
 from modules.audio.features import SAMPLE_RATE, read_audio
-from modules.errors import UserError, run_command
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import FIRST_HELD_OUT_SEED, sample_person
 from modules.procedural.render import render
 from modules.procedural.speech import synthesize
+from modules.system.errors import UserError, run_command
 
 TURN = math.radians(20)
 SETTLED = 8                   # frames after which smoothing no longer sees the start of a turn

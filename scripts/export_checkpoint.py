@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from modules.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
-from modules.errors import UserError, run_command
+from modules.system.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
+from modules.system.errors import UserError, run_command
 
 PARTS = {
     "portrait": ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr"),

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
-from modules.errors import UserError, run_command
-from modules.files import named_file
+from modules.system.errors import UserError, run_command
+from modules.system.files import named_file
 
 WIDTH, ROW_HEIGHT = 1400, 380            # pixels
 DOTS = 100                               # an inch
@@ -51,7 +51,7 @@ Curves = Mapping[str, Curve]
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """The numbers of a run by their names (loss/..., validation/..., rate/..., see tasks/run_log.py), steps ascending.
+    """The numbers of a run by their names (loss/..., validation/..., rate/...), steps ascending.
 
     Lines that are no numbers are left out: the last one may be half written.
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from modules.errors import UserError, run_command
+from modules.system.errors import UserError, run_command
 from scripts.benchmark import peak_memory
-from tasks.devices import launch_fabric
+from tasks.engine.devices import launch_fabric
+from tasks.engine.settings import read_settings
+from tasks.engine.task import Task
 from tasks.run import build_trainer
-from tasks.settings import read_settings
-from tasks.task import Task
 
 PARTS = {"data": "waiting for data", "forward": "forward", "backward": "backward", "optimizer": "optimiser steps",
          "rest": "trainer (overhead)"}

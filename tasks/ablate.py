@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_gen.clip_format import list_clips
-from modules.checkpoint import find_checkpoint, read_config
-from modules.config import Settings, changed_keys, load_yaml, nearest
-from modules.errors import UserError, run_command
-from modules.files import whole_file
+from modules.clips.format import list_clips
+from modules.system.checkpoint import find_checkpoint, read_config
+from modules.system.config import Settings, changed_keys, load_yaml, nearest
+from modules.system.errors import UserError, run_command
+from modules.system.files import whole_file
 from tasks.ablation_table import as_markdown, rows_of
+from tasks.engine.run_log import writing
+from tasks.engine.settings import RunSettings, read_settings
+from tasks.engine.trainer import Trainer
 from tasks.run import default_output, parse, train
-from tasks.run_log import writing
-from tasks.settings import RunSettings, read_settings
-from tasks.trainer import Trainer
 
 STARTS = ("init_from", "sync_checkpoint")       # keys that name an earlier run
 RESULT = "result.json"                          # in the folder of a run that is finished

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 
-from modules.checkpoint import list_checkpoints, read_config
-from modules.config import changed_keys, save_yaml
-from modules.errors import UserError, run_command
-from tasks.devices import launch_fabric
-from tasks.loader import derived_seed
-from tasks.run_log import writing
-from tasks.settings import RunSettings, read_settings
-from tasks.trainer import Trainer
+from modules.system.checkpoint import list_checkpoints, read_config
+from modules.system.config import changed_keys, save_yaml
+from modules.system.errors import UserError, run_command
+from tasks.engine.devices import launch_fabric
+from tasks.engine.loader import derived_seed
+from tasks.engine.run_log import writing
+from tasks.engine.settings import RunSettings, read_settings
+from tasks.engine.trainer import Trainer
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from modules.config import from_dict, load_yaml
-from tasks.registry import BUILT_IN, find_task
-from tasks.settings import read_settings
-from tasks.trainer_config import TrainerConfig
+from modules.system.config import from_dict, load_yaml
+from tasks.engine.registry import BUILT_IN, find_task
+from tasks.engine.settings import read_settings
+from tasks.engine.trainer_config import TrainerConfig
 from tests.conftest import ROOT
 
 # Who may import whom: a package sees those to its left (style: modules <- data_gen, tasks, inference <- scripts).
@@ -27,16 +27,16 @@ PACKAGES = tuple(ALLOWED)
 
 # Files without a test file of their own, and why.
 WITHOUT_MIRROR = {
-    "modules/errors.py": "two exits, tested by every command",
-    "tasks/devices.py": "tested through the command (test_run.py) and with two processes (test_trainer.py)",
-    "tasks/image_stage.py": "shared by the three image stages and tested with each of them",
-    "tasks/ema.py": "tested through checkpoints and resuming (test_trainer.py)",
-    "tasks/optimization.py": "tested through whole runs (test_trainer.py)",
-    "tasks/registry.py": "tested through wrong names (test_run.py) and every YAML (here)",
-    "tasks/retention.py": "tested through whole runs (test_trainer.py)",
-    "tasks/settings.py": "tested through the command (test_run.py)",
-    "tasks/task.py": "an interface; the toy task of the trainer's tests fills it",
-    "tasks/trainer_config.py": "values; refusals are tested through the command (test_run.py)",
+    "modules/system/errors.py": "two exits, tested by every command",
+    "tasks/engine/devices.py": "tested through the command (test_run.py) and with two processes (test_trainer.py)",
+    "tasks/stages/image_terms.py": "shared by the three image stages and tested with each of them",
+    "tasks/engine/ema.py": "tested through checkpoints and resuming (test_trainer.py)",
+    "tasks/engine/optimization.py": "tested through whole runs (test_trainer.py)",
+    "tasks/engine/registry.py": "tested through wrong names (test_run.py) and every YAML (here)",
+    "tasks/engine/retention.py": "tested through whole runs (test_trainer.py)",
+    "tasks/engine/settings.py": "tested through the command (test_run.py)",
+    "tasks/engine/task.py": "an interface; the toy task of the trainer's tests fills it",
+    "tasks/engine/trainer_config.py": "values; refusals are tested through the command (test_run.py)",
 }
 
 FORBIDDEN = {
@@ -163,7 +163,7 @@ def test_no_paths_of_a_machine(name: str) -> None:
 def test_libraries_do_not_print(name: str) -> None:
     prints = [node.lineno for node in ast.walk(tree(name))
               if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"]
-    assert not prints or is_command(name) or name == "modules/errors.py", f"{name}:{prints[0]}: print in a library"
+    assert not prints or is_command(name) or name == "modules/system/errors.py", f"{name}:{prints[0]}: it prints"
 
 
 @pytest.mark.parametrize("name", SOURCES)

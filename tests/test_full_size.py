@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-import tasks.adversary
-from data_gen.clip_format import ClipContent, write_clip
+import tasks.stages.adversary
 from modules.audio.features import AudioFeatures
-from modules.checkpoint import list_checkpoints
+from modules.clips.format import ClipContent, write_clip
 from modules.face3d.coefficients import FaceCoefficients
+from modules.system.checkpoint import list_checkpoints
 from scripts.benchmark import peak_memory
 from tasks.run import main
 from tests.conftest import ROOT
@@ -61,7 +61,7 @@ def expert(clips: Path) -> Path:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient penalty comes in every step."""
-    monkeypatch.setattr(tasks.adversary, "R1_EVERY", 1)
+    monkeypatch.setattr(tasks.stages.adversary, "R1_EVERY", 1)
 
 
 def step(stage: str, run: Path, *overrides: str) -> Path:

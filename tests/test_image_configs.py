@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from modules.config import load_yaml
-from modules.real3d_portrait import Real3DPortraitConfig
-from tasks.settings import read_settings
+from modules.portrait.real3d_portrait import Real3DPortraitConfig
+from modules.system.config import load_yaml
+from tasks.engine.settings import read_settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 STAGES = {"i2p": 1, "motion_adapter": 2, "htbsr": 3}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.video import VideoWriter
-from modules.video import FRAME_RATE, Sound
+from modules.media.video_reader import FRAME_RATE, Sound
+from modules.media.video_writer import VideoWriter
 
 
 def counting_frames(count: int, height: int = 48, width: int = 64, channels: int = 3) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from modules.errors import UserError
+from modules.system.errors import UserError
 
 FACE_AREA = 0.2               # wanted share of the square that the face's bounding box fills
 LARGEST_FACE_AREA = 0.35      # accepted share where the photo ends before FACE_AREA is reached

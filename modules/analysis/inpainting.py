@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from modules.analysis.segmentation import part_mask
-from modules.classes import BODY_SKIN, CLOTHES
+from modules.analysis.segmentation_classes import BODY_SKIN, CLOTHES
 
 REFERENCE_SIZE = 512
 CLOTH_ROWS = 9                # rows filled per column, the pixel itself included

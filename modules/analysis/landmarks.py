@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from modules.analysis.mediapipe_models import LANDMARKS, FaceFinder, hair_confidence, person_confidence
-from modules.errors import UserError
+from modules.system.errors import UserError
 
 FRAME_RATE = 25
 MAX_FACES = 5

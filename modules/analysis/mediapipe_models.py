@@ -12,8 +12,8 @@ import numpy as np
 from mediapipe import Image, ImageFormat
 from mediapipe.tasks.python import BaseOptions, vision
 
-from modules.assets import find_asset
-from modules.errors import UserError
+from modules.system.assets import find_asset
+from modules.system.errors import UserError
 
 LANDMARKS = 478
 _SILENCE = threading.Lock()

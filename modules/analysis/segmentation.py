@@ -14,8 +14,16 @@ import numpy as np
 from modules.analysis.crop import Box, crop_picture
 from modules.analysis.landmarks import CHIN, FACE_OVAL, FOREHEAD, LEFT_SIDE, RIGHT_SIDE
 from modules.analysis.mediapipe_models import confidences, hair_confidence, person_confidence
-from modules.assets import locate
-from modules.classes import BACKGROUND, BODY_SKIN, CLOTHES, FACE_SKIN, HAIR, HEAD_CLASSES, TORSO_CLASSES
+from modules.analysis.segmentation_classes import (
+    BACKGROUND,
+    BODY_SKIN,
+    CLOTHES,
+    FACE_SKIN,
+    HAIR,
+    HEAD_CLASSES,
+    TORSO_CLASSES,
+)
+from modules.system.assets import locate
 
 MULTICLASS_MODEL = "selfie_multiclass_256x256.tflite"
 ANALYSIS_SIZE = 512          # pixels a side at which a face's square is divided into classes

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modules.audio.hubert import HubertFeatures
 from modules.audio.pitch import SAMPLE_RATE, pitch_at_hop
-from modules.errors import UserError
+from modules.system.errors import UserError
 
 HOP = 320                            # samples a feature frame
 WINDOW = 512

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from modules.assets import locate
-from modules.errors import UserError
+from modules.system.assets import locate
+from modules.system.errors import UserError
 
 DEFAULT_HUBERT = "facebook/hubert-large-ls960-ft"
 RECEPTIVE_FIELD = 400          # samples under one frame

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from modules.audio.losses import binary_cross_entropy
+from modules.losses.speech import binary_cross_entropy
 
 WINDOW = 5                    # video frames of a pair
 AUDIO_WINDOW = 2 * WINDOW

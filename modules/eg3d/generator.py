@@ -6,10 +6,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from modules.camera import Camera
-from modules.htbsr.superresolution import Superresolution, SuperresolutionConfig
+from modules.geometry.camera import Camera
 from modules.layers.stylegan import MappingNetwork, MappingNetworkConfig, SynthesisBlock, SynthesisBlockConfig
 from modules.rendering.renderer import RendererConfig, VolumeRenderer
+from modules.rendering.superresolution import Superresolution, SuperresolutionConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,14 @@ import torch
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
-from modules.assets import find_asset
-from modules.errors import UserError
 from modules.face3d.morphable_model import (
     FaceModelData,
     LandmarkEmbedding,
     MorphableModel,
     normalised_coordinates,
 )
+from modules.system.assets import find_asset
+from modules.system.errors import UserError
 
 MODEL_FILE = "BFM_model_front.mat"
 MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"    # vertex of each MediaPipe landmark, 0-based, -999 = none

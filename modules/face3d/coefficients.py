@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.errors import UserError
+from modules.system.errors import UserError
 
 IDENTITY_SIZE = 80
 EXPRESSION_SIZE = 64

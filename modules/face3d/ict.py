@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.assets import find_asset
-from modules.errors import UserError
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
 from modules.face3d.morphable_model import FaceModelData, LandmarkEmbedding, MorphableModel
+from modules.system.assets import find_asset
+from modules.system.errors import UserError
 
 MODEL_FILE = "ict_facekit.npz"
 LANDMARK_FILE = "ict_mp468.npz"               # where the MediaPipe landmarks are on this mesh

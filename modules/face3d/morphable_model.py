@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from modules.errors import UserError
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
+from modules.system.errors import UserError
 
 
 @dataclass(frozen=True)

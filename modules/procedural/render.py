@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.classes import BODY_SKIN, CLOTHES, FACE_SKIN, HAIR, HEAD_CLASSES, OTHERS
+from modules.analysis.segmentation_classes import BODY_SKIN, CLOTHES, FACE_SKIN, HAIR, HEAD_CLASSES, OTHERS
 from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points
 from modules.face3d.rasterizer import Fragments, rasterize
 from modules.face3d.shading import vertex_normals

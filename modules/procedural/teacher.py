@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modules.camera import WORLD_OFFSET, WORLD_SCALE, Camera, pose_camera
 from modules.face3d.coefficients import CAMERA_DISTANCE, FOCAL_LENGTH, FaceCoefficients, euler_angles
+from modules.geometry.camera import WORLD_OFFSET, WORLD_SCALE, Camera, pose_camera
 from modules.procedural.clips import sample_motion
 from modules.procedural.head import ProceduralModel
 from modules.procedural.person import FIRST_HELD_OUT_SEED, Person, sample_person

@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from modules.camera import Camera
+from modules.geometry.camera import Camera
 from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
 from modules.rendering.planes import Decoder, mean_features, stretch
 from modules.rendering.rays import official_limits, pixel_rays, visible_limits

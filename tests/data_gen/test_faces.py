@@ -6,8 +6,8 @@ from data_gen import faces
 from data_gen.faces import FaceLimits, divided, fit_face
 from data_gen.models import face_model
 from modules.analysis.crop import Box
-from modules.errors import UserError
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.system.errors import UserError
 
 FRAMES, SHAPE = 6, (400, 600)
 

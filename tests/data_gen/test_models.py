@@ -1,7 +1,7 @@
 import pytest
 
 from data_gen import models
-from modules.errors import UserError
+from modules.system.errors import UserError
 
 
 def test_models_are_loaded_once(monkeypatch):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_gen.clip_format import Clip, list_clips
 from data_gen.procedural import ProceduralDataConfig, clip_folder, prepare, summary
+from modules.clips.format import Clip, list_clips
 from modules.face3d.coefficients import pose_points, project
 from modules.face3d.morphable_model import load_face_model
 

@@ -1,10 +1,10 @@
 import pytest
 
 from data_gen import run
-from data_gen.clip_format import list_clips
 from data_gen.faces import FaceLimits
 from data_gen.videos import VideoDataConfig
-from modules.config import from_dict, load_yaml
+from modules.clips.format import list_clips
+from modules.system.config import from_dict, load_yaml
 from tests.conftest import ROOT
 
 

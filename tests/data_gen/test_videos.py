@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from data_gen import run
-from data_gen.clip_format import Clip, list_clips
 from data_gen.faces import FaceLimits
-from data_gen.shots import NO_FACE
+from data_gen.segments import NO_FACE
 from data_gen.videos import VideoDataConfig, find_videos, prepare, prepare_video, summary
-from inference.video import VideoWriter
-from modules.errors import UserError
-from modules.video import open_video, read_sound
+from modules.clips.format import Clip, list_clips
+from modules.media.video_reader import open_video, read_sound
+from modules.media.video_writer import VideoWriter
+from modules.system.errors import UserError
 from tests.data_gen.stand_in import FRAMES, SIZE, StandIn, install, talking_head
 from tests.videos import tone, write_video
 
@@ -181,7 +181,7 @@ def test_a_full_disk_stops_the_run_without_a_verdict_on_the_video(config, talk, 
     def full(path, arrays):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("data_gen.clip_format.np.save", full)
+    monkeypatch.setattr("modules.clips.format.np.save", full)
     with pytest.raises(UserError, match="No space left"):
         reports(config)
     assert refusals(config) == [] and not Path(config.folder, "done.tsv").exists()

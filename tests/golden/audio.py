@@ -4,12 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modules.audio import amplitude, losses
+from modules.audio import amplitude
 from modules.audio.features import extract, mel_basis, mel_spectrogram, pad_frames, read_audio
 from modules.audio.hubert import CHUNK, HOP, HubertFeatures
 from modules.audio.pitch import coarse_pitch, pitch_at_hop, track_pitch
 from modules.audio.syncnet import SyncNet, SyncNetConfig, windows
-from modules.convert import load_official
+from modules.losses import speech as losses
+from modules.official.names import load_official
 from tests.conftest import media_folder
 from tests.golden.file import Golden, checks
 from tests.golden.watch import watched

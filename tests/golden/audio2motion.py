@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from modules.audio import losses
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, Reconstruction, SpeechConditions
 from modules.audio.pitch import coarse_pitch
-from modules.convert import load_official
+from modules.losses import speech as losses
+from modules.official.names import load_official
 from tests.golden.audio import noise
 from tests.golden.file import Golden, checks
 from tests.golden.watch import watched

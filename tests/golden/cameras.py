@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from modules.camera import (
+from modules.geometry.camera import (
     fov_intrinsics,
     gaussian_cameras,
     look_at_camera,

@@ -2,7 +2,7 @@
 
 import torch
 
-from modules.convert import LOSS_SCALARS, identify, to_official, to_ours
+from modules.official.names import LOSS_SCALARS, identify, to_official, to_ours
 from tests.golden.file import Golden, checks
 
 NETWORKS = {"portrait": "portrait", "head_grid3": "head", "a2m": "audio2motion", "syncnet": "syncnet", "eg3d": "eg3d",

@@ -4,15 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.camera import Camera
-from modules.convert import load_official
-from modules.discriminator import DualDiscriminator, DualDiscriminatorConfig, perturb_cameras
 from modules.eg3d.generator import EG3DConfig, EG3DGenerator
-from modules.htbsr.superresolution import SuperresolutionConfig, resize
+from modules.geometry.camera import Camera
+from modules.layers.resample import resize
 from modules.layers.stylegan import fir_filter, upsample_2x
+from modules.official.names import load_official
+from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig, perturb_cameras
 from modules.rendering.planes import colours
 from modules.rendering.rays import box_limits, pixel_rays
 from modules.rendering.renderer import RayNoise, RendererConfig
+from modules.rendering.superresolution import SuperresolutionConfig
 from tests.golden.file import Golden, checks
 from tests.golden.watch import watched
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from modules.audio.amplitude import polygon_area
-from modules.camera import pose_camera
 from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, OFFICIAL_68_OFFSET, load_bfm
 from modules.face3d.coefficients import (
     FaceCoefficients,
@@ -31,6 +30,7 @@ from modules.face3d.fitting import (
 )
 from modules.face3d.morphable_model import LandmarkEmbedding, MorphableModel
 from modules.face3d.shading import harmonic_light, vertex_normals, vertex_texture
+from modules.geometry.camera import pose_camera
 from tests.golden.compare import relative_error
 from tests.golden.file import Golden, checks
 

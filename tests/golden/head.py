@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.camera import Camera
-from modules.convert import load_official
-from modules.image_to_plane import INPUT_MODES, ImageToPlane, ImageToPlaneConfig
-from modules.motion_adapter import MotionAdapter, MotionAdapterConfig
+from modules.geometry.camera import Camera
+from modules.official.names import load_official
+from modules.portrait.image_to_plane import INPUT_MODES, ImageToPlane, ImageToPlaneConfig
+from modules.portrait.motion_adapter import MotionAdapter, MotionAdapterConfig
+from modules.portrait.tri_grid import TriGridRefiner, TriGridRefinerConfig
 from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
 from modules.rendering.planes import colours, sample_planes
 from modules.rendering.rays import box_limits, official_limits, pixel_rays
 from modules.rendering.renderer import RayNoise, RendererConfig, VolumeRenderer
 from modules.rendering.sampling import importance_depths, smooth_weights
-from modules.tri_grid import TriGridRefiner, TriGridRefinerConfig
 from tests.golden.file import Golden, checks
 from tests.golden.watch import watched
 

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules import losses
 from modules.audio import amplitude
-from modules.audio import losses as motion
 from modules.face3d.pncc import close_eyes
-from modules.perceptual import PerceptualLoss, PerceptualLossConfig
-from tasks import schedules
-from tasks.a2m import exponential_rate
-from tasks.audio_clips import length_buckets
-from tasks.syncnet import stepped_rate
+from modules.losses import image as losses
+from modules.losses import speech as motion
+from modules.losses.perceptual import PerceptualLoss, PerceptualLossConfig
+from tasks.data.speech_clips import length_buckets
+from tasks.stages import learning_rates as schedules
+from tasks.stages.a2m import exponential_rate
+from tasks.stages.syncnet import stepped_rate
 from tests.golden.file import Golden, checks
 
 EXACT, GRADIENTS = 1e-5, 1e-4

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from modules.assets import locate
-from modules.errors import UserError, run_command
 from modules.procedural.head import procedural_model
+from modules.system.assets import locate
+from modules.system.errors import UserError, run_command
 from scripts.assets import ANALYSIS
 from scripts.convert_checkpoint import convert
 from tests.conftest import golden_folder

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.camera import Camera, pose_camera
-from modules.convert import load_official
-from modules.image_to_plane import ImageToPlaneConfig
-from modules.motion_adapter import MotionAdapterConfig
-from modules.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
+from modules.geometry.camera import Camera, pose_camera
+from modules.official.names import load_official
+from modules.portrait.image_to_plane import ImageToPlaneConfig
+from modules.portrait.motion_adapter import MotionAdapterConfig
+from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
+from modules.portrait.tri_grid import TriGridRefinerConfig
 from modules.rendering.renderer import RendererConfig
-from modules.tri_grid import TriGridRefinerConfig
 from tests.golden.file import Golden, checks
 from tests.golden.head import bilinear, photo, pncc_stack
 from tests.golden.watch import watched

@@ -7,11 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.convert import load_official
-from modules.htbsr.fusion import HTBSR, HTBSRConfig
-from modules.htbsr.losses import occlusion_area, occlusion_entropy
-from modules.htbsr.superresolution import Superresolution, SuperresolutionConfig
-from modules.htbsr.torso import TorsoConfig, TorsoModel, select_keypoints
 from modules.layers import stylegan
 from modules.layers.stylegan import (
     ConvLayer,
@@ -21,6 +16,11 @@ from modules.layers.stylegan import (
     SynthesisBlock,
     SynthesisBlockConfig,
 )
+from modules.losses.torso import occlusion_area, occlusion_entropy
+from modules.official.names import load_official
+from modules.portrait.htbsr.fusion import HTBSR, HTBSRConfig
+from modules.portrait.htbsr.torso import TorsoConfig, TorsoModel, select_keypoints
+from modules.rendering.superresolution import Superresolution, SuperresolutionConfig
 from tests.golden.file import Golden, checks
 from tests.golden.watch import watched
 

@@ -15,8 +15,8 @@ import soundfile
 import torch
 
 from inference.speech import SpeechToMotion
-from inference.video import VideoWriter
-from modules.video import open_video, read_sound
+from modules.media.video_reader import open_video, read_sound
+from modules.media.video_writer import VideoWriter
 from scripts.assets import ANALYSIS
 from scripts.convert_checkpoint import main as convert
 from tests.conftest import ROOT

@@ -10,12 +10,12 @@ import torch
 
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
-from inference.video import VideoWriter
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
-from modules.checkpoint import save_checkpoint
-from modules.config import to_dict
-from modules.real3d_portrait import Real3DPortrait
-from modules.video import open_video, read_sound
+from modules.media.video_reader import open_video, read_sound
+from modules.media.video_writer import VideoWriter
+from modules.portrait.real3d_portrait import Real3DPortrait
+from modules.system.checkpoint import save_checkpoint
+from modules.system.config import to_dict
 from tests.modules.portraits import tiny_portrait_config
 
 FOCAL_LENGTH = 1015 / 224

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from inference.motion import Motion, natural_pose, periodic_blink, still_pose
-from modules.errors import UserError
+from modules.system.errors import UserError
 
 
 def some_motion(frames: int = 5) -> Motion:

@@ -13,11 +13,11 @@ import torch
 
 from inference.motion import Motion
 from inference.pipeline import TalkingPortrait, choose_device, torso_keypoints
-from modules.checkpoint import save_checkpoint
-from modules.config import to_dict
-from modules.errors import UserError
+from modules.portrait.real3d_portrait import Real3DPortrait
 from modules.procedural.head import procedural_model
-from modules.real3d_portrait import Real3DPortrait
+from modules.system.checkpoint import save_checkpoint
+from modules.system.config import to_dict
+from modules.system.errors import UserError
 from tests.modules.portraits import tiny_portrait_config
 
 

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from inference import portrait as portrait_module
 from inference.portrait import Portrait, to_pixels, to_tensor
-from modules.classes import HEAD_CLASSES
-from modules.errors import UserError
+from modules.analysis.segmentation_classes import HEAD_CLASSES
+from modules.system.errors import UserError
 
 
 def test_pixels_survive_the_way_to_tensors_and_back():

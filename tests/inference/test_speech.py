@@ -6,9 +6,9 @@ from transformers import HubertConfig, HubertModel
 
 from inference.speech import SpeechToMotion
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
-from modules.checkpoint import save_checkpoint
-from modules.config import to_dict
-from modules.errors import UserError
+from modules.system.checkpoint import save_checkpoint
+from modules.system.config import to_dict
+from modules.system.errors import UserError
 
 
 def seeded(seed: int = 0) -> torch.Generator:

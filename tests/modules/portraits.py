@@ -1,14 +1,14 @@
 """A tiny whole model (neural 16, picture 64) for the tests of what is built around it."""
 
-from modules.htbsr.fusion import HTBSRConfig
-from modules.htbsr.superresolution import SuperresolutionConfig
-from modules.htbsr.torso import TorsoConfig
-from modules.image_to_plane import ImageToPlaneConfig
 from modules.layers.segformer import MiTConfig
-from modules.motion_adapter import MotionAdapterConfig
-from modules.real3d_portrait import Real3DPortraitConfig
+from modules.portrait.htbsr.fusion import HTBSRConfig
+from modules.portrait.htbsr.torso import TorsoConfig
+from modules.portrait.image_to_plane import ImageToPlaneConfig
+from modules.portrait.motion_adapter import MotionAdapterConfig
+from modules.portrait.real3d_portrait import Real3DPortraitConfig
+from modules.portrait.tri_grid import TriGridRefinerConfig
 from modules.rendering.renderer import RendererConfig
-from modules.tri_grid import TriGridRefinerConfig
+from modules.rendering.superresolution import SuperresolutionConfig
 
 
 def tiny_portrait_config(stage: int = 3, depth: int = 1, **changes: object) -> Real3DPortraitConfig:

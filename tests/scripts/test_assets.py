@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from modules import download
-from modules.assets import manifest
+from modules.system import download
+from modules.system.assets import manifest
 from scripts import assets as command
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from modules.checkpoint import save_checkpoint
-from modules.config import to_dict
-from modules.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+from modules.portrait.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+from modules.system.checkpoint import save_checkpoint
+from modules.system.config import to_dict
 from scripts import benchmark
 from scripts.benchmark import Benchmark, Variant, main, table, variants
 from tests.conftest import ROOT

@@ -7,11 +7,11 @@ import torch
 
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.audio.syncnet import SyncNet, SyncNetConfig
-from modules.checkpoint import load_module, read_config
-from modules.config import from_dict
-from modules.convert import to_official
+from modules.official.names import to_official
+from modules.system.checkpoint import load_module, read_config
+from modules.system.config import from_dict
 from scripts.convert_checkpoint import main
-from tasks.a2m import load_syncnet
+from tasks.stages.a2m import load_syncnet
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from modules.checkpoint import load_state, read_config, save_checkpoint
+from modules.system.checkpoint import load_state, read_config, save_checkpoint
 from scripts.export_checkpoint import main
 
 

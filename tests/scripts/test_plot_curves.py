@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modules.errors import UserError
+from modules.system.errors import UserError
 from scripts.plot_curves import (
     POINTS,
     ROW_HEIGHT,
@@ -22,7 +22,7 @@ from scripts.plot_curves import (
     sum_of,
     titles,
 )
-from tasks.run_log import RunLog
+from tasks.engine.run_log import RunLog
 
 
 def curve(*values: float) -> Curve:

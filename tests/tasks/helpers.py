@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from modules.checkpoint import list_checkpoints, load_state, load_trainer_state
+from modules.system.checkpoint import list_checkpoints, load_state, load_trainer_state
 from tasks.run import main
 
 TOY = """

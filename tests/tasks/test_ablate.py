@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from modules.audio.syncnet import SyncNet, SyncNetConfig
-from modules.checkpoint import list_checkpoints, save_checkpoint
-from modules.config import to_dict
-from modules.real3d_portrait import Real3DPortrait
+from modules.portrait.real3d_portrait import Real3DPortrait
+from modules.system.checkpoint import list_checkpoints, save_checkpoint
+from modules.system.config import to_dict
 from tasks import ablate
 from tasks.ablate import arguments_of, chosen_names, in_order, main, read_set
-from tasks.syncnet import SyncNetTaskConfig
-from tasks.task import StepState, Task
+from tasks.engine.task import StepState, Task
+from tasks.stages.syncnet import SyncNetTaskConfig
 from tests.conftest import ROOT
 from tests.tasks.helpers import TOY
-from tests.tasks.test_i2p import view_batch
+from tests.tasks.stages.test_i2p import view_batch
 from tests.tasks.tiny_images import pair_batch
 from tests.tasks.toy import Toy
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from modules.checkpoint import list_checkpoints, read_config
+from modules.system.checkpoint import list_checkpoints, read_config
 from tasks.run import default_output, main
 from tests.conftest import ROOT
 from tests.tasks.helpers import metrics, run_toy, toy_arguments, toy_config

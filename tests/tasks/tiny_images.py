@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data_gen.clip_format import ClipContent, write_clip
+from modules.clips.format import ClipContent, write_clip
 from modules.face3d.coefficients import FaceCoefficients
-from modules.htbsr.fusion import HTBSRConfig
-from modules.htbsr.superresolution import SuperresolutionConfig
-from modules.htbsr.torso import TorsoConfig
-from modules.image_to_plane import ImageToPlaneConfig
 from modules.layers.segformer import MiTConfig
-from modules.motion_adapter import MotionAdapterConfig
-from modules.real3d_portrait import Real3DPortraitConfig
+from modules.portrait.htbsr.fusion import HTBSRConfig
+from modules.portrait.htbsr.torso import TorsoConfig
+from modules.portrait.image_to_plane import ImageToPlaneConfig
+from modules.portrait.motion_adapter import MotionAdapterConfig
+from modules.portrait.real3d_portrait import Real3DPortraitConfig
 from modules.rendering.renderer import RendererConfig
-from tasks.task import StepState, Task
+from modules.rendering.superresolution import SuperresolutionConfig
+from tasks.engine.task import StepState, Task
 
 SIZE, RAW = 32, 8
 CHANNELS = 4

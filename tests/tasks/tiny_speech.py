@@ -7,7 +7,7 @@ import pytest
 from modules.audio.audio2motion import Audio2MotionConfig
 from modules.audio.syncnet import SyncNetConfig
 from modules.face3d.morphable_model import MorphableModel
-from tasks.audio_clips import SpeechDataConfig
+from tasks.data.speech_clips import SpeechDataConfig
 from tests.modules.face3d.conftest import face_data
 
 DATA = SpeechDataConfig(folder="", seconds=1.28, utterances=64)
@@ -25,5 +25,5 @@ def tiny_face() -> MorphableModel:
 def face(monkeypatch) -> MorphableModel:
     """The tiny face, also for the tasks."""
     model = tiny_face()
-    monkeypatch.setattr("tasks.speech_stage.load_face_model", lambda name: model)
+    monkeypatch.setattr("tasks.stages.speech_stage.load_face_model", lambda name: model)
     return model

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from tasks.registry import register
-from tasks.task import OptimizerSpec, ParameterGroup, StepState, Task, constant, grid
+from tasks.engine.registry import register
+from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState, Task, constant, grid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from modules.analysis.landmarks import EYES, MOUTH, combine, detect, detect_clip, find_faces
-from modules.analysis.pictures import read_picture
-from modules.errors import UserError
+from modules.media.images import read_picture
+from modules.system.errors import UserError
 
 REFUSALS = {
     "no_face_coffee.png": "no face", "two_faces_couple_rgba.png": "2 faces of similar size",
@@ -131,7 +131,7 @@ def test_a_clip_without_a_face_is_refused(assets: Path, frames: int, words: str)
 
 def test_a_missing_model_is_named_with_the_command_that_gets_it(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
-    monkeypatch.setattr("modules.assets.DEFAULT_FOLDER", tmp_path)
+    monkeypatch.setattr("modules.system.assets.DEFAULT_FOLDER", tmp_path)
     with pytest.raises(UserError, match="scripts.assets fetch face_landmarker.task"):
         find_faces(np.zeros((64, 64, 3), np.uint8))
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from modules.analysis.landmarks import FACE_OVAL, detect
-from modules.analysis.pictures import read_picture
 from modules.analysis.segmentation import (
     BACKGROUND,
     BODY_SKIN,
@@ -17,6 +16,7 @@ from modules.analysis.segmentation import (
     part_mask,
     segment,
 )
+from modules.media.images import read_picture
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modules.audio import losses
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, SpeechConditions
+from modules.losses import speech as losses
 
 TINY = Audio2MotionConfig(audio_size=5, condition_size=8, width=8, encoder_layers=2, decoder_layers=2, flow_width=8,
                           flow_layers=1, flow_couplings=2, downsample="average")

@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from modules.audio.features import extract, mel_features, mel_spectrogram, read_audio
-from modules.errors import UserError
+from modules.system.errors import UserError
 
 
 def speech_like(seconds: float = 1.0) -> np.ndarray:

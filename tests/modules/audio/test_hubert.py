@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from transformers import HubertConfig, HubertForCTC, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
 from modules.audio.hubert import HubertFeatures, load_hubert
-from modules.errors import UserError
+from modules.system.errors import UserError
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
          "conv_dim": (4,) * 7, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from modules.camera import Camera, look_at_camera
 from modules.eg3d.generator import EG3DConfig, EG3DGenerator
-from modules.htbsr.superresolution import SuperresolutionConfig
+from modules.geometry.camera import Camera, look_at_camera
 from modules.rendering.renderer import RendererConfig
+from modules.rendering.superresolution import SuperresolutionConfig
 from tests.golden.compare import relative_error
 
 CONFIG = EG3DConfig(

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modules.errors import UserError
 from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, NCC_FILE, load_bfm
 from modules.face3d.morphable_model import load_face_model
-from modules.real3d_portrait import Real3DPortraitConfig
+from modules.portrait.real3d_portrait import Real3DPortraitConfig
+from modules.system.errors import UserError
 from tests.modules.face3d.bfm_files import write_bfm
 from tests.modules.face3d.conftest import face_data
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modules.errors import UserError
 from modules.face3d.coefficients import (
     FaceCoefficients,
     camera_points,
@@ -13,6 +12,7 @@ from modules.face3d.coefficients import (
     project,
     rotation_matrix,
 )
+from modules.system.errors import UserError
 
 
 def turned(axis: int, point: tuple[float, float, float]) -> torch.Tensor:

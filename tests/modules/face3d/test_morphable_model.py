@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modules.errors import UserError
 from modules.face3d.morphable_model import LandmarkEmbedding, load_face_model, normalised_coordinates
+from modules.system.errors import UserError
 from tests.modules.face3d.conftest import face_data
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from modules.camera import WORLD_OFFSET, WORLD_SCALE, pose_camera
 from modules.face3d.coefficients import FOCAL_LENGTH, FaceCoefficients, project
+from modules.geometry.camera import WORLD_OFFSET, WORLD_SCALE, pose_camera
 from modules.procedural.head import procedural_model
 from modules.procedural.render import posed_vertices
 from modules.procedural.teacher import ProceduralTeacher, ProceduralTeacherConfig, camera_pose

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modules.camera import Camera
+from modules.geometry.camera import Camera
 
 
 def camera_at(distance: float, offset: float = 0.0) -> Camera:

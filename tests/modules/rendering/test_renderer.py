@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modules.camera import Camera
+from modules.geometry.camera import Camera
 from modules.rendering.renderer import RayNoise, RendererConfig, VolumeRenderer
 
 TINY = {"plane_channels": 4, "hidden_channels": 8, "samples_coarse": 8, "samples_fine": 6}

@@ -1,0 +1,77 @@
+"""The sound of a video, read forwards: 16 kHz mono pieces that begin with given frames, and their features."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+
+from data_gen.models import hubert_model
+from modules.audio.features import WINDOW, AudioFeatures, FeatureKind, extract
+from modules.clips.format import FRAME_RATE, SAMPLE_RATE
+from modules.media.video_reader import Sound, read_sound
+
+FRAME = SAMPLE_RATE // FRAME_RATE          # samples a frame
+SILENCE = 1e-3                             # root mean square below which nothing is said: -60 dB of the full range
+
+
+class SoundTrack:
+    """Holds no more than one piece at a time.
+
+    Args:
+        path: a video file; one without a sound track is silent.
+    Raises:
+        UserError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        sound = read_sound(path, optional=True)
+        self._blocks = iter(()) if sound is None else _resampled(sound)
+        self._rest = np.zeros(0, np.float32)
+        self._position = 0                 # of the first sample of `_rest`
+
+    def piece(self, start: int, frames: int) -> np.ndarray | None:
+        """What is heard with frames `start` to `start + frames`, [640 * frames] float32, None if that is silence.
+
+        `start` must not go back; beyond the end of the sound there is silence.
+
+        Raises:
+            UserError: the sound is damaged.
+        """
+        first, last = start * FRAME, (start + frames) * FRAME
+        if first < self._position:
+            raise ValueError(f"piece from sample {first} asked for after sample {self._position}")
+        pieces = [self._rest]
+        end = self._position + len(self._rest)
+        while end < last and (block := next(self._blocks, None)) is not None:
+            pieces.append(block)
+            end += len(block)
+            if end <= first:                                             # not wanted: forget it
+                self._position, pieces = end, []
+        heard = np.concatenate([np.zeros(0, np.float32), *pieces])
+        heard = heard[first - self._position:]
+        self._position, self._rest = first, heard
+        wave = np.pad(heard[:last - first], (0, max(last - first - len(heard), 0)))
+        return wave if np.sqrt(np.mean(wave.astype(np.float64) ** 2)) > SILENCE else None
+
+
+def _resampled(sound: Sound) -> Iterator[np.ndarray]:
+    stream = soxr.ResampleStream(sound.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    for block in sound.blocks():
+        yield stream.resample_chunk(np.ascontiguousarray(block.mean(axis=1, dtype=np.float32)))
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hubert: str) -> dict[str, AudioFeatures]:
+    """Features of a clip's sound [N] by kind; none of silence.
+
+    Args:
+        hubert: folder or hub name of HuBERT, read when it is among `kinds`.
+    Raises:
+        UserError: HuBERT is not to be had.
+    """
+    if wave is None or len(wave) < WINDOW:
+        return {}
+    return {kind: extract(torch.from_numpy(wave), kind, hubert_model(hubert) if kind == "hubert" else None)
+            for kind in kinds}

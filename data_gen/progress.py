@@ -1,0 +1,116 @@
+"""What a run over videos keeps in its folder, so that the next one goes on: which are done, what was refused and why.
+
+    done.tsv       video, bytes, clips, frames, clips with sound: a line for each finished video
+    rejected.tsv   video, seconds from and to, reason: a line for each part, or for the whole of a video
+    settings.yaml  what all clips of the folder have in common
+A video whose line in done.tsv is missing, or has another number of bytes, is prepared (again).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modules.system.config import changed_keys, load_yaml, save_yaml
+from modules.system.errors import UserError
+from modules.system.files import whole_file
+
+DONE, REJECTED, SETTINGS = "done.tsv", "rejected.tsv", "settings.yaml"
+FRAMES_A_MINUTE = 25 * 60
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Seconds `start` to `stop` of a video; equal if it is not known where it would end."""
+
+    start: float
+    stop: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoReport:
+    """What became of a video of `size` bytes: numbers of clips, of their frames, of those with sound, and the rest."""
+
+    name: str
+    size: int
+    clips: int = 0
+    frames: int = 0
+    with_sound: int = 0
+    refused: tuple[Refusal, ...] = ()
+
+    def with_clip(self, frames: int, has_sound: bool) -> "VideoReport":
+        """The report with one clip more."""
+        return replace(self, clips=self.clips + 1, frames=self.frames + frames,
+                       with_sound=self.with_sound + has_sound)
+
+
+class Ledger:
+    """The three files of a folder of clips.
+
+    Args:
+        folder: of the clips; made if it is not there.
+        settings: what must be the same for all clips in it.
+    Raises:
+        UserError: the folder was prepared with other settings, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._check(settings)
+            rows = self._rows(DONE)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be used ({error.strerror}); set folder= to another place") from error
+        self._done = {row[0]: tuple(int(number) for number in row[1:5]) for row in rows if len(row) >= 5}
+
+    def is_done(self, name: str, size: int) -> bool:
+        """Whether that video, with as many bytes, is finished."""
+        return name in self._done and self._done[name][0] == size
+
+    def forget(self, names: list[str]) -> None:
+        """Drop the refusals of videos that are prepared again."""
+        rows = self._rows(REJECTED)
+        kept = [row for row in rows if row[0] not in set(names)]
+        if len(kept) < len(rows):
+            with whole_file(self.folder / REJECTED) as part:
+                part.write_text("".join("\t".join(row) + "\n" for row in kept), encoding="utf-8")
+
+    def add(self, report: VideoReport) -> None:
+        """Note a finished video."""
+        self._append(REJECTED, [[report.name, f"{r.start:.2f}", f"{r.stop:.2f}", r.reason] for r in report.refused])
+        numbers = (report.size, report.clips, report.frames, report.with_sound)
+        self._append(DONE, [[report.name, *map(str, numbers)]])
+        self._done[report.name] = numbers
+
+    def summary(self) -> str:
+        """Counts and where, in one line."""
+        clips, frames, heard = (sum(numbers[i] for numbers in self._done.values()) for i in (1, 2, 3))
+        refused = len(self._rows(REJECTED))
+        reasons = f"; {refused} parts refused, see {self.folder / REJECTED}" if refused else ""
+        return (f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min, "
+                f"{heard} with sound{reasons}")
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        path = self.folder / SETTINGS
+        if not settings:
+            return
+        if not path.is_file():
+            save_yaml(path, settings)
+            return
+        before = load_yaml(path)
+        for key in changed_keys(before, settings):
+            raise UserError(f"{self.folder} was prepared with {key}={before.get(key)}, not {settings.get(key)}; "
+                            "set folder= to another place")
+
+    def _rows(self, name: str) -> list[list[str]]:
+        path = self.folder / name
+        lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+        return [line.split("\t") for line in lines if line]
+
+    def _append(self, name: str, rows: list[list[str]]) -> None:
+        if not rows:
+            return
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write("".join("\t".join(row) + "\n" for row in rows))

@@ -1,0 +1,38 @@
+"""What stands behind the person: the photo's own background, a picture, a colour, or nothing."""
+
+from pathlib import Path
+
+import torch
+from PIL import ImageColor
+from torch import Tensor
+
+from inference.portrait import to_tensor
+from modules.analysis.crop import centre_crop
+from modules.media.images import read_picture
+from modules.system.errors import UserError
+
+
+def load_background(choice: str, size: int) -> Tensor | str | None:
+    """Read the value of --background.
+
+    Args:
+        choice: "photo", "transparent", a colour ("#204060", "white"), or the path of a picture.
+        size: S, pixels a side.
+    Returns:
+        None for the photo's own background, "transparent", or a picture [1, 3, S, S] in [-1, 1] (cut square from the
+        middle, never squashed).
+    Raises:
+        UserError: neither a colour nor a picture.
+    """
+    if choice == "photo":
+        return None
+    if choice == "transparent":
+        return choice
+    if Path(choice).exists():
+        return to_tensor(centre_crop(read_picture(Path(choice)), size))
+    try:
+        colour = ImageColor.getrgb(choice)[:3]
+    except ValueError as error:
+        raise UserError(f"--background {choice}: no such picture and no such colour; give photo, transparent, "
+                        "a picture file, or a colour like #204060") from error
+    return (torch.tensor(colour).view(1, 3, 1, 1) / 127.5 - 1).repeat(1, 1, size, size)

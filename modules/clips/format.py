@@ -1,0 +1,300 @@
+"""The prepared clip on disk: writing it whole or not at all, reading single frames and everything.
+
+A clip is a folder:
+    video.mp4         H.264, 25 frames a second, a key frame every `GROUP` frames, so that two random frames decode fast
+    masks.mkv         FFV1 (lossless), one class number 0..5 a pixel
+    background.png    the scene without the person
+    clip.npz          identity [1, 80], expression [T, 64], euler [T, 3], translation [T, 3], face_model, landmarks;
+                      from version 2 on also version, fps, source and licence
+    audio.wav         optional, 16 kHz mono, as long as the video
+    speech_KIND.npz   optional, KIND mel or hubert: features [Tx, A] and f0 [Tx] at 50 Hz
+    pncc_N.npy        optional, uint8 [T + 1, 3, N, N]: the PNCC of every frame, then that of the neutral face
+Head, torso and person pictures are composed from video and mask when they are read.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+import torch
+from av.error import FFmpegError
+from PIL import Image
+
+from modules.audio.features import AudioFeatures
+from modules.face3d.coefficients import FaceCoefficients
+from modules.system.errors import UserError
+from modules.system.files import whole_file
+
+VERSION = 2                 # 1 had no version, fps, source and licence; it is read as well
+FRAME_RATE = 25
+GROUP = 5                   # frames from one key frame to the next
+SAMPLE_RATE = 16_000
+_VIDEO_OPTIONS = {"crf": "12", "g": str(GROUP), "bf": "0", "preset": "fast"}
+
+Inpainter = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]
+
+
+class CannotWrite(UserError):
+    """The place for the clips cannot be written: no fault of one clip, so a run should stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipContent:
+    """A clip as `write_clip` takes it.
+
+    Attributes:
+        frames: T pictures uint8 [H, W, 3]; any iterable, read once and in step with `classes`.
+        classes: T class maps uint8 [H, W].
+        background: uint8 [H, W, 3], or a function that makes it of all pictures and class maps (`inpaint_background`);
+            it is given sequences that decode what was written when they are asked.
+        face: coefficients of the T frames, identity one row.
+        face_model: "procedural", "ict" or "bfm".
+        landmarks: [T, L, 2] picture fractions, L = 478 or 68.
+        audio: [N] float32 at 16 kHz, or None.
+        speech: features of the sound by kind ("mel", "hubert").
+        pncc: uint8 [T + 1, 3, N, N], or None.
+        source: where the clip comes from: file name and seconds.
+        licence: under which terms it may be used, or who allowed it.
+    """
+
+    frames: Iterable[np.ndarray]
+    classes: Iterable[np.ndarray]
+    background: np.ndarray | Inpainter
+    face: FaceCoefficients
+    face_model: str
+    landmarks: np.ndarray
+    audio: np.ndarray | None = None
+    speech: Mapping[str, AudioFeatures] = field(default_factory=dict)
+    pncc: np.ndarray | None = None
+    source: str = ""
+    licence: str = ""
+
+
+def write_clip(folder: Path, content: ClipContent) -> None:
+    """Write a clip; `folder` appears complete or not at all, also when several processes write the same one.
+
+    Raises:
+        CannotWrite: the disk is full, or the place is gone.
+        ValueError: the parts are not equally long.
+    """
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _write_parts(part, content)
+        if not folder.exists():
+            part.rename(folder)
+    except (OSError, FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CannotWrite(f"{folder} cannot be written ({reason}); free some space or set another folder") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_parts(part: Path, content: ClipContent) -> None:
+    frames, masks = _encode_pairs(part, content)
+    if not frames == masks == len(content.face):
+        raise ValueError(f"{frames} frames, {masks} masks and {len(content.face)} coefficients in {content.source}")
+    background = content.background
+    if not isinstance(background, np.ndarray):
+        background = background(_Decoded(part / "video.mp4", frames, "rgb24"),
+                                _Decoded(part / "masks.mkv", frames, "gray"))
+    Image.fromarray(background).save(part / "background.png")
+    face = {name: getattr(content.face, name).float().numpy()
+            for name in ("identity", "expression", "euler", "translation")}
+    np.savez(part / "clip.npz", version=VERSION, fps=FRAME_RATE, source=content.source, licence=content.licence,
+             face_model=content.face_model, landmarks=content.landmarks.astype(np.float32), **face)
+    if content.audio is not None:
+        soundfile.write(part / "audio.wav", content.audio, SAMPLE_RATE)
+    for kind, features in content.speech.items():
+        write_speech(part, kind, features)
+    if content.pncc is not None:
+        np.save(part / f"pncc_{content.pncc.shape[-1]}.npy", content.pncc)
+
+
+def write_speech(folder: Path, kind: str, audio: AudioFeatures) -> None:
+    """Store the features of a clip's sound in its folder, whole or not at all."""
+    with whole_file(speech_file(folder, kind)) as part, part.open("wb") as file:
+        np.savez(file, features=audio.features.cpu().numpy(), f0=audio.f0.cpu().numpy())
+
+
+def speech_file(folder: Path, kind: str) -> Path:
+    """Where a clip's speech features of a kind lie, if it has any."""
+    return folder / f"speech_{kind}.npz"
+
+
+class Clip:
+    """A prepared clip; opening it reads the coefficients only, pictures are decoded on demand.
+
+    Attributes:
+        face: coefficients of the T frames, identity one row.
+        face_model: "procedural", "ict" or "bfm".
+        source, licence: see `ClipContent`; empty in clips of version 1.
+    Raises:
+        UserError: no clip, or one of a later format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            with np.load(folder / "clip.npz", allow_pickle=False) as arrays:
+                content = {name: arrays[name] for name in arrays.files if name != "landmarks"}
+            self.face_model = str(content["face_model"])
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{folder} is no prepared clip ({error}); "
+                            "make clips with python -m data_gen.run") from error
+        version, rate = int(content.get("version", 1)), int(content.get("fps", FRAME_RATE))
+        if version > VERSION or rate != FRAME_RATE:
+            raise UserError(f"{folder} has clip format {version} with {rate} frames a second; this program reads up to "
+                            f"{VERSION} with {FRAME_RATE}; update it")
+        self.source, self.licence = str(content.get("source", "")), str(content.get("licence", ""))
+        self.face = FaceCoefficients.load(folder / "clip.npz")
+
+    def __len__(self) -> int:
+        return len(self.face)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def frames(self, indices: Iterable[int]) -> np.ndarray:
+        """Pictures uint8 [N, H, W, 3] of single frames, in the order of `indices`."""
+        return _decode(self.folder / "video.mp4", list(indices), "rgb24")
+
+    def classes(self, indices: Iterable[int]) -> np.ndarray:
+        """Class maps uint8 [N, H, W] of single frames."""
+        return _decode(self.folder / "masks.mkv", list(indices), "gray")
+
+    def all_frames(self) -> Iterator[np.ndarray]:
+        """Every picture uint8 [H, W, 3] in order, in constant memory."""
+        return _decode_all(self.folder / "video.mp4", "rgb24")
+
+    def all_classes(self) -> Iterator[np.ndarray]:
+        """Every class map uint8 [H, W] in order."""
+        return _decode_all(self.folder / "masks.mkv", "gray")
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """[T, L, 2] float32, picture fractions; read anew each time."""
+        with np.load(self.folder / "clip.npz", allow_pickle=False) as arrays:
+            return arrays["landmarks"]
+
+    @cached_property
+    def background(self) -> np.ndarray:
+        """uint8 [H, W, 3]."""
+        with Image.open(self.folder / "background.png") as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    def audio(self) -> np.ndarray | None:
+        """[N] float32 at 16 kHz, None for a silent clip."""
+        path = self.folder / "audio.wav"
+        return soundfile.read(path, dtype="float32")[0] if path.is_file() else None
+
+    def speech(self, kind: str) -> AudioFeatures | None:
+        """Stored features ("mel" or "hubert") of the sound, None if there are none."""
+        path = speech_file(self.folder, kind)
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return AudioFeatures(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["f0"]))
+
+    def speech_length(self, kind: str) -> int:
+        """Frames at 50 Hz of the stored features, 0 if there are none."""
+        path = speech_file(self.folder, kind)
+        if not path.is_file():
+            return 0
+        with np.load(path, allow_pickle=False) as arrays:
+            return len(arrays["f0"])
+
+    def stored_pncc(self, size: int) -> np.ndarray | None:
+        """uint8 [T + 1, 3, size, size], mapped from disk; None if they were not prepared at this size."""
+        path = self.folder / f"pncc_{size}.npy"
+        return np.load(path, mmap_mode="r") if path.is_file() else None
+
+
+def list_clips(folder: Path) -> list[Path]:
+    """The clips of a data set, sorted by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    clips = sorted(path.parent for path in folder.glob("*/clip.npz") if not path.parent.name.startswith("."))
+    if not clips:
+        raise UserError(f"no prepared clips in {folder}; make some with python -m data_gen.run configs/data/NAME.yaml")
+    return clips
+
+
+def _encode_pairs(part: Path, content: ClipContent) -> tuple[int, int]:
+    """Write both videos in step; the numbers of pictures and of class maps, which differ if one ends before."""
+    count = 0
+    classes = iter(content.classes)
+    with (_encoder(part / "video.mp4", "libx264", ("rgb24", "yuv420p"), _VIDEO_OPTIONS) as add_frame,
+          _encoder(part / "masks.mkv", "ffv1", ("gray", "gray"), {"g": "1"}) as add_classes):
+        for count, picture in enumerate(content.frames, start=1):
+            add_frame(picture)
+            mask = next(classes, None)
+            if mask is None:
+                return count, count - 1
+            add_classes(mask)
+    return count, count + (next(classes, None) is not None)
+
+
+@contextmanager
+def _encoder(path: Path, codec: str, formats: tuple[str, str],
+             options: dict[str, str]) -> Iterator[Callable[[np.ndarray], None]]:
+    """A video file and the function that appends a picture; `formats`: of the arrays, of the stream."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=FRAME_RATE, options=options)
+        stream.pix_fmt = formats[1]
+
+        def add(picture: np.ndarray) -> None:
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = picture.shape[:2]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=formats[0])
+            container.mux(stream.encode(frame))
+
+        yield add
+        if stream.codec_context.is_open:
+            container.mux(stream.encode())
+
+
+class _Decoded(Sequence):
+    """The pictures of a video file, each decoded when it is asked for."""
+
+    def __init__(self, path: Path, count: int, pixel_format: str) -> None:
+        self._path, self._count, self._format = path, count, pixel_format
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return _decode(self._path, [range(self._count)[index]], self._format)[0]
+
+
+def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
+    found: dict[int, np.ndarray] = {}
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        for index in sorted(set(indices)):
+            container.seek(round(index / FRAME_RATE / stream.time_base), stream=stream)
+            for frame in container.decode(stream):
+                if round(float(frame.pts * stream.time_base) * FRAME_RATE) == index:
+                    found[index] = frame.to_ndarray(format=pixel_format)
+                    break
+            else:
+                raise UserError(f"{path} has no frame {index}; prepare the clip again")
+    return np.stack([found[index] for index in indices])
+
+
+def _decode_all(path: Path, pixel_format: str) -> Iterator[np.ndarray]:
+    with av.open(path) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format=pixel_format)

@@ -1,0 +1,231 @@
+"""HTB-SR: head over torso over background, then super-resolution to the final picture (paper, HTB-SR model).
+
+Names: n is the neural rendering resolution; features are fused at 2n and the picture has 4n pixels. With a
+super-resolution by 2 the rendered image already has 2n.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from modules.layers.initial import keep_scale
+from modules.layers.resample import resize
+from modules.layers.stylegan import SynthesisBlock, SynthesisBlockConfig
+from modules.portrait.htbsr.torso import TorsoConfig, TorsoModel, TorsoSource, select_keypoints
+from modules.rendering.superresolution import SuperresolutionConfig
+
+FUSIONS = ("v1", "v2", "v3", "concat")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HTBSRConfig:
+    """Head-torso-background super-resolution; the defaults are the released model (55.0 M parameters)."""
+
+    superresolution: SuperresolutionConfig = field(default_factory=SuperresolutionConfig)
+    torso: TorsoConfig = field(default_factory=TorsoConfig)
+    fusion: str = "v2"              # v2: blend by the head's weights; v3: by a predicted alpha; v1: blend only; concat
+    threshold: float = 0.9          # head weights above it count as 1 when the background is covered
+    bottleneck: int = 64            # narrow layers of the background encoder and the last fusion
+    fusion_channels: int = 256      # hidden width of the fusion convolutions and the background encoder
+    alpha_channels: int = 32        # hidden width of the alpha predictor
+
+    def __post_init__(self) -> None:
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"fusion {self.fusion!r}; use one of {', '.join(FUSIONS)}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold {self.threshold} is outside [0, 1]")
+        if self.torso.image_size != self.fused_size:
+            raise ValueError(f"torso image of {self.torso.image_size} pixels; use half the picture's size, "
+                             f"{self.fused_size}")
+
+    @classmethod
+    def full(cls) -> "HTBSRConfig":
+        """The released model: 512-pixel pictures."""
+        return cls()
+
+    @classmethod
+    def demo(cls) -> "HTBSRConfig":
+        """256-pixel pictures on one CPU core."""
+        return cls(superresolution=SuperresolutionConfig.demo(), torso=TorsoConfig.demo(), bottleneck=16,
+                   fusion_channels=16, alpha_channels=8)
+
+    @property
+    def fused_size(self) -> int:
+        """Pixels a side at which head, torso and background meet (2n): half the final picture."""
+        return self.superresolution.resolution * self.superresolution.scale // 2
+
+    @property
+    def blends(self) -> bool:
+        """Whether head and torso features go through their own convolutions and synthesis block."""
+        return self.fusion in ("v2", "v3")
+
+
+@dataclass(frozen=True)
+class SourceFeatures:
+    """Everything that depends on the portrait alone."""
+
+    torso: TorsoSource
+    background: Tensor              # [B, 3, 2n, 2n] in [-1, 1]
+    background_half: Tensor         # [B, bottleneck, 2n, 2n]: encoded background through its half of the 1x1 fusion
+
+    def __len__(self) -> int:
+        return self.background.shape[0]
+
+
+@dataclass(frozen=True)
+class HTBSROutput:
+    """Pictures and what the losses need; nothing is clamped."""
+
+    image: Tensor                   # [B, 3, 4n, 4n]
+    torso_image: Tensor             # [B, 3, 2n, 2n]
+    occlusion: Tensor               # [B, 1, n/2, n/2] in [0, 1]
+    occlusion_2: Tensor             # [B, 1, 2n, 2n] in [0, 1]: where the torso covers the background
+    deformation: Tensor             # [B, D, n/2, n/2, 3]
+
+
+def sharpen(weights: Tensor, threshold: float | Tensor) -> Tensor:
+    """Weights above the threshold become 1."""
+    return torch.where(weights > threshold, torch.ones_like(weights), weights)
+
+
+def alpha_threshold(alpha: Tensor, threshold: float) -> Tensor:
+    """The larger of the threshold and the 5 % quantile of the alphas above 0.05 (fusion v3 in eval mode)."""
+    visible = alpha[alpha > 0.05].float()
+    if visible.numel() == 0:
+        return alpha.new_tensor(threshold)
+    rank = 0.05 * (visible.numel() - 1)
+    ordered = visible.sort().values
+    low, high = ordered[int(rank)], ordered[min(int(rank) + 1, visible.numel() - 1)]
+    return torch.lerp(low, high, rank - int(rank)).clamp(min=threshold).to(alpha.dtype)
+
+
+def _convs(widths: tuple[int, ...], kernels: tuple[int, ...]) -> nn.Sequential:
+    """Convolutions with leaky ReLU (0.01) between them."""
+    layers: list[nn.Module] = []
+    for index, kernel in enumerate(kernels):
+        layers += [nn.LeakyReLU(0.01, inplace=True)] if index else []
+        layers += [nn.Conv2d(widths[index], widths[index + 1], kernel, padding=kernel // 2)]
+    stack = nn.Sequential(*layers)
+    keep_scale(stack)
+    return stack
+
+
+class HTBSR(nn.Module):
+    """Head, torso and background of one portrait -> picture.
+
+    `encode_source` once per portrait (or per training batch), `forward` per batch of frames.
+    """
+
+    def __init__(self, config: HTBSRConfig) -> None:
+        super().__init__()
+        self.config = config
+        sr, narrow, wide = config.superresolution, config.bottleneck, config.fusion_channels
+        middle = sr.middle_channels
+        self.block0 = SynthesisBlock(sr.block0())
+        self.block1 = SynthesisBlock(sr.block1())
+        self.torso_model = TorsoModel(config.torso)
+        self.torso_encoder = nn.Sequential(nn.Conv2d(config.torso.hidden_channels, middle, 1))
+        self.bg_encoder = _convs((3, narrow, wide, middle), (3, 3, 3))
+        if config.blends:
+            self.head_torso_alpha_predictor = _convs((7, config.alpha_channels, config.alpha_channels, 1), (3, 3, 3))
+            self.fuse_head_torso_convs = _convs((2 * middle, wide, middle), (3, 3))
+            self.head_torso_block = SynthesisBlock(SynthesisBlockConfig(
+                in_channels=middle, out_channels=middle, resolution=config.fused_size, w_dim=sr.w_dim, up=False,
+                clamp=sr.clamp, noise=sr.noise))
+        parts = 3 if config.fusion == "concat" else 2
+        self.fuse_fg_bg_convs = _convs((parts * middle, narrow, wide, middle), (1, 3, 3))
+
+    def encode_source(self, torso: Tensor, classes: Tensor, background: Tensor) -> SourceFeatures:
+        """What depends on the portrait alone.
+
+        Args:
+            torso: [B, 3, 4n, 4n] in [-1, 1], torso without head, in-painted.
+            classes: [B, 6, 4n, 4n], one-hot classes of the photo (0 background ... 5 others).
+            background: [B, 3, 4n, 4n] in [-1, 1], in-painted.
+        """
+        size = self.config.fused_size
+        background = resize(background, size)
+        half = self._first_fusion(self.bg_encoder(background), last=True)
+        return SourceFeatures(self.torso_model.encode_source(resize(torso, size), classes), background, half)
+
+    def forward(self, rgb: Tensor, feature: Tensor, weights: Tensor, source: SourceFeatures, kp_source: Tensor,
+                kp_driving: Tensor, threshold: float | None = None) -> HTBSROutput:
+        """Pictures for a batch of frames.
+
+        Args:
+            rgb: [B, 3, n, n], the first channels of the rendered feature image, not clamped.
+            feature: [B, C, n, n].
+            weights: [B, 1, n, n], accumulated ray weights in [0, 1] (not differentiated).
+            source: from `encode_source`; one portrait serves all frames.
+            kp_source: [B or 1, 68, 3], landmarks of the photo in [-1, 1] (x right, y down, z 0); or [B or 1, K, 3] of
+                the detector where key points are learned.
+            kp_driving: [B, 68 or K, 3], those of the frames.
+            threshold: overrides the config's.
+        """
+        resolution, size = self.config.superresolution.resolution, self.config.fused_size
+        rgb, feature = resize(rgb, resolution), resize(feature, resolution)
+        head_image, weights = resize(rgb, size), resize(weights.detach(), size)
+        x_head, rgb_head = self.block0(feature, rgb)
+        torso = self.torso_model(source.torso, self._torso_points(kp_source), self._torso_points(kp_driving),
+                                 head_image, weights)
+        x_torso = self.torso_encoder(torso.hidden)
+        threshold = self.config.threshold if threshold is None else threshold
+        if self.config.fusion == "concat":
+            x, rgb = torch.cat([x_head, x_torso], dim=1), None
+            x = self._fuse_background(x, None, source)
+        else:
+            alpha, threshold = self._alpha(rgb_head, weights, torso.image, threshold)
+            x, rgb = self._fuse_head_torso(alpha, (x_head, rgb_head), (x_torso, torso.image))
+            cover = (torso.occlusion_2 + sharpen(alpha, threshold)).clamp(0, 1)
+            rgb = cover * rgb + (1 - cover) * source.background
+            x = self._fuse_background(x, cover, source)
+        image = self.block1(x, rgb)[1]
+        return HTBSROutput(image, torso.image, torso.occlusion, torso.occlusion_2, torso.deformation)
+
+    def _torso_points(self, points: Tensor) -> Tensor:
+        """Key points [B, K, 3] that move the torso."""
+        count = self.config.torso.keypoints
+        if self.config.torso.keypoint_source == "landmarks":
+            return select_keypoints(points, count)
+        if points.shape[1] != count:
+            raise ValueError(f"{points.shape[1]} key points; this model moves the torso by {count} that its detector "
+                             "finds on frames (`Real3DPortrait.torso_keypoints`)")
+        return points
+
+    def _alpha(self, rgb_head: Tensor, weights: Tensor, torso_image: Tensor,
+               threshold: float) -> tuple[Tensor, float | Tensor]:
+        """How much of each pixel is head [B, 1, 2n, 2n], and the threshold above which it counts as opaque."""
+        if self.config.fusion != "v3":
+            return weights, threshold
+        pictures = [(image.clamp(-1, 1) + 1) / 2 for image in (rgb_head, torso_image)]
+        alpha = self.head_torso_alpha_predictor(torch.cat([pictures[0], weights, pictures[1]], dim=1)).sigmoid()
+        alpha = torch.minimum(alpha, weights)
+        return alpha, threshold if self.training else alpha_threshold(alpha, threshold)
+
+    def _fuse_head_torso(self, alpha: Tensor, head: tuple[Tensor, Tensor],
+                         torso: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Features and pictures of head and torso -> those of the person."""
+        (x_head, rgb_head), (x_torso, rgb_torso) = head, torso
+        rgb = alpha * rgb_head + (1 - alpha) * rgb_torso
+        if not self.config.blends:
+            return alpha * x_head + (1 - alpha) * x_torso, rgb
+        x = self.fuse_head_torso_convs(torch.cat([alpha * x_head, (1 - alpha) * x_torso], dim=1))
+        return self.head_torso_block(x, rgb)
+
+    def _fuse_background(self, x: Tensor, cover: Tensor | None, source: SourceFeatures) -> Tensor:
+        """Features of the person over those of the background (side by side when there is no cover).
+
+        A 1x1 convolution commutes with the per-pixel factor 1 - cover, so the background's half is precomputed.
+        """
+        if cover is None:
+            x = self._first_fusion(x) + source.background_half
+        else:
+            x = self._first_fusion(cover * x) + (1 - cover) * source.background_half
+        return self.fuse_fg_bg_convs[1:](x)
+
+    def _first_fusion(self, x: Tensor, last: bool = False) -> Tensor:
+        """The 1x1 convolution of `fuse_fg_bg_convs` for its first (with bias) or last (without) channels alone."""
+        conv, channels = self.fuse_fg_bg_convs[0], x.shape[1]
+        weight = conv.weight[:, -channels:] if last else conv.weight[:, :channels]
+        return nn.functional.conv2d(x, weight, None if last else conv.bias)

@@ -1,0 +1,80 @@
+"""Super-resolution of the rendered feature image, n -> 2n -> 4n pixels, with two StyleGAN2 blocks (EG3D, 4.4)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from modules.layers.resample import resize
+from modules.layers.stylegan import SynthesisBlock, SynthesisBlockConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperresolutionConfig:
+    """Widths and sizes of the decoder; the defaults are the released portrait model (8x: 128 -> 512)."""
+
+    resolution: int = 128           # n: pixels a side of the rendered image; others are resized to it first
+    feature_channels: int = 32      # of the rendered feature image
+    middle_channels: int = 256      # of block0
+    output_channels: int = 128      # of block1
+    w_dim: int = 512
+    scale: int = 4                  # 4: n -> 2n -> 4n; 2: block0 does not up-sample (EG3D's 256- and 128-pixel models)
+    clamp: float | None = None      # 256 in the EG3D teacher
+    noise: bool = True              # layers own noise maps (stored in released weights, unused by the portrait models)
+
+    def __post_init__(self) -> None:
+        if self.scale not in (2, 4):
+            raise ValueError(f"super-resolution by {self.scale}; only 2 and 4 exist")
+        if self.resolution < 4:
+            raise ValueError(f"super-resolution from {self.resolution} pixels; use at least 4")
+
+    @classmethod
+    def full(cls) -> "SuperresolutionConfig":
+        """The released model: 128 -> 512 pixels."""
+        return cls()
+
+    @classmethod
+    def demo(cls) -> "SuperresolutionConfig":
+        """128 (from any rendered size) -> 256 pixels, small enough for one CPU core."""
+        return cls(resolution=128, scale=2, feature_channels=24, middle_channels=48, output_channels=16, w_dim=32,
+                   noise=False)
+
+    def block0(self) -> SynthesisBlockConfig:
+        """The first block: feature channels -> middle channels."""
+        return SynthesisBlockConfig(
+            in_channels=self.feature_channels, out_channels=self.middle_channels, w_dim=self.w_dim,
+            resolution=self.resolution * self.scale // 2, up=self.scale == 4, clamp=self.clamp, noise=self.noise)
+
+    def block1(self) -> SynthesisBlockConfig:
+        """The second block: middle channels -> output channels."""
+        return SynthesisBlockConfig(
+            in_channels=self.middle_channels, out_channels=self.output_channels, w_dim=self.w_dim,
+            resolution=self.resolution * self.scale, clamp=self.clamp, noise=self.noise)
+
+
+class Superresolution(nn.Module):
+    """Feature image -> picture."""
+
+    def __init__(self, config: SuperresolutionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.block0 = SynthesisBlock(config.block0())
+        self.block1 = SynthesisBlock(config.block1())
+
+    def forward(self, rgb: Tensor, feature: Tensor, ws: Tensor | None = None, noise: str = "none",
+                generator: torch.Generator | None = None) -> Tensor:
+        """The picture at `scale` times the resolution.
+
+        Args:
+            rgb: [B, 3, h, w], the first three channels of `feature`, not clamped.
+            feature: [B, C, h, w].
+            ws: [B, any, w_dim], of which only the last w is used (by every layer); None: all ones (portrait models).
+            noise: "none", "const" or "random"; see `SynthesisBlock`.
+        Returns:
+            [B, 3, 4n, 4n] (2n with scale 2), not clamped.
+        """
+        if ws is not None:
+            ws = ws[:, -1:].expand(-1, 3, -1)
+        rgb, feature = resize(rgb, self.config.resolution), resize(feature, self.config.resolution)
+        x, rgb = self.block0(feature, rgb, ws, noise, generator)
+        return self.block1(x, rgb, ws, noise, generator)[1]

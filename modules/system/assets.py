@@ -1,0 +1,116 @@
+"""Files that do not come with the repository: which there are (assets.yaml), and where they lie here."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from modules.system.errors import UserError
+
+FOLDER_VARIABLE = "REAL3D_ASSETS"
+DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "checkpoints" / "assets"
+MANIFEST = Path(__file__).with_suffix(".yaml")
+ANALYSIS = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")     # of photos and clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One outside file or folder.
+
+    Attributes:
+        name: its file or folder name inside the assets folder.
+        what: what it is, one line.
+        licence: its licence or terms.
+        needed_by: what cannot be done without it.
+        source: the page of its publishers.
+        address: where `fetch` downloads it from; None if it cannot be fetched automatically.
+        hub: name of a repository on the Hugging Face hub, instead of an address.
+        size: bytes, where known (of the whole folder for hub entries).
+        sha256: the checksum, or its published beginning, where known.
+        how: how to get it by hand (gated, converted or unknown addresses).
+        optional: True if there is something to use instead.
+    """
+
+    name: str
+    what: str
+    licence: str
+    needed_by: tuple[str, ...]
+    source: str
+    address: str | None = None
+    hub: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    how: str | None = None
+    optional: bool = False
+
+    def __post_init__(self) -> None:
+        if self.address and self.hub:
+            raise ValueError(f"{self.name}: give an address or a hub name, not both")
+        if not (self.address or self.hub or self.how):
+            raise ValueError(f"{self.name}: without an address it must say how to get it")
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether `python -m scripts.assets fetch` can download it."""
+        return bool(self.address or self.hub)
+
+    @property
+    def advice(self) -> str:
+        """What to do when it is missing."""
+        if self.fetchable:
+            return f"python -m scripts.assets fetch {self.name}"
+        return self.how
+
+
+@cache
+def manifest() -> dict[str, Asset]:
+    """All outside files by name, in the order of assets.yaml."""
+    entries = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
+    assets = [Asset(**{**entry, "needed_by": tuple(entry["needed_by"])}) for entry in entries]
+    return {asset.name: asset for asset in assets}
+
+
+def asset_folders(folder: Path | None = None) -> list[Path]:
+    """Where assets are looked for, in order: `folder`, or $REAL3D_ASSETS and then checkpoints/assets."""
+    if folder is not None:
+        return [Path(folder)]
+    variable = os.environ.get(FOLDER_VARIABLE)
+    return ([Path(variable)] if variable else []) + [DEFAULT_FOLDER]
+
+
+def locate(name: str, folder: Path | None = None) -> Path | None:
+    """Path of an asset, None when it is not here. See `asset_folders`."""
+    for place in asset_folders(folder):
+        if (place / name).exists():
+            return place / name
+    return None
+
+
+def find_asset(name: str, folder: Path | None = None) -> Path:
+    """Path of an asset that is needed now.
+
+    Raises:
+        UserError: it is not here; the message names the file, its licence and how to get it.
+    """
+    path = locate(name, folder)
+    if path is not None:
+        return path
+    places = " or ".join(str(place) for place in asset_folders(folder))
+    asset = manifest().get(name)
+    if asset is None:
+        raise UserError(f"{name} is missing in {places}")
+    if asset.fetchable:
+        raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {places}; "
+                        f"get it with: {asset.advice}")
+    raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {places}; {asset.how}")
+
+
+def checksum_is_right(path: Path, sha256: str | None) -> bool:
+    """Whether a file's SHA-256 begins with `sha256`; True if none is known."""
+    if sha256 is None:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)

@@ -1,0 +1,91 @@
+"""Views of the frozen EG3D generator for stage 1, made on the device while training (spec/training.md, 1.2 and 4.2).
+
+The data set gives latents and cameras alone; `EG3DViews` turns a batch of them into pictures.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from modules.clips.format import Clip, list_clips
+from modules.eg3d.generator import EG3DGenerator
+from modules.geometry.camera import Camera, look_at_camera, pose_camera, uniform_cameras
+from modules.layers.resample import resize
+from tasks.data.frame_pairs import item_generator
+from tasks.stages.adversary import View
+
+CONDITIONING = {"spread": (0.2793, 0.1745), "radius": (2.7, 3.2)}      # +-16 and +-10 degrees
+VALIDATION_TURN = 0.3491                                               # 20 degrees
+EPOCH = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EG3DViewsConfig:
+    """What is drawn for an item."""
+
+    snapshot: str = "ffhqrebalanced512-128.pkl"     # an outside file, see `scripts.assets`
+    truncation: float = 0.7                         # psi
+    pose_clips: str = ""                            # folder of clips whose fitted cameras are every other view
+    seed: int = 999
+
+
+class EG3DSeeds(Dataset):
+    """Latent z [512], conditioning camera [25] and two view cameras [2, 25]; three fixed views for validation."""
+
+    def __init__(self, config: EG3DViewsConfig, focal_length: float, validation: int = 0) -> None:
+        self.config, self.focal_length, self.validation = config, focal_length, validation
+        self.clips = list_clips(Path(config.pose_clips)) if config.pose_clips else []
+
+    def __len__(self) -> int:
+        return self.validation or EPOCH
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        generator = item_generator(self.config.seed + bool(self.validation), index)
+        z = torch.randn(512, generator=generator)
+        conditioning = uniform_cameras(1, generator, **CONDITIONING).vector()[0]
+        if self.validation:
+            yaw = VALIDATION_TURN * torch.tensor([0.0, 1.0, -1.0])
+            cameras = look_at_camera(yaw, torch.zeros(3), 2.85, look_at=torch.tensor([0.0, 0.0, 0.2]))
+            return {"z": z, "conditioning": conditioning, "cameras": cameras.vector()}
+        cameras = uniform_cameras(2, generator).vector()
+        for number in range(2 if self.clips else 0):
+            if torch.rand((), generator=generator) < 0.5:
+                cameras[number] = self._fitted_camera(generator)
+        return {"z": z, "conditioning": conditioning, "cameras": cameras}
+
+    def _fitted_camera(self, generator: torch.Generator) -> Tensor:
+        """The camera [25] of a random frame of a random clip."""
+        face = Clip(self.clips[int(torch.randint(len(self.clips), (), generator=generator))]).face
+        frame = face[int(torch.randint(len(face), (), generator=generator))]
+        return pose_camera(frame.euler, frame.translation, self.focal_length).vector()[0]
+
+
+class EG3DViews(nn.Module):
+    """The frozen teacher."""
+
+    def __init__(self, generator: EG3DGenerator, truncation: float) -> None:
+        super().__init__()
+        self.generator, self.truncation = generator, truncation
+
+    @torch.no_grad()
+    def forward(self, batch: dict[str, Tensor], raw_size: int) -> list[View]:
+        """A batch of `EG3DSeeds` -> its views; image_raw is the picture resized to `raw_size`."""
+        ws = self.generator.styles(batch["z"], Camera.from_vector(batch["conditioning"]), self.truncation)
+        planes = self.generator.planes(ws)
+        found = []
+        for vectors in batch["cameras"].unbind(dim=1):
+            camera = Camera.from_vector(vectors)
+            image = self.generator.render(planes, ws, camera).image.clamp(-1, 1)
+            found.append(View(image, resize(image, raw_size), camera))
+        return found
+
+
+def copy_matching(source: nn.Module, target: nn.Module) -> list[str]:
+    """Copy the tensors whose names and shapes agree, as the student starts from its teacher; returns their names."""
+    theirs, ours = source.state_dict(), target.state_dict()
+    names = [name for name, value in ours.items() if name in theirs and theirs[name].shape == value.shape]
+    target.load_state_dict({name: theirs[name] for name in names}, strict=False)
+    return names

@@ -1,0 +1,224 @@
+"""Frame pairs of prepared clips, for the motion adapter and HTB-SR (spec/training.md, 4.3).
+
+An item is a function of the seed and its number alone, so that the order is the same for any number of workers.
+Pictures leave the data set as uint8; the tasks convert them on the device (`to_float`).
+"""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from modules.analysis.inpainting import inpaint_torso
+from modules.clips.format import Clip, list_clips
+from modules.clips.pncc import pncc_pixels
+from modules.face3d.coefficients import pose_points, project
+from modules.face3d.morphable_model import MorphableModel, load_face_model
+from modules.face3d.pncc import close_eyes
+from modules.system.errors import UserError
+from modules.system.files import whole_file
+
+FAR_FRAMES = 50                # source and target are up to this far apart: 2 s
+SOURCE_SHARE = 0.25            # how often the PNCC that gets noise is the source's (2.7)
+OPEN_CLIPS = 256               # clips whose coefficients and maps stay in memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipDataConfig:
+    """Which clips, and what of them.
+
+    `folder` and `validation_folder` hold prepared clips; without the latter every `held_out`-th clip of `folder` is
+    kept for validation. `cache` is a folder for decoded pictures (about 0.26 MB a frame at 256); empty: decode anew.
+    """
+
+    folder: str = "data/celebv_hq"
+    validation_folder: str = ""
+    held_out: int = 100
+    face_model: str = "bfm"
+    pncc_size: int = 512
+    cache: str = ""
+    pairs_per_clip: int = 1000      # length of an epoch
+    torso: bool = False             # inpainted torso of the source and the background
+    eye_closing: bool = False       # three PNCCs with partly closed eyes (2.8)
+    perturbation: float = 0.0       # size of the noise on the coefficients of one more PNCC (2.7, randn); 0: none
+    seed: int = 999
+
+    def __post_init__(self) -> None:
+        if self.held_out < 2 or self.pairs_per_clip < 1:
+            raise ValueError(f"held_out is {self.held_out} and pairs_per_clip {self.pairs_per_clip}; "
+                             "they must be at least 2 and 1")
+
+
+def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:
+    """Source and target frame: far pairs are preferred, at most 50 frames are asked for (4.3)."""
+    source = int(torch.randint(frames, (), generator=generator))
+    while True:
+        target = int(torch.randint(frames, (), generator=generator))
+        if abs(target - source) >= min(FAR_FRAMES, max((frames - 1 - target) // 2, target // 2)):
+            return source, target
+
+
+def item_generator(seed: int, index: int) -> torch.Generator:
+    """The random numbers of item `index`."""
+    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
+
+
+def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:
+    """Folders of the training and the validation clips."""
+    clips = list_clips(Path(config.folder))
+    if config.validation_folder:
+        return clips, list_clips(Path(config.validation_folder))
+    return [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
+
+
+def to_float(picture: Tensor) -> Tensor:
+    """uint8 of any shape -> float32 in [-1, 1]."""
+    return picture.float() / 127.5 - 1
+
+
+class FramePairs(Dataset):
+    """Pairs of frames of one clip.
+
+    An item holds:
+        source_image, target_image: uint8 [3, H, W]; source_classes, target_classes: uint8 [H, W].
+        pncc: uint8 [5, 3, N, N]: canonical, source, target t, t - 1 and t + 1 (t itself at the ends).
+        closed: uint8 [3, 3, N, N], target PNCC with eyes closed by p1 < p2 = (p1 + p3) / 2 < p3, if asked for.
+        perturbed: uint8 [2, 3, N, N], source or target PNCC as it is and with noise, if asked for.
+        euler, translation: [2, 3], source then target; keypoints: [2, 68, 2], picture fractions, y down.
+        torso, background: uint8 [3, H, W], if asked for.
+    Tasks know a Dataset of such items by number and nothing of files: clips that are streamed from packed shards fit in
+    by giving `_OpenClip` an object with the methods of `Clip`, found by its place in a shard instead of a folder.
+    """
+
+    def __init__(self, config: ClipDataConfig, clips: list[Path], model: MorphableModel | None = None) -> None:
+        self.config, self.clips = config, clips
+        self.model = model or load_face_model(config.face_model)
+        self._open: OrderedDict[int, _OpenClip] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.clips) * self.config.pairs_per_clip
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        generator = item_generator(self.config.seed, index)
+        clip = self.clip(index % len(self.clips))
+        source, target = sample_pair(len(clip.clip), generator)
+        return self.pair(index % len(self.clips), source, target, generator)
+
+    def pair(self, number: int, source: int, target: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The item of two given frames of clip `number`."""
+        clip, chosen = self.clip(number), [source, target]
+        frames, classes = clip.frames(chosen), clip.classes(chosen)
+        last = len(clip.clip) - 1
+        middle = 0 < target < last
+        rows = [-1, source, target, target - middle, target + middle]
+        item = {
+            "source_image": _channels_first(frames[0]), "target_image": _channels_first(frames[1]),
+            "source_classes": torch.from_numpy(classes[0]), "target_classes": torch.from_numpy(classes[1]),
+            "pncc": clip.pncc(rows, self.config.pncc_size, self.model),
+            "euler": clip.clip.face.euler[chosen], "translation": clip.clip.face.translation[chosen],
+            "keypoints": clip.keypoints[chosen],
+        }
+        if self.config.eye_closing:
+            item["closed"] = _closing(item["pncc"][2], generator)
+        if self.config.perturbation > 0:
+            base = 1 if torch.rand((), generator=generator) < SOURCE_SHARE else 2
+            noisy = clip.noisy_pncc(chosen[base - 1], self.config, self.model, generator)
+            item["perturbed"] = torch.stack([item["pncc"][base], noisy])
+        if self.config.torso:
+            torso, _ = inpaint_torso(frames[0], classes[0])
+            item |= {"torso": _channels_first(torso), "background": _channels_first(clip.clip.background)}
+        return item
+
+    def clip(self, number: int) -> "_OpenClip":
+        """Clip `number`, from memory if it was used lately."""
+        if number not in self._open:
+            if len(self._open) >= OPEN_CLIPS:
+                self._open.popitem(last=False)
+            cache = Path(self.config.cache) if self.config.cache else None
+            self._open[number] = _OpenClip(Clip(self.clips[number]), self.model, cache)
+        self._open.move_to_end(number)
+        return self._open[number]
+
+
+class ValidationPairs(Dataset):
+    """Fixed pairs: the first frame of each clip with frames spread over the rest of it."""
+
+    def __init__(self, pairs: FramePairs, per_clip: int = 4) -> None:
+        self.pairs, self.per_clip = pairs, per_clip
+
+    def __len__(self) -> int:
+        return len(self.pairs.clips) * self.per_clip
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        number, step = divmod(index, self.per_clip)
+        last = len(self.pairs.clip(number).clip) - 1
+        target = round(last * (step + 1) / self.per_clip)
+        return self.pairs.pair(number, 0, target, item_generator(0, index))
+
+
+class _OpenClip:
+    """A clip with its key points and, with a cache folder, its decoded pictures mapped from disk."""
+
+    def __init__(self, clip: Clip, model: MorphableModel, cache: Path | None) -> None:
+        if clip.face_model != model.name:
+            raise UserError(f"{clip.folder} was fitted with the {clip.face_model} face model, not {model.name}; "
+                            "set data.face_model and model.face_model to it")
+        self.clip, self._cache = clip, cache
+        face = clip.face
+        points = model.landmarks(face.identity, face.expression, 68)
+        self.keypoints = project(pose_points(points, face.euler, face.translation))      # [T, 68, 2]
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def frames(self, indices: list[int]) -> np.ndarray:
+        return self.clip.frames(indices) if self._cache is None else self._decoded("frames")[indices]
+
+    def classes(self, indices: list[int]) -> np.ndarray:
+        return self.clip.classes(indices) if self._cache is None else self._decoded("classes")[indices]
+
+    def pncc(self, rows: list[int], size: int, model: MorphableModel) -> Tensor:
+        """uint8 [len(rows), 3, size, size]; row -1 is the neutral face."""
+        stored = self.clip.stored_pncc(size)
+        if stored is not None:
+            return torch.from_numpy(stored[rows])
+        return pncc_pixels(model, self.clip.face, rows, size)
+
+    def noisy_pncc(self, row: int, config: ClipDataConfig, model: MorphableModel, generator: torch.Generator) -> Tensor:
+        """uint8 [3, size, size]: the PNCC of frame `row` with normal noise on identity and expression (2.7, randn)."""
+        face = self.clip.face[row]
+        identity, expression = (value + config.perturbation * torch.randn(value.shape, generator=generator)
+                                for value in (face.identity, face.expression))
+        return pncc_pixels(model, face.replace(identity=identity, expression=expression), [0], config.pncc_size)[0]
+
+    def _decoded(self, kind: str) -> np.ndarray:
+        if kind not in self._arrays:
+            video = (self.clip.folder / "video.mp4").resolve()
+            state = hashlib.sha256(f"{video} {video.stat().st_mtime_ns}".encode()).hexdigest()[:12]
+            path = self._cache / f"{self.clip.name}_{state}_{kind}.npy"
+            if not path.is_file():
+                decode = {"frames": self.clip.all_frames, "classes": self.clip.all_classes}[kind]
+                save_whole(path, np.stack(list(decode())))
+            self._arrays[kind] = np.load(path, mmap_mode="r")
+        return self._arrays[kind]
+
+
+def save_whole(path: Path, array: np.ndarray) -> None:
+    """np.save that leaves the whole file or none, also with several writers."""
+    with whole_file(path) as part, part.open("wb") as file:
+        np.save(file, array)
+
+
+def _closing(pncc: Tensor, generator: torch.Generator) -> Tensor:
+    draws = torch.rand(2, generator=generator) / 2
+    first, last = float(draws[0]), float(draws[1]) + 0.5
+    closed = torch.stack([close_eyes(to_float(pncc), p) for p in (first, (first + last) / 2, last)])
+    return ((closed + 1) * 127.5).round().to(torch.uint8)
+
+
+def _channels_first(picture: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))

@@ -1,0 +1,163 @@
+"""Teacher views for stage 1 (spec/training.md, 1.2 and 4.2): pictures of one head from several cameras.
+
+The views of the procedural teacher are rendered once, by several processes, and kept in a folder whose name tells the
+settings; training reads pairs of them. Views of a trained teacher (EG3D) are made on the device while training.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from data_gen.models import face_model
+from modules.face3d.coefficients import FaceCoefficients
+from modules.face3d.morphable_model import MorphableModel
+from modules.procedural.clips import sample_motion
+from modules.procedural.person import sample_person
+from modules.procedural.render import render
+from modules.system.files import whole_file
+from modules.system.processes import run_all
+from tasks.data.frame_pairs import item_generator
+
+VERSION = 1                  # of what is rendered; part of the folder's name
+HELD_OUT_SEED = 900_000      # people from here on are never trained on
+FAN_STEP = 20                # degrees
+EXPRESSION_FRAMES = 25       # expressions are taken from short clips of random motion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """People and cameras of the procedural teacher; angles in degrees, distances in decimetres (-t_z)."""
+
+    people: int = 600
+    views: int = 6               # pictures of each person
+    first_seed: int = 0
+    size: int = 256
+    yaw: float = 38.0
+    pitch: float = 26.0
+    roll: float = 5.0
+    nearest: float = 3.5
+    farthest: float = 6.5
+    shift: float = 0.3           # largest sideways and vertical translation
+    sources: int = 0             # so many views of each person are as photos are cropped, and only they are references
+    source_share: float = 0.3    # of the ranges above (around their middles) in which those views lie
+    poses: str = "random"        # or "fan": frontal, then turned by 20 degrees to one side, the other, 40, ...
+    cache: str = "runs/cache"
+    workers: int = 2             # processes that render
+
+    def __post_init__(self) -> None:
+        if self.views < 2 or self.people < 1:
+            raise ValueError(f"{self.people} people with {self.views} views; need at least 1 and 2")
+        if self.poses not in ("random", "fan"):
+            raise ValueError(f"poses is {self.poses}; use random or fan")
+        if not 0 <= self.sources <= self.views or not 0 <= self.source_share <= 1:
+            raise ValueError(f"sources is {self.sources}, 0 to views ({self.views}); source_share {self.source_share}, "
+                             "0 to 1")
+        if not 0 <= self.nearest <= self.farthest < 10:
+            raise ValueError(f"distances {self.nearest} to {self.farthest} must be in 0..10 and in order")
+
+
+def view_poses(config: ViewsConfig, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Euler angles [count, 3] in radians and translations [count, 3] in decimetres, uniform or (fan) fixed."""
+    if config.poses == "fan":
+        turn = torch.arange(count)
+        yaw = torch.deg2rad(FAN_STEP * ((turn + 1) // 2) * (2 * (turn % 2) - 1).float())
+        middle = torch.tensor([0.0, 0.0, -(config.nearest + config.farthest) / 2])
+        return torch.stack([0 * yaw, yaw, 0 * yaw], dim=1), middle.repeat(count, 1)
+    middle, half = (config.nearest + config.farthest) / 2, (config.farthest - config.nearest) / 2
+    ranges = torch.tensor([*torch.deg2rad(torch.tensor([config.pitch, config.yaw, config.roll])).tolist(),
+                           config.shift, config.shift, half])
+    share = torch.ones(count, 1)
+    share[:config.sources] = config.source_share
+    poses = (2 * torch.rand(count, 6, generator=generator) - 1) * ranges * share
+    return poses[:, :3], poses[:, 3:] - torch.tensor([0.0, 0.0, middle])
+
+
+def render_views(config: ViewsConfig, seed: int, model: MorphableModel) -> dict[str, np.ndarray]:
+    """Head pictures of the person `seed`, one expression, `views` poses.
+
+    Returns:
+        images uint8 [V, 3, H, W] (black outside the head), masks bool [V, H, W], euler and translation [V, 3].
+    """
+    generator = item_generator(VERSION, seed)
+    person = sample_person(seed)
+    motion = sample_motion(seed, EXPRESSION_FRAMES)
+    frame = int(torch.randint(EXPRESSION_FRAMES, (), generator=generator))
+    euler, translation = view_poses(config, config.views, generator)
+    face = FaceCoefficients(person.identity.reshape(1, -1), motion.expression[frame:frame + 1].repeat(config.views, 1),
+                            euler, translation)
+    with torch.no_grad():
+        found = render(model, person, face, config.size, parts="head")
+    images = ((found.image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return {"images": images.numpy(), "masks": (found.classes > 0).numpy(),
+            "euler": euler.numpy(), "translation": translation.numpy()}
+
+
+class CachedViews(Dataset):
+    """Pairs of views of one person: image and mask of a reference and of a target view, and both poses.
+
+    An item holds images uint8 [2, 3, H, W], masks bool [2, H, W], euler and translation [2, 3]; with `every_view` all
+    views in their order instead of two random ones.
+    """
+
+    def __init__(self, config: ViewsConfig, pairs_per_person: int = 1000, seed: int = 0,
+                 every_view: bool = False) -> None:
+        self.config, self.pairs_per_person, self.seed, self.every_view = config, pairs_per_person, seed, every_view
+        self.folder = views_folder(config)
+        fill(config)
+
+    def __len__(self) -> int:
+        return self.config.people * self.pairs_per_person
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        person = index % self.config.people
+        if self.every_view:
+            return self.views(person, list(range(self.config.views)))
+        generator, views = item_generator(self.seed, index), self.config.views
+        reference = int(torch.randint(self.config.sources or views, (), generator=generator))
+        target = (reference + int(torch.randint(1, views, (), generator=generator))) % views
+        return self.views(person, [reference, target])
+
+    def views(self, person: int, views: list[int]) -> dict[str, Tensor]:
+        """Given views of one person."""
+        with np.load(view_file(self.folder, self.config.first_seed + person)) as stored:
+            return {name: torch.from_numpy(stored[name][views]) for name in stored.files}
+
+
+def views_folder(config: ViewsConfig) -> Path:
+    """Where the views of these settings are kept; which people are wanted does not matter."""
+    settings = {name: value for name, value in asdict(config).items()
+                if name not in ("people", "first_seed", "cache", "workers")}
+    digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:12]
+    return Path(config.cache) / f"views_{digest}"
+
+
+def view_file(folder: Path, seed: int) -> Path:
+    """The stored views of one person."""
+    return folder / f"{seed:06d}.npz"
+
+
+def fill(config: ViewsConfig) -> None:
+    """Render the people that are not in the cache yet; interrupted or parallel runs lose and spoil nothing."""
+    folder = views_folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = range(config.first_seed, config.first_seed + config.people)
+    missing = [seed for seed in seeds if not view_file(folder, seed).is_file()]
+    if not missing:
+        return
+    done = run_all(partial(_render_to_disk, config), missing, config.workers)
+    for _ in tqdm(done, total=len(missing), desc="teacher views", unit="person"):
+        pass
+
+
+def _render_to_disk(config: ViewsConfig, seed: int) -> int:
+    with whole_file(view_file(views_folder(config), seed)) as part, part.open("wb") as file:
+        np.savez(file, **render_views(config, seed, face_model("procedural")))
+    return seed

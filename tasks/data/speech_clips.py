@@ -1,0 +1,196 @@
+"""Clips of speech and motion for the audio stages: made by code or prepared on disk, in batches of like length.
+
+A sample is a function of the seed and its number alone, whatever the number of workers (spec training 4.4).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from modules.audio.amplitude import blink_units, eye_amplitude, mouth_amplitude
+from modules.audio.features import WINDOW, AudioFeatures, FeatureKind, extract, mel_features
+from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
+from modules.clips.format import Clip, list_clips, speech_file, write_speech
+from modules.face3d.morphable_model import MorphableModel
+from modules.procedural.speech import rerecord, synthesize
+from modules.system.errors import UserError
+
+HELD_OUT = 900_000                 # procedural utterances from here on are never trained on
+VALIDATION_UTTERANCES = 32
+Sample = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechDataConfig:
+    """Which clips.
+
+    `folder` holds prepared clips; empty: speech of the procedural world, made on the fly, `seconds` long each.
+    Every `held_out`-th clip of a folder is kept for validation.
+    """
+
+    folder: str = "data/celebv_hq"
+    hubert: str = DEFAULT_HUBERT           # folder or hub name, for clips whose features are not stored yet
+    held_out: int = 100
+    max_clips: int = 512                   # of a batch
+    max_tokens: int = 20_000               # audio frames of a batch, padding included
+    min_frames: int = 32                   # video frames; shorter clips are left out
+    seconds: float = 4.16
+    utterances: int = 100_000              # procedural: of one epoch
+    seed: int = 9999
+
+    def __post_init__(self) -> None:
+        if self.held_out < 2 or self.max_clips < 1:
+            raise ValueError(f"held_out is {self.held_out} (at least 2), max_clips {self.max_clips} (at least 1)")
+        if self.seconds < 1 or self.min_frames < 25:
+            raise ValueError(f"seconds is {self.seconds} (at least 1), min_frames {self.min_frames} (at least 25): "
+                             "pairs of the sync network are up to 10 frames apart")
+
+
+def length_buckets(sizes: list[int], max_clips: int, max_tokens: int) -> list[list[int]]:
+    """Batches of clips of like length: clips ascending, a batch is full at `max_clips` or `max_tokens` padded frames.
+
+    Raises:
+        UserError: one clip alone is longer than `max_tokens`.
+    """
+    batches: list[list[int]] = []
+    largest = 0
+    for clip in sorted(range(len(sizes)), key=lambda i: sizes[i]):
+        if sizes[clip] > max_tokens:
+            raise UserError(f"clip {clip} has {sizes[clip]} audio frames, max_tokens is {max_tokens}; raise it")
+        largest = max(largest, sizes[clip])
+        full = batches and (len(batches[-1]) >= max_clips or (len(batches[-1]) + 1) * largest > max_tokens)
+        if not batches or full:
+            batches.append([])
+            largest = sizes[clip]
+        batches[-1].append(clip)
+    return batches
+
+
+def make_sample(audio: AudioFeatures, identity: Tensor, expression: Tensor, model: MorphableModel) -> Sample:
+    """One clip as the motion model wants it, cut to whole latents (spec audio2motion 4.1).
+
+    Args:
+        identity: [1, 80].
+        expression: [T, 64].
+    Returns:
+        audio [Tx, A], f0 [Tx], blink [Tx, 1] int64, mouth_amplitude [1], eye_amplitude [1], identity [80],
+        expression [Tx / 2, 64], mask [Tx / 2]; frames that the video lacks have mask 0.
+    """
+    landmarks = model.landmarks(identity, expression, 68)
+    length = len(audio) // 8 * 8
+    frames = min(length // 2, len(expression))
+    missing = length // 2 - frames
+    return {
+        "audio": audio.features[:length], "f0": audio.f0[:length],
+        "blink": F.pad(blink_units(landmarks)[:frames], (0, missing)).repeat_interleave(2)[:, None],
+        "mouth_amplitude": mouth_amplitude(landmarks)[None], "eye_amplitude": eye_amplitude(landmarks)[None],
+        "identity": identity[0], "expression": F.pad(expression[:frames], (0, 0, 0, missing)),
+        "mask": F.pad(torch.ones(frames), (0, missing)),
+    }
+
+
+def collate(items: list[list[Sample]]) -> Sample:
+    """Items of the data sets -> a batch [B, ...], padded with zeros at the end to the longest."""
+    samples = [sample for item in items for sample in item]
+    frames = max(len(s["mask"]) for s in samples)
+    lengths = {"audio": 2 * frames, "f0": 2 * frames, "blink": 2 * frames, "expression": frames, "mask": frames}
+
+    def padded(sample: Sample, name: str) -> Tensor:
+        value = sample[name]
+        if name not in lengths:
+            return value
+        return F.pad(value, (0, 0) * (value.ndim - 1) + (0, lengths[name] - len(value)))
+
+    return {name: torch.stack([padded(sample, name) for sample in samples]) for name in samples[0]}
+
+
+class ProceduralSpeech(Dataset):
+    """Utterances of the procedural world, all of one length; an item is a list of one sample."""
+
+    def __init__(self, config: SpeechDataConfig, model: MorphableModel, count: int, first: int = 0) -> None:
+        self.config, self.model, self.count, self.first = config, model, count, first
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> list[Sample]:
+        return [self.sample(self.first + index)]
+
+    def sample(self, number: int) -> Sample:
+        """Utterance `number`: a random speaker, face, room and microphone."""
+        seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
+        random = torch.Generator().manual_seed(seed)
+        utterance = synthesize(seed, self.config.seconds)
+        features = mel_features(rerecord(utterance.audio, seed))
+        f0 = _as_tracked(F.pad(utterance.f0, (0, len(features) - len(utterance.f0))), random)
+        identity = torch.randn(1, self.model.identity_basis.shape[-1], generator=random)
+        return make_sample(AudioFeatures(features, f0), identity, utterance.expression, self.model)
+
+
+def _as_tracked(f0: Tensor, generator: torch.Generator) -> Tensor:
+    """True pitch [T] with the mistakes of a pitch tracker on a noisy recording: some frames are lost."""
+    loss = 0.3 * torch.rand((), generator=generator) ** 2
+    smooth = F.avg_pool1d(torch.rand(1, 1, len(f0) + 4, generator=generator), 5, 1)[0, 0]
+    return torch.where(smooth < smooth.quantile(float(loss)), torch.zeros(()), f0)
+
+
+class PreparedSpeech(Dataset):
+    """Prepared clips with sound; an item is a list of clips of like length, read when asked for.
+
+    Speech features are kept beside the clip; those that are missing are computed at the start.
+    """
+
+    def __init__(self, config: SpeechDataConfig, model: MorphableModel, features: FeatureKind, clips: list[Path],
+                 ) -> None:
+        self.config, self.model, self.features = config, model, features
+        deaf = features == "hubert" and not all(speech_file(clip, features).is_file() for clip in clips)
+        hubert = load_hubert(config.hubert) if deaf else None
+        lengths = {clip: self._prepare(Clip(clip), hubert) for clip in clips}
+        self.clips = [clip for clip, frames in lengths.items() if frames >= config.min_frames]
+        if not self.clips:
+            raise UserError(f"no clip of {config.folder} has sound and {config.min_frames} frames")
+        sizes = [2 * lengths[clip] for clip in self.clips]
+        self.buckets = length_buckets(sizes, config.max_clips, config.max_tokens)
+
+    def __len__(self) -> int:
+        return len(self.buckets)
+
+    def __getitem__(self, index: int) -> list[Sample]:
+        return [self._sample(self.clips[i]) for i in self.buckets[index]]
+
+    def _sample(self, folder: Path) -> Sample:
+        clip = Clip(folder)
+        return make_sample(clip.speech(self.features), clip.face.identity[:1], clip.face.expression, self.model)
+
+    def _prepare(self, clip: Clip, hubert: HubertFeatures | None) -> int:
+        """Video frames of the clip that have sound, after its features have been stored."""
+        if clip.face_model != self.model.name:
+            raise UserError(f"{clip.folder} was fitted with the {clip.face_model} face model, not {self.model.name}; "
+                            f"set face_model={clip.face_model}")
+        if not speech_file(clip.folder, self.features).is_file():
+            wave = clip.audio()
+            if wave is None or len(wave) < WINDOW:
+                return 0
+            write_speech(clip.folder, self.features, extract(torch.from_numpy(wave), self.features, hubert))
+        return min(clip.speech_length(self.features) // 2, len(clip))
+
+
+def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: MorphableModel) -> tuple[Dataset, Dataset]:
+    """Training and validation data.
+
+    Raises:
+        UserError: procedural speech with HuBERT features, or a folder without usable clips.
+    """
+    if not config.folder:
+        if features != "mel":
+            raise UserError(f"procedural speech has mel features, not {features}; set features=mel or data.folder")
+        return (ProceduralSpeech(config, model, config.utterances),
+                ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT))
+    clips = list_clips(Path(config.folder))
+    kept, held = [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
+    return PreparedSpeech(config, model, features, kept or clips), PreparedSpeech(config, model, features, held)

@@ -1,0 +1,80 @@
+"""Optimisers of a task: who is trained when, at which rate."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, AdamW, Optimizer
+
+from tasks.engine.sharding import own_part
+from tasks.engine.task import OptimizerSpec
+
+
+def pass_optimizer(name: str) -> str:
+    """The optimiser of an entry of `Task.order`: `generator` of `generator:source`."""
+    return name.partition(":")[0]
+
+
+def build_optimizer(spec: OptimizerSpec) -> Optimizer:
+    """Adam, or AdamW if there is weight decay, with one group per parameter group."""
+    groups = [{"params": list(group.parameters), "lr": group.rate(0, 0.0)} for group in spec.groups]
+    kind = AdamW if spec.weight_decay else Adam
+    return kind(groups, betas=spec.betas, eps=spec.epsilon, weight_decay=spec.weight_decay, fused=True)
+
+
+def check_specs(specs: list[OptimizerSpec], order: Iterable[str]) -> None:
+    """Refuse optimisers that share a name or a parameter, and passes of unknown optimisers.
+
+    Raises:
+        ValueError: naming it.
+    """
+    names = [spec.name for spec in specs]
+    owner: dict[int, str] = {}
+    for spec in specs:
+        for group in spec.groups:
+            for parameter in group.parameters:
+                if id(parameter) in owner:
+                    raise ValueError(f"a parameter is in {owner[id(parameter)]} and in {spec.name}/{group.name}")
+                owner[id(parameter)] = f"{spec.name}/{group.name}"
+    if len(set(names)) < len(names):
+        raise ValueError(f"two optimisers have one name: {', '.join(names)}")
+    unknown = {pass_optimizer(name) for name in order} - set(names)
+    if unknown:
+        raise ValueError(f"the order names the optimiser {unknown.pop()}; there are {', '.join(names)}")
+
+
+def split_modules(modules: Mapping[str, nn.Module], specs: list[OptimizerSpec]) -> dict[str, nn.Module]:
+    """Put all modules in their mode and return those that are trained; parameters without optimiser become fixed."""
+    trained_parameters = {id(p) for spec in specs for group in spec.groups for p in group.parameters}
+    trained = {}
+    for name, module in modules.items():
+        for parameter in module.parameters():
+            parameter.requires_grad_(id(parameter) in trained_parameters)
+        if any(parameter.requires_grad for parameter in module.parameters()):
+            trained[name] = module.train()
+        else:
+            module.eval()
+    return trained
+
+
+def set_rates(spec: OptimizerSpec, optimizer: Optimizer, step: int, progress: float) -> dict[str, float]:
+    """Set each group's learning rate for `step`; group name -> rate."""
+    rates = {}
+    for group, settings in zip(spec.groups, optimizer.param_groups):
+        rates[group.name] = settings["lr"] = float(group.rate(step, progress))
+    return rates
+
+
+def enable_only(specs: list[OptimizerSpec], active: OptimizerSpec, rates: Mapping[str, float]) -> None:
+    """Gradients for the groups of `active` that have a rate, and for nothing else."""
+    for spec in specs:
+        for group in spec.groups:
+            wanted = spec is active and rates[group.name] > 0
+            for parameter in group.parameters:
+                parameter.requires_grad_(wanted)
+
+
+def clip_gradients(gradients: list[Tensor], norm: Tensor, limit: float) -> None:
+    """Scale gradients, whose norm together is `norm`, so that it is at most `limit`; 0: leave them."""
+    if limit and float(norm) > limit:
+        torch._foreach_mul_([own_part(gradient) for gradient in gradients], limit / float(norm))

@@ -1,0 +1,193 @@
+"""What a run tells: lines or a progress bar on the terminal, metrics.jsonl, TensorBoard, pictures, short videos."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from modules.system.errors import UserError
+
+SHOWN = 4             # losses on the progress line
+FRAME_MILLISECONDS = 40
+
+
+class Means:
+    """Means of scalars since the last reading; they stay on their device until then."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, value: Tensor | float) -> None:
+        """Take in one value."""
+        value = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, Tensor]:
+        """Name -> mean, and start anew."""
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+
+class RunLog:
+    """Writes for one process; `Silent` is for the others.
+
+    Args:
+        folder: of the run.
+        step: where the run starts; what an interrupted run wrote beyond it is dropped.
+        steps: where it ends.
+        tensorboard: whether to write event files.
+        stream: of the progress, stderr by default; a bar if it is a terminal, else lines.
+    """
+
+    def __init__(self, folder: Path, step: int, steps: int, tensorboard: bool = True,
+                 stream: TextIO | None = None) -> None:
+        self.folder, self.steps = folder, steps
+        self._stream = stream or sys.stderr
+        self._path = folder / "metrics.jsonl"
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _cut(self._path, step)
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if tensorboard else None
+        self._bar = None
+        if self._stream.isatty():
+            self._bar = tqdm(total=steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True)
+
+    def line(self, text: str) -> None:
+        """One line for the reader."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
+    def advance(self) -> None:
+        """One step is done."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers of step `step` (counted from 1) into metrics.jsonl and TensorBoard."""
+        line = json.dumps({"step": step, **{name: _round(value) for name, value in values.items()}})
+        with writing(self.folder):
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+            if self._board is not None:
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step)
+
+    def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:
+        """The losses of the interval; a line, or the end of the bar."""
+        losses = {name.partition("/")[2]: v for name, v in values.items() if name.startswith("loss/")}
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in list(losses.items())[:SHOWN])
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{shown}  {speed:.3g} images/s")
+        else:
+            left = timedelta(seconds=round(seconds_left))
+            self.line(f"step {step}/{self.steps}  {shown}  {speed:.3g} images/s  {left} left")
+
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """uint8 [H, W, 3] each, into pictures/ and TensorBoard."""
+        for name, picture in pictures.items():
+            with writing(self.folder):
+                Image.fromarray(picture.cpu().numpy()).save(self._place(step, name, "png"))
+                if self._board is not None:
+                    self._board.add_image(name, picture, step, dataformats="HWC")
+
+    def videos(self, step: int, videos: Mapping[str, Tensor]) -> None:
+        """uint8 [T, H, W, 3] each, 25 frames a second, as animated pictures into pictures/ and TensorBoard."""
+        for name, video in videos.items():
+            animation, (height, width) = animated(video), video.shape[1:3]
+            with writing(self.folder):
+                self._place(step, name, "gif").write_bytes(animation)
+                if self._board is not None:
+                    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animation)
+                    self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    def close(self) -> None:
+        """Write all that is waiting."""
+        if self._bar is not None:
+            self._bar.close()
+        if self._board is not None:
+            with writing(self.folder):
+                self._board.close()
+
+    def _place(self, step: int, name: str, kind: str) -> Path:
+        path = self.folder / "pictures" / f"{step:08d}_{name.replace('/', '_')}.{kind}"
+        path.parent.mkdir(exist_ok=True)
+        return path
+
+
+class Silent(RunLog):
+    """The log of the processes that do not speak."""
+
+    def __init__(self) -> None:
+        self._bar = self._board = None
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:
+        """Nothing."""
+
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Nothing."""
+
+    def videos(self, step: int, videos: Mapping[str, Tensor]) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What cannot be written inside the `with`, because the disk is full or `folder` forbidden, is told in one line.
+
+    Raises:
+        UserError: naming the folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}; free some space or choose another "
+                        "--output (checkpoints in it are untouched)") from error
+
+
+def animated(video: Tensor) -> bytes:
+    """uint8 [T, H, W, 3] -> a GIF that repeats, 25 frames a second; browsers and TensorBoard play it."""
+    first, *others = (Image.fromarray(frame) for frame in video.cpu().numpy())
+    file = io.BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0)
+    return file.getvalue()
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.9g}")
+
+
+def _cut(path: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, and a last line that was not finished."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue
+    path.write_text("".join(kept), encoding="utf-8")

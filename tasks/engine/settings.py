@@ -1,0 +1,49 @@
+"""A training YAML -> the task, the trainer's settings and the task's own settings."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from modules.system.config import Settings, from_dict, load_yaml, nearest, to_dict
+from modules.system.errors import UserError
+from tasks.engine.registry import find_task
+from tasks.engine.task import Task
+from tasks.engine.trainer_config import TrainerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a YAML says.
+
+    Attributes:
+        task: the class, and `task_config` an instance of its config class.
+        trainer: what all runs share.
+        resolved: all values as plain data, defaults included; saved with the run.
+    """
+
+    task: type[Task]
+    trainer: TrainerConfig
+    task_config: Any
+    resolved: dict[str, Any]
+
+
+def read_settings(path: Path | str, overrides: list[str] | None = None) -> RunSettings:
+    """Read a YAML of a run: `task:`, the trainer's keys and the task's keys, side by side.
+
+    Raises:
+        UserError: a wrong key or value, with the file.
+    """
+    values = load_yaml(path, overrides or [])
+    name = values.get("task")
+    if not isinstance(name, str):
+        raise UserError(f"{path} is no training config: it names no task; add a line such as `task: i2p`")
+    task = find_task(name)
+    shared = {field.name for field in fields(TrainerConfig)}
+    own = {field.name for field in fields(task.config_class)}
+    for key in values:
+        if key not in shared | own | {"task"}:
+            raise UserError(f"{values.sources[key]}: unknown key {key}{nearest(key, shared | own)}")
+    trainer = from_dict(TrainerConfig, Settings({k: v for k, v in values.items() if k in shared}, values.sources))
+    config = from_dict(task.config_class, Settings({k: v for k, v in values.items() if k in own}, values.sources))
+    return RunSettings(task=task, trainer=trainer, task_config=config,
+                       resolved={"task": name, **to_dict(trainer), **to_dict(config)})

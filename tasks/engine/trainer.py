@@ -1,0 +1,451 @@
+"""The training loop: processes, optimisers, averages, checkpoints, logs. It knows no model.
+
+A run is a folder: config.yaml, checkpoints/step_NNNNNNNN and checkpoints/best, metrics.jsonl, tensorboard/, pictures/.
+Everything random in step s is a function of (seed, s, process) and the order of the data of (seed, epoch, position), so
+a run that was killed goes on from its last checkpoint as if nothing had happened: on a CPU to the last bit, whatever
+the number of workers. With `max_minutes` the rates may follow the clock, which no run repeats exactly.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from modules.system.checkpoint import list_checkpoints, load_module, load_trainer_state, save_checkpoint
+from modules.system.errors import UserError
+from tasks.engine.ema import Ema
+from tasks.engine.loader import StreamSampler, derived_seed, next_batch, training_loader
+from tasks.engine.optimization import (
+    build_optimizer,
+    check_specs,
+    clip_gradients,
+    enable_only,
+    pass_optimizer,
+    set_rates,
+    split_modules,
+)
+from tasks.engine.retention import remove_old
+from tasks.engine.run_log import Means, RunLog, Silent
+from tasks.engine.sharding import (
+    average_whole_gradients,
+    gathered,
+    is_sharded,
+    load_whole,
+    load_whole_optimizer,
+    release,
+    total_norm,
+    whole,
+)
+from tasks.engine.task import OptimizerSpec, StepState, Task
+from tasks.engine.timer import Clock
+from tasks.engine.trainer_config import TrainerConfig
+
+
+class StepModule(nn.Module):
+    """All modules of a task as one, whose forward is the training step: the unit that is distributed and cast."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(task.modules)
+        self._step = task.training_step
+        self.batch: Any = None                  # not arguments: wrappers would copy them
+        self.state: StepState | None = None
+
+    def forward(self, step: int, name: str) -> dict[str, Tensor]:
+        """The losses of one pass over the batch and the state that were put here."""
+        return dict(self._step(self.batch, step, name, self.state))
+
+
+class StopSignals:
+    """Inside the `with`, Ctrl-C and SIGTERM only set `received`; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def __enter__(self) -> "StopSignals":
+        self._old = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _: object) -> None:
+        if self.received == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self.received = number
+
+
+class Trainer:
+    """Trains one task.
+
+    Args:
+        task: on the CPU.
+        config: settings of the run.
+        folder: of the run.
+        resolved: what config.yaml holds.
+        fabric: devices, precision and processes (tasks/engine/devices.py), launched.
+        resume: checkpoint to go on from; None: start anew.
+    """
+
+    def __init__(self, task: Task, config: TrainerConfig, folder: Path, resolved: dict[str, Any], fabric: Fabric,
+                 resume: Path | None = None) -> None:
+        self.task, self.config, self.folder, self.fabric = task, config, folder, fabric
+        self.resolved = task.checkpoint_config(resolved)
+        self.step, self.samples, self.elapsed, self.best = 0, 0, 0.0, None
+        self._seed = derived_seed(config.seed, 1)          # of the order of the data
+        for part in task.frozen.values():
+            part.to(fabric.device).eval().requires_grad_(False)
+        if not resume:
+            task.begin()
+        for name, part in task.modules.items():
+            if resume:
+                load_module(resume, name, part)
+            part.to(fabric.device)
+        self.specs = {spec.name: spec for spec in task.optimizers()}
+        self.order = task.order or tuple(self.specs)
+        check_specs(list(self.specs.values()), self.order)
+        self.trained = split_modules(task.modules, list(self.specs.values()))
+        self._step_module = StepModule(task)
+        if fabric.world_size > 1 and fabric.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(self._step_module)       # in place; a process may see one sample
+        self._module = fabric.setup_module(self._step_module)
+        self._sharded = is_sharded(self._step_module)
+        if self._sharded:
+            self.specs = {spec.name: spec for spec in task.optimizers()}     # of the shards, which are new parameters
+        self._optimizers = {name: fabric.setup_optimizers(build_optimizer(s)) for name, s in self.specs.items()}
+        self.ema = Ema(self.trained, config.ema) if config.ema else None     # resumed: saved weights are the averages
+        self._means, self._clock = Means(), Clock()
+        self._validation = self._validation_loader()
+        if resume:
+            self._restore(resume)
+        self.log = Silent() if fabric.global_rank else RunLog(folder, self.step, config.steps, config.log.tensorboard)
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples of all processes in one step."""
+        return self.config.loader.batch * self.config.accumulate * self.fabric.world_size
+
+    @property
+    def progress(self) -> float:
+        """Part of the training that is done, in [0, 1], by steps or by the clock."""
+        by_clock = self.elapsed / (60 * self.config.max_minutes) if self.config.max_minutes else 0.0
+        return min(1.0, max(self.step / self.config.steps, by_clock))
+
+    def train(self) -> int:
+        """Train to the end. Returns the signal that stopped it, 0 if none did.
+
+        Raises:
+            UserError: a loss that is not a number, a full disk, no data.
+        """
+        batches = iter(self._training_loader())
+        try:
+            if self.step == 0:
+                self._rehearse()
+            with StopSignals() as stop:
+                received = self._loop(batches, stop)
+            self._finish(received)
+        except BaseException:
+            with suppress(UserError):                     # the first error is the one to tell
+                self.log.close()
+            raise
+        self.log.close()
+        return received
+
+    def _loop(self, batches: Iterator[Any], stop: StopSignals) -> int:
+        log, every = self.config.log, self.config.checkpoint.every
+        began = time.monotonic() - self.elapsed
+        logged = saved = self.elapsed
+        logged_step, received = self.step, 0
+        while self.progress < 1 and not received:
+            self._train_step(batches)
+            received, self.elapsed = self._agree(stop.received, time.monotonic() - began)
+            self.log.advance()
+            done = self.progress >= 1
+            if self.step % log.every == 0 or done:
+                self._log_means(self.elapsed - logged, self.step - logged_step)
+                logged, logged_step = self.elapsed, self.step
+            pictures, videos, validate = (every and (self.step % every == 0 or done) for every in
+                                          (log.pictures_every, log.videos_every, log.validate_every))
+            if pictures or videos:
+                with self._clock("pictures"):
+                    self._show(pictures, videos)
+            if validate:
+                with self._clock("validation"):
+                    self._validate_and_keep_best()
+            minutes = self.config.checkpoint.minutes
+            if self.step % every == 0 or done or received or (minutes and self.elapsed - saved >= 60 * minutes):
+                with self._clock("checkpoints"):
+                    self._save(self.folder / "checkpoints" / f"step_{self.step:08d}")
+                saved = self.elapsed
+        return received
+
+    # ---- one step
+
+    def _train_step(self, batches: Iterator[Any]) -> None:
+        with self._clock("data"):
+            loaded = [self.fabric.to_device(next_batch(batches)) for _ in range(self.config.accumulate)]
+        place = (self.config.seed, 2, self.step, self.fabric.global_rank)
+        states = [StepState(progress=self.progress, generator=torch.Generator().manual_seed(derived_seed(*place, i)))
+                  for i in range(len(loaded))]
+        self._seed_layers(*place, len(loaded))
+        for name in self.order:
+            spec = self.specs[pass_optimizer(name)]
+            if spec.runs(self.step):
+                self._update(name, spec, loaded, states)
+        self.task.after_step(self.step, states[-1])
+        if self.ema:
+            self.ema.update(self.step)
+        for state in states:
+            for name, value in state.metrics.items():
+                self._means.add(f"metric/{name}", value)
+        self.step += 1
+        self.samples += self.samples_per_step
+
+    def _update(self, name: str, spec: OptimizerSpec, batches: list[Any], states: list[StepState]) -> None:
+        optimizer = self._optimizers[spec.name]
+        rates = set_rates(spec, optimizer, self.step, states[0].progress)
+        for group, rate in rates.items():
+            self._means.add(f"rate/{group}", rate)
+        if not any(rates.values()):
+            return
+        enable_only(list(self.specs.values()), spec, rates)
+        for i, (batch, state) in enumerate(zip(batches, states)):
+            self._step_module.batch, self._step_module.state = batch, state
+            last = i == len(batches) - 1
+            with nullcontext() if last else self.fabric.no_backward_sync(self._module):
+                with self._clock("forward"):
+                    losses = self._module(self.step, name)
+                if not losses:
+                    release(self._step_module)
+                    return
+                total = torch.stack([loss.float() for loss in losses.values()]).sum() / len(batches)
+                with self._clock("backward"):
+                    self.fabric.backward(total)
+                    self._wait()                # the guard would wait here anyway
+            self._guard(name, losses, batch)
+            for loss, value in losses.items():
+                self._means.add(f"loss/{loss}", value)
+        parameters = [p for group in spec.groups for p in group.parameters]
+        if self._sharded:
+            average_whole_gradients(parameters)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = total_norm(gradients)
+        self._guard(name, {f"gradient of {name}": norm}, batches[-1])
+        self._means.add(f"gradient_norm/{name}", norm)
+        clip_gradients(gradients, norm, self.config.clip)
+        with self._clock("optimizer"):
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _wait(self) -> None:
+        """For the device."""
+        if self.fabric.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
+
+    def _guard(self, name: str, values: Mapping[str, Tensor], batch: Any) -> None:
+        finite = torch.stack([value.detach().float() for value in values.values()]).isfinite()
+        if bool(finite.all()):
+            return
+        bad = [key for key, good in zip(values, finite.tolist()) if not good]
+        path = self.folder / f"not_finite_step_{self.step}_process_{self.fabric.global_rank}.pt"
+        place = f"the batch is in {path}"
+        try:
+            torch.save({"step": self.step, "optimizer": name, "batch": batch,
+                        "values": {key: value.detach() for key, value in values.items()}}, path)
+        except (OSError, RuntimeError) as error:
+            place = f"the batch could not be saved ({error})".replace("\n", " ")
+        last = list_checkpoints(self.folder)
+        kept = f"the last checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
+        raise UserError(f"{', '.join(bad)} is not finite at step {self.step}; {place}, {kept}; look for bad data in "
+                        "the batch, or try a lower learning rate")
+
+    def _seed_layers(self, *numbers: int) -> None:
+        """Dropout and the like draw on the global generators, which are set by this before every use."""
+        seed = derived_seed(*numbers)
+        torch.default_generator.manual_seed(seed)             # torch.manual_seed would walk the stack for absent GPUs
+        if self.fabric.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _agree(self, received: int, elapsed: float) -> tuple[int, float]:
+        """The same signal and clock in all processes."""
+        if self.fabric.world_size == 1:
+            return received, elapsed
+        values = torch.tensor([float(received), elapsed], dtype=torch.float64, device=self.fabric.device)
+        received, elapsed = self.fabric.all_reduce(values, reduce_op="max").tolist()
+        return int(received), elapsed
+
+    # ---- data
+
+    def _training_loader(self) -> DataLoader:
+        dataset, loader = self.task.train_dataset(), self.config.loader
+        sampler = StreamSampler(len(dataset), loader.batch, self._seed, self.samples, self.fabric.global_rank,
+                                self.fabric.world_size)
+        return training_loader(dataset, sampler, loader, self.task.collate, pin=self.fabric.device.type == "cuda")
+
+    def _validation_loader(self) -> DataLoader | None:
+        dataset, config = self.task.validation_dataset(), self.config
+        if dataset is None or len(dataset) == 0:
+            return None
+        batch = config.loader.validation_batch or config.loader.batch
+        last = min(len(dataset), batch * config.log.validation_batches)
+        own = range(self.fabric.global_rank, last, self.fabric.world_size)
+        return DataLoader(Subset(dataset, own), batch_size=batch, collate_fn=self.task.collate,
+                          generator=torch.Generator())
+
+    # ---- validation and pictures
+
+    @contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        """Averaged weights, eval mode, no gradients, random numbers that do not depend on the step."""
+        self._seed_layers(self.config.seed, 3, self.fabric.global_rank)
+        for module in self.trained.values():
+            module.eval()
+        try:
+            averages = self.ema.applied() if self.ema else nullcontext()
+            with averages, gathered(self._step_module), torch.no_grad():
+                yield
+        finally:
+            for module in self.trained.values():
+                module.train()
+
+    def _validate(self, limit: int | None = None) -> dict[str, float]:
+        """Means of the metrics over the validation samples of all processes."""
+        totals: dict[str, float] = {}
+        count = 0
+        with self._evaluation():
+            for number, batch in enumerate(self._validation or ()):
+                if number == limit:
+                    break
+                size = _batch_size(batch)
+                with self.fabric.autocast():                  # not around the data: its geometry stays float32
+                    metrics = self.task.validation_step(self.fabric.to_device(batch))
+                for name, value in metrics.items():
+                    totals[name] = totals.get(name, 0.0) + float(value) * size
+                count += size
+        names = self.fabric.broadcast(sorted(totals))         # of the first process; others may have no sample
+        sums = torch.tensor([totals.get(name, 0.0) for name in names] + [count], dtype=torch.float64)
+        sums = self.fabric.all_reduce(sums.to(self.fabric.device), reduce_op="sum")
+        return dict(zip(names, (sums[:-1] / sums[-1]).tolist()))
+
+    def _validate_and_keep_best(self) -> None:
+        metrics = self._validate()
+        if not metrics:
+            return
+        self.log.scalars(self.step, {f"validation/{name}": value for name, value in metrics.items()})
+        self.log.line(f"step {self.step}  validation  "
+                      + "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
+        value = metrics[self.task.best_metric]
+        if self.config.checkpoint.best and self._is_better(value):
+            self.best = value
+            self._save(self.folder / "checkpoints" / "best")
+
+    def _is_better(self, value: float) -> bool:
+        if self.best is None or not math.isfinite(value):
+            return math.isfinite(value)
+        return value < self.best if self.task.best_is_lowest else value > self.best
+
+    def _show(self, pictures: bool, videos: bool) -> None:
+        if self._validation is None:
+            return
+        with self._evaluation():
+            if self.fabric.global_rank == 0:
+                batch = self.fabric.to_device(next(iter(self._validation)))
+                with self.fabric.autocast():
+                    found = self.task.pictures(batch) if pictures else {}, self.task.videos(batch) if videos else {}
+                self.log.pictures(self.step, found[0])
+                self.log.videos(self.step, found[1])
+            self.fabric.barrier()
+
+    def _rehearse(self) -> None:
+        """Validate one batch and draw pictures before the first step, so that mistakes show now and not in an hour."""
+        if self.config.log.validate_every and self._validation is not None:
+            metrics = self._validate(limit=1)
+            if metrics and self.task.best_metric not in metrics:
+                raise ValueError(f"task {self.task.name}: best_metric is {self.task.best_metric}, but validation_step "
+                                 f"gives {', '.join(metrics)}")
+        log = self.config.log
+        if log.pictures_every or log.videos_every:
+            self._show(log.pictures_every > 0, log.videos_every > 0)
+
+    def _log_means(self, seconds: float, steps: int) -> None:
+        means = self._means.read()
+        names = sorted(means)
+        values = torch.stack([means[name].to(self.fabric.device) for name in names])
+        values = self.fabric.all_reduce(values, reduce_op="mean")
+        scalars = dict(zip(names, values.tolist()))
+        speed = steps * self.samples_per_step / max(seconds, 1e-9)
+        scalars |= {"speed/images_per_second": speed, "speed/seconds_per_step": seconds / max(steps, 1)}
+        shares = {part: spent / max(seconds, 1e-9) for part, spent in self._clock.read().items()}
+        scalars |= {f"time/{part}": share for part, share in shares.items()}
+        scalars["time/rest"] = 1 - sum(shares.values())           # of the trainer itself
+        self.log.scalars(self.step, scalars)
+        left = (self.config.steps - self.step) * seconds / max(steps, 1)
+        if self.config.max_minutes:
+            left = min(left, 60 * self.config.max_minutes - self.elapsed)
+        self.log.progress(self.step, scalars, speed, max(left, 0.0))
+
+    # ---- checkpoints
+
+    def _save(self, folder: Path) -> None:
+        modules = {name: module.state_dict() for name, module in self.task.modules.items()}
+        state = {"step": self.step, "samples": self.samples, "elapsed": self.elapsed, "best": self.best,
+                 "optimizers": {name: o.optimizer.state_dict() for name, o in self._optimizers.items()}}
+        if self.ema:
+            state["weights"] = {name: modules[name] for name in self.trained}
+            modules |= {name: self.ema.state(name) for name in self.trained}
+        if self._sharded:
+            modules, state = whole(modules), whole(state)
+        if self.fabric.global_rank == 0:
+            save_checkpoint(folder, self.resolved, modules, state)
+            remove_old(self.folder, self.config.checkpoint)
+        self.fabric.barrier()
+
+    def _restore(self, folder: Path) -> None:
+        state = load_trainer_state(folder)
+        if ("weights" in state) != (self.ema is not None):
+            raise UserError(f"{folder} was written with ema {'on' if 'weights' in state else 'off'}; "
+                            "keep it as it was, or start anew with --fresh")
+        if state["optimizers"].keys() != self._optimizers.keys():
+            raise UserError(f"{folder} has the optimisers {', '.join(state['optimizers'])}, this config "
+                            f"{', '.join(self._optimizers)}; start anew with --fresh")
+        if self.ema and state["weights"].keys() != self.trained.keys():
+            raise UserError(f"{folder} has trained {', '.join(state['weights'])}, this config trains "
+                            f"{', '.join(self.trained)}; start anew with --fresh")
+        for name, weights in state.get("weights", {}).items():
+            load_whole(self.trained[name], weights)
+        for name, optimizer in self._optimizers.items():
+            load_whole_optimizer(optimizer.optimizer, state["optimizers"][name])
+        self.step, self.samples = state["step"], state["samples"]
+        self.elapsed, self.best = state["elapsed"], state["best"]
+
+    def _finish(self, received: int) -> None:
+        checkpoints = list_checkpoints(self.folder)
+        best = self.folder / "checkpoints" / "best"
+        title = f"stopped by {signal.Signals(received).name} after" if received else "finished"
+        parts = [f"{title} {self.step} steps in {self.elapsed / 60:.1f} minutes",
+                 f"weights: {checkpoints[-1]}"] if checkpoints else [f"{title} {self.step} steps"]
+        if best.is_dir():
+            parts.append(f"best {self.task.best_metric} {self.best:.5g}: {best}")
+        if (self.folder / "pictures").is_dir():
+            parts.append(f"pictures: {self.folder / 'pictures'}")
+        parts.append(f"numbers: {self.folder / 'metrics.jsonl'}")
+        if self.config.log.tensorboard:
+            parts.append(f"curves: tensorboard --logdir {self.folder / 'tensorboard'}")
+        self.log.line("; ".join(parts))
+
+
+def _batch_size(batch: Any) -> int:
+    """Samples of a batch: the length of its first tensor, 1 if it has none."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 1
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
+    return next((_batch_size(value) for value in values if isinstance(value, Tensor | Mapping | list | tuple)), 1)

@@ -1,0 +1,231 @@
+"""Audio to motion: the VAE with flow prior under its losses (spec training 1.5, audio2motion 4).
+
+    python -m tasks.run configs/a2m.yaml          (or configs/demo/a2m.yaml)
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, Reconstruction, SpeechConditions
+from modules.audio.features import FeatureKind
+from modules.audio.keypoints import Keypoints
+from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
+from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
+from modules.losses import speech as losses
+from modules.system.checkpoint import find_checkpoint, load_module, read_config
+from modules.system.config import from_dict
+from modules.system.errors import UserError
+from tasks.data.speech_clips import Sample, SpeechDataConfig
+from tasks.engine.registry import register
+from tasks.engine.task import OptimizerSpec, StepState, grid
+from tasks.stages.image_terms import seeded
+from tasks.stages.short_videos import face_video
+from tasks.stages.speech_stage import SpeechTask
+
+LAPLACIANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "free": losses.laplacian, "zero_ends": losses.laplacian_zero_ends}
+
+
+@dataclass(frozen=True, kw_only=True)
+class A2MLossConfig:
+    """Weights; 0 switches a term off. Defaults are the released run's."""
+
+    kl: float = 0.02
+    kl_rise: int = 2000                  # steps from 0 to `kl` ...
+    kl_hold: int = 2000                  # ... and at it, then again from 0
+    expression: float = 0.5
+    landmarks: float = 0.5
+    laplacian: float = 1.0
+    laplacian_ends: Literal["free", "zero_ends"] = "free"      # zero_ends: as released, pulls the ends to neutral
+    magnitude: float = 0.1
+    sync: float = 0.2
+    sync_pairs: int = 8096               # windows a step
+
+    def __post_init__(self) -> None:
+        if self.kl_rise < 1 or self.kl_hold < 0 or self.sync_pairs < 1:
+            raise ValueError(f"kl_rise {self.kl_rise} >= 1, kl_hold {self.kl_hold} >= 0, sync_pairs "
+                             f"{self.sync_pairs} >= 1 must hold")
+
+
+@dataclass(frozen=True, kw_only=True)
+class A2MConfig:
+    """The task's keys. `sync_checkpoint` is a checkpoint folder of the syncnet task."""
+
+    model: Audio2MotionConfig = field(default_factory=Audio2MotionConfig)
+    features: FeatureKind = "hubert"
+    face_model: Literal["bfm", "ict", "procedural"] = "bfm"
+    data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
+    loss: A2MLossConfig = field(default_factory=A2MLossConfig)
+    sync_checkpoint: str = ""
+    learning_rate: float = 5e-4
+    warmup: int = 1000
+    decay: Literal["exponential", "linear"] = "exponential"    # linear: to 0 at the end of training
+
+    def __post_init__(self) -> None:
+        if self.loss.sync > 0 and not self.sync_checkpoint:
+            raise ValueError(f"loss.sync is {self.loss.sync} but sync_checkpoint is empty; train the syncnet task and "
+                             "name its checkpoint, or set loss.sync=0")
+        if self.model.motion_size not in (EXPRESSION_SIZE, IDENTITY_SIZE + EXPRESSION_SIZE):
+            raise ValueError(f"model.motion_size is {self.model.motion_size}; use {EXPRESSION_SIZE} for the expression "
+                             f"or {IDENTITY_SIZE + EXPRESSION_SIZE} for identity and expression")
+
+
+def exponential_rate(step: int, rate: float = 5e-4, warmup: int = 1000) -> float:
+    """Linear warm-up, then a tenth every 250 000 steps (spec training 1.5)."""
+    if step <= warmup:
+        return max(1e-7, rate * step / max(warmup, 1))
+    return max(1e-6, rate * 0.1 ** (step / 250_000))
+
+
+def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet:
+    """A trained sync network, in eval mode and without gradients.
+
+    Raises:
+        UserError: no such checkpoint, or one for other features or another face model.
+    """
+    checkpoint = find_checkpoint(folder)
+    settings = read_config(checkpoint)
+    for key, wanted in (("features", features), ("face_model", face_model)):
+        if settings.get(key) != wanted:
+            raise UserError(f"the sync network {folder} was trained with {key}={settings.get(key)}, not {wanted}")
+    network = SyncNet(from_dict(SyncNetConfig, settings["model"]))
+    load_module(checkpoint, "syncnet", network)
+    return network.eval().requires_grad_(False)
+
+
+@register("a2m")
+class A2MTask(SpeechTask):
+    """Modules: audio2motion. Frozen: the sync network and the landmark tables."""
+
+    config_class = A2MConfig
+    config: A2MConfig
+
+    def __init__(self, config: A2MConfig, generator: torch.Generator) -> None:
+        super().__init__(config, generator)
+        with seeded(generator):
+            self.modules = {"audio2motion": Audio2Motion(config.model)}
+        self.frozen = {"landmarks": Keypoints(self.face, "lm468")}
+        if config.loss.sync > 0:
+            sync = load_syncnet(config.sync_checkpoint, config.features, config.face_model)
+            self.frozen |= {"syncnet": sync, "sync_points": Keypoints(self.face, sync.config.keypoints)}
+
+    def optimizers(self) -> list[OptimizerSpec]:
+        """One Adam over everything."""
+        config = self.config
+        return self.one_optimizer("audio2motion",
+                                  lambda step: exponential_rate(step, config.learning_rate, config.warmup),
+                                  config.warmup)
+
+    def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
+        """The terms of spec training 1.5, weighted."""
+        model: Audio2Motion = self.modules["audio2motion"]
+        speech = speech_conditions(batch)
+        noise = model.noise(*speech.f0.shape, state.generator).to(speech.audio)
+        result = model.reconstruct(speech, self._truth(batch), batch["mask"], noise)
+        terms = self._motion_terms(result.motion.float(), batch)
+        weight = losses.kl_weight(step, self.config.loss.kl, self.config.loss.kl_rise, self.config.loss.kl_hold)
+        terms["kl"] = weight * self._divergence(result)
+        if "syncnet" in self.frozen:
+            terms["sync"] = self.config.loss.sync * self._sync(result.motion, batch, state.generator)
+        return terms
+
+    def _truth(self, batch: Sample) -> Tensor:
+        """What the model says [B, T, 64], or [B, T, 144] with the identity first; 0 where padded."""
+        if self.config.model.motion_size == EXPRESSION_SIZE:
+            return batch["expression"]
+        return torch.cat([batch["identity"][:, None] * batch["mask"][..., None], batch["expression"]], dim=-1)
+
+    def _points(self, name: str, motion: Tensor, batch: Sample) -> Tensor:
+        """Landmark displacements [B, T, P] of a motion, with its own identity if it has one."""
+        identity, expression = motion[..., :-EXPRESSION_SIZE], motion[..., -EXPRESSION_SIZE:]
+        if identity.shape[-1] == 0:
+            return self.frozen[name](batch["identity"], expression)
+        points = self.frozen[name](identity.flatten(0, 1), expression.flatten(0, 1)[:, None])
+        return points[:, 0].unflatten(0, motion.shape[:2])
+
+    def _motion_terms(self, motion: Tensor, batch: Sample) -> dict[str, Tensor]:
+        """motion [B, T, D] against the truth: all terms that need no network."""
+        weights, mask = self.config.loss, batch["mask"]
+        parts = [part for part in (motion[..., :-EXPRESSION_SIZE], motion[..., -EXPRESSION_SIZE:]) if part.shape[-1]]
+        terms = {
+            "laplacian": weights.laplacian * sum(LAPLACIANS[weights.laplacian_ends](part, mask) for part in parts),
+            "magnitude": weights.magnitude * sum(losses.magnitude(part, mask) for part in parts),
+        }
+        if len(parts) == 1:                                          # with an identity the landmarks alone count (1.5)
+            terms["expression"] = weights.expression * losses.mean_square(motion, batch["expression"], mask)
+        if weights.landmarks > 0:
+            error = losses.landmark_error(self._points("landmarks", motion, batch),
+                                          self._points("landmarks", batch["expression"], batch), mask)
+            terms["landmarks"] = weights.landmarks * error
+        return terms
+
+    def _divergence(self, result: Reconstruction) -> Tensor:
+        mean, log_scale = result.mean.float(), result.log_scale.float()
+        if self.config.model.flow_couplings:
+            return losses.kl_flow(mean, log_scale, result.latent.float(), result.prior_latent.float(),
+                                  result.latent_mask)
+        return losses.kl_normal(mean, log_scale, result.latent_mask)
+
+    def _sync(self, motion: Tensor, batch: Sample, generator: torch.Generator) -> Tensor:
+        """The sync network's loss of random windows of the predicted motion (spec audio2motion 4.3)."""
+        frames = motion.shape[1]
+        rounds = max(1, self.config.loss.sync_pairs // len(motion))
+        starts = torch.randint(frames - WINDOW + 1, (rounds,), generator=generator).to(motion.device)
+        points = self._points("sync_points", motion, batch)
+        sync: SyncNet = self.frozen["syncnet"]
+        cosine = sync(windows(batch["audio"], 2 * starts, AUDIO_WINDOW), windows(points, starts, WINDOW))
+        real = windows(batch["mask"][..., None], starts, WINDOW).amin(dim=(1, 2))
+        return losses.mean_where(sync.loss(cosine, torch.ones_like(real)), real)
+
+    def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
+        """Generated (not reconstructed) motion without noise against the truth; `jaw` is a correlation."""
+        motion, mask = self._generate(batch), batch["mask"]
+        found, truth = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
+        return {"loss": losses.landmark_error(found, truth, mask),
+                "expression": losses.mean_square(motion[..., -EXPRESSION_SIZE:], batch["expression"], mask),
+                "mouth_correlation": correlation(_lip_distance(found), _lip_distance(truth), mask)}
+
+    def pictures(self, batch: Sample) -> Mapping[str, Tensor]:
+        """Expressions over time, true above generated: dark is negative, bright positive."""
+        pair = batch["expression"], self._generate(batch)[..., -EXPRESSION_SIZE:]
+        truth, motion = (e.transpose(1, 2)[:, None] for e in pair)
+        scale = truth.abs().max().clamp(min=1e-6)
+        return {"expression": grid([(truth / scale).clamp(-1, 1), (motion / scale).clamp(-1, 1)], limit=4)}
+
+    def videos(self, batch: Sample) -> Mapping[str, Tensor]:
+        """The mouth of one utterance: faces of the generated and of the true motion."""
+        sample = {name: value[:1] for name, value in batch.items()}
+        frames, identity, truth = int(sample["mask"].sum()), sample["identity"], sample["expression"][0]
+        motion = self._generate(sample)[0]
+        own = motion[:, :-EXPRESSION_SIZE] if self.config.model.motion_size > EXPRESSION_SIZE else identity
+        faces = [(own, motion[:frames, -EXPRESSION_SIZE:]), (identity, truth[:frames])]
+        return {"generated_truth": face_video(self.face, faces)}
+
+    def _generate(self, batch: Sample) -> Tensor:
+        model: Audio2Motion = self.modules["audio2motion"]
+        speech = speech_conditions(batch)
+        batch_size, frames = speech.f0.shape
+        silent = speech.audio.new_zeros(batch_size, self.config.model.latent_size, frames // 8)
+        return model.decode_noise(speech, silent).float()
+
+
+def speech_conditions(batch: Sample) -> SpeechConditions:
+    """What the model is conditioned on, out of a batch of `tasks.data.speech_clips`."""
+    return SpeechConditions(batch["audio"], batch["f0"], batch["blink"], batch["mouth_amplitude"],
+                            batch["eye_amplitude"])
+
+
+def _lip_distance(points: Tensor) -> Tensor:
+    """[B, T, 1404] displacements -> how far the lips (points 0, 17) are farther apart than at rest [B, T]."""
+    return points[..., 1] - points[..., 17 * 3 + 1]
+
+
+def correlation(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """Pearson correlation over real frames, mean over the clips: [B, T] three times -> scalar."""
+    count = mask.sum(dim=1, keepdim=True).clamp(min=1)
+    a, b = ((x - (x * mask).sum(dim=1, keepdim=True) / count) * mask for x in (a, b))
+    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-8)).mean()

@@ -1,0 +1,73 @@
+"""Short videos for the log: a held-out clip or utterance frame by frame, what the model makes of it beside the truth.
+
+Frames are made one by one, so that a long clip needs no more memory than a short one.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from modules.face3d.morphable_model import MorphableModel
+from modules.face3d.pncc import render_pncc
+from modules.layers.resample import resize
+from tasks.data.frame_pairs import ClipDataConfig, FramePairs, item_generator, split_clips
+from tasks.engine.task import grid
+
+FRAMES = 50          # at most: 2 s
+SIDE = 256           # pixels of a column, at most; an animation of four columns then has some megabytes
+FACE_SIDE = 192      # pixels of a face drawn alone
+
+
+def clip_video(config: ClipDataConfig, device: torch.device,
+               columns: Callable[[dict[str, Tensor]], list[Tensor]]) -> Tensor:
+    """The first held-out clip drives itself: its first frame is the source, every frame in turn the target.
+
+    Args:
+        device: of the batches.
+        columns: a batch of one pair of frames (see `FramePairs`) -> pictures [1, 3, H, W] in [-1, 1], truth last.
+    Returns:
+        uint8 [T, S, columns * S, 3] on the CPU: T <= 50 frames, S <= 256 the truth's size or what it is reduced to.
+    """
+    return torch.stack([_side_by_side(columns(batch)) for batch in _clip_batches(config, device)])
+
+
+def face_video(model: MorphableModel, faces: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Faces in motion, drawn as PNCCs side by side.
+
+    Args:
+        faces: of each column identity [T or 1, 80] and expression [T, 64].
+    Returns:
+        uint8 [min(T, 50), 192, columns * 192, 3] on the CPU.
+    """
+    device = model.mean.device
+
+    def column(identity: Tensor, expression: Tensor, t: int) -> Tensor:
+        own = identity[t if len(identity) > 1 else 0]
+        return render_pncc(model, own[None].to(device), expression[t:t + 1].to(device), FACE_SIDE)
+
+    frames = min(FRAMES, *(len(expression) for _, expression in faces))
+    with torch.autocast(device.type, enabled=False):                    # bf16 would shake the vertices
+        return torch.stack([_side_by_side([column(*face, t) for face in faces]) for t in range(frames)])
+
+
+def _clip_batches(config: ClipDataConfig, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Pairs of the clip's first frame and each of its frames; the source's torso is in-painted once."""
+    clips, config = split_clips(config)[1][:1], replace(config, eye_closing=False, perturbation=0.0)
+    sources = FramePairs(config, clips)
+    targets = FramePairs(replace(config, torso=False), clips, sources.model)
+    source = _pair(sources, 0)
+    for target in range(min(FRAMES, len(sources.clip(0).clip))):
+        pair = source | _pair(targets, target)
+        yield {name: value[None].to(device) for name, value in pair.items()}
+
+
+@torch.autocast("cpu", enabled=False)                                   # as in the workers, whatever the precision
+def _pair(pairs: FramePairs, target: int) -> dict[str, Tensor]:
+    return pairs.pair(0, 0, target, item_generator(0, target))
+
+
+def _side_by_side(columns: list[Tensor]) -> Tensor:
+    side = min(SIDE, columns[-1].shape[-1])
+    return grid([torch.cat([resize(column.float(), side) for column in columns])])

@@ -1,0 +1,151 @@
+"""The lip-sync expert: pairs of landmarks and speech that belong together, or do not (spec training 1.6, 4.5).
+
+    python -m tasks.run configs/syncnet.yaml      (or configs/demo/syncnet.yaml)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from modules.audio.features import FeatureKind
+from modules.audio.keypoints import Keypoints
+from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
+from tasks.data.speech_clips import Sample, SpeechDataConfig
+from tasks.engine.registry import register
+from tasks.engine.task import OptimizerSpec, StepState
+from tasks.stages.image_terms import seeded
+from tasks.stages.speech_stage import SpeechTask
+
+SHARES = (0.4, 0.3, 0.2, 0.1)        # in sync, small shift, large shift, other clip
+SHIFTS = ((0, 0), (2, 5), (5, 10), (-10, 10))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncNetTaskConfig:
+    """The task's keys."""
+
+    model: SyncNetConfig = field(default_factory=SyncNetConfig)
+    features: FeatureKind = "hubert"
+    face_model: Literal["bfm", "ict", "procedural"] = "bfm"
+    data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
+    pairs: int = 8192                    # a step
+    learning_rate: float = 1e-3
+    decay: Literal["exponential", "linear"] = "exponential"    # linear: to 0 at the end of training
+
+    def __post_init__(self) -> None:
+        if self.pairs < 10:
+            raise ValueError(f"pairs is {self.pairs}; it must be at least 10")
+
+
+def stepped_rate(step: int, rate: float = 1e-3) -> float:
+    """2 % less every 5000 steps (spec training 1.6)."""
+    return max(5e-5, rate * 0.98 ** (step // 5000))
+
+
+@dataclass(frozen=True)
+class SyncPairs:
+    """N pairs: landmarks of clip `mouth` from frame `start`, audio of clip `audio` from frame `start + shift`; all [N].
+
+    `label` is 1 where both belong together.
+    """
+
+    mouth: Tensor
+    audio: Tensor
+    start: Tensor
+    shift: Tensor
+    label: Tensor
+
+
+def sample_pairs(lengths: Tensor, count: int, generator: torch.Generator) -> SyncPairs:
+    """Draw pairs in the official proportions, each on its own; a shift of +-1 frame is never a negative (spec 4.5).
+
+    Args:
+        lengths: [B] real video frames of each clip, at least 25.
+        count: N, about.
+    """
+    def uniform(low: Tensor, high: Tensor) -> Tensor:
+        """Integers of low..high, both included."""
+        return low + (torch.rand(low.shape, generator=generator) * (high - low + 1)).long().clamp(max=high - low)
+
+    counts = [max(1, int(count * share)) for share in SHARES]
+    kind = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
+    bounds = torch.tensor(SHIFTS)[kind]
+    sign = 1 - 2 * torch.randint(2, kind.shape, generator=generator)
+    shift = uniform(bounds[:, 0], bounds[:, 1]) * torch.where(kind == 3, 1, sign)
+    mouth = torch.randint(len(lengths), kind.shape, generator=generator)
+    step = torch.randint(1, max(len(lengths), 2), kind.shape, generator=generator)
+    audio = torch.where(kind == 3, (mouth + step) % len(lengths), mouth)
+    same = (kind == 3) & (audio == mouth)                            # one clip only: a large shift instead
+    shift = torch.where(same, SHIFTS[2][1] * sign, shift)
+    last = torch.minimum(lengths[mouth], lengths[audio]) - WINDOW
+    start = uniform((-shift).clamp(min=0), last - shift.clamp(min=0))
+    return SyncPairs(mouth, audio, start, shift, (kind == 0).float())
+
+
+def cut(sequence: Tensor, clip: Tensor, start: Tensor, length: int) -> Tensor:
+    """sequence [B, T, C], clip and start [N] -> windows [N, length, C]."""
+    device = sequence.device
+    index = start.to(device)[:, None] + torch.arange(length, device=device)
+    return sequence[clip.to(device)[:, None], index]
+
+
+@register("syncnet")
+class SyncNetTask(SpeechTask):
+    """Modules: syncnet."""
+
+    config_class = SyncNetTaskConfig
+    config: SyncNetTaskConfig
+    best_metric = "windows_told_apart"
+    best_is_lowest = False
+
+    def __init__(self, config: SyncNetTaskConfig, generator: torch.Generator) -> None:
+        super().__init__(config, generator)
+        with seeded(generator):
+            self.modules = {"syncnet": SyncNet(config.model)}
+        self.frozen = {"points": Keypoints(self.face, config.model.keypoints)}
+
+    def optimizers(self) -> list[OptimizerSpec]:
+        """One Adam over both encoders."""
+        return self.one_optimizer("syncnet", lambda step: stepped_rate(step, self.config.learning_rate))
+
+    def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
+        """Cross-entropy of random pairs (spec training 2.11)."""
+        sync: SyncNet = self.modules["syncnet"]
+        points = self.frozen["points"](batch["identity"], batch["expression"])
+        pairs = sample_pairs(batch["mask"].sum(dim=1).long().cpu(), self.config.pairs, state.generator)
+        cosine = sync(cut(batch["audio"], pairs.audio, 2 * (pairs.start + pairs.shift), AUDIO_WINDOW),
+                      cut(points, pairs.mouth, pairs.start, WINDOW))
+        return {"sync": sync.loss(cosine, pairs.label.to(cosine)).mean()}
+
+    def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
+        """Shares of clips and of single windows that sound more in sync than 5 frames early and late."""
+        points = self.frozen["points"](batch["identity"], batch["expression"])
+        clips, single = told_apart(self.modules["syncnet"], batch["audio"], points, batch["mask"])
+        return {"clips_told_apart": clips, "windows_told_apart": single}
+
+
+def told_apart(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> tuple[Tensor, Tensor]:
+    """How often speech and lips sound more in sync as they are than `shift` frames early, and than late.
+
+    Args:
+        audio: [B, Tx, A]; points: [B, T, P]; mask: [B, T].
+    Returns:
+        Share of clips, by the mean cosine over all windows and against both shifts, and share of single windows
+        against one shift (silent ones, which nobody can tell apart, included).
+    """
+    frames, clips = points.shape[1], len(points)
+    starts = torch.arange(shift, frames - WINDOW - shift + 1, device=points.device)
+    mouth = sync.embed_mouth(windows(points, starts, WINDOW))
+    reach = windows(mask[..., None], starts - shift, WINDOW + 2 * shift)
+    real = reach.amin(dim=(1, 2)).view(-1, clips)                                    # [windows, B]
+
+    def confidence(offset: int) -> Tensor:
+        heard = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))
+        return (heard * mouth).sum(-1).view(-1, clips) * real
+
+    here, early, late = confidence(0), confidence(-shift), confidence(shift)
+    single = ((here > early).float() + (here > late).float()) / 2
+    return ((here.sum(0) > torch.maximum(early.sum(0), late.sum(0))).float().mean(), (single * real).sum() / real.sum())

@@ -1,0 +1,104 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from modules.audio.features import AudioFeatures
+from modules.clips import format as clip_format
+from modules.clips.format import CannotWrite, Clip, ClipContent, list_clips, write_clip
+from modules.face3d.coefficients import FaceCoefficients
+from modules.system.errors import UserError
+
+FRAMES, SIZE = 12, 32
+
+
+@pytest.fixture
+def content():
+    """A clip whose picture is a ramp that gets brighter, with random classes."""
+    random = np.random.default_rng(0)
+    ramp = np.linspace(0, 100, SIZE, dtype=np.float32)[None, :, None].repeat(SIZE, 0).repeat(3, 2)
+    frames = np.stack([ramp + 10 * t for t in range(FRAMES)]).astype(np.uint8)
+    face = FaceCoefficients.neutral(FRAMES).replace(euler=torch.rand(FRAMES, 3))
+    return ClipContent(frames=frames, classes=random.integers(0, 6, (FRAMES, SIZE, SIZE), dtype=np.uint8),
+                       background=frames[0], face=face, face_model="procedural",
+                       landmarks=random.random((FRAMES, 68, 2)), audio=np.zeros(640, np.float32),
+                       pncc=np.zeros((FRAMES + 1, 3, 8, 8), np.uint8))
+
+
+def test_random_frames_are_the_ones_that_were_written(tmp_path, content):
+    write_clip(tmp_path / "a", content)
+    clip, indices = Clip(tmp_path / "a"), [7, 0, 11, 7]
+    assert np.abs(clip.frames(indices).astype(int) - content.frames[indices]).max() <= 4
+    assert np.array_equal(clip.classes(indices), content.classes[indices])
+    assert len(clip) == FRAMES and clip.face_model == "procedural"
+    torch.testing.assert_close(clip.face.euler, content.face.euler)
+
+
+def test_reading_in_order_gives_the_same_pictures_as_random_access(tmp_path, content):
+    write_clip(tmp_path / "a", content)
+    clip = Clip(tmp_path / "a")
+    assert np.array_equal(np.stack(list(clip.all_frames())), clip.frames(range(FRAMES)))
+    assert np.array_equal(np.stack(list(clip.all_classes())), content.classes)
+    assert np.array_equal(clip.background, content.background)
+    assert len(clip.audio()) == 640 and clip.stored_pncc(8).shape == (FRAMES + 1, 3, 8, 8)
+    assert clip.stored_pncc(16) is None
+
+
+def test_what_a_clip_says_of_itself_and_its_speech_come_back(tmp_path, content):
+    speech = AudioFeatures(torch.rand(8, 80), torch.rand(8))
+    write_clip(tmp_path / "a", replace(content, source="a.mp4, 0.00 to 0.48 s", licence="CC0", speech={"mel": speech}))
+    clip = Clip(tmp_path / "a")
+    assert (clip.source, clip.licence) == ("a.mp4, 0.00 to 0.48 s", "CC0")
+    torch.testing.assert_close(vars(clip.speech("mel")), vars(speech))
+    assert clip.speech_length("mel") == 8 and clip.speech_length("hubert") == 0 and clip.speech("hubert") is None
+
+
+def test_clips_of_the_first_version_are_read_and_later_ones_refused(tmp_path, content):
+    write_clip(tmp_path / "a", content)
+    path = tmp_path / "a" / "clip.npz"
+    with np.load(path) as arrays:
+        now = {name: arrays[name] for name in arrays.files}
+    assert int(now["version"]) == 2 and int(now["fps"]) == 25
+    np.savez(path, **{name: now[name] for name in now if name not in ("version", "fps", "source", "licence")})
+    assert (Clip(tmp_path / "a").source, len(Clip(tmp_path / "a"))) == ("", FRAMES)
+    for change in ({"version": 3}, {"fps": 30}):
+        np.savez(path, **(now | change))
+        with pytest.raises(UserError, match=f"{next(iter(change.values()))}.*update it"):
+            Clip(tmp_path / "a")
+
+
+def test_a_background_can_be_made_of_what_was_written(tmp_path, content):
+    def darkest(frames, classes):
+        assert len(frames) == len(classes) == FRAMES
+        assert np.array_equal(classes[-1], content.classes[-1])
+        return min((frames[t] for t in (7, 3)), key=np.mean)
+
+    write_clip(tmp_path / "a", replace(content, background=darkest))
+    assert np.array_equal(Clip(tmp_path / "a").background, Clip(tmp_path / "a").frames([3])[0])
+
+
+@pytest.mark.parametrize("short, message", [("frames", "3 frames, 4 masks"), ("classes", "4 frames, 3 masks")])
+def test_a_clip_that_fails_leaves_nothing_behind(tmp_path, content, short, message):
+    with pytest.raises(ValueError, match=message):
+        write_clip(tmp_path / "a", replace(content, **{short: getattr(content, short)[:3]}))
+    with pytest.raises(ValueError, match="0 frames"):
+        write_clip(tmp_path / "a", replace(content, frames=[], classes=[]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_from_a_bad_clip(tmp_path, content, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(clip_format.soundfile, "write", full)
+    with pytest.raises(CannotWrite, match="No space left on device.*another folder"):
+        write_clip(tmp_path / "a", content)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_clips_are_explained(tmp_path):
+    with pytest.raises(UserError, match="no prepared clips"):
+        list_clips(tmp_path)
+    with pytest.raises(UserError, match="is no prepared clip"):
+        Clip(tmp_path)

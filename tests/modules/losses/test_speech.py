@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from modules.losses import speech as losses
+
+
+@pytest.fixture
+def mask() -> torch.Tensor:
+    mask = torch.ones(2, 10)
+    mask[1, 6:] = 0
+    return mask
+
+
+def test_a_straight_movement_has_no_laplacian_wherever_the_clip_ends(mask, generator):
+    x = torch.arange(10.0)[None, :, None] * torch.randn(2, 1, 3, generator=generator) + 5
+    assert losses.laplacian(x, mask) < 1e-10
+    assert losses.laplacian(x * mask[..., None], mask) < 1e-10
+    assert losses.laplacian_zero_ends(x, mask) > 1                   # the official form pulls the ends to zero
+
+
+def test_the_laplacian_sees_trembling(mask):
+    x = torch.zeros(2, 10, 3)
+    x[:, 1::2] = 1
+    assert_close(losses.laplacian(x, mask), torch.tensor(1.0))
+
+
+def test_masked_frames_do_not_count(mask):
+    truth, prediction = torch.zeros(2, 10, 3), torch.ones(2, 10, 3)
+    prediction[1, 6:] = 100
+    for loss in (losses.mean_square, losses.mean_absolute):
+        assert_close(loss(prediction, truth, mask), torch.tensor(1.0))
+
+
+def test_an_error_of_the_lips_costs_more_than_one_of_the_cheek():
+    truth = torch.zeros(1, 4, 1404)
+    lip, cheek = truth.clone(), truth.clone()
+    lip[..., 13 * 3], cheek[..., 50 * 3] = 1, 1
+    ratio = losses.landmark_error(lip, truth, torch.ones(1, 4)) / losses.landmark_error(cheek, truth, torch.ones(1, 4))
+    assert_close(ratio, torch.tensor(5.0))
+    with pytest.raises(ValueError, match="70"):
+        losses.landmark_weights(70)
+
+
+def test_the_two_divergences_agree_without_a_flow():
+    random = torch.Generator().manual_seed(0)
+    mean, log_scale = torch.randn(2, 4, 5000, generator=random), torch.full((2, 4, 5000), -0.3)
+    latent = mean + log_scale.exp() * torch.randn(2, 4, 5000, generator=random)
+    mask = torch.ones(2, 1, 5000)
+    sampled = losses.kl_flow(mean, log_scale, latent, latent, mask)
+    assert_close(sampled, losses.kl_normal(mean, log_scale, mask), rtol=0.03, atol=0.0)
+
+
+def test_no_valid_pair_costs_nothing():
+    assert losses.mean_where(torch.tensor([3.0, 4.0]), torch.zeros(2)) == 0
+
+
+def test_the_divergence_weight_rises_and_starts_again():
+    weights = [losses.kl_weight(step, 0.02, rise=100, hold=50) for step in (0, 50, 100, 149, 150)]
+    assert weights == pytest.approx([0, 0.01, 0.02, 0.02, 0])
+
+
+def test_contrast_is_lowest_for_matching_pairs(generator):
+    vectors = torch.nn.functional.normalize(torch.randn(6, 16, generator=generator), dim=-1)
+    assert losses.contrastive(vectors, vectors) < losses.contrastive(vectors, vectors.roll(1, 0))

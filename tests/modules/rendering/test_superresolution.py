@@ -1,0 +1,39 @@
+"""Super-resolution."""
+
+import pytest
+import torch
+
+from modules.layers.resample import resize
+from modules.rendering.superresolution import Superresolution, SuperresolutionConfig
+from tests.modules.portrait.htbsr.conftest import SUPERRESOLUTION
+
+
+def test_the_picture_has_four_times_the_size(generator: torch.Generator) -> None:
+    model = Superresolution(SUPERRESOLUTION)
+    feature = torch.randn(2, 6, 8, 8, generator=generator)
+    assert model(feature[:, :3], feature).shape == (2, 3, 32, 32)
+
+
+def test_other_render_sizes_are_resized_first(generator: torch.Generator) -> None:
+    model, feature = Superresolution(SUPERRESOLUTION), torch.randn(1, 6, 16, 16, generator=generator)
+    small = resize(feature, 8)
+    assert torch.equal(model(feature[:, :3], feature), model(small[:, :3], small))
+
+
+def test_scale_two_keeps_the_resolution_in_the_first_block(generator: torch.Generator) -> None:
+    config = SuperresolutionConfig(resolution=8, feature_channels=4, middle_channels=4, output_channels=4, w_dim=3,
+                                   scale=2)
+    feature = torch.randn(1, 4, 8, 8, generator=generator)
+    assert Superresolution(config)(feature[:, :3], feature).shape == (1, 3, 16, 16)
+
+
+def test_only_the_last_style_counts(generator: torch.Generator) -> None:
+    model, feature = Superresolution(SUPERRESOLUTION), torch.randn(2, 6, 8, 8, generator=generator)
+    ws = torch.randn(2, 5, 4, generator=generator)
+    assert torch.equal(model(feature[:, :3], feature, ws), model(feature[:, :3], feature, ws[:, -1:]))
+
+
+@pytest.mark.parametrize("change", [{"scale": 8}, {"resolution": 2}])
+def test_impossible_configs_are_refused_with_the_value(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=str(next(iter(change.values())))):
+        SuperresolutionConfig(**change)

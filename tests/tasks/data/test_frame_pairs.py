@@ -1,0 +1,119 @@
+import pytest
+import torch
+
+from modules.system.errors import UserError
+from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, sample_pair, split_clips
+from tests.tasks.tiny_images import SIZE, write_tiny_clips
+
+FRAMES = 6
+
+
+class FlatModel:
+    """A face model with 68 landmarks on a line, for which no mesh is needed."""
+
+    name = "procedural"
+
+    def landmarks(self, identity, expression, count):
+        line = torch.linspace(-0.5, 0.5, count)[None, :, None].repeat(len(expression), 1, 1)
+        return torch.cat([line + expression[:, None, :1], torch.zeros_like(line), torch.zeros_like(line)], dim=-1)
+
+
+@pytest.fixture
+def config(tmp_path):
+    write_tiny_clips(tmp_path / "clips", clips=3, frames=FRAMES)
+    return ClipDataConfig(folder=str(tmp_path / "clips"), held_out=3, face_model="procedural", pncc_size=SIZE,
+                          torso=True, eye_closing=True, pairs_per_clip=5)
+
+
+@pytest.fixture
+def pairs(config):
+    return FramePairs(config, split_clips(config)[0], FlatModel())
+
+
+def test_pairs_are_far_apart(generator):
+    for frames in (2, 10, 200):
+        for _ in range(50):
+            source, target = sample_pair(frames, generator)
+            assert 0 <= source < frames and 0 <= target < frames
+            assert abs(source - target) >= min(50, max((frames - 1 - target) // 2, target // 2))
+
+
+def test_an_item_is_a_function_of_its_number(config, pairs):
+    again = FramePairs(config, pairs.clips, FlatModel())
+    for name, value in pairs[3].items():
+        assert torch.equal(value, again[3][name]), name
+    assert any(not torch.equal(pairs[i]["source_image"], pairs[i + 2]["source_image"]) for i in range(0, 6, 2))
+
+
+def test_an_item_has_what_the_tasks_read(pairs):
+    item = pairs[0]
+    shapes = {name: tuple(value.shape) for name, value in item.items()}
+    assert shapes == {
+        "source_image": (3, SIZE, SIZE), "target_image": (3, SIZE, SIZE), "source_classes": (SIZE, SIZE),
+        "target_classes": (SIZE, SIZE), "pncc": (5, 3, SIZE, SIZE), "closed": (3, 3, SIZE, SIZE),
+        "euler": (2, 3), "translation": (2, 3), "keypoints": (2, 68, 2), "torso": (3, SIZE, SIZE),
+        "background": (3, SIZE, SIZE)}
+    assert item["source_image"].dtype == torch.uint8 and len(pairs) == 2 * 5
+
+
+def test_the_five_pnccs_are_neutral_source_target_and_its_neighbours(pairs):
+    stored = pairs.clip(0).clip.stored_pncc(SIZE)
+    item = pairs.pair(0, 1, 3, torch.Generator())
+    assert torch.equal(item["pncc"], torch.from_numpy(stored[[FRAMES, 1, 3, 2, 4]]))
+    at_the_end = pairs.pair(0, 1, FRAMES - 1, torch.Generator())["pncc"]
+    assert torch.equal(at_the_end[2], at_the_end[3]) and torch.equal(at_the_end[2], at_the_end[4])
+
+
+def test_one_pncc_may_have_noise_on_its_coefficients(config, pairs, monkeypatch):
+    seen = []
+
+    def drawn(model, face, rows, size):
+        seen.append(face)
+        return torch.zeros(len(rows), 3, size, size, dtype=torch.uint8)
+
+    monkeypatch.setattr("tasks.data.frame_pairs.pncc_pixels", drawn)
+    noisy = FramePairs(ClipDataConfig(**{**vars(config), "perturbation": 0.01}), pairs.clips, FlatModel())
+    items = [noisy.pair(0, 1, 3, torch.Generator().manual_seed(seed)) for seed in range(40)]
+    bases = [next(row for row in (1, 2) if torch.equal(item["perturbed"][0], item["pncc"][row])) for item in items]
+    assert 20 < bases.count(2) < 40                                  # three of four are the target's
+    for base, face in zip(bases, seen):
+        exact = noisy.clip(0).clip.face[(1, 3)[base - 1]]
+        for name in ("identity", "expression"):
+            assert 0.005 < (getattr(face, name) - getattr(exact, name)).std() < 0.015
+    assert "perturbed" not in pairs[0]
+
+
+def test_the_cache_gives_the_same_pictures(config, pairs, tmp_path):
+    cached = FramePairs(ClipDataConfig(**{**vars(config), "cache": str(tmp_path / "cache")}), pairs.clips, FlatModel())
+    for index in range(3):
+        for name, value in pairs[index].items():
+            assert torch.equal(value, cached[index][name]), name
+    assert list((tmp_path / "cache").rglob("*_frames.npy"))
+
+
+def test_a_clip_that_was_prepared_anew_is_decoded_anew(config, pairs, tmp_path):
+    settings = ClipDataConfig(**{**vars(config), "cache": str(tmp_path / "cache")})
+    before = FramePairs(settings, pairs.clips, FlatModel())[0]["source_image"]
+    video, other = (clip / "video.mp4" for clip in pairs.clips)
+    video.write_bytes(other.read_bytes())
+    assert not torch.equal(FramePairs(settings, pairs.clips, FlatModel())[0]["source_image"], before)
+
+
+def test_every_third_clip_is_held_out(config):
+    training, validation = split_clips(config)
+    assert [c.name for c in training] == ["clip_1", "clip_2"] and [c.name for c in validation] == ["clip_0"]
+
+
+def test_validation_pairs_start_at_the_first_frame_and_reach_the_last(pairs):
+    validation = ValidationPairs(pairs, per_clip=2)
+    assert len(validation) == 4
+    first, last = pairs.clip(0).clip.frames([0, FRAMES - 1])
+    assert torch.equal(validation[1]["source_image"], torch.from_numpy(first).permute(2, 0, 1))
+    assert torch.equal(validation[1]["target_image"], torch.from_numpy(last).permute(2, 0, 1))
+
+
+def test_a_clip_of_another_face_model_is_refused(config, pairs):
+    model = FlatModel()
+    model.name = "bfm"
+    with pytest.raises(UserError, match="fitted with the procedural face model"):
+        FramePairs(config, pairs.clips, model)[0]

@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch.testing import assert_close
+
+from modules.audio.features import AudioFeatures
+from modules.clips.format import write_speech
+from modules.face3d.coefficients import FaceCoefficients
+from modules.system.errors import UserError
+from tasks.data.speech_clips import (
+    HELD_OUT,
+    PreparedSpeech,
+    ProceduralSpeech,
+    SpeechDataConfig,
+    collate,
+    length_buckets,
+    make_sample,
+    speech_datasets,
+)
+from tests.tasks.tiny_speech import DATA, face
+
+__all__ = ["face"]                   # a fixture
+
+
+def write_clip(folder, frames: int, face_model: str = "procedural", sound: bool = True) -> None:
+    """The parts of a prepared clip that the audio stages read."""
+    folder.mkdir(parents=True)
+    zeros = torch.zeros(frames, 3)
+    expression = 0.1 * torch.randn(frames, 64, generator=torch.Generator().manual_seed(0))
+    coefficients = FaceCoefficients(torch.zeros(1, 80), expression, zeros, zeros)
+    np.savez(folder / "clip.npz", face_model=face_model, landmarks=np.zeros((frames, 68, 2), np.float32),
+             **{name: getattr(coefficients, name).numpy() for name in vars(coefficients)})
+    if sound:
+        soundfile.write(folder / "audio.wav", 0.1 * np.random.default_rng(0).standard_normal(frames * 640), 16000)
+
+
+def test_a_sample_depends_on_its_number_alone(face):
+    first, second = ProceduralSpeech(DATA, face, 10), ProceduralSpeech(DATA, face, 10, first=3)
+    for name, value in first.sample(5).items():
+        assert torch.equal(value, second[2][0][name]), name
+    assert not torch.equal(first.sample(5)["audio"], first.sample(6)["audio"])
+
+
+def test_all_parts_of_a_sample_have_the_same_time(face):
+    sample = ProceduralSpeech(DATA, face, 1)[0][0]
+    assert sample["audio"].shape == (64, 80) and sample["f0"].shape == (64,) and sample["blink"].shape == (64, 1)
+    assert sample["expression"].shape == (32, 64) and sample["mask"].sum() == 32
+    assert sample["mouth_amplitude"].shape == (1,) and sample["identity"].shape == (80,)
+
+
+def test_held_out_speech_is_another(face):
+    train, held_out = speech_datasets(DATA, "mel", face)
+    assert held_out.first == HELD_OUT > len(train)
+    with pytest.raises(UserError, match="hubert"):
+        speech_datasets(DATA, "hubert", face)
+
+
+def test_a_batch_is_padded_with_masked_zeros(face):
+    audio = AudioFeatures(torch.ones(64, 4), torch.ones(64))
+    identity, expression = torch.zeros(1, 80), torch.ones(40, 64)
+    long = make_sample(audio, identity, expression, face)
+    short = make_sample(AudioFeatures(torch.ones(32, 4), torch.ones(32)), identity, expression, face)
+    batch = collate([[long], [short]])
+    assert batch["audio"].shape == (2, 64, 4) and batch["mask"].sum(dim=1).tolist() == [32, 16]
+    assert batch["expression"][1, 16:].abs().max() == batch["audio"][1, 32:].abs().max() == 0
+
+
+def test_frames_that_the_video_lacks_are_masked(face):
+    sample = make_sample(AudioFeatures(torch.ones(64, 4), torch.ones(64)), torch.zeros(1, 80), torch.ones(20, 64), face)
+    assert sample["mask"].sum() == 20 and len(sample["mask"]) == 32
+
+
+def test_buckets_keep_every_clip_once_and_both_limits():
+    sizes = [int(x) for x in torch.randint(20, 200, (100,), generator=torch.Generator().manual_seed(0))]
+    buckets = length_buckets(sizes, max_clips=7, max_tokens=900)
+    assert sorted(i for b in buckets for i in b) == list(range(100))
+    for bucket in buckets:
+        assert len(bucket) <= 7 and len(bucket) * max(sizes[i] for i in bucket) <= 900
+    with pytest.raises(UserError, match="max_tokens is 100"):
+        length_buckets([50, 150], 7, 100)
+
+
+def test_prepared_clips_are_read_and_their_features_stored(face, tmp_path):
+    for number, frames in enumerate((40, 56, 8)):
+        write_clip(tmp_path / f"clip{number}", frames)
+    write_clip(tmp_path / "silent", 40, sound=False)
+    config = SpeechDataConfig(folder=str(tmp_path), held_out=2, min_frames=25)
+    train, held_out = speech_datasets(config, "mel", face)
+    assert [len(s["mask"]) for b in range(len(train)) for s in train[b]] == [56]      # clip1; "silent" has no sound
+    assert [len(s["mask"]) for s in held_out[0]] == [40]
+    stored = PreparedSpeech(config, face, "mel", [tmp_path / "clip1"])
+    assert (tmp_path / "clip1" / "speech_mel.npz").is_file()
+    assert_close(stored[0][0]["audio"], train[0][0]["audio"])
+
+
+def test_features_that_were_prepared_are_not_made_again(face, tmp_path, monkeypatch):
+    write_clip(tmp_path / "clip", 40)
+    write_speech(tmp_path / "clip", "hubert", AudioFeatures(torch.ones(80, 1024), torch.zeros(80)))
+    for name in ("extract", "load_hubert"):
+        monkeypatch.setattr(f"tasks.data.speech_clips.{name}", None)
+    train, _ = speech_datasets(SpeechDataConfig(folder=str(tmp_path)), "hubert", face)
+    assert train[0][0]["audio"].shape == (80, 1024)
+
+
+def test_clips_of_another_face_model_are_refused(face, tmp_path):
+    write_clip(tmp_path / "clip0", 40, face_model="bfm")
+    with pytest.raises(UserError, match="set face_model=bfm"):
+        speech_datasets(SpeechDataConfig(folder=str(tmp_path)), "mel", face)
+
+
+def test_an_empty_folder_is_refused(face, tmp_path):
+    with pytest.raises(UserError, match="no prepared clips"):
+        speech_datasets(replace(DATA, folder=str(tmp_path)), "mel", face)

@@ -1,0 +1,90 @@
+"""Shards in one process; several processes are in test_trainer.py."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+
+from tasks.engine.sharding import (
+    gathered,
+    is_sharded,
+    load_whole,
+    load_whole_optimizer,
+    own_part,
+    part_like,
+    release,
+    shard,
+    total_norm,
+    whole,
+)
+from tests.tasks.toy import Gain
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[nn.Module, nn.Module]]:
+    """A network, and the same one in shards."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 1), Gain())
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield plain, shard(deepcopy(plain), init_device_mesh("cpu", (1, 1), mesh_dim_names=("data_parallel", "other")))
+    finally:
+        dist.destroy_process_group()
+
+
+def train(module: nn.Module) -> torch.optim.Optimizer:
+    """Three steps that depend on nothing else."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        module(torch.randn(4, 3, generator=generator)).square().mean().backward()
+        optimizer.step()
+    return optimizer
+
+
+def test_what_cannot_be_cut_stays_whole(pair: tuple[nn.Module, nn.Module]) -> None:
+    plain, cut = pair
+    assert is_sharded(cut) and not is_sharded(plain)
+    kinds = {name: isinstance(parameter, DTensor) for name, parameter in cut.named_parameters()}
+    assert not kinds.pop("3.gain") and all(kinds.values())
+
+
+def test_training_in_shards_gives_the_same_whole_state(pair: tuple[nn.Module, nn.Module]) -> None:
+    plain, cut = pair
+    expected, found = ({"weights": m.state_dict(), "moments": train(m).state_dict()["state"]} for m in pair)
+    found = whole(found)
+    assert not any(isinstance(value, DTensor) for value in found["weights"].values())
+    torch.testing.assert_close(found, expected)
+    norms = [total_norm([p.grad for p in module.parameters()]) for module in pair]
+    torch.testing.assert_close(*norms)
+    release(plain)                                          # nothing to give up
+
+
+def test_whole_tensors_are_loaded_into_shards(pair: tuple[nn.Module, nn.Module]) -> None:
+    plain, cut = pair
+    optimizer, other = train(plain), torch.optim.Adam(cut.parameters())
+    load_whole(cut, plain.state_dict())
+    load_whole_optimizer(other, optimizer.state_dict())
+    torch.testing.assert_close(whole(cut.state_dict()), dict(plain.state_dict()))
+    torch.testing.assert_close(whole(other.state_dict()["state"]), optimizer.state_dict()["state"])
+    assert isinstance(other.state[cut[0].weight]["exp_avg"], DTensor)
+    assert own_part(part_like(torch.ones(5, 3), cut[0].weight)).shape == (5, 3)
+    with pytest.raises(ValueError):
+        load_whole_optimizer(torch.optim.Adam(cut[0].parameters()), optimizer.state_dict())
+
+
+def test_weights_are_whole_inside_the_with(pair: tuple[nn.Module, nn.Module]) -> None:
+    plain, cut = pair
+    x = torch.randn(4, 3)
+    for module in pair:
+        module.eval()
+    with gathered(cut), gathered(plain), torch.no_grad():
+        assert not isinstance(cut[0].weight, DTensor)
+        torch.testing.assert_close(cut[2](cut[0](x)), plain[2](plain[0](x)))
+    assert isinstance(cut[0].weight, DTensor)

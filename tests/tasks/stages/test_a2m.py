@@ -1,0 +1,130 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from modules.audio.syncnet import SyncNet
+from modules.system.checkpoint import save_checkpoint
+from modules.system.config import to_dict
+from modules.system.errors import UserError
+from tasks.engine.task import StepState
+from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask, correlation, exponential_rate
+from tasks.stages.syncnet import SyncNetTaskConfig
+from tests.tasks.tiny_speech import A2M, DATA, SYNC, face
+
+__all__ = ["face"]                   # a fixture
+LOSSES = A2MLossConfig(kl_rise=1, sync=0.0)
+
+
+def task_of(loss: A2MLossConfig = LOSSES, **settings) -> A2MTask:
+    config = A2MConfig(model=A2M, features="mel", face_model="procedural", data=DATA, loss=loss, **settings)
+    return A2MTask(config, torch.Generator().manual_seed(0))
+
+
+def state() -> StepState:
+    return StepState(progress=0.0, generator=torch.Generator().manual_seed(0))
+
+
+def batch_of(task: A2MTask, size: int = 4) -> dict[str, torch.Tensor]:
+    data = task.train_dataset()
+    return task.collate([data[i] for i in range(size)])
+
+
+def saved_sync(folder, face_model: str = "procedural"):
+    config = SyncNetTaskConfig(model=SYNC, features="mel", face_model=face_model, data=DATA)
+    save_checkpoint(folder, to_dict(config), {"syncnet": SyncNet(SYNC)})
+    return str(folder)
+
+
+def test_training_lowers_the_loss_of_a_batch(face):
+    task = task_of()
+    batch = batch_of(task)
+    optimizer = torch.optim.Adam(task.modules["audio2motion"].parameters(), lr=3e-3)
+    history = []
+    for step in range(30):
+        loss = sum(task.training_step(batch, step, "audio2motion", state()).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(float(loss))
+    assert np.mean(history[-3:]) < 0.5 * history[0]
+
+
+def test_the_first_weights_come_from_the_generator(face):
+    first, second = (task_of().modules["audio2motion"].state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_sync_network_is_frozen_and_pulls_on_the_motion(face, tmp_path):
+    task = task_of(replace(LOSSES, sync=0.2, sync_pairs=32), sync_checkpoint=saved_sync(tmp_path / "sync"))
+    before = {k: v.clone() for k, v in task.frozen["syncnet"].state_dict().items()}
+    terms = task.training_step(batch_of(task), 0, "audio2motion", state())
+    terms["sync"].backward()
+    decoder = task.modules["audio2motion"].vae.decoder.out_proj.weight
+    assert decoder.grad.abs().max() > 0
+    assert all(torch.equal(before[k], v) for k, v in task.frozen["syncnet"].state_dict().items())
+
+
+def test_a_sync_loss_without_a_sync_network_is_refused(face, tmp_path):
+    with pytest.raises(ValueError, match="loss.sync is 0.2"):
+        A2MConfig(model=A2M, data=DATA)
+    with pytest.raises(UserError, match="no checkpoint"):
+        task_of(replace(LOSSES, sync=0.2), sync_checkpoint=str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="face_model=bfm, not procedural"):
+        task_of(replace(LOSSES, sync=0.2), sync_checkpoint=saved_sync(tmp_path / "other", "bfm"))
+
+
+def test_the_sync_network_of_a_checkpoint_is_used(face, tmp_path):
+    task = task_of(replace(LOSSES, sync=0.2), sync_checkpoint=saved_sync(tmp_path / "sync"))
+    assert not any(p.requires_grad for p in task.frozen["syncnet"].parameters())
+    assert not task.frozen["syncnet"].training
+
+
+def test_identity_may_be_said_with_the_expression(face, tmp_path):
+    task = task_of(replace(LOSSES, sync=0.2, sync_pairs=32), sync_checkpoint=saved_sync(tmp_path / "sync"))
+    whole = A2MTask(replace(task.config, model=replace(A2M, motion_size=144)), torch.Generator().manual_seed(0))
+    batch = batch_of(whole)
+    truth = whole._truth(batch)
+    assert truth.shape == (4, 32, 144) and torch.equal(truth[:, 3, :80], batch["identity"])
+    expected = whole.frozen["landmarks"](batch["identity"], batch["expression"])
+    assert torch.allclose(whole._points("landmarks", truth, batch), expected, atol=1e-4)
+    terms = whole.training_step(batch, 0, "audio2motion", state())
+    assert terms.keys() == task.training_step(batch, 0, "audio2motion", state()).keys() - {"expression"}
+    sum(terms.values()).backward()
+    with torch.no_grad():
+        assert torch.isfinite(torch.as_tensor(whole.validation_step(batch)["loss"]))
+        assert whole.pictures(batch)["expression"].shape == (128, 4 * 32, 3)
+    with pytest.raises(ValueError, match="motion_size is 70"):
+        replace(task.config, model=replace(A2M, motion_size=70))
+
+
+def test_validation_and_pictures(face):
+    task = task_of()
+    task.modules["audio2motion"].eval()
+    with torch.no_grad():
+        metrics = task.validation_step(batch_of(task))
+        picture = task.pictures(batch_of(task))["expression"]
+    assert metrics["loss"] > 0 and -1 <= metrics["mouth_correlation"] <= 1
+    assert picture.dtype == torch.uint8 and picture.shape == (128, 4 * 32, 3)
+
+
+def test_the_divergence_is_annealed(face):
+    task = task_of(replace(LOSSES, kl_rise=100, kl_hold=100))
+    batch = batch_of(task)
+    at = [float(task.training_step(batch, step, "audio2motion", state())["kl"]) for step in (0, 50, 100)]
+    assert at[0] == 0 and at[2] == pytest.approx(2 * at[1], rel=1e-4)
+
+
+def test_correlation_of_real_frames_only(generator):
+    a, mask = torch.randn(2, 12, generator=generator), torch.ones(2, 12)
+    mask[1, 7:] = 0
+    b = 3 * a + 1
+    b[1, 7:] = 100
+    assert correlation(a, b, mask) == pytest.approx(1.0, abs=1e-5)
+    assert correlation(a, -a, mask) == pytest.approx(-1.0, abs=1e-5)
+
+
+def test_the_rate_rises_then_falls():
+    rates = [exponential_rate(step) for step in (0, 500, 1000, 250_000, 10**7)]
+    assert rates == pytest.approx([1e-7, 2.5e-4, 5e-4, 5e-5, 1e-6])

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from modules.geometry.camera import pose_camera
+from modules.portrait.discriminator import DualDiscriminatorConfig
+from tasks.stages.adversary import Adversary, AdversaryConfig, View
+
+
+@pytest.fixture
+def adversary():
+    torch.manual_seed(0)
+    return Adversary(AdversaryConfig(discriminator=DualDiscriminatorConfig(
+        resolution=32, base_channels=256, max_channels=8, mapping_layers=1)))
+
+
+@pytest.fixture
+def view(generator):
+    camera = pose_camera(0.3 * torch.randn(2, 3, generator=generator), torch.zeros(2, 3))
+    return View(torch.rand(2, 3, 32, 32, generator=generator), torch.rand(2, 3, 8, 8, generator=generator), camera)
+
+
+def test_the_penalty_comes_every_sixteen_steps(adversary, view, generator):
+    with_penalty = [s for s in range(32) if "gradient_penalty_0" in
+                    adversary.discriminator_losses([view], [view], s, generator)]
+    assert with_penalty == [15, 31]
+
+
+def test_the_discriminator_learns_to_tell_two_pictures_apart(adversary, view, generator):
+    fake = View(-view.image, -view.image_raw, view.camera)
+    optimizer = torch.optim.Adam(adversary.parameters(), lr=1e-2)
+    losses = []
+    for step in range(12):
+        total = sum(adversary.discriminator_losses([fake], [view], step, generator).values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        losses.append(float(total.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_generator_gets_gradients_and_the_discriminators_losses_give_none(adversary, view, generator):
+    image = view.image.clone().requires_grad_()
+    own = View(image, view.image_raw, view.camera)
+    (gradient,) = torch.autograd.grad(adversary.generator_loss(own, generator), image)
+    assert gradient.abs().sum() > 0
+    sum(adversary.discriminator_losses([own], [], 0, generator).values()).backward()
+    assert image.grad is None
