@@ -1,62 +1,49 @@
 """TalkingPortrait: loads the networks once, then turns a Portrait and a Motion into frames, a few at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from inference.debug_panels import debug_panels
+from inference.devices import choose_device
 from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait, to_pixels
-from inference.speech import SpeechToMotion, read_model_config
+from inference.speech import SpeechToMotion
+from inference.track import Track, make_track
+from inference.workers import map_in_order
 from modules.analysis.crop import clip_crop, crop_landmarks
 from modules.analysis.landmarks import detect_clip
 from modules.analysis.segmentation_classes import one_hot
-from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel, load_face_model
-from modules.face3d.pncc import close_eyes, render_pncc
-from modules.geometry.camera import Camera, mirror_index, pose_camera, prepare_poses, smooth_cameras, smooth_features
+from modules.geometry.camera import mirror_index
 from modules.media.video_reader import open_video
-from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
-from modules.system.checkpoint import load_module
+from modules.portrait.build import load_portrait, read_portrait_config
+from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.driving import Driving, PNCCInputs, draw_pncc, head_camera
+from modules.portrait.photo import Photo, Surroundings
+from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Source
 from modules.system.errors import UserError
-
-SMOOTHING = 7        # frames, of cameras and torso key points (spec face3d 8)
-
-
-@dataclass(frozen=True)
-class Track:
-    """Per-frame inputs of the model that are cheap to hold for a whole video.
-
-    Attributes:
-        cameras: of T frames.
-        keypoints: [T, 68, 3], driving landmarks in [-1, 1], y down, z = 0; source_keypoints: [1, 68, 3].
-        expression: [T, 64], blinks applied where the face model has modes for them.
-        closing: [T] in [0, 1], blinks that are drawn into the PNCC instead.
-    """
-
-    cameras: Camera
-    keypoints: Tensor
-    source_keypoints: Tensor
-    expression: Tensor
-    closing: Tensor
 
 
 class TalkingPortrait:
     """One photo and one motion -> frames.
 
     Attributes:
-        face_model: on the CPU, where photos and clips are fitted; PNCC pictures are drawn by a copy on the device.
+        config: of the model.
+        face_model: on the CPU, where photos and clips are fitted; PNCCs are drawn by a copy on the device.
     """
 
-    def __init__(self, model: Real3DPortrait, face_model: MorphableModel, speech: SpeechToMotion | None,
-                 device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        self.model = model.to(device).eval()
+    def __init__(self, model: Real3DPortrait, config: Real3DPortraitConfig, face_model: MorphableModel,
+                 speech: SpeechToMotion | None, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.model, self.config = model.to(device).eval(), config
         self.face_model = face_model.cpu()
         self._drawn_face = self.face_model if device.type == "cpu" else deepcopy(self.face_model).to(device)
         self.speech = speech
@@ -75,25 +62,31 @@ class TalkingPortrait:
         Raises:
             UserError: the folder, a file, a tensor, or the face model's file is missing; no such device.
         """
-        place = choose_device(device)
+        where = choose_device(device)
         folder = find_portrait(checkpoint)
-        config = read_model_config(folder, Real3DPortraitConfig)
-        face_model = load_face_model(config.face_model, config.torso_points)      # first: it may be missing
-        model = load_portrait_model(folder, config)
+        config = read_portrait_config(folder)
+        driving = config.driving
+        face_model = load_face_model(driving.face_model, driving.torso_points)      # first: its file may be missing
+        model = load_portrait(folder, config)
         speech_folder = checkpoint / "audio2motion"
-        speech = SpeechToMotion.load(speech_folder, place, hubert) if speech_folder.is_dir() else None
+        speech = SpeechToMotion.load(speech_folder, where, hubert) if speech_folder.is_dir() else None
         dtype = {"float32": torch.float32, "bf16": torch.bfloat16}[precision]
-        return cls(model, face_model, speech, place, dtype)
+        return cls(model, config, face_model, speech, where, dtype)
 
     @property
     def size(self) -> int:
         """Pixels a side of the frames."""
-        return self.model.config.resolution
+        return self.config.resolution
 
     @property
     def batch(self) -> int:
         """Frames to render together where nobody says: on a CPU several are no faster, but need more memory."""
         return 1 if self.device.type == "cpu" else 4
+
+    @property
+    def workers(self) -> int:
+        """Threads that make frames side by side: on a CPU as many as PyTorch would use for one frame; 0: none."""
+        return torch.get_num_threads() if self.device.type == "cpu" else 0
 
     # ---- inputs
 
@@ -167,99 +160,76 @@ class TalkingPortrait:
         Yields:
             uint8 [S, S, 3], or [S, S, 4] when transparent.
         """
-        for output, _ in self._render(portrait, motion, background, batch):
-            image = output.image
-            if background == "transparent":
-                image = torch.cat([image, 2 * output.alpha - 1], dim=1)
-            yield from to_pixels(image)
+        transparent = background == "transparent"
+
+        def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
+            alpha = [2 * output.decoded.alpha - 1] if transparent else []
+            return to_pixels(torch.cat([output.image, *alpha], dim=1))
+
+        yield from self._render(portrait, motion, None if transparent else background, batch, pixels)
 
     def debug_frames(self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None,
                      batch: int | None = None) -> Iterator[np.ndarray]:
         """The same with source, PNCC, raw render, depth and final picture side by side: uint8 [S, 5 S, 3]."""
-        for output, pncc in self._render(portrait, motion, None if background == "transparent" else background, batch):
-            distance = torch.linalg.vector_norm(output.camera.camera_to_world[:, :3, 3], dim=-1).view(-1, 1, 1, 1)
-            depth = (2 * (distance - output.depth)).clamp(-1, 1).expand(-1, 3, -1, -1)     # near bright, box half = 1
-            source = portrait.picture.to(output.image).expand_as(output.image)
-            panels = [F.interpolate(p.float(), size=(self.size, self.size), mode="nearest")
-                      for p in (source, pncc, output.image_raw, depth, output.image)]
-            yield from to_pixels(torch.cat(panels, dim=-1))
+        def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
+            return to_pixels(debug_panels(portrait.picture, driving, output))
 
-    def _render(self, portrait: Portrait, motion: Motion, background: Tensor | str | None,
-                batch: int | None) -> Iterator[tuple[PortraitOutput, Tensor]]:
+        yield from self._render(portrait, motion, None if background == "transparent" else background, batch, pixels)
+
+    def _render(self, portrait: Portrait, motion: Motion, background: Tensor | None, batch: int | None,
+                pixels: Callable[[Driving, PortraitOutput], np.ndarray]) -> Iterator[np.ndarray]:
         batch = batch or self.batch
-        track = self.track(self.check_portrait(portrait), self.check_motion(motion))
-        scene = background if isinstance(background, Tensor) else portrait.background
-        classes = one_hot(portrait.classes)
-        with torch.inference_mode(), self._precision():
-            camera = pose_camera(portrait.euler, portrait.translation, self.model.config.focal_length)
-            planes = self.model.canonical_planes(self._here(portrait.head), camera.to(self.device))
-            source = self.model.encode_source(self._here(portrait.torso), self._here(classes), self._here(scene))
-            still = torch.cat([torch.zeros_like(portrait.expression), self._source_expression(portrait, track)])
-            fixed = self._pncc(portrait, still)                                               # [2, 3, N, N]
-        for start in range(0, len(motion), batch):
-            part = slice(start, start + batch)
-            with torch.inference_mode(), self._precision():
-                pncc = self._driving_pncc(portrait, track, part)
-                stack = self._adapter_input(fixed, pncc)
-                output = self.model(planes, track.cameras[part].to(self.device), stack, source,
-                                    self._here(track.source_keypoints), self._here(track.keypoints[part]))
-            yield output, pncc
+        track = make_track(self.check_portrait(portrait), self.check_motion(motion), self.face_model,
+                           self.config.driving)
 
-    def track(self, portrait: Portrait, motion: Motion) -> Track:
-        """Cameras, key points and expressions of all frames (a few hundred bytes each)."""
-        euler, translation = prepare_poses(portrait.euler, portrait.translation, motion.euler, motion.translation,
-                                           len(motion))
-        expression, closing = self._blinks(motion)
-        points = self.face_model.landmarks(portrait.identity, expression, 68)
-        keypoints = torso_keypoints(points, euler, translation)
-        source = self.face_model.landmarks(portrait.identity, portrait.expression, 68)
-        cameras = smooth_cameras(pose_camera(euler, translation, self.model.config.focal_length), SMOOTHING)
-        return Track(cameras=cameras, keypoints=smooth_features(keypoints, SMOOTHING), expression=expression,
-                     source_keypoints=torso_keypoints(source, portrait.euler, portrait.translation), closing=closing)
+        def once(photo: Photo) -> tuple[Source, Tensor]:
+            with self._inference():
+                return self.model.encode(photo), self.still_pncc(portrait, track)
 
-    def _blinks(self, motion: Motion) -> tuple[Tensor, Tensor]:
-        """Blinks as expression where the face model has modes for them, else as closing amounts for the PNCC."""
-        modes = self.face_model.blink_modes
-        if not modes:
-            return motion.expression, motion.blink[:, 0]
-        expression = motion.expression.clone()
-        expression[:, modes] = torch.maximum(expression[:, modes], motion.blink)
-        return expression, torch.zeros(len(motion))
+        def batch_of_frames(start: int) -> np.ndarray:
+            with self._inference():
+                driving = self.driving(portrait, track, slice(start, start + batch), still)
+                return pixels(driving, self.model(source, self._readable(driving)))
 
-    def _source_expression(self, portrait: Portrait, track: Track) -> Tensor:
-        first_driving = self.model.config.source_pncc == "first_driving"
-        return track.expression[:1] if first_driving else portrait.expression
+        photo = self.photo(portrait, track, background)
+        [(source, still)] = map_in_order(once, [photo], min(1, self.workers))
+        for frames in map_in_order(batch_of_frames, range(0, len(motion), batch), self.workers):
+            yield from frames
+
+    def photo(self, portrait: Portrait, track: Track, background: Tensor | None = None) -> Photo:
+        """What the model reads of the photo, on the device."""
+        camera = head_camera(portrait.euler, portrait.translation, self.config.driving)
+        scene = portrait.background if background is None else background
+        around = Surroundings(self._here(portrait.torso), self._here(one_hot(portrait.classes)), self._here(scene),
+                              self._here(track.source_keypoints))
+        return Photo(self._here(portrait.head), camera.to(self.device), around)
+
+    def still_pncc(self, portrait: Portrait, track: Track) -> Tensor:
+        """The PNCCs that no frame changes: canonical and source, [2, 3, N, N]."""
+        return self._pncc(portrait, torch.cat([torch.zeros_like(portrait.expression), track.source_expression]))
+
+    def driving(self, portrait: Portrait, track: Track, part: slice, still: Tensor) -> Driving:
+        """What the frames `part` ask of the model, on the device; `still` is from `still_pncc`."""
+        canonical, source = still.split(1)
+        pncc = PNCCInputs(canonical, source, self._pncc(portrait, track.expression[part], track.closing[part]))
+        return Driving(track.cameras[part].to(self.device), pncc, self._here(track.keypoints[part]))
+
+    def _readable(self, driving: Driving) -> Driving:
+        """Without PNCCs for a model of stage 1: a head that turns, but has one expression."""
+        return driving if self.config.motion_adapter is not None else replace(driving, pncc=None)
+
+    def _pncc(self, portrait: Portrait, expression: Tensor, closing: Tensor | None = None) -> Tensor:
+        return draw_pncc(self._drawn_face, self._here(portrait.identity), self._here(expression),
+                         self.config.pncc_size, closing)
 
     def _here(self, values: Tensor) -> Tensor:
         return values.to(self.device, torch.float32)
 
-    def _pncc(self, portrait: Portrait, expression: Tensor) -> Tensor:
-        """PNCC of the portrait's person with expressions [B, 64]: [B, 3, N, N]."""
-        return render_pncc(self._drawn_face, self._here(portrait.identity), self._here(expression),
-                           self.model.pncc_size)
-
-    def _driving_pncc(self, portrait: Portrait, track: Track, part: slice) -> Tensor:
-        """PNCC of some frames, eyes closed where the face model cannot: [B, 3, N, N]."""
-        pncc = self._pncc(portrait, track.expression[part])
-        closing = track.closing[part].tolist()
-        if any(closing):
-            pncc = torch.stack([close_eyes(p, amount) for p, amount in zip(pncc, closing)])
-        return pncc
-
-    def _adapter_input(self, fixed: Tensor, driving: Tensor) -> Tensor | None:
-        """What the motion adapter reads [B, K, 3, N, N]: canonical, source, driving, or the first and the last of them.
-
-        Args:
-            fixed: [2, 3, N, N], canonical and source.
-            driving: [B, 3, N, N].
-        """
-        if self.model.motion_adapter is None:             # stage 1: a head that turns, but has one expression
-            return None
-        canonical, source = (picture.expand_as(driving) for picture in fixed)
-        return self.model.config.motion_adapter.stack(canonical, source, driving)
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype,
+                                                    enabled=self.dtype != torch.float32):
+            yield
 
 
 def find_portrait(checkpoint: Path) -> Path:
@@ -275,38 +245,3 @@ def find_portrait(checkpoint: Path) -> Path:
         raise UserError(f"{checkpoint} is a checkpoint of the original; convert it: "
                         f"python -m scripts.convert_checkpoint {checkpoint} checkpoints/official")
     raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")
-
-
-def load_portrait_model(folder: Path, config: Real3DPortraitConfig) -> Real3DPortrait:
-    """The model of `config` with the weights in `folder`.
-
-    Raises:
-        UserError: a file or a tensor is missing, damaged or of another size.
-    """
-    model = Real3DPortrait(config)
-    for name, part in model.named_children():
-        load_module(folder, name, part)
-    return model
-
-
-def torso_keypoints(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:
-    """Canonical landmarks [T, 68, 3] and poses [T, 3] -> projected, clamped to [-1, 1], z = 0 (spec face3d 2.3)."""
-    fractions = project(pose_points(points, euler, translation))                     # [T, 68, 2]
-    return F.pad((2 * fractions - 1).clamp(-1, 1), (0, 1))
-
-
-def choose_device(name: str) -> torch.device:
-    """auto (CUDA if there is one), cpu, cuda, cuda:N, mps.
-
-    Raises:
-        UserError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {name} cannot be used here ({reason}); use auto or cpu") from error
-    return device

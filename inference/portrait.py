@@ -52,6 +52,11 @@ class Portrait:
     translation: Tensor
     face_model: str
 
+    @property
+    def face(self) -> FaceCoefficients:
+        """The fitted face, one row."""
+        return FaceCoefficients(self.identity, self.expression, self.euler, self.translation)
+
     @classmethod
     def from_picture(cls, picture: np.ndarray, classes: np.ndarray, face: FaceCoefficients,
                      face_model: str) -> "Portrait":

@@ -1,9 +1,7 @@
 """Speech to motion: an audio-to-motion checkpoint, its features, and the face model whose expressions it speaks."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -11,27 +9,10 @@ from inference.motion import FRAME_RATE, Motion, still_pose
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.audio.features import SAMPLE_RATE, extract, read_audio
 from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
-from modules.system.checkpoint import CONFIG, load_module, read_config
-from modules.system.config import from_dict
+from modules.system.checkpoint import CONFIG, load_module, read_config, read_model_config
 from modules.system.errors import UserError
 
 FRAME = SAMPLE_RATE // FRAME_RATE      # samples
-T = TypeVar("T")
-
-
-def read_model_config(folder: Path, kind: type[T]) -> T:
-    """The network's settings in the config.yaml of a checkpoint.
-
-    Raises:
-        UserError: no config.yaml, none of a network, or a wrong value; the message names the file.
-    """
-    config = read_config(folder)
-    if not isinstance(config.get("model"), Mapping):
-        raise UserError(f"{folder / CONFIG} has no group model; copy it from where you have the weights from")
-    try:
-        return from_dict(kind, config["model"])
-    except UserError as error:
-        raise UserError(f"{folder / CONFIG}: {error}") from error
 
 
 @dataclass(frozen=True)

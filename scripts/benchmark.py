@@ -17,22 +17,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from inference.motion import natural_pose
-from inference.pipeline import choose_device, find_portrait, load_portrait_model, torso_keypoints
+from inference.devices import choose_device
+from inference.motion import Motion, natural_pose
+from inference.pipeline import TalkingPortrait, find_portrait
 from inference.portrait import Portrait, to_pixels
-from inference.speech import read_model_config
-from modules.analysis.segmentation_classes import one_hot
-from modules.face3d.pncc import render_pncc
-from modules.geometry.camera import Camera, pose_camera
-from modules.portrait.htbsr.fusion import SourceFeatures
-from modules.portrait.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+from inference.track import make_track
+from modules.portrait.build import build_portrait, load_portrait, read_portrait_config
+from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.driving import Driving
+from modules.portrait.real3d_portrait import Real3DPortrait, Source
 from modules.procedural.head import procedural_model
 from modules.system.errors import UserError, run_command
 
@@ -41,21 +40,6 @@ PERSON = 900_007
 ONCE = ("image to plane", "source of HTB-SR")       # parts that are done once a photo
 WHOLE = "whole frame"
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")      # Linux
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the parts read, of the sizes of a model: B frames of a person made by code."""
-
-    head: Tensor
-    torso: Tensor
-    classes: Tensor
-    background: Tensor
-    identity: Tensor
-    expression: Tensor          # [B, 64]
-    camera: Camera
-    source_keypoints: Tensor    # [1, 68, 3]
-    keypoints: Tensor           # [B, 68, 3]
 
 
 @dataclass
@@ -73,51 +57,45 @@ class Variant:
 
 
 class Benchmark:
-    """A model, its inputs, and the parts of a frame as functions."""
+    """A model, a procedural person who turns the head and changes the expression, and the parts of a frame."""
 
-    def __init__(self, model: Real3DPortrait, batch: int, device: torch.device) -> None:
-        self.model, self.batch, self.device = model.to(device).eval(), batch, device
-        self.face_model = deepcopy(procedural_model()).to(device)      # that one is everybody's
-        self.inputs = make_inputs(model.config, batch, device)
+    def __init__(self, model: Real3DPortrait, config: Real3DPortraitConfig, batch: int, device: torch.device) -> None:
+        face_model = procedural_model()
+        self.talker = TalkingPortrait(model, config, face_model, None, device)
+        self.model, self.config, self.batch, self.device = self.talker.model, config, batch, device
+        self.portrait = Portrait.from_procedural(PERSON, face_model, config.resolution)
+        generator = torch.Generator().manual_seed(0)
+        euler, translation = natural_pose(batch, generator)
+        motion = Motion(0.2 * torch.rand(batch, 64, generator=generator), euler, translation, torch.zeros(batch, 1),
+                        face_model.name)
+        self.track = make_track(self.portrait, motion, face_model, config.driving)
+        self.photo = self.talker.photo(self.portrait, self.track)
+        self.still = self.talker.still_pncc(self.portrait, self.track)
 
     def parts(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """Name and function of each part, in the order of a frame; a part reads what the parts before it gave."""
-        model, inputs, seen = self.model, self.inputs, {}
+        model, made = self.model, {}
 
         def keep(name: str, function: Callable[[], object]) -> tuple[str, Callable[[], object]]:
-            return name, lambda: seen.__setitem__(name, function())
+            return name, lambda: made.__setitem__(name, function())
 
-        yield keep("image to plane", lambda: model.canonical_planes(inputs.head, inputs.camera[:1]))
-        if model.htbsr is not None:
-            yield keep("source of HTB-SR", self._source)
-        yield keep("PNCC", self._pncc)
-        if model.motion_adapter is not None:
-            yield keep("motion adapter", lambda: model.drive(seen["image to plane"], self._stack(seen["PNCC"])))
-        planes, _ = seen.get("motion adapter", (seen["image to plane"], None))
-        yield keep("render", lambda: model.render(planes, inputs.camera))
-        feature, weights, source = seen["render"].feature, seen["render"].weights, seen.get("source of HTB-SR")
-        if source is None:
-            yield "super-resolution", lambda: model.superresolution(feature[:, :3], feature)
-        else:
-            yield "HTB-SR", lambda: model.htbsr(feature[:, :3], feature, weights, source, inputs.source_keypoints,
-                                                inputs.keypoints)
-        yield WHOLE, lambda: self._whole(seen["image to plane"], source)
+        yield keep("image to plane", lambda: model.canonical_planes(self.photo))
+        if self.config.stage == 3:
+            yield keep("source of HTB-SR", lambda: model.decoder.encode(self.photo))
+        yield keep("PNCC", self.driving)
+        driving, planes = made["PNCC"], made["image to plane"]
+        if self.config.stage > 1:
+            yield keep("motion adapter", lambda: model.drive(planes, driving.pncc)[0])
+        driven = made.get("motion adapter", planes)
+        yield keep("render", lambda: model.render(driven, driving))
+        source = Source(planes, made.get("source of HTB-SR"))
+        decoder = "HTB-SR" if self.config.stage == 3 else "super-resolution"
+        yield decoder, lambda: model.decoder.decode(made["render"], source.decoder, driving.keypoints)
+        yield WHOLE, lambda: to_pixels(model(source, self.driving()).image)
 
-    def _source(self) -> SourceFeatures | None:
-        return self.model.encode_source(self.inputs.torso, self.inputs.classes, self.inputs.background)
-
-    def _pncc(self) -> Tensor:
-        return render_pncc(self.face_model, self.inputs.identity, self.inputs.expression, self.model.pncc_size)
-
-    def _stack(self, pncc: Tensor) -> Tensor:
-        return pncc[:, None].expand(-1, self.model.config.motion_adapter.pictures, -1, -1, -1)
-
-    def _whole(self, planes: Tensor, source: SourceFeatures | None) -> None:
-        """From coefficients to pixels, as `TalkingPortrait` makes a batch of frames."""
-        pncc = None if self.model.motion_adapter is None else self._stack(self._pncc())
-        output = self.model(planes, self.inputs.camera, pncc, source, self.inputs.source_keypoints,
-                            self.inputs.keypoints)
-        to_pixels(output.image)
+    def driving(self) -> Driving:
+        """Camera, PNCCs and key points of the frames, as `TalkingPortrait` makes them."""
+        return self.talker.driving(self.portrait, self.track, slice(0, self.batch), self.still)
 
     def measure(self, variant: Variant, record: bool) -> None:
         """Run every part once; `record` is False for the first time, which warms up and compiles."""
@@ -146,24 +124,6 @@ class Benchmark:
         finally:
             for name, child in own.items():
                 setattr(self.model, name, child)
-
-
-def make_inputs(config: Real3DPortraitConfig, batch: int, device: torch.device) -> Inputs:
-    """B frames of a person made by code who turns the head and changes the expression, on `device`."""
-    generator, face_model = torch.Generator().manual_seed(0), procedural_model()
-    portrait = Portrait.from_procedural(PERSON, face_model, config.resolution)
-    euler, translation = natural_pose(batch, generator)
-    euler, translation = euler + portrait.euler, translation + portrait.translation
-    expression = 0.2 * torch.rand(batch, 64, generator=generator)
-    keypoints = [torso_keypoints(face_model.landmarks(portrait.identity, e, 68), angles, place)
-                 for e, angles, place in ((portrait.expression, portrait.euler, portrait.translation),
-                                          (expression, euler, translation))]
-    return Inputs(
-        head=portrait.head.to(device), torso=portrait.torso.to(device),
-        classes=one_hot(portrait.classes).to(device), background=portrait.background.to(device),
-        identity=portrait.identity.to(device), expression=expression.to(device),
-        camera=pose_camera(euler, translation, config.focal_length).to(device),
-        source_keypoints=keypoints[0].to(device), keypoints=keypoints[1].to(device))
 
 
 def synchronize(device: torch.device) -> None:
@@ -246,15 +206,16 @@ def attempt(bench: Benchmark, variant: Variant, record: bool) -> None:
         raise UserError(f"torch.compile does not work here ({reason}); leave out --compile") from error
 
 
-def build(options: argparse.Namespace) -> Real3DPortrait:
-    """The checkpoint's model, or one of the given size with random weights."""
+def build(options: argparse.Namespace) -> tuple[Real3DPortrait, Real3DPortraitConfig]:
+    """The checkpoint's model, or one of the given size with random weights; and its config."""
     if options.checkpoint:
         folder = find_portrait(options.checkpoint)
-        return load_portrait_model(folder, read_model_config(folder, Real3DPortraitConfig))
+        config = read_portrait_config(folder)
+        return load_portrait(folder, config), config
     config = Real3DPortraitConfig.full() if options.size == "full" else Real3DPortraitConfig.demo()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Real3DPortrait(config)
+        return build_portrait(config), config
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -289,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> None:
         check(options)
         device = choose_device(options.device)
-        bench = Benchmark(build(options), options.batch, device)
+        bench = Benchmark(*build(options), options.batch, device)
         found = variants(bench.model, options.precision, options.compile)
         repetitions = math.ceil(options.frames / options.batch)
         for repetition in range(repetitions + 1):
@@ -297,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
                 attempt(bench, variant, record=repetition > 0)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
         facts = {"device": f"{device} ({name})", "threads": torch.get_num_threads(), "torch": torch.__version__,
-                 "model": str(options.checkpoint or options.size), "picture": bench.model.config.resolution,
+                 "model": str(options.checkpoint or options.size), "picture": bench.config.resolution,
                  "batch": options.batch, "repetitions": repetitions}
         print(", ".join(f"{key} {value}" for key, value in facts.items()) + "\n")
         print(table(found, options.batch))

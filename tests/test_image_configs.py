@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modules.portrait.real3d_portrait import Real3DPortraitConfig
+from modules.portrait.config import Real3DPortraitConfig
 from modules.system.config import load_yaml
 from tasks.engine.settings import read_settings
 

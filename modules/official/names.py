@@ -17,12 +17,14 @@ from modules.audio.syncnet import SyncNet, SyncNetConfig
 from modules.eg3d.generator import EG3DConfig, EG3DGenerator
 from modules.layers.segformer import MiTConfig
 from modules.layers.stylegan import FIR_TAPS
+from modules.portrait.build import build_portrait
+from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig
+from modules.portrait.driving import DrivingConfig
 from modules.portrait.htbsr.fusion import HTBSRConfig
 from modules.portrait.htbsr.torso import TorsoConfig
 from modules.portrait.image_to_plane import INPUT_MODES, ImageToPlaneConfig
 from modules.portrait.motion_adapter import MotionAdapterConfig
-from modules.portrait.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
 from modules.portrait.tri_grid import TriGridRefinerConfig
 from modules.system.errors import UserError
 
@@ -57,6 +59,7 @@ PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
     "discriminator": (("", ""),),
     "part": (("", ""),),                                  # any single module; give it to check against
 }
+PNCC_INPUTS = {2: ("canonical", "driving"), 3: ("canonical", "source", "driving")}      # by their number
 PORTRAITS = {"image_to_plane": 1, "head": 2, "portrait": 3}     # network -> stage of the training
 
 # What a file is, told from a key that only it has; the first that fits counts.
@@ -169,7 +172,7 @@ def portrait_config(state: Mapping[str, Tensor], network: str) -> Real3DPortrait
     """The config of an official portrait model, read from its tensors' names and shapes.
 
     Widths are the original's; what its configs vary is found: scales, input mode, tri-grid, PNCC pictures, torso
-    version and fusion (v3 has the same tensors as v2 and is taken for it).
+    version and fusion (predicted_alpha has the same tensors as head_weights and is taken for it).
 
     Args:
         state: official names.
@@ -191,7 +194,7 @@ def portrait_config(state: Mapping[str, Tensor], network: str) -> Real3DPortrait
         motion_adapter=_adapter_config(state, depth) if stage > 1 else None,
         tri_grid=TriGridRefinerConfig(plane_depth=depth) if refined and depth > 1 else None,
         renderer=replace(Real3DPortraitConfig.released().renderer, plane_depth=depth),
-        htbsr=_htbsr_config(state) if stage == 3 else None, source_pncc="first_driving", torso_points="official")
+        htbsr=_htbsr_config(state) if stage == 3 else None, driving=DrivingConfig.released())
 
 
 def _adapter_config(state: Mapping[str, Tensor], depth: int) -> MotionAdapterConfig:
@@ -200,7 +203,7 @@ def _adapter_config(state: Mapping[str, Tensor], depth: int) -> MotionAdapterCon
     wide = _size(state, f"{encoder}.norm1.weight", 0, 32) == 64
     return MotionAdapterConfig(
         encoder=replace(MiTConfig.scale("b1" if wide else "b0"), depths=depths), plane_depth=depth,
-        pictures=_size(state, "secc_img2plane_backbone.prenet.weight", 1, 9) // 3)
+        pncc_inputs=PNCC_INPUTS[_size(state, "secc_img2plane_backbone.prenet.weight", 1, 9) // 3])
 
 
 def _htbsr_config(state: Mapping[str, Tensor]) -> HTBSRConfig:
@@ -211,9 +214,10 @@ def _htbsr_config(state: Mapping[str, Tensor]) -> HTBSRConfig:
     blends = any(key.startswith("superresolution.head_torso_block.") for key in state)
     concat = _size(state, "superresolution.fuse_fg_bg_convs.0.weight", 1, 512) == 768
     return HTBSRConfig(
-        torso=TorsoConfig(version="v2" if steered else "v1", inputs="rgb" if channels == 3 else "rgb_alpha",
+        torso=TorsoConfig(steering="head_guided" if steered else "keypoints_only",
+                          inputs="rgb" if channels == 3 else "rgb_alpha",
                           keypoints=_size(state, f"{field}.mask_conv.weight", 0, 5) - 1),
-        fusion="concat" if concat else "v2" if blends else "v1")
+        fusion="concat" if concat else "head_weights" if blends else "blend")
 
 
 def _size(state: Mapping[str, Tensor], key: str, axis: int, default: int) -> int:
@@ -253,7 +257,7 @@ def _expected(network: str, module: nn.Module | None, state: Mapping[str, Tensor
         raise ValueError("give the module that the part is for")
     if module is None:
         with torch.device("meta"):
-            module = (Real3DPortrait(portrait_config(state, network)) if network in PORTRAITS
+            module = (build_portrait(portrait_config(state, network)) if network in PORTRAITS
                       else builders[network]())
     return {key: value.shape for key, value in module.state_dict().items()}
 

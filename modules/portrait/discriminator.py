@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from modules.geometry.camera import Camera
 from modules.layers.resample import resize
 from modules.layers.stylegan import (
     ConvLayer,
@@ -52,6 +53,19 @@ class DualDiscriminatorConfig:
     def channels(self, resolution: int) -> int:
         """Width of the block that works at `resolution`."""
         return min(self.base_channels // resolution, self.max_channels)
+
+
+@dataclass(frozen=True)
+class DualView:
+    """What the discriminator sees: image [B, 3, R, R] and image_raw [B, 3, r, r] in [-1, 1], and the camera."""
+
+    image: Tensor
+    image_raw: Tensor
+    camera: Camera
+
+    def detach(self) -> "DualView":
+        """The same without gradients."""
+        return DualView(self.image.detach(), self.image_raw.detach(), self.camera)
 
 
 def perturb_cameras(camera: Tensor, noise: Tensor, strength: float) -> Tensor:

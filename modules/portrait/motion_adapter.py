@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from modules.layers.initial import keep_scale
 from modules.layers.segformer import MiT, MiTConfig
 from modules.layers.stylegan import ConvLayer
+from modules.portrait.driving import PNCC_NAMES
 from modules.portrait.image_to_plane import flip_planes
 
 FIRST_PLANES = 0.1      # size of P_diff before training, as a share of the features it is made of
@@ -19,7 +20,7 @@ class MotionAdapterConfig:
     """Defaults are the released model (scale b0, 5.7 M parameters); S is the input's size."""
 
     input_size: int = 512                                # S, pixels; planes are S/2
-    pictures: int = 3                                    # K: canonical, source, driving; 2: canonical, driving
+    pncc_inputs: tuple[str, ...] = ("canonical", "source", "driving")    # K of them, see `PNCCInputs`
     plane_channels: int = 32                             # C
     plane_depth: int = 1                                 # D, slices of a tri-grid
     encoder: MiTConfig = field(default_factory=MiTConfig)
@@ -29,12 +30,9 @@ class MotionAdapterConfig:
     def __post_init__(self) -> None:
         if self.input_size % 32:
             raise ValueError(f"input_size is {self.input_size}; it must be divisible by 32")
-        if self.pictures not in (2, 3):
-            raise ValueError(f"pictures is {self.pictures}; it must be 2 or 3")
-
-    def stack(self, canonical: Tensor, source: Tensor, driving: Tensor) -> Tensor:
-        """PNCC pictures [B, 3, S, S] each -> those that the adapter reads, [B, K, 3, S, S]."""
-        return torch.stack([canonical, source, driving] if self.pictures == 3 else [canonical, driving], dim=1)
+        if not self.pncc_inputs or not set(self.pncc_inputs) <= set(PNCC_NAMES):
+            raise ValueError(f"pncc_inputs are {', '.join(self.pncc_inputs) or 'none'}; use some of "
+                             f"{', '.join(PNCC_NAMES)}")
 
     @classmethod
     def full(cls, scale: str = "b0") -> "MotionAdapterConfig":
@@ -100,7 +98,7 @@ class MotionAdapter(nn.Module):
         super().__init__()
         self.config = config
         width = config.fuse_channels
-        self.prenet = ConvLayer(3 * config.pictures, config.encoder.in_channels, 1)
+        self.prenet = ConvLayer(3 * len(config.pncc_inputs), config.encoder.in_channels, 1)
         self.mix_vit = MiT(config.encoder)
         self.fuse_head = FuseHead(config)
         self.to_plane_cnn = nn.Sequential(
@@ -116,15 +114,14 @@ class MotionAdapter(nn.Module):
         """Predict the residual planes.
 
         Args:
-            pncc: [B, K, 3, S, S] in [-1, 1] (canonical, source, driving; or canonical, driving), all without pose;
-                S divisible by 32.
+            pncc: [B, K, 3, S, S] in [-1, 1], the pictures `pncc_inputs`, all without pose; S divisible by 32.
         Returns:
             [B, 3, C*D, S/2, S/2], channel c*D + d.
         """
-        size = pncc.shape[-1]
-        if pncc.ndim != 5 or size % 32 or pncc.shape[1:] != (self.config.pictures, 3, size, size):
+        size, count = pncc.shape[-1], len(self.config.pncc_inputs)
+        if pncc.ndim != 5 or size % 32 or pncc.shape[1:] != (count, 3, size, size):
             raise ValueError(f"PNCC of shape {tuple(pncc.shape)}; "
-                             f"expected [B, {self.config.pictures}, 3, S, S], S a multiple of 32")
+                             f"expected [B, {count}, 3, S, S], S a multiple of 32")
         x = self.prenet(rearrange(pncc, "b k c h w -> b (k c) h w").contiguous(memory_format=torch.channels_last))
         planes = self.to_plane_cnn(self.fuse_head(self.mix_vit(x)))
         return flip_planes(rearrange(planes, "b (p c) h w -> b p c h w", p=3))

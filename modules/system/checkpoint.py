@@ -7,18 +7,19 @@ config.yaml is the resolved config, NAME.safetensors the weights to use, trainer
 import os
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from modules.system.config import load_yaml, save_yaml
+from modules.system.config import from_dict, load_yaml, save_yaml
 from modules.system.errors import UserError
 
+T = TypeVar("T")
 CONFIG, TRAINER = "config.yaml", "trainer.pt"
 SHOWN = 3                      # offending keys that an error names
 LARGEST_HALF = 65504.0
@@ -149,6 +150,25 @@ def read_config(folder: Path | str) -> dict[str, Any]:
         raise UserError(f"{path.parent} is no checkpoint: it has no {CONFIG}; "
                         f"give a folder with {CONFIG} and *.safetensors")
     return load_yaml(path)
+
+
+def read_model_config(folder: Path, kind: type[T],
+                      update: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict) -> T:
+    """The network's settings in the config.yaml of a checkpoint.
+
+    Args:
+        kind: dataclass of the settings.
+        update: brings the group `model` of older checkpoints up to date.
+    Raises:
+        UserError: no config.yaml, none of a network, or a wrong value; the message names the file.
+    """
+    config = read_config(folder)
+    if not isinstance(config.get("model"), Mapping):
+        raise UserError(f"{folder / CONFIG} has no group model; copy it from where you have the weights from")
+    try:
+        return from_dict(kind, update(config["model"]))
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG}: {error}") from error
 
 
 def checkpoint_step(folder: Path) -> int:

@@ -1,8 +1,9 @@
 """Views of the frozen EG3D generator for stage 1, made on the device while training (spec/training.md, 1.2 and 4.2).
 
-The data set gives latents and cameras alone; `EG3DViews` turns a batch of them into pictures.
+The data set gives latents and cameras alone; `EG3DTeacher` turns a batch of them into pictures.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from modules.clips.format import Clip, list_clips
 from modules.eg3d.generator import EG3DGenerator
 from modules.geometry.camera import Camera, look_at_camera, pose_camera, uniform_cameras
 from modules.layers.resample import resize
+from modules.official.eg3d_snapshot import read_snapshot
+from modules.portrait.discriminator import DualView
+from modules.system.assets import find_asset
 from tasks.data.frame_pairs import item_generator
-from tasks.stages.adversary import View
+from tasks.data.teacher import TeacherBatch, TeacherViews
 
 CONDITIONING = {"spread": (0.2793, 0.1745), "radius": (2.7, 3.2)}      # +-16 and +-10 degrees
 VALIDATION_TURN = 0.3491                                               # 20 degrees
@@ -63,24 +67,40 @@ class EG3DSeeds(Dataset):
         return pose_camera(frame.euler, frame.translation, self.focal_length).vector()[0]
 
 
-class EG3DViews(nn.Module):
-    """The frozen teacher."""
+class EG3DTeacher(TeacherViews):
+    """The frozen generator."""
 
-    def __init__(self, generator: EG3DGenerator, truncation: float) -> None:
+    def __init__(self, generator: EG3DGenerator, config: EG3DViewsConfig, focal_length: float) -> None:
         super().__init__()
-        self.generator, self.truncation = generator, truncation
+        self.generator, self.config, self.focal_length = generator, config, focal_length
+
+    @classmethod
+    def from_snapshot(cls, config: EG3DViewsConfig, focal_length: float) -> "EG3DTeacher":
+        """Read the released file. Raises UserError: it is missing or damaged."""
+        return cls(read_snapshot(find_asset(config.snapshot)).build(), config, focal_length)
+
+    def train_dataset(self) -> Dataset:
+        return EG3DSeeds(self.config, self.focal_length)
+
+    def validation_dataset(self, people: int) -> Dataset:
+        return EG3DSeeds(self.config, self.focal_length, people)
 
     @torch.no_grad()
-    def forward(self, batch: dict[str, Tensor], raw_size: int) -> list[View]:
-        """A batch of `EG3DSeeds` -> its views; image_raw is the picture resized to `raw_size`."""
-        ws = self.generator.styles(batch["z"], Camera.from_vector(batch["conditioning"]), self.truncation)
+    def forward(self, batch: Mapping[str, Tensor], neural_resolution: int) -> TeacherBatch:
+        """A batch of `EG3DSeeds` -> its views; image_raw is the picture resized to the neural resolution."""
+        ws = self.generator.styles(batch["z"], Camera.from_vector(batch["conditioning"]), self.config.truncation)
         planes = self.generator.planes(ws)
-        found = []
+        views = []
         for vectors in batch["cameras"].unbind(dim=1):
             camera = Camera.from_vector(vectors)
             image = self.generator.render(planes, ws, camera).image.clamp(-1, 1)
-            found.append(View(image, resize(image, raw_size), camera))
-        return found
+            views.append(DualView(image, resize(image, neural_resolution), camera))
+        return TeacherBatch(views, masks=[])
+
+    def init_student(self, modules: Mapping[str, nn.Module]) -> None:
+        """Decoder and super-resolution start as the teacher's."""
+        for name in ("renderer", "superresolution"):
+            copy_matching(getattr(self.generator, name), modules[name])
 
 
 def copy_matching(source: nn.Module, target: nn.Module) -> list[str]:

@@ -17,9 +17,9 @@ from torch.utils.data import Dataset
 from modules.analysis.inpainting import inpaint_torso
 from modules.clips.format import Clip, list_clips
 from modules.clips.pncc import pncc_pixels
-from modules.face3d.coefficients import pose_points, project
 from modules.face3d.morphable_model import MorphableModel, load_face_model
 from modules.face3d.pncc import close_eyes
+from modules.portrait.driving import project_landmarks
 from modules.system.errors import UserError
 from modules.system.files import whole_file
 
@@ -171,8 +171,7 @@ class _OpenClip:
                             "set data.face_model and model.face_model to it")
         self.clip, self._cache = clip, cache
         face = clip.face
-        points = model.landmarks(face.identity, face.expression, 68)
-        self.keypoints = project(pose_points(points, face.euler, face.translation))      # [T, 68, 2]
+        self.keypoints = project_landmarks(model, face)                                  # [T, 68, 2]
         self._arrays: dict[str, np.ndarray] = {}
 
     def frames(self, indices: list[int]) -> np.ndarray:

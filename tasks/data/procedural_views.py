@@ -6,7 +6,8 @@ settings; training reads pairs of them. Views of a trained teacher (EG3D) are ma
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +20,16 @@ from tqdm import tqdm
 from data_gen.models import face_model
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel
+from modules.geometry.camera import pose_camera
+from modules.layers.resample import resize
+from modules.portrait.discriminator import DualView
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
 from modules.system.files import whole_file
 from modules.system.processes import run_all
-from tasks.data.frame_pairs import item_generator
+from tasks.data.frame_pairs import item_generator, to_float
+from tasks.data.teacher import TeacherBatch, TeacherViews
 
 VERSION = 1                  # of what is rendered; part of the folder's name
 HELD_OUT_SEED = 900_000      # people from here on are never trained on
@@ -131,8 +136,34 @@ class CachedViews(Dataset):
             return {name: torch.from_numpy(stored[name][views]) for name in stored.files}
 
 
+class ProceduralTeacher(TeacherViews):
+    """The procedural world: views are rendered once and kept."""
+
+    gives_masks = True
+
+    def __init__(self, config: ViewsConfig, focal_length: float) -> None:
+        super().__init__()
+        self.config, self.focal_length = config, focal_length
+
+    def train_dataset(self) -> Dataset:
+        return CachedViews(self.config)
+
+    def validation_dataset(self, people: int) -> Dataset:
+        views = replace(self.config, people=people, first_seed=HELD_OUT_SEED, poses="fan", views=3)
+        return CachedViews(views, pairs_per_person=1, every_view=True)
+
+    def forward(self, batch: Mapping[str, Tensor], neural_resolution: int) -> TeacherBatch:
+        """A batch of `CachedViews` -> its views."""
+        views = []
+        for k, pictures in enumerate(batch["images"].unbind(dim=1)):
+            image = to_float(pictures)
+            camera = pose_camera(batch["euler"][:, k], batch["translation"][:, k], self.focal_length)
+            views.append(DualView(image, resize(image, neural_resolution), camera))
+        return TeacherBatch(views, list(batch["masks"][:, :, None].unbind(dim=1)))
+
+
 def views_folder(config: ViewsConfig) -> Path:
-    """Where the views of these settings are kept; which people are wanted does not matter."""
+    """Where the views of these settings are kept; the folder does not depend on which people are asked for."""
     settings = {name: value for name, value in asdict(config).items()
                 if name not in ("people", "first_seed", "cache", "workers")}
     digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:12]

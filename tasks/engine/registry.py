@@ -10,7 +10,8 @@ from tasks.engine.task import Task
 from tasks.engine.trainer_config import TrainerConfig
 
 TASKS: dict[str, type[Task]] = {}
-BUILT_IN = {name: f"tasks.stages.{name}" for name in ("i2p", "motion_adapter", "htbsr", "syncnet", "a2m")}
+BUILT_IN = {**{name: f"tasks.stages.{name}" for name in ("i2p", "motion_adapter", "htbsr", "syncnet", "a2m")},
+            **{name: f"tasks.demo.{name}" for name in ("i2p_patches", "motion_adapter_patches")}}
 
 
 def register(name: str) -> Callable[[type[Task]], type[Task]]:

@@ -6,23 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from modules.geometry.camera import Camera
 from modules.losses.image import adversarial_fake, adversarial_generator, adversarial_real, gradient_penalty
-from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig
+from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig, DualView
 
 R1_EVERY = 16       # steps; the learning rate and betas of the discriminator assume it (schedules.LAZY_R1)
-
-
-@dataclass(frozen=True)
-class View:
-    """What the discriminator sees: image [B, 3, 4n, 4n], image_raw [B, 3, n, n] in [-1, 1], and the camera."""
-
-    image: Tensor
-    image_raw: Tensor
-    camera: Camera
-
-    def detach(self) -> "View":
-        return View(self.image.detach(), self.image_raw.detach(), self.camera)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,25 +28,25 @@ class Adversary(nn.Module):
         self.config = config
         self.discriminator = DualDiscriminator(config.discriminator)
 
-    def generator_loss(self, view: View, generator: torch.Generator) -> Tensor:
+    def generator_loss(self, view: DualView, generator: torch.Generator) -> Tensor:
         """How far the discriminator is from taking a generated view for real."""
         return adversarial_generator(self._logits(view, generator))
 
-    def discriminator_losses(self, fakes: Iterable[View], reals: Iterable[View], step: int,
+    def discriminator_losses(self, fakes: Iterable[DualView], reals: Iterable[DualView], step: int,
                              generator: torch.Generator) -> dict[str, Tensor]:
         """Weighted losses of the discriminator; every `R1_EVERY` steps with the gradient penalty of the real views."""
-        found = {}
+        terms = {}
         for number, view in enumerate(fakes):
-            found[f"fake_{number}"] = adversarial_fake(self._logits(view.detach(), generator))
+            terms[f"fake_{number}"] = adversarial_fake(self._logits(view.detach(), generator))
         penalised = (step + 1) % R1_EVERY == 0
         for number, view in enumerate(reals):
             images = (view.image.detach().requires_grad_(penalised), view.image_raw.detach().requires_grad_(penalised))
-            logits = self._logits(View(*images, view.camera), generator)
-            found[f"real_{number}"] = adversarial_real(logits)
+            logits = self._logits(DualView(*images, view.camera), generator)
+            terms[f"real_{number}"] = adversarial_real(logits)
             if penalised:
                 weight = self.config.gradient_penalty * R1_EVERY
-                found[f"gradient_penalty_{number}"] = weight * gradient_penalty(logits, images)
-        return found
+                terms[f"gradient_penalty_{number}"] = weight * gradient_penalty(logits, images)
+        return terms
 
-    def _logits(self, view: View, generator: torch.Generator) -> Tensor:
+    def _logits(self, view: DualView, generator: torch.Generator) -> Tensor:
         return self.discriminator(view.image, view.image_raw, view.camera.vector(), generator)

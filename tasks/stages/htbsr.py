@@ -5,14 +5,13 @@
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from modules.analysis.segmentation_classes import HEAD_CLASSES, TORSO_CLASSES, one_hot
+from modules.analysis.segmentation_classes import HEAD_CLASSES, TORSO_CLASSES
 from modules.layers.resample import resize
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
@@ -26,65 +25,57 @@ from modules.losses.torso import (
     torso_l1,
     transformed,
 )
-from modules.portrait.htbsr.fusion import HTBSR
-from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
+from modules.portrait.build import build_portrait
+from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.htbsr.fusion import HTBSR, HTBSROutput
+from modules.portrait.real3d_portrait import PortraitOutput, Source
 from modules.system.checkpoint import find_checkpoint, load_state
+from tasks.data.frame_batch import TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig, to_float
 from tasks.engine.registry import register
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig
 from tasks.stages.image_terms import (
-    SOURCE,
-    TARGET,
-    adapter_pictures,
     adversarial_terms,
-    frame,
-    frame_camera,
-    frame_head,
-    frame_lips,
-    frame_mask,
-    grown,
-    head_view,
+    dilated,
     image_stage_optimizers,
     lip_perceptual,
+    mean_l1,
     perceptual_loss,
     seeded,
     training_pairs,
     validation_pairs,
     warm_start,
     warm_start_known,
-    weighted,
 )
 from tasks.stages.learning_rates import RateConfig, htbsr_rates
+from tasks.stages.motion_adapter import check_pncc_data
 from tasks.stages.previews import psnr
 from tasks.stages.short_videos import clip_video
+from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
 OUTSIDE = 0.5                # weight of pixels far from the torso (2.1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HTBSRLossConfig:
-    """Weights; a part whose weights are all 0 is not built."""
-
-    image: float = 1.0
-    l1: float = 0.0                      # of all pixels alike, without the limit of `image` on large errors
-    edges: float = 0.0
-    perceptual: float = 0.1
-    lips: float = 0.2
-    lips_perceptual: float = 0.02
-    adversarial: float = 0.001
-    occlusion_entropy: float = 0.001
-    occlusion: float = 0.0               # area of the occlusion of the warped features
-    occlusion_2: float = 0.0             # area of the torso over the background
-    torso_cover: float = 0.0             # the torso's cover of the background against its mask
-    torso_image: float = 0.0             # L1 of the torso's own picture where the torso is seen
-    equivariance: float = 0.0            # of learned key points: they move with the picture
-    spread: float = 0.0                  # of learned key points: they keep apart
-
-    @property
-    def needs_perceptual(self) -> bool:
-        return max(self.perceptual, self.lips_perceptual) > 0
+TERMS = {
+    "image": Term(partial(losses.masked_l1, outside=OUTSIDE), ("image", "target", "near_torso")),
+    "l1": Term(mean_l1, ("image", "target")),             # without the limit of `image` on large errors
+    "edges": Term(losses.edge_l1, ("image", "target")),
+    "perceptual": Term(perceptual_loss, ("network", "image", "target")),
+    "lips": Term(losses.lip_l1, ("image", "target", "lip_boxes")),
+    "lips_perceptual": Term(lip_perceptual, ("network", "image", "target", "lip_boxes")),
+    "occlusion_entropy": Term(occlusion_entropy, ("torso_alpha",)),
+    "occlusion": Term(occlusion_area, ("feature_occlusion", "near_torso")),
+    "occlusion_2": Term(occlusion_area, ("torso_alpha", "near_torso")),
+    "torso_cover": Term(torso_cover, ("torso_alpha", "torso_half", "head_half")),
+    "torso_image": Term(torso_l1, ("torso_image", "target_half", "torso_half")),
+}
+INPUTS = ("image", "target", "near_torso", "lip_boxes", "torso_alpha", "feature_occlusion", "torso_image",
+          "target_half", "torso_half", "head_half", "network")
+KEYPOINT_TERMS = {                                         # of learned key points
+    "equivariance": Term(keypoint_equivariance, ("points", "moved_points", "matrices")),
+    "spread": Term(keypoint_spread, ("points",)),
+}
+KEYPOINT_INPUTS = ("points", "moved_points", "matrices")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +85,7 @@ class HTBSRTaskConfig:
     model: Real3DPortraitConfig = field(default_factory=partial(Real3DPortraitConfig.full, 3))
     adversary: AdversaryConfig = AdversaryConfig()
     data: ClipDataConfig = ClipDataConfig(torso=True)
-    loss: HTBSRLossConfig = HTBSRLossConfig()
+    loss: Weights = field(default_factory=dict)
     rates: RateConfig = RateConfig(generator=1e-5, floor=1e-6, decay=0.5, decay_interval=50_000)
     start_adversarial: int = 40_000      # steps
     source_every: int = 4                # source to source
@@ -102,17 +93,14 @@ class HTBSRTaskConfig:
     init_from: str = ""                  # checkpoint or run of stage 2 or 3; empty: a random head (for tests)
 
     def __post_init__(self) -> None:
-        if self.model.motion_adapter is None or self.model.htbsr is None:
+        if self.model.stage != 3 or self.model.htbsr is None or self.model.motion_adapter is None:
             raise ValueError("model: stage 3 has a motion_adapter and an htbsr")
         if not self.data.torso:
             raise ValueError("data.torso is false; stage 3 needs torso and background pictures")
-        if self.data.pncc_size != self.model.motion_adapter.input_size:
-            raise ValueError(f"data.pncc_size is {self.data.pncc_size}; the motion adapter reads "
-                             f"{self.model.motion_adapter.input_size}")
+        check_pncc_data(self.data, self.model)
         learned = self.model.htbsr.torso.keypoint_source == "learned"
-        if max(self.loss.equivariance, self.loss.spread) > 0 and not learned:
-            raise ValueError(f"loss.equivariance is {self.loss.equivariance}, loss.spread {self.loss.spread}; they are "
-                             "for model.htbsr.torso.keypoint_source learned")
+        check_weights(self.loss, {**TERMS, **KEYPOINT_TERMS}, (*INPUTS, *(KEYPOINT_INPUTS if learned else ())),
+                      ("adversarial",))
 
 
 @register("htbsr")
@@ -125,18 +113,23 @@ class HTBSRTask(Task):
     def __init__(self, config: HTBSRTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
         with seeded(generator):
-            self.model = Real3DPortrait(config.model)
-            self.adversary = Adversary(config.adversary) if config.loss.adversarial > 0 else None
+            self.model = build_portrait(config.model)
+            self.adversary = Adversary(config.adversary) if config.loss.get("adversarial", 0.0) > 0 else None
         self.modules = dict(self.model.named_children())
         if self.adversary is not None:
             self.modules["discriminator"] = self.adversary.discriminator
-        if config.loss.needs_perceptual:
+        if reads("network", config.loss, TERMS):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
         if config.init_from:
             warm_start(config.init_from, self.modules, FIXED)
             known = warm_start_known(config.init_from, self.modules, ("htbsr", "discriminator"))
             if "htbsr" not in known:
-                start_from_superresolution(self.model.htbsr, config.init_from)
+                start_from_superresolution(self.decoder, config.init_from)
+
+    @property
+    def decoder(self) -> HTBSR:
+        """What is trained."""
+        return cast(HTBSR, self.model.decoder)
 
     def optimizers(self) -> list[OptimizerSpec]:
         return image_stage_optimizers(self.modules, ("htbsr",), self.config.rates,
@@ -148,93 +141,86 @@ class HTBSRTask(Task):
     def validation_dataset(self) -> Dataset:
         return validation_pairs(self.config.data)
 
+    def frames(self, batch: dict[str, Tensor]) -> FrameBatch:
+        """The batch in the words of the model."""
+        return FrameBatch(batch, self.config.model.driving)
+
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
-        if optimizer == "discriminator":
+        frames = self.frames(batch)
+        if self.adversary is not None and optimizer == "discriminator":
             if step < self.config.start_adversarial - 10_000:
                 return {}
-            real = replace(head_view(batch, 1, self.config.model), image=frame(batch, 1))
+            real = replace(frames.target.head_view(self.model.neural_resolution), image=frames.target.image)
             return self.adversary.discriminator_losses(state.cache["fakes"], [real], step, state.generator)
-        output = self.frames(batch, 1, state.generator)
-        found = self.view_losses(output, batch, 1)
-        weight = self.config.loss.adversarial if step >= self.config.start_adversarial else 0.0
-        found |= adversarial_terms(self.adversary, output, weight, state)
-        found |= self.keypoint_losses(batch, state.generator)
+        output = self.reenacted(frames, frames.target, state.generator)
+        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, frames.target))
+        weight = self.config.loss.get("adversarial", 0.0) if step >= self.config.start_adversarial else 0.0
+        terms |= adversarial_terms(self.adversary, output, frames.target.camera, weight, state)
+        terms |= self.keypoint_losses(frames, state.generator)
         if step % self.config.source_every == 0:
-            again = self.view_losses(self.frames(batch, 0, state.generator), batch, 0)
-            found |= {f"source_{name}": loss for name, loss in again.items()}
-        return found
+            again = self.reenacted(frames, frames.source, state.generator)
+            of_source = weighted_terms(TERMS, self.config.loss, self.inputs(again, frames.source))
+            terms |= {f"source_{name}": loss for name, loss in of_source.items()}
+        return terms
 
-    def frames(self, batch: dict[str, Tensor], k: int, generator: torch.Generator | None = None) -> PortraitOutput:
-        """The source frame (0) or the target frame (1) made from the source."""
-        inpainted = self.config.background == "inpainted"
-        background = to_float(batch["background"]) if inpainted else frame(batch, 0)
-        source = self.model.encode_source(to_float(batch["torso"]), one_hot(batch["source_classes"]), background)
+    def reenacted(self, frames: FrameBatch, frame: Frame, generator: torch.Generator | None = None) -> PortraitOutput:
+        """The source frame or the target frame made from the source; the head's parts get no gradients."""
+        photo = frames.photo_with_surroundings(self.decoder, self.config.background == "inpainted")
         with torch.no_grad():
-            planes = self.model.canonical_planes(frame_head(batch, 0), frame_camera(batch, 0, self.config.model))
-        pncc = adapter_pictures(to_float(batch["pncc"]), (SOURCE, TARGET)[k], self.config.model)
-        return self.model(planes, frame_camera(batch, k, self.config.model), pncc, source, self.keypoints(batch, 0),
-                          self.keypoints(batch, k), generator)
+            planes = self.model.canonical_planes(photo)
+        source = Source(planes, self.decoder.encode(photo))
+        return self.model(source, frames.driving_with_keypoints(frame, self.decoder), generator)
 
-    def keypoints(self, batch: dict[str, Tensor], k: int) -> Tensor:
-        """What moves the torso: the landmarks of a frame [B, 68, 3], or the learned points found on it [B, K, 3]."""
-        landmarks = F.pad(2 * batch["keypoints"][:, k] - 1, (0, 1))                # z = 0
-        return self.model.torso_keypoints(landmarks, frame(batch, k))
-
-    def keypoint_losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def keypoint_losses(self, frames: FrameBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Weighted regularisation of learned key points on the target frame."""
-        if max(self.config.loss.equivariance, self.config.loss.spread) == 0:
+        if max(self.config.loss.get(name, 0.0) for name in KEYPOINT_TERMS) == 0:
             return {}
-        image, points = frame(batch, 1), self.keypoints(batch, 1)
+        image, decoder = frames.target.image, self.decoder
         matrices = random_affine(len(image), generator).to(image)
-        detector = self.model.htbsr.torso_model.keypoint_detector
-        terms = {
-            "equivariance": lambda: keypoint_equivariance(points, detector(transformed(image, matrices)), matrices),
-            "spread": lambda: keypoint_spread(points),
+        return weighted_terms(KEYPOINT_TERMS, self.config.loss, {
+            "points": lambda: frames.keypoints(frames.target, decoder), "matrices": lambda: matrices,
+            "moved_points": lambda: decoder.torso_model.keypoint_detector(transformed(image, matrices))})
+
+    def inputs(self, output: PortraitOutput, frame: Frame) -> Inputs:
+        """What the losses of the source or the target frame read."""
+        htbsr = cast(HTBSROutput, output.decoded)
+        half = htbsr.torso_image.shape[-1]
+
+        def mask_half(parts: tuple[int, ...]) -> Tensor:
+            return losses.resize_mask(frame.mask(parts), half)
+
+        return {
+            "image": lambda: output.image, "target": lambda: frame.image,
+            "near_torso": lambda: dilated(frame.mask(TORSO_CLASSES)), "lip_boxes": lambda: frame.lip_boxes,
+            "torso_alpha": lambda: htbsr.occlusion_2, "feature_occlusion": lambda: htbsr.occlusion,
+            "torso_image": lambda: htbsr.torso_image, "target_half": lambda: resize(frame.image, half),
+            "torso_half": lambda: mask_half(TORSO_CLASSES), "head_half": lambda: mask_half(HEAD_CLASSES),
+            "network": lambda: self.frozen["perceptual"],
         }
-        return weighted(terms, self.config.loss)
-
-    def view_losses(self, output: PortraitOutput, batch: dict[str, Tensor], k: int) -> dict[str, Tensor]:
-        """Weighted losses of the source (0) or the target (1) frame."""
-        truth, torso, boxes = frame(batch, k), grown(frame_mask(batch, k, TORSO_CLASSES)), frame_lips(batch, k)
-        network, htbsr = self.frozen.get("perceptual"), output.htbsr
-        small = htbsr.torso_image.shape[-1]
-
-        def seen(parts: tuple[int, ...]) -> Tensor:
-            return losses.resize_mask(frame_mask(batch, k, parts), small)
-
-        terms = {
-            "image": lambda: losses.masked_l1(output.image, truth, torso, OUTSIDE),
-            "l1": lambda: (output.image - truth).abs().mean(),
-            "edges": lambda: losses.edge_l1(output.image, truth),
-            "perceptual": lambda: perceptual_loss(network, output.image, truth),
-            "lips": lambda: losses.lip_l1(output.image, truth, boxes),
-            "lips_perceptual": lambda: lip_perceptual(network, output.image, truth, boxes),
-            "occlusion_entropy": lambda: occlusion_entropy(htbsr.occlusion_2),
-            "occlusion": lambda: occlusion_area(htbsr.occlusion, torso),
-            "occlusion_2": lambda: occlusion_area(htbsr.occlusion_2, torso),
-            "torso_cover": lambda: torso_cover(htbsr.occlusion_2, seen(TORSO_CLASSES), seen(HEAD_CLASSES)),
-            "torso_image": lambda: torso_l1(htbsr.torso_image, resize(truth, small), seen(TORSO_CLASSES)),
-        }
-        return weighted(terms, self.config.loss)
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        output, truth = self.frames(batch, 1), frame(batch, 1)
-        return {"psnr": psnr(output.image, truth), "lips_l1": losses.lip_l1(output.image, truth, frame_lips(batch, 1)),
-                "psnr_of_the_source": psnr(frame(batch, 0), truth)}
+        frames = self.frames(batch)
+        image, target = self.reenacted(frames, frames.target).image, frames.target.image
+        return {"psnr": psnr(image, target), "lips_l1": losses.lip_l1(image, target, frames.target.lip_boxes),
+                "psnr_of_the_source": psnr(frames.source.image, target)}
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        output = self.frames(batch, 1)
+        frames = self.frames(batch)
+        output = self.reenacted(frames, frames.target)
+        htbsr = cast(HTBSROutput, output.decoded)
         return {"source_target_output": grid([
-            frame(batch, 0), frame(batch, 1), output.image, output.image_raw, output.htbsr.torso_image,
-            to_float(batch["torso"]), 2 * output.htbsr.occlusion_2 - 1])}
+            frames.source.image, frames.target.image, output.image, output.image_raw, htbsr.torso_image,
+            to_float(batch["torso"]), 2 * htbsr.occlusion_2 - 1])}
 
     def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}
 
     def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
-        """Source, driving PNCC, output and truth of a frame."""
-        return [frame(batch, 0), to_float(batch["pncc"][:, TARGET]), self.frames(batch, 1).image, frame(batch, 1)]
+        """Source, driving PNCC, output and target of a frame."""
+        frames = self.frames(batch)
+        output = self.reenacted(frames, frames.target)
+        return [frames.source.image, frames.pncc[:, TARGET], output.image, frames.target.image]
 
 
 def start_from_superresolution(htbsr: HTBSR, path: str) -> None:

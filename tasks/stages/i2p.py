@@ -6,7 +6,8 @@ Each step has two updates of the generator, for the reference view (rarely at fi
 of the discriminator.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -14,53 +15,37 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from modules.geometry.camera import pose_camera
-from modules.layers.resample import resize
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
-from modules.official.eg3d_snapshot import read_snapshot
+from modules.portrait.build import build_portrait
+from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.discriminator import DualView
+from modules.portrait.driving import Driving
 from modules.portrait.initial_weights import InitialWeights, load_imagenet
-from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
-from modules.system.assets import find_asset
-from tasks.data.eg3d_views import EG3DSeeds, EG3DViews, EG3DViewsConfig, copy_matching
-from tasks.data.frame_pairs import to_float
-from tasks.data.procedural_views import HELD_OUT_SEED, CachedViews, ViewsConfig
-from tasks.demo.patches import WindowConfig, sample_windows, window_losses
+from modules.portrait.photo import Photo
+from modules.portrait.real3d_portrait import PortraitOutput
+from tasks.data.eg3d_views import EG3DTeacher, EG3DViewsConfig
+from tasks.data.procedural_views import ProceduralTeacher, ViewsConfig
+from tasks.data.teacher import TeacherBatch, TeacherViews
 from tasks.engine.registry import register
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
-from tasks.stages.adversary import Adversary, AdversaryConfig, View
-from tasks.stages.image_terms import density_loss, image_stage_optimizers, perceptual_loss, seeded, warm_start, weighted
+from tasks.stages.adversary import Adversary, AdversaryConfig
+from tasks.stages.image_terms import density_loss, image_stage_optimizers, mean_l1, perceptual_loss, seeded, warm_start
 from tasks.stages.learning_rates import RateConfig, i2p_rates
 from tasks.stages.previews import depth_picture, psnr
+from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
 
 TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
-
-
-@dataclass(frozen=True, kw_only=True)
-class I2PLossConfig:
-    """Weights; a part whose weights are all 0 is not built."""
-
-    image: float = 1.0
-    image_raw: float = 1.0
-    edges: float = 0.0                    # differences of neighbouring pixels of the image
-    mask: float = 0.0                     # ray weights against the head mask
-    perceptual: float = 0.1
-    perceptual_raw: float = 0.1
-    adversarial_reference: float = 0.1
-    adversarial_target: float = 0.025
-    density: float = 0.25
-    density_every: int = 4
-    density_step: float = 0.005
-    edges_raw: float = 0.0                # as edges, of image_raw; with windows alone
-    planes: float = 0.0                   # mean square of the planes; with windows alone
-
-    @property
-    def adversarial(self) -> bool:
-        return max(self.adversarial_reference, self.adversarial_target) > 0
-
-    @property
-    def needs_perceptual(self) -> bool:
-        return max(self.perceptual, self.perceptual_raw) > 0
+TERMS = {
+    "image": Term(mean_l1, ("image", "target")),
+    "image_raw": Term(mean_l1, ("image_raw", "target_raw")),
+    "edges": Term(losses.edge_l1, ("image", "target")),
+    "mask": Term(losses.weights_mask, ("ray_weights", "head_raw")),
+    "perceptual": Term(perceptual_loss, ("network", "image", "target")),
+    "perceptual_raw": Term(perceptual_loss, ("network", "image_raw", "target_raw")),
+}
+INPUTS = ("image", "target", "image_raw", "target_raw", "ray_weights", "network")
+OTHERS = ("adversarial_reference", "adversarial_target", "density")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,22 +57,35 @@ class I2PConfig:
     teacher: Literal["eg3d", "procedural"] = "eg3d"
     eg3d: EG3DViewsConfig = EG3DViewsConfig()
     views: ViewsConfig = ViewsConfig()    # of the procedural teacher
-    loss: I2PLossConfig = I2PLossConfig()
+    loss: Weights = field(default_factory=dict)
+    density_every: int = 4                # steps; lazy regularisation
+    density_step: float = 0.005           # between the two points that are compared, world units
     rates: RateConfig = RateConfig()
     start_adversarial: int = 30_000       # steps; also ends the rarity of the reference view (`reference_runs`)
     held_out_people: int = 8              # for validation
-    windows: WindowConfig | None = None   # train on windows of image_raw alone, with the losses of `window_losses`
     init_from: str = ""                   # checkpoint to start from
     initial_weights: InitialWeights = "imagenet"       # of the ResNet, without init_from
 
     def __post_init__(self) -> None:
-        if self.model.motion_adapter is not None or self.model.superresolution is None:
+        if self.model.stage != 1:
             raise ValueError("model: stage 1 has a superresolution and no motion_adapter")
-        if self.teacher == "eg3d" and self.loss.mask > 0:
-            raise ValueError(f"loss.mask is {self.loss.mask}; the eg3d teacher has no masks, set it to 0")
-        if self.windows is not None and (self.teacher == "eg3d" or self.loss.adversarial):
-            raise ValueError("windows need the head masks of the procedural teacher and no adversary; "
-                             "set windows to null")
+        self.check_losses()
+
+    def check_losses(self) -> None:
+        """Raises ValueError: a weight would have no effect."""
+        masks = ("head_raw",) if self.teacher == "procedural" else ()
+        check_weights(self.loss, TERMS, (*INPUTS, *masks), OTHERS)
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there is a discriminator."""
+        return max(self.loss.get(name, 0.0) for name in ("adversarial_reference", "adversarial_target")) > 0
+
+
+TEACHERS = {
+    "eg3d": lambda config: EG3DTeacher.from_snapshot(config.eg3d, config.model.driving.focal_length),
+    "procedural": lambda config: ProceduralTeacher(config.views, config.model.driving.focal_length),
+}
 
 
 def reference_runs(step: int, start_adversarial: int) -> bool:
@@ -103,24 +101,22 @@ class I2PTask(Task):
 
     config_class = I2PConfig
     best_metric, best_is_lowest = "psnr_turned", False
+    order: tuple[str, ...] = ("generator", "generator")                # the reference view, then the target view
 
     def __init__(self, config: I2PConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
         with seeded(generator):
-            self.model = Real3DPortrait(config.model)
-            self.adversary = Adversary(config.adversary) if config.loss.adversarial else None
+            self.model = build_portrait(config.model)
+            self.adversary = Adversary(config.adversary) if config.adversarial else None
         self.modules = dict(self.model.named_children())
-        self.order = ("generator",) if config.windows is not None else ("generator", "generator")
         if self.adversary is not None:
             self.modules["discriminator"] = self.adversary.discriminator
-            self.order += ("discriminator",)
-        if config.loss.needs_perceptual:
+            self.order = (*self.order, "discriminator")
+        if reads("network", config.loss, TERMS):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
-        if config.teacher == "eg3d":
-            teacher = read_snapshot(find_asset(config.eg3d.snapshot)).build()
-            self.frozen["teacher"] = EG3DViews(teacher, config.eg3d.truncation)
-            for name in ("renderer", "superresolution"):
-                copy_matching(getattr(teacher, name), self.modules[name])
+        self.teacher: TeacherViews = TEACHERS[config.teacher](config)
+        self.teacher.init_student(self.modules)
+        self.frozen["teacher"] = self.teacher
         if config.init_from:
             warm_start(config.init_from, self.modules, tuple(self.modules))
 
@@ -133,100 +129,83 @@ class I2PTask(Task):
         return image_stage_optimizers(self.modules, TRAINED, self.config.rates, rates)
 
     def train_dataset(self) -> Dataset:
-        if self.config.teacher == "eg3d":
-            return EG3DSeeds(self.config.eg3d, self.config.model.focal_length)
-        return CachedViews(self.config.views)
+        return self.teacher.train_dataset()
 
     def validation_dataset(self) -> Dataset:
-        if self.config.teacher == "eg3d":
-            return EG3DSeeds(self.config.eg3d, self.config.model.focal_length, self.config.held_out_people)
-        views = replace(self.config.views, people=self.config.held_out_people, first_seed=HELD_OUT_SEED, poses="fan",
-                        views=3)
-        return CachedViews(views, pairs_per_person=1, every_view=True)
+        return self.teacher.validation_dataset(self.config.held_out_people)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
-        if self.config.windows is not None:
-            return self.window_step(batch, state.generator)
-        if "truth" not in state.cache:
-            state.cache |= {"truth": self.truth(batch), "fakes": [], "turn": 0}
-        truth: list[View] = state.cache["truth"]
-        if optimizer == "discriminator":
-            return self.adversary.discriminator_losses(state.cache["fakes"], truth, step, state.generator)
+        if "taught" not in state.cache:
+            state.cache |= {"taught": self.taught(batch), "fakes": [], "turn": 0}
+        taught: TeacherBatch = state.cache["taught"]
+        if self.adversary is not None and optimizer == "discriminator":
+            return self.adversary.discriminator_losses(state.cache["fakes"], taught.views, step, state.generator)
         turn = state.cache["turn"]                     # 0: reference view, 1: target view
         state.cache["turn"] += 1
         if turn == 0 and not reference_runs(step, self.config.start_adversarial):
             return {}
-        planes = self.model.canonical_planes(truth[0].image, truth[0].camera)
-        mask = batch["masks"][:, turn, None] if "masks" in batch else None
-        output = self.model(planes, truth[turn].camera, generator=state.generator)
-        found = self.view_losses(output, truth[turn], mask)
+        output = self.rendered(taught.views[0], taught.views[turn], state.generator)
+        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, taught, turn))
         if self.adversary is not None:
-            state.cache["fakes"].append(View(output.image.detach(), output.image_raw.detach(), truth[turn].camera))
-            found |= self.adversarial_losses(output, turn, step, state.generator)
-        if turn == 1 and self.config.loss.density > 0 and (step + 1) % self.config.loss.density_every == 0:
-            planes = self.model.canonical_planes(truth[1].image, truth[1].camera)
-            found["density"] = self.config.loss.density * density_loss(
-                self.model, planes, self.config.loss.density_step, state.generator)
-        return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in found.items()}
+            view = DualView(output.image, output.image_raw, taught.views[turn].camera)
+            state.cache["fakes"].append(view.detach())
+            terms |= self.adversarial_losses(self.adversary, view, turn, step, state.generator)
+        density = self.config.loss.get("density", 0.0)
+        if turn == 1 and density > 0 and (step + 1) % self.config.density_every == 0:
+            planes = self.model.canonical_planes(photo_of(taught.views[1]))
+            terms["density"] = density * density_loss(self.model, planes, self.config.density_step, state.generator)
+        return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in terms.items()}
 
-    def window_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of random windows of the reference and the target view, from the same planes: they cost the most."""
-        views = self.truth(batch)
-        planes, found = self.model.canonical_planes(views[0].image, views[0].camera), {}
-        for name, view, mask in zip(("reference", "target"), views, batch["masks"][:, :, None].unbind(dim=1)):
-            windows = sample_windows(self.config.windows, mask, generator)
-            losses_of_view = window_losses(self.config.loss, windows, self.model, planes, view, mask, generator)
-            found |= {f"{name}_{key}": loss for key, loss in losses_of_view.items()}
-        return found
+    def taught(self, batch: Mapping[str, Tensor]) -> TeacherBatch:
+        """The teacher's views of a batch."""
+        return self.teacher(batch, self.config.model.neural_resolution)
 
-    def truth(self, batch: dict[str, Tensor]) -> list[View]:
-        """The views of a batch, with their pictures at the neural resolution."""
-        size = self.config.model.neural_resolution
-        if self.config.teacher == "eg3d":
-            return self.frozen["teacher"](batch, size)
-        found = []
-        for k, pictures in enumerate(batch["images"].unbind(dim=1)):
-            image = to_float(pictures)
-            camera = pose_camera(batch["euler"][:, k], batch["translation"][:, k], self.config.model.focal_length)
-            found.append(View(image, resize(image, size), camera))
-        return found
+    def rendered(self, reference: DualView, view: DualView, generator: torch.Generator | None = None) -> PortraitOutput:
+        """The head of the reference view from the camera of another one."""
+        return self.model(self.model.encode(photo_of(reference)), Driving(view.camera), generator)
 
-    def view_losses(self, output: PortraitOutput, truth: View, mask: Tensor | None) -> dict[str, Tensor]:
-        """Weighted reconstruction losses; mask: bool [B, 1, H, W], the head, if known."""
-        perceptual = partial(perceptual_loss, self.frozen.get("perceptual"))
-        terms = {"image": lambda: (output.image - truth.image).abs().mean(),
-                 "image_raw": lambda: (output.image_raw - truth.image_raw).abs().mean(),
-                 "edges": lambda: losses.edge_l1(output.image, truth.image),
-                 "mask": lambda: losses.weights_mask(
-                     output.weights, losses.resize_mask(mask, self.config.model.neural_resolution)),
-                 "perceptual": lambda: perceptual(output.image, truth.image),
-                 "perceptual_raw": lambda: perceptual(output.image_raw, truth.image_raw)}
-        return weighted(terms, self.config.loss)
+    def inputs(self, output: PortraitOutput, taught: TeacherBatch, turn: int) -> Inputs:
+        """What the losses of the reference (0) or the target view (1) read."""
+        target = taught.views[turn]
+        return {
+            "image": lambda: output.image, "target": lambda: target.image,
+            "image_raw": lambda: output.image_raw, "target_raw": lambda: target.image_raw,
+            "ray_weights": lambda: output.rendered.weights,
+            "head_raw": lambda: losses.resize_mask(taught.masks[turn], self.config.model.neural_resolution),
+            "network": lambda: self.frozen["perceptual"],
+        }
 
-    def adversarial_losses(self, output: PortraitOutput, turn: int, step: int,
+    def adversarial_losses(self, adversary: Adversary, view: DualView, turn: int, step: int,
                            generator: torch.Generator) -> dict[str, Tensor]:
         """Nothing before `start_adversarial`."""
-        weight = (self.config.loss.adversarial_reference, self.config.loss.adversarial_target)[turn]
+        weight = self.config.loss.get(("adversarial_reference", "adversarial_target")[turn], 0.0)
         if step < self.config.start_adversarial or weight == 0:
             return {}
-        view = View(output.image, output.image_raw, output.camera)
-        return {"adversarial": weight * self.adversary.generator_loss(view, generator)}
+        return {"adversarial": weight * adversary.generator_loss(view, generator)}
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        truth = self.truth(batch)
-        planes = self.model.canonical_planes(truth[0].image, truth[0].camera)
-        outputs = [self.model(planes, view.camera) for view in truth]
-        kind = "image" if self.config.windows is None else "image_raw"         # what is trained
-        same, *turned = (psnr(getattr(o, kind), getattr(v, kind)) for o, v in zip(outputs, truth))
-        return {"psnr": same, "psnr_turned": sum(turned) / len(turned), "weights": outputs[0].weights.mean(),
-                "psnr_raw": psnr(outputs[0].image_raw, truth[0].image_raw), "planes": planes.float().std()}
+        views = self.taught(batch).views
+        source = self.model.encode(photo_of(views[0]))
+        outputs = [self.model(source, Driving(view.camera)) for view in views]
+        same, *turned = (self.view_psnr(output, view) for output, view in zip(outputs, views))
+        return {"psnr": same, "psnr_turned": sum(turned) / len(turned), "weights": outputs[0].rendered.weights.mean(),
+                "psnr_raw": psnr(outputs[0].image_raw, views[0].image_raw), "planes": source.planes.float().std()}
+
+    def view_psnr(self, output: PortraitOutput, view: DualView) -> Tensor:
+        """PSNR of what is trained."""
+        return psnr(output.image, view.image)
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        truth = self.truth(batch)
-        planes = self.model.canonical_planes(truth[0].image, truth[0].camera)
-        rows = []
-        for view in truth:
-            output = self.model(planes, view.camera)
-            rows += [view.image, output.image, output.image_raw, depth_picture(output.depth, output.weights)]
+        views = self.taught(batch).views
+        source, rows = self.model.encode(photo_of(views[0])), []
+        for view in views:
+            output = self.model(source, Driving(view.camera))
+            depth = depth_picture(output.rendered.depth, output.rendered.weights)
+            rows += [view.image, output.image, output.image_raw, depth]
         return {"source_and_turned": grid(rows)}
+
+
+def photo_of(view: DualView) -> Photo:
+    """A teacher's view in place of a photo."""
+    return Photo(view.image, view.camera)

@@ -271,7 +271,8 @@ def conditions_and_scales(g: Golden) -> None:
     state = g.weights()
     two_pictures = state | {"prenet.weight": g.constant("prenet.weight", (3, 6, 1, 1))}
     cases = {"cano_src_tgt128": (full, state, three),
-             "cano_tgt128": (dataclasses.replace(full, pictures=2), two_pictures, ("cano", "tgt")),
+             "cano_tgt128": (dataclasses.replace(full, pncc_inputs=("canonical", "driving")), two_pictures,
+                             ("cano", "tgt")),
              "b2_depth3": (dataclasses.replace(MotionAdapterConfig.full("b2"), plane_depth=3),
                            g.weights("motion_adapter_b2"), three)}
     for case, (config, weights, pictures) in cases.items():

@@ -8,9 +8,13 @@ from torch import Tensor
 
 from modules.geometry.camera import Camera, pose_camera
 from modules.official.names import load_official
+from modules.portrait.build import build_portrait
+from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.driving import Driving, PNCCInputs
 from modules.portrait.image_to_plane import ImageToPlaneConfig
 from modules.portrait.motion_adapter import MotionAdapterConfig
-from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
+from modules.portrait.photo import Photo, Surroundings
+from modules.portrait.real3d_portrait import PortraitOutput
 from modules.portrait.tri_grid import TriGridRefinerConfig
 from modules.rendering.renderer import RendererConfig
 from tests.golden.file import Golden, checks
@@ -20,8 +24,8 @@ from tests.golden.watch import watched
 INPUTS, PLANES, IMAGES = 1e-5, 1e-4, 1e-3
 
 
-def pncc_of_frame(g: Golden, frame: int) -> Tensor:
-    return pncc_stack(g, "portrait.pncc", ("cano", "src", f"tgt{frame}"), 1, 512)
+def pncc_of_frame(g: Golden, frame: int) -> PNCCInputs:
+    return PNCCInputs(*pncc_stack(g, "portrait.pncc", ("cano", "src", f"tgt{frame}"), 1, 512).unbind(dim=1))
 
 
 def one_hot_classes(g: Golden) -> Tensor:
@@ -40,9 +44,9 @@ def keypoints_of_frame(g: Golden, frame: int) -> tuple[Tensor, Tensor]:
 def check_render(g: Golden, output: PortraitOutput, prefix: str) -> None:
     g.check(output.motion_planes, f"{prefix}secc_planes", PLANES)
     g.check(output.planes, f"{prefix}planes", PLANES)
-    g.check(output.feature, f"{prefix}feature", IMAGES)
-    g.check(output.weights, f"{prefix}weights", IMAGES)
-    g.check(output.depth, f"{prefix}image_depth", IMAGES)
+    g.check(output.rendered.feature, f"{prefix}feature", IMAGES)
+    g.check(output.rendered.weights, f"{prefix}weights", IMAGES)
+    g.check(output.rendered.depth, f"{prefix}image_depth", IMAGES)
     g.check(output.image_raw, f"{prefix}image_raw", IMAGES)
     g.check(output.image, f"{prefix}image", IMAGES)
     g.check(output.image[..., 240:272, 100:132], f"{prefix}image.crop", IMAGES)
@@ -50,7 +54,7 @@ def check_render(g: Golden, output: PortraitOutput, prefix: str) -> None:
 
 @checks("portrait", slow=True)
 def the_released_model_makes_frames(g: Golden) -> None:
-    model = load_official(Real3DPortrait(Real3DPortraitConfig.released()), g.weights(), "portrait")
+    model = load_official(build_portrait(Real3DPortraitConfig.released()), g.weights(), "portrait")
     frames = g.shape("in.camera")[0]
     camera = pose_camera(g.input("portrait.euler", (frames, 3), std=0.15),
                          g.input("portrait.trans", (frames, 3), std=0.3))
@@ -59,20 +63,19 @@ def the_released_model_makes_frames(g: Golden) -> None:
     g.check(image, "in.image", INPUTS)
     torso = g.input("portrait.torso", (1, 3, 512, 512), std=0.5).clamp(-1, 1)
     background = bilinear(g.input("portrait.bg_low", (1, 3, 9, 9), std=0.6), 512).clamp(-1, 1)
-    with torch.inference_mode(), watched({"block0": model.htbsr.block0}) as seen:
-        planes = model.canonical_planes(image)
-        g.check(planes, "cano_planes", PLANES)
-        source = model.encode_source(torso, one_hot_classes(g), background)
+    with torch.inference_mode(), watched({"block0": model.decoder.block0}) as seen:
+        around = Surroundings(torso, one_hot_classes(g), background, keypoints_of_frame(g, 0)[0])
+        source = model.encode(Photo(image, camera[:1], around))
+        g.check(source.planes, "cano_planes", PLANES)
         for frame in range(frames):
-            source_keypoints, keypoints = keypoints_of_frame(g, frame)
-            output = model(planes, camera[frame:frame + 1], pncc_of_frame(g, frame), source, source_keypoints,
-                           keypoints)
+            driving = Driving(camera[frame:frame + 1], pncc_of_frame(g, frame), keypoints_of_frame(g, frame)[1])
+            output = model(source, driving)
             prefix = f"frame{frame}."
             check_render(g, output, prefix)
             g.check(output.planes[:, :, 7, 120:136, 100:116], f"{prefix}planes.crop", PLANES)
             g.check(seen["block0"][1], f"{prefix}block0_rgb", IMAGES)
-            g.check(output.htbsr.torso_image, f"{prefix}torso_rgb", IMAGES)
-            g.check(output.htbsr.occlusion_2, f"{prefix}occlusion_2", IMAGES)
+            g.check(output.decoded.torso_image, f"{prefix}torso_rgb", IMAGES)
+            g.check(output.decoded.occlusion_2, f"{prefix}occlusion_2", IMAGES)
 
 
 @checks("head_grid3", slow=True)
@@ -81,10 +84,11 @@ def a_stage_2_model_with_tri_grids(g: Golden) -> None:
         Real3DPortraitConfig.full(stage=2), image_to_plane=ImageToPlaneConfig(plane_depth=3),
         motion_adapter=MotionAdapterConfig(plane_depth=3), tri_grid=TriGridRefinerConfig(plane_depth=3),
         renderer=RendererConfig(plane_depth=3, missing_rays="official"))
-    model = load_official(Real3DPortrait(config), g.weights(), "head")
+    model = load_official(build_portrait(config), g.weights(), "head")
     with torch.inference_mode(), watched({"i2p_planes": model.image_to_plane}) as seen:
-        planes = model.canonical_planes(photo(g, "portrait.image", 1, 512))
-        output = model(planes, Camera.from_vector(g["in.camera"]), pncc_of_frame(g, 1))
+        camera = Camera.from_vector(g["in.camera"])
+        source = model.encode(Photo(photo(g, "portrait.image", 1, 512), camera))
+        output = model(source, Driving(camera, pncc_of_frame(g, 1)))
     g.check(seen["i2p_planes"], "i2p_planes", PLANES)
-    g.check(planes, "cano_planes", PLANES)
+    g.check(source.planes, "cano_planes", PLANES)
     check_render(g, output, "")

@@ -18,7 +18,8 @@ from modules.layers.stylegan import (
 )
 from modules.losses.torso import occlusion_area, occlusion_entropy
 from modules.official.names import load_official
-from modules.portrait.htbsr.fusion import HTBSR, HTBSRConfig
+from modules.portrait.build import build_htbsr
+from modules.portrait.htbsr.fusion import HTBSRConfig
 from modules.portrait.htbsr.torso import TorsoConfig, TorsoModel, select_keypoints
 from modules.rendering.superresolution import Superresolution, SuperresolutionConfig
 from tests.golden.file import Golden, checks
@@ -180,7 +181,7 @@ def run_torso(g: Golden, config: TorsoConfig) -> dict[str, Tensor]:
     outputs = {"appearance": model.appearance_extractor, "up": field.up[-1], "mask_logits": field.mask_conv,
                "occlusion_2_64": field.occlusion_conv2, "gen_res": generator.res[-1]}
     inputs = {"motion_input": field.down[0], "warped": generator.in_conv, "gen_in": generator.mid_conv}
-    if config.version == "v2":
+    if config.steering == "head_guided":
         outputs["head_feats"], inputs["fused"] = field.tgt_head_encoder, field.mask_conv
     batch = g.shape("kp_src")[0]
     image = g.input("torso.image", (batch, 3, 256, 256), 0, 0.5).clamp(-1, 1)
@@ -199,8 +200,8 @@ def run_torso(g: Golden, config: TorsoConfig) -> dict[str, Tensor]:
 
 @checks("torso", "torso_v1")
 def torso_model_and_its_losses(g: Golden) -> None:
-    version = "v1" if g.name.endswith("v1") else "v2"
-    values = run_torso(g, TorsoConfig(version=version, keypoints=g.shape("kp_src")[1]))
+    steering = "keypoints_only" if g.name.endswith("v1") else "head_guided"
+    values = run_torso(g, TorsoConfig(steering=steering, keypoints=g.shape("kp_src")[1]))
     for key, value in values.items():
         g.check(value, key, TORSO)
     g.check(values["rgb"][..., 96:128, 64:96], "rgb.crop", TORSO)
@@ -223,7 +224,7 @@ def torso_model_and_its_losses(g: Golden) -> None:
 
 def fusion_weights(g: Golden, fusion: str) -> dict[str, Tensor]:
     weights = g.weights()
-    if fusion in ("v1", "concat"):
+    if fusion in ("blend", "concat"):
         owned = ("head_torso_alpha_predictor", "fuse_head_torso_convs", "head_torso_block")
         weights = {key: value for key, value in weights.items() if not key.startswith(owned)}
     if fusion == "concat":
@@ -233,13 +234,13 @@ def fusion_weights(g: Golden, fusion: str) -> dict[str, Tensor]:
 
 def run_fusion(g: Golden, mode: str) -> dict[str, Tensor]:
     """Everything that the file holds of one fusion, without its prefix where `mode` has none."""
-    fusion = "concat" if mode == "none" else mode
-    model = load_official(HTBSR(HTBSRConfig(fusion=fusion)), fusion_weights(g, fusion))
+    fusion = {"v1": "blend", "v2": "head_weights", "v3": "predicted_alpha", "none": "concat"}[mode]
+    model = load_official(build_htbsr(HTBSRConfig(fusion=fusion)), fusion_weights(g, fusion))
     outputs = {"block0_x": model.block0.conv1, "torso_feature": model.torso_encoder, "bg_feature": model.bg_encoder,
                f"{mode}.fuse_out": model.fuse_fg_bg_convs[-1]}
     if model.config.blends:
         outputs |= {f"{mode}.head_torso_conv": model.fuse_head_torso_convs, "head_torso": model.head_torso_block}
-    if fusion == "v3":
+    if fusion == "predicted_alpha":
         outputs[f"{mode}.alpha"] = model.head_torso_alpha_predictor
     batch = g.shape("occlusion_2")[0]
     weights = F.interpolate(g.input("fusion.weights", (batch, 1, 16, 16), 0.55, 0.6), size=(128, 128), mode="bilinear")
@@ -248,8 +249,9 @@ def run_fusion(g: Golden, mode: str) -> dict[str, Tensor]:
     rgb, x = g.input("fusion.rgb", (batch, 3, 128, 128), 0, 0.5), g.input("fusion.x", (batch, 32, 128, 128))
     fuse = patch.object(model, "_fuse_background", wraps=model._fuse_background)
     with torch.no_grad(), fuse as fused, watched(outputs, {"block1": model.block1}) as seen:
-        source = model.encode_source(torso, classes_of(g, batch), background)
-        result = model(rgb, x, weights.clamp(0, 1), source, *landmarks_of(g, batch))
+        kp_source, kp_driving = landmarks_of(g, batch)
+        source = model.encode_source(torso, classes_of(g, batch), background, kp_source)
+        result = model(rgb, x, weights.clamp(0, 1), source, kp_driving)
     # `fuse_in` never exists here (the background's half of that convolution is applied once): made of its parts.
     person, cover, _ = fused.call_args.args
     shares = (1.0, 1.0) if cover is None else (cover, 1 - cover)
@@ -259,7 +261,7 @@ def run_fusion(g: Golden, mode: str) -> dict[str, Tensor]:
         seen[f"{mode}.rgb_in"] = blended
     if model.config.blends:
         seen[f"{mode}.head_torso_x"], seen[f"{mode}.head_torso_rgb"] = seen.pop("head_torso")
-    if fusion == "v3":
+    if fusion == "predicted_alpha":
         seen[f"{mode}.alpha"] = seen[f"{mode}.alpha"].sigmoid()
     return seen | {"torso_rgb": result.torso_image, "occlusion_2": result.occlusion_2, f"{mode}.image": result.image}
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from modules.portrait.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+from modules.portrait.build import build_portrait
+from modules.portrait.config import Real3DPortraitConfig
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from scripts import benchmark
 from scripts.benchmark import Benchmark, Variant, main, table, variants
 from tests.conftest import ROOT
-from tests.modules.portraits import tiny_portrait_config
+from tests.tiny import tiny_portrait_config
 
 PEAK = """
 import torch
@@ -31,7 +32,7 @@ FRAME_PARTS = ["PNCC", "motion adapter", "render", "HTB-SR", "whole frame"]
 def tiny_bench(stage: int = 3, batch: int = 2, **changes: object) -> Benchmark:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Real3DPortrait(tiny_portrait_config(stage, **changes))
+        model = build_portrait(tiny_portrait_config(stage, **changes))
     return Benchmark(model, batch, torch.device("cpu"))
 
 
@@ -53,7 +54,7 @@ def test_the_command_compares_precisions_at_demo_size(capsys, tmp_path):
 
 def test_a_checkpoint_is_measured_with_its_own_parts(tmp_path, capsys):
     config = tiny_portrait_config(stage=2)
-    model = Real3DPortrait(config)
+    model = build_portrait(config)
     save_checkpoint(tmp_path / "c" / "portrait", {"model": to_dict(config)}, {
         name: part for name, part in model.named_children() if part is not None})
     assert main(["--checkpoint", str(tmp_path / "c"), "--device", "cpu", "--frames", "3", "--batch", "2"]) == 0
@@ -75,7 +76,7 @@ def test_every_stage_and_an_adapter_of_two_pictures_are_measured(stage):
     bench, variant = tiny_bench(stage, batch=1), Variant("bf16", torch.bfloat16)
     if stage == 3:
         config = bench.model.config
-        bench.model = Real3DPortrait(replace(config, motion_adapter=replace(config.motion_adapter, pictures=2))).eval()
+        bench.model = build_portrait(replace(config, motion_adapter=replace(config.motion_adapter, pictures=2))).eval()
     bench.measure(variant, record=True)
     assert ("motion adapter" in variant.seconds) == (stage > 1) and ("HTB-SR" in variant.seconds) == (stage == 3)
 

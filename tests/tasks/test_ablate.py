@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modules.audio.syncnet import SyncNet, SyncNetConfig
-from modules.portrait.real3d_portrait import Real3DPortrait
+from modules.portrait.build import build_portrait
 from modules.system.checkpoint import list_checkpoints, save_checkpoint
 from modules.system.config import to_dict
 from tasks import ablate
@@ -185,7 +185,7 @@ def test_every_row_of_the_table_of_the_paper_is_there(sets):
 def test_the_scales_of_the_image_to_plane_network_have_their_numbers_of_parameters(sets):
     def millions(name: str) -> float:
         with torch.device("meta"):
-            model = Real3DPortrait(sets["full"][name].settings.task_config.model)
+            model = build_portrait(sets["full"][name].settings.task_config.model)
         return sum(p.numel() for p in model.image_to_plane.parameters()) / 1e6
 
     counts = [millions(name) for name in ("i2p_small", "i2p", "i2p_large_adapted")]

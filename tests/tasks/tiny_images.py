@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from modules.clips.format import ClipContent, write_clip
 from modules.face3d.coefficients import FaceCoefficients
 from modules.layers.segformer import MiTConfig
+from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.driving import DrivingConfig
 from modules.portrait.htbsr.fusion import HTBSRConfig
 from modules.portrait.htbsr.torso import TorsoConfig
 from modules.portrait.image_to_plane import ImageToPlaneConfig
 from modules.portrait.motion_adapter import MotionAdapterConfig
-from modules.portrait.real3d_portrait import Real3DPortraitConfig
 from modules.rendering.renderer import RendererConfig
 from modules.rendering.superresolution import SuperresolutionConfig
 from tasks.engine.task import StepState, Task
@@ -42,7 +43,7 @@ def tiny_model(stage: int) -> Real3DPortraitConfig:
             predictor_width=16, predictor_heads=2),
         renderer=RendererConfig(plane_channels=CHANNELS, hidden_channels=8, samples_coarse=4, samples_fine=4),
         motion_adapter=adapter if stage > 1 else None, superresolution=superresolution if stage < 3 else None,
-        htbsr=htbsr if stage == 3 else None, neural_resolution=RAW, focal_length=1015 / 224, face_model="procedural")
+        htbsr=htbsr if stage == 3 else None, neural_resolution=RAW, driving=DrivingConfig.demo())
 
 
 def write_tiny_clips(folder: Path, clips: int = 3, frames: int = 6) -> None:

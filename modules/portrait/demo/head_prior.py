@@ -1,10 +1,9 @@
-"""Rectification: what a picture shows of a posed head, redrawn where the planes have it.
+"""The demo's head prior: an ellipsoid in place of the head, on which photo and PNCC are projected. Not in the paper.
 
-Each pixel of the XY plane takes the colour that the picture shows at the point of an average head's surface before it,
-and motion planes cover the face's cube alone. The first channels of P_cano start as that picture and that surface, and
-its XY plane moves with the skin that two PNCC pictures have in common. So networks learn what is missing to that, and
-minutes of training are enough where the released model needed days. Not in the paper; a model trained with it has it
-in its config.
+`project_photo` resamples the photo to the XY plane: each pixel takes the photo's colour at the first point where its
+ray meets the ellipsoid. The first channels of P_cano start as that picture and that surface, motion planes cover the
+cube of the face alone, and the XY plane moves with the skin that two PNCCs have in common. The networks learn what is
+missing, so minutes of training are enough. A model that was trained with the prior has it in its config.
 """
 
 import math
@@ -17,31 +16,46 @@ from torch import Tensor
 from modules.face3d.coefficients import FOCAL_LENGTH
 from modules.geometry.camera import Camera, pose_camera
 from modules.layers.resample import pixel_centres, resize
+from modules.portrait.motion_adapter import MotionAdapterConfig
 from modules.rendering.planes import PLANE_AXES, Decoder
+from modules.rendering.renderer import RendererConfig
 
-LAID = 4                    # channels of P_cano with first values: three of colour, one of shape
+PRIOR_CHANNELS = 4          # channels of P_cano with first values: three of colour, one of shape
 _OVERSAMPLING = 2           # a side, against aliasing
-_NEAREST = 0.01             # to 0 or 1 of a colour whose logit is laid
-_COLOUR_SCALE = 3.0         # of the laid logits: features are means over three planes, and only one has them
-_SHAPE_SCALE = 6.0          # of the laid shape: 1 in the middle of the head, 0 at its surface
+_CLAMP = 0.01               # colours are clamped to [0.01, 0.99] before the logit
+_COLOUR_SCALE = 3.0         # of the logits: features are means over three planes, and only one holds them
+_SHAPE_SCALE = 6.0          # of the shape: 1 in the middle of the head, 0 at its surface
 _SHARPNESS = 100.0          # raw density of the first decoder, of a shape of 1
 _INSIDE = 0.08              # colour of an open mouth's inside, in [0, 1]
-_SEARCH_STEPS = 8           # for the same point of the skin in two PNCC pictures
+_SEARCH_STEPS = 8           # of the search for the same point of the skin in two PNCCs
 _SEARCH_SHARE = 0.6         # of each step: at the outline of a face PNCC is steeper than its line
 
 
 @dataclass(frozen=True, kw_only=True)
-class RectificationConfig:
-    """World units; the defaults fit adult heads in a cube of side 1."""
+class HeadPriorConfig:
+    """The prior; world units, the defaults fit adult heads in a cube of side 1."""
 
-    head_centre: tuple[float, float, float] = (0.0, 0.0, -0.15)        # of the ellipsoid that stands for the head
+    head_centre: tuple[float, float, float] = (0.0, 0.0, -0.15)        # of the ellipsoid
     head_radii: tuple[float, float, float] = (0.30, 0.40, 0.42)
     face_centre: tuple[float, float, float] = (0.0, -0.0703125, 0.25)  # of the cube of the motion planes
     face_share: float = 0.5                                            # its side over that of the whole cube
 
+    torso_photo: bool = True                                           # the torso starts as that of the photo
+
     def __post_init__(self) -> None:
         if min(self.head_radii) <= 0 or not 0 < self.face_share <= 1:
             raise ValueError(f"head_radii {self.head_radii} must be positive, face_share {self.face_share} in 0..1")
+
+    def check(self, renderer: RendererConfig, adapter: MotionAdapterConfig | None) -> None:
+        """Raises ValueError: the other parts of a model cannot have this prior."""
+        if renderer.plane_depth > 1:
+            raise ValueError(f"head_prior with a plane_depth of {renderer.plane_depth}; it must be 1")
+        if renderer.plane_channels < PRIOR_CHANNELS or renderer.hidden_channels < 2 * PRIOR_CHANNELS:
+            raise ValueError(f"head_prior with {renderer.plane_channels} plane_channels and "
+                             f"{renderer.hidden_channels} hidden_channels; use at least {PRIOR_CHANNELS} and "
+                             f"{2 * PRIOR_CHANNELS}")
+        if adapter is not None:
+            self.motion_size(adapter.input_size // 2)
 
     def motion_size(self, planes: int) -> int:
         """Pixels a side of whole planes that hold motion planes of `planes` pixels. Raises ValueError: no integer."""
@@ -51,8 +65,8 @@ class RectificationConfig:
         return size
 
 
-def rectify_photo(picture: Tensor, camera: Camera, box_size: float, size: int, config: RectificationConfig) -> Tensor:
-    """A head seen by `camera` -> the same over the whole XY plane.
+def project_photo(picture: Tensor, camera: Camera, box_size: float, size: int, config: HeadPriorConfig) -> Tensor:
+    """Project a photo on the ellipsoid and resample it to the XY plane.
 
     Args:
         picture: [B, 3, S, S] in [-1, 1], -1 where no head is.
@@ -65,12 +79,12 @@ def rectify_photo(picture: Tensor, camera: Camera, box_size: float, size: int, c
     return _look_up(picture, camera, _surface((0.0, 0.0), box_size, size * _OVERSAMPLING, config))
 
 
-def rectify_pncc(pncc: Tensor, box_size: float, size: int, config: RectificationConfig) -> Tensor:
-    """PNCC pictures [B, 3, S, S] (no pose) -> the same over the face's part of the XY plane, [B, 3, size, size]."""
+def project_pncc(pncc: Tensor, box_size: float, size: int, config: HeadPriorConfig) -> Tensor:
+    """PNCCs [B, 3, S, S] (no pose) -> the same over the face's part of the XY plane, [B, 3, size, size]."""
     return _face_square(pncc, box_size, size, config)
 
 
-def place_motion(planes: Tensor, box_size: float, config: RectificationConfig, outside: float = 0.0) -> Tensor:
+def embed_motion_planes(planes: Tensor, box_size: float, config: HeadPriorConfig, outside: float = 0.0) -> Tensor:
     """Planes of the face's cube [B, 3, C, H, H] -> planes of the whole cube, `outside` elsewhere."""
     small, size = planes.shape[-1], config.motion_size(planes.shape[-1])
     placed = planes.new_full((*planes.shape[:3], size, size), outside)
@@ -80,14 +94,14 @@ def place_motion(planes: Tensor, box_size: float, config: RectificationConfig, o
     return placed
 
 
-def lay_head(planes: Tensor, photo: Tensor, box_size: float, config: RectificationConfig) -> Tensor:
-    """Add the first values of a head to P_cano: the photo's colours to the XY plane, the ellipsoid to all directions.
+def add_initial_planes(planes: Tensor, photo: Tensor, box_size: float, config: HeadPriorConfig) -> Tensor:
+    """Add the first values of a head to P_cano: the photo's colours to the XY plane, the ellipsoid to XY and XZ.
 
-    A decoder that starts with `read_laid` renders them as the head that the photo shows, before any training.
+    A decoder after `init_decoder_for_prior` renders them as the head of the photo, before any training.
 
     Args:
-        planes: [B, 3, C, H, H], C at least `LAID`.
-        photo: [B, 3, S, S] from `rectify_photo`.
+        planes: [B, 3, C, H, H], C at least `PRIOR_CHANNELS`.
+        photo: [B, 3, S, S] from `project_photo`.
         box_size: side of the cube of the planes, world units.
     Returns:
         As `planes`, float32.
@@ -96,22 +110,22 @@ def lay_head(planes: Tensor, photo: Tensor, box_size: float, config: Rectificati
     colours = resize(photo.float(), size).flip(-2)
     steps = ((torch.arange(size, device=planes.device) + 0.5) / size - 0.5) * box_size
     x, y, z = (((steps - centre) / radius) ** 2 for centre, radius in zip(config.head_centre, config.head_radii))
-    laid = torch.zeros(len(planes), 3, LAID, size, size, device=planes.device)
-    laid[:, 0, :3] = _COLOUR_SCALE * ((colours + 1) / 2).logit(eps=_NEAREST)
-    laid[:, 0, 3] = _SHAPE_SCALE * (1 - x - y[:, None])      # together 1 - x^2 - y^2 - z^2
-    laid[:, 1, 3] = _SHAPE_SCALE * -z[:, None]
-    return planes + F.pad(laid, (0, 0, 0, 0, 0, planes.shape[2] - LAID))
+    initial = torch.zeros(len(planes), 3, PRIOR_CHANNELS, size, size, device=planes.device)
+    initial[:, 0, :3] = _COLOUR_SCALE * ((colours + 1) / 2).logit(eps=_CLAMP)
+    initial[:, 0, 3] = _SHAPE_SCALE * (1 - x - y[:, None])      # together 1 - x^2 - y^2 - z^2
+    initial[:, 1, 3] = _SHAPE_SCALE * -z[:, None]
+    return planes + F.pad(initial, (0, 0, 0, 0, 0, planes.shape[2] - PRIOR_CHANNELS))
 
 
-def read_laid(decoder: Decoder) -> None:
-    """Give a decoder first weights that make density and colours of what `lay_head` has laid."""
+def init_decoder_for_prior(decoder: Decoder) -> None:
+    """Initialise the decoder so that it reads density and colour from the prior channels."""
     for channel in range(3):
         decoder.pass_through(channel, 1 + channel, 3 / _COLOUR_SCALE)
     decoder.pass_through(3, 0, 3 * _SHARPNESS / _SHAPE_SCALE)
 
 
-def carry_face(planes: Tensor, source: Tensor, driving: Tensor, box_size: float, config: RectificationConfig) -> Tensor:
-    """Move what the XY plane holds along with the skin of the face, from one expression to another.
+def warp_by_pncc(planes: Tensor, source: Tensor, driving: Tensor, box_size: float, config: HeadPriorConfig) -> Tensor:
+    """Warp the XY plane by the correspondence of two PNCCs, from one expression to another.
 
     Where the skin opens the colours are dark, as inside a mouth.
 
@@ -124,9 +138,9 @@ def carry_face(planes: Tensor, source: Tensor, driving: Tensor, box_size: float,
     """
     batch, size = len(driving), round(planes.shape[-1] * config.face_share)
     rows, columns = (slice(start, start + size) for start in _corner(0, planes.shape[-1], box_size, config)[::-1])
-    places, opened = skin_places(source, driving, box_size, size, config)
+    positions, opened = pncc_correspondence(source, driving, box_size, size, config)
     face = planes[:, 0, :, rows, columns].flip(-2).expand(batch, -1, -1, -1)
-    moved = F.grid_sample(face.float(), places, mode="bilinear", padding_mode="border", align_corners=False)
+    moved = F.grid_sample(face.float(), positions, mode="bilinear", padding_mode="border", align_corners=False)
     inside = torch.full_like(moved[:, :3], _COLOUR_SCALE * math.log(_INSIDE / (1 - _INSIDE)))
     moved = torch.cat([torch.lerp(moved[:, :3], inside, opened), moved[:, 3:]], dim=1)
     carried = planes.expand(batch, -1, -1, -1, -1).clone()
@@ -135,15 +149,15 @@ def carry_face(planes: Tensor, source: Tensor, driving: Tensor, box_size: float,
 
 
 @torch.no_grad()
-def skin_places(source: Tensor, driving: Tensor, box_size: float, size: int,
-                config: RectificationConfig) -> tuple[Tensor, Tensor]:
+def pncc_correspondence(source: Tensor, driving: Tensor, box_size: float, size: int,
+                        config: HeadPriorConfig) -> tuple[Tensor, Tensor]:
     """Where the source has the skin that the driving PNCC has in each pixel of the face's square.
 
     The PNCC of the source is close to a linear function of the place, so the rest of it is searched by fixed-point
     steps.
 
     Args:
-        source, driving, box_size: as in `carry_face`.
+        source, driving, box_size: as in `warp_by_pncc`.
         size: n, pixels a side.
     Returns:
         [B, n, n, 2] (x, y) in [-1, 1] over the square, first row at the top; pixels without skin keep their own place;
@@ -170,7 +184,7 @@ def skin_places(source: Tensor, driving: Tensor, box_size: float, size: int,
     return torch.where(skin > 0.5, places, own).movedim(1, -1), (known - skin).clamp(min=0)
 
 
-def _skin(pncc: Tensor, box_size: float, size: int, config: RectificationConfig) -> tuple[Tensor, Tensor]:
+def _skin(pncc: Tensor, box_size: float, size: int, config: HeadPriorConfig) -> tuple[Tensor, Tensor]:
     """PNCC pictures -> x and y on the mean face [B, 2, n, n] over the face's square, and how much of each pixel is skin
     [B, 1, n, n]."""
     seen = (pncc > -1).any(dim=1, keepdim=True)
@@ -179,7 +193,7 @@ def _skin(pncc: Tensor, box_size: float, size: int, config: RectificationConfig)
     return found[:, :2] / share.clamp(min=1e-3) - 1, share
 
 
-def _face_square(pictures: Tensor, box_size: float, size: int, config: RectificationConfig) -> Tensor:
+def _face_square(pictures: Tensor, box_size: float, size: int, config: HeadPriorConfig) -> Tensor:
     """Pictures [B, C, S, S] of a face without pose -> the same over the face's part of the XY plane."""
     still = torch.zeros(1, 3, device=pictures.device)
     camera = pose_camera(still, still, FOCAL_LENGTH)
@@ -187,14 +201,14 @@ def _face_square(pictures: Tensor, box_size: float, size: int, config: Rectifica
     return _look_up(pictures, camera, _surface(centre, side, size * _OVERSAMPLING, config))
 
 
-def _corner(plane: int, size: int, box_size: float, config: RectificationConfig) -> tuple[int, int]:
+def _corner(plane: int, size: int, box_size: float, config: HeadPriorConfig) -> tuple[int, int]:
     """First column and row of the face's cube in plane number `plane` of `size` pixels."""
     width, height, _ = PLANE_AXES[plane]
     return tuple(round((config.face_centre[axis] / box_size + 0.5 - config.face_share / 2) * size)
                  for axis in (width, height))
 
 
-def _surface(centre: tuple[float, float], side: float, size: int, config: RectificationConfig) -> Tensor:
+def _surface(centre: tuple[float, float], side: float, size: int, config: HeadPriorConfig) -> Tensor:
     """Points of the head's surface before the pixels of a square of the XY plane: [size, size, 3]; beside the head,
     those of the plane through its centre."""
     steps = ((torch.arange(size) + 0.5) / size - 0.5) * side

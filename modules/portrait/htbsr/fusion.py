@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from modules.layers.initial import keep_scale
+from modules.layers.precision import parameter_dtype
 from modules.layers.resample import resize
 from modules.layers.stylegan import SynthesisBlock, SynthesisBlockConfig
+from modules.portrait.decoder import Decoded
 from modules.portrait.htbsr.torso import TorsoConfig, TorsoModel, TorsoSource, select_keypoints
+from modules.portrait.photo import Photo
+from modules.rendering.renderer import RenderOutput
 from modules.rendering.superresolution import SuperresolutionConfig
 
-FUSIONS = ("v1", "v2", "v3", "concat")
+FUSIONS = ("blend", "head_weights", "predicted_alpha", "concat")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,9 @@ class HTBSRConfig:
 
     superresolution: SuperresolutionConfig = field(default_factory=SuperresolutionConfig)
     torso: TorsoConfig = field(default_factory=TorsoConfig)
-    fusion: str = "v2"              # v2: blend by the head's weights; v3: by a predicted alpha; v1: blend only; concat
+    fusion: str = "head_weights"    # of head and torso features: blended by the head's ray weights and mixed by
+    #                                 convolutions (the original's v2); by a predicted alpha (v3); blend: without
+    #                                 convolutions (v1); concat: side by side (ablation)
     threshold: float = 0.9          # head weights above it count as 1 when the background is covered
     bottleneck: int = 64            # narrow layers of the background encoder and the last fusion
     fusion_channels: int = 256      # hidden width of the fusion convolutions and the background encoder
@@ -58,7 +64,7 @@ class HTBSRConfig:
     @property
     def blends(self) -> bool:
         """Whether head and torso features go through their own convolutions and synthesis block."""
-        return self.fusion in ("v2", "v3")
+        return self.fusion in ("head_weights", "predicted_alpha")
 
 
 @dataclass(frozen=True)
@@ -68,16 +74,16 @@ class SourceFeatures:
     torso: TorsoSource
     background: Tensor              # [B, 3, 2n, 2n] in [-1, 1]
     background_half: Tensor         # [B, bottleneck, 2n, 2n]: encoded background through its half of the 1x1 fusion
+    keypoints: Tensor               # [B, 68 or K, 3], of the photo, in [-1, 1]
 
     def __len__(self) -> int:
         return self.background.shape[0]
 
 
 @dataclass(frozen=True)
-class HTBSROutput:
-    """Pictures and what the losses need; nothing is clamped."""
+class HTBSROutput(Decoded):
+    """Pictures and what the losses need; only alpha is clamped."""
 
-    image: Tensor                   # [B, 3, 4n, 4n]
     torso_image: Tensor             # [B, 3, 2n, 2n]
     occlusion: Tensor               # [B, 1, n/2, n/2] in [0, 1]
     occlusion_2: Tensor             # [B, 1, 2n, 2n] in [0, 1]: where the torso covers the background
@@ -90,7 +96,7 @@ def sharpen(weights: Tensor, threshold: float | Tensor) -> Tensor:
 
 
 def alpha_threshold(alpha: Tensor, threshold: float) -> Tensor:
-    """The larger of the threshold and the 5 % quantile of the alphas above 0.05 (fusion v3 in eval mode)."""
+    """The larger of the threshold and the 5 % quantile of the alphas above 0.05 (predicted_alpha in eval mode)."""
     visible = alpha[alpha > 0.05].float()
     if visible.numel() == 0:
         return alpha.new_tensor(threshold)
@@ -114,17 +120,22 @@ def _convs(widths: tuple[int, ...], kernels: tuple[int, ...]) -> nn.Sequential:
 class HTBSR(nn.Module):
     """Head, torso and background of one portrait -> picture.
 
-    `encode_source` once per portrait (or per training batch), `forward` per batch of frames.
+    `encode` once per portrait (or per training batch), `decode` per batch of frames: the decoder of stage 3.
+
+    Args:
+        torso_model: built from `config.torso`.
     """
 
-    def __init__(self, config: HTBSRConfig) -> None:
+    part = "htbsr"
+
+    def __init__(self, config: HTBSRConfig, torso_model: TorsoModel) -> None:
         super().__init__()
         self.config = config
         sr, narrow, wide = config.superresolution, config.bottleneck, config.fusion_channels
         middle = sr.middle_channels
         self.block0 = SynthesisBlock(sr.block0())
         self.block1 = SynthesisBlock(sr.block1())
-        self.torso_model = TorsoModel(config.torso)
+        self.torso_model = torso_model
         self.torso_encoder = nn.Sequential(nn.Conv2d(config.torso.hidden_channels, middle, 1))
         self.bg_encoder = _convs((3, narrow, wide, middle), (3, 3, 3))
         if config.blends:
@@ -136,38 +147,81 @@ class HTBSR(nn.Module):
         parts = 3 if config.fusion == "concat" else 2
         self.fuse_fg_bg_convs = _convs((parts * middle, narrow, wide, middle), (1, 3, 3))
 
-    def encode_source(self, torso: Tensor, classes: Tensor, background: Tensor) -> SourceFeatures:
+    @property
+    def resolution(self) -> int:
+        """4n, pixels a side of the pictures."""
+        return 2 * self.config.fused_size
+
+    def encode(self, photo: Photo) -> SourceFeatures:
+        """Everything that depends on the photo alone. Raises ValueError: the photo has no surroundings."""
+        if photo.surroundings is None:
+            raise ValueError("HTB-SR needs the photo's surroundings (torso, classes, background, key points)")
+        around, size, dtype = photo.surroundings, self.resolution, parameter_dtype(self)
+        classes = around.classes
+        if classes.shape[-1] != size:
+            classes = nn.functional.interpolate(classes.float(), (size, size), mode="nearest-exact")
+        return self.encode_source(resize(around.torso, size).to(dtype), classes.to(dtype),
+                                  resize(around.background, size).to(dtype), around.keypoints.to(dtype))
+
+    def decode(self, rendered: RenderOutput, source: SourceFeatures, keypoints: Tensor | None) -> HTBSROutput:
+        """Pictures of B frames.
+
+        Args:
+            rendered: by the volume renderer.
+            source: from `encode`, of batch B or 1.
+            keypoints: [B, 68 or K, 3], see `keypoints`. Raises ValueError without them.
+        """
+        if keypoints is None:
+            raise ValueError("HTB-SR needs key points of the frames; give them in Driving")
+        dtype = parameter_dtype(self)
+        feature = rendered.feature.to(dtype)
+        return self(feature[:, :3], feature, rendered.weights.to(dtype), source, keypoints.to(dtype))
+
+    def keypoints(self, landmarks: Tensor, frame: Tensor) -> Tensor:
+        """What moves the torso in a frame, as `Surroundings` and `Driving` take it.
+
+        Args:
+            landmarks: [B, 68, 3] in [-1, 1] (x right, y down, z 0).
+            frame: [B, 3, any, any] in [-1, 1], the whole picture.
+        Returns:
+            `landmarks`, or what the detector finds on the frame [B, K, 3] if the torso's key points are learned.
+        """
+        detector = self.torso_model.keypoint_detector
+        return landmarks if detector is None else detector(frame.to(parameter_dtype(self)))
+
+    def encode_source(self, torso: Tensor, classes: Tensor, background: Tensor, keypoints: Tensor) -> SourceFeatures:
         """What depends on the portrait alone.
 
         Args:
             torso: [B, 3, 4n, 4n] in [-1, 1], torso without head, in-painted.
             classes: [B, 6, 4n, 4n], one-hot classes of the photo (0 background ... 5 others).
             background: [B, 3, 4n, 4n] in [-1, 1], in-painted.
+            keypoints: [B, 68, 3], landmarks of the photo in [-1, 1] (x right, y down, z 0); or [B, K, 3] of the
+                detector where key points are learned.
         """
         size = self.config.fused_size
         background = resize(background, size)
         half = self._first_fusion(self.bg_encoder(background), last=True)
-        return SourceFeatures(self.torso_model.encode_source(resize(torso, size), classes), background, half)
+        torso_source = self.torso_model.encode_source(resize(torso, size), classes)
+        return SourceFeatures(torso_source, background, half, keypoints)
 
-    def forward(self, rgb: Tensor, feature: Tensor, weights: Tensor, source: SourceFeatures, kp_source: Tensor,
-                kp_driving: Tensor, threshold: float | None = None) -> HTBSROutput:
+    def forward(self, rgb: Tensor, feature: Tensor, weights: Tensor, source: SourceFeatures, kp_driving: Tensor,
+                threshold: float | None = None) -> HTBSROutput:
         """Pictures for a batch of frames.
 
         Args:
             rgb: [B, 3, n, n], the first channels of the rendered feature image, not clamped.
             feature: [B, C, n, n].
             weights: [B, 1, n, n], accumulated ray weights in [0, 1] (not differentiated).
-            source: from `encode_source`; one portrait serves all frames.
-            kp_source: [B or 1, 68, 3], landmarks of the photo in [-1, 1] (x right, y down, z 0); or [B or 1, K, 3] of
-                the detector where key points are learned.
-            kp_driving: [B, 68 or K, 3], those of the frames.
+            source: from `encode_source`, of batch B or 1.
+            kp_driving: [B, 68 or K, 3], key points of the frames, as those of `encode_source`.
             threshold: overrides the config's.
         """
         resolution, size = self.config.superresolution.resolution, self.config.fused_size
         rgb, feature = resize(rgb, resolution), resize(feature, resolution)
         head_image, weights = resize(rgb, size), resize(weights.detach(), size)
         x_head, rgb_head = self.block0(feature, rgb)
-        torso = self.torso_model(source.torso, self._torso_points(kp_source), self._torso_points(kp_driving),
+        torso = self.torso_model(source.torso, self._torso_points(source.keypoints), self._torso_points(kp_driving),
                                  head_image, weights)
         x_torso = self.torso_encoder(torso.hidden)
         threshold = self.config.threshold if threshold is None else threshold
@@ -180,8 +234,14 @@ class HTBSR(nn.Module):
             cover = (torso.occlusion_2 + sharpen(alpha, threshold)).clamp(0, 1)
             rgb = cover * rgb + (1 - cover) * source.background
             x = self._fuse_background(x, cover, source)
-        image = self.block1(x, rgb)[1]
-        return HTBSROutput(image, torso.image, torso.occlusion, torso.occlusion_2, torso.deformation)
+        return HTBSROutput(image=self.block1(x, rgb)[1], alpha=self._cover(weights, torso.occlusion_2),
+                           torso_image=torso.image, occlusion=torso.occlusion, occlusion_2=torso.occlusion_2,
+                           deformation=torso.deformation)
+
+    def _cover(self, weights: Tensor, occlusion_2: Tensor) -> Tensor:
+        """Cover of the background [B, 1, 4n, 4n] by the head's weights and the torso [B, 1, 2n, 2n]."""
+        person = occlusion_2.float() + sharpen(weights.float(), self.config.threshold)
+        return resize(person.clamp(0, 1), self.resolution)
 
     def _torso_points(self, points: Tensor) -> Tensor:
         """Key points [B, K, 3] that move the torso."""
@@ -190,13 +250,13 @@ class HTBSR(nn.Module):
             return select_keypoints(points, count)
         if points.shape[1] != count:
             raise ValueError(f"{points.shape[1]} key points; this model moves the torso by {count} that its detector "
-                             "finds on frames (`Real3DPortrait.torso_keypoints`)")
+                             "finds on frames (`HTBSR.keypoints`)")
         return points
 
     def _alpha(self, rgb_head: Tensor, weights: Tensor, torso_image: Tensor,
                threshold: float) -> tuple[Tensor, float | Tensor]:
         """How much of each pixel is head [B, 1, 2n, 2n], and the threshold above which it counts as opaque."""
-        if self.config.fusion != "v3":
+        if self.config.fusion != "predicted_alpha":
             return weights, threshold
         pictures = [(image.clamp(-1, 1) + 1) / 2 for image in (rgb_head, torso_image)]
         alpha = self.head_torso_alpha_predictor(torch.cat([pictures[0], weights, pictures[1]], dim=1)).sigmoid()

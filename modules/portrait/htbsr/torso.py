@@ -11,7 +11,7 @@ from einops import einsum, rearrange, repeat
 from torch import Tensor, nn
 
 from modules.layers.initial import keep_scale
-from modules.layers.resample import pixel_centres, resize
+from modules.layers.resample import resize
 from modules.portrait.htbsr.blocks import (
     ConvNormAct,
     DownBlock,
@@ -32,8 +32,8 @@ TEMPERATURE = 0.1                                                       # of a l
 class TorsoConfig:
     """Sizes of the torso model; the defaults are the released one (48.4 M parameters)."""
 
-    version: str = "v2"                 # v2: the head image steers the torso; v1: key points alone
-    inputs: str = "rgb_alpha"           # rgb_alpha: torso image and its two class masks; rgb (always so in v1)
+    steering: str = "head_guided"       # the head image steers the torso (the original's v2); keypoints_only (v1)
+    inputs: str = "rgb_alpha"           # torso image and its two class masks; rgb (always with keypoints_only)
     keypoint_source: str = "landmarks"  # of the face model; learned: found on the frames by a network of its own
     keypoints: int = 4                  # 4 or 9 of the 68 landmarks; any number of learned ones
     image_size: int = 256               # 2n
@@ -44,7 +44,7 @@ class TorsoConfig:
     compressed_channels: int = 4        # of the appearance seen by the motion field
     motion_channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
     motion_features: int = 32           # width of the motion field at full size
-    head_channels: int = 32             # head encoder (v2)
+    head_channels: int = 32             # head encoder
     head_blocks: int = 3
     generator_channels: int = 256       # at n/2; a quarter of it at 2n
     generator_blocks: int = 6
@@ -54,12 +54,11 @@ class TorsoConfig:
     map_kernel: int = 7                 # 2-D convolutions to the occlusion maps
     mask_dilation: int = 7              # pixels at n/2; 0: the appearance is not masked
     motion_gradient: float = 0.1        # factor on gradients into the motion field
-    adds_picture: bool = False          # the torso's picture, moved, to the generated one (not in the paper)
     detector_channels: tuple[int, ...] = (32, 64, 128, 256)     # of the learned key points' network, at n/2, n/4, ...
 
     def __post_init__(self) -> None:
-        if self.version not in ("v1", "v2"):
-            raise ValueError(f"torso version {self.version!r}; use v1 or v2")
+        if self.steering not in ("head_guided", "keypoints_only"):
+            raise ValueError(f"torso steering {self.steering!r}; use head_guided or keypoints_only")
         if self.inputs not in ("rgb", "rgb_alpha"):
             raise ValueError(f"torso inputs {self.inputs!r}; use rgb or rgb_alpha")
         if self.keypoint_source not in ("landmarks", "learned"):
@@ -84,7 +83,7 @@ class TorsoConfig:
         return cls(image_size=128, depth=8, volume_channels=16, appearance_channels=16, appearance_blocks=2,
                    compressed_channels=2, motion_channels=(16, 32, 64, 128), motion_features=16, head_channels=16,
                    head_blocks=1, generator_channels=64, generator_blocks=3, occlusion_channels=8, outer_kernel=5,
-                   field_kernel=3, mask_dilation=5, detector_channels=(8, 16, 32, 64), adds_picture=True)
+                   field_kernel=3, mask_dilation=5, detector_channels=(8, 16, 32, 64))
 
     @property
     def volume_size(self) -> int:
@@ -94,7 +93,7 @@ class TorsoConfig:
     @property
     def input_channels(self) -> int:
         """Channels of the torso input."""
-        return 3 + len(TORSO_CLASSES) if self.inputs == "rgb_alpha" and self.version == "v2" else 3
+        return 3 + len(TORSO_CLASSES) if self.inputs == "rgb_alpha" and self.steering == "head_guided" else 3
 
     @property
     def motion_inputs(self) -> int:
@@ -113,12 +112,6 @@ class TorsoSource:
 
     appearance: Tensor      # [B, C, D, n/2, n/2], masked to the torso
     compressed: Tensor      # [B, 4, D, n/2, n/2]
-    picture: Tensor         # [B, 3, 2n, 2n]
-
-    def expand(self, batch: int) -> "TorsoSource":
-        """The same portrait for every frame of a batch (B = 1), or unchanged."""
-        return TorsoSource(self.appearance.expand(batch, -1, -1, -1, -1), self.compressed.expand(batch, -1, -1, -1, -1),
-                           self.picture.expand(batch, -1, -1, -1))
 
 
 @dataclass(frozen=True)
@@ -147,17 +140,6 @@ def sample_volume(volume: Tensor, points: Tensor, padding: str) -> Tensor:
     """Trilinear samples of [B, C, D, H, W] at points [B, d, h, w, 3] (x, y, z); -1 and 1 are centres of end voxels."""
     sampled = F.grid_sample(volume.float(), points.float(), padding_mode=padding, align_corners=True)
     return sampled.to(volume.dtype)
-
-
-def moved_picture(picture: Tensor, deformation: Tensor) -> Tensor:
-    """A picture [B, 3, S, S] moved as the mean slice of a volume with the deformation [B, D, h, w, 3]."""
-    depth, width = deformation.shape[1], deformation.shape[3]
-    shift = (deformation.float() - volume_grid(depth, width, like=deformation)).mean(dim=1)[..., :2]     # [B, h, w, 2]
-    shift = shift.movedim(-1, 1) * ((width - 1) / width)                       # from centres of end voxels to edges
-    size = picture.shape[-1]
-    places = pixel_centres(size, picture.device) + resize(shift, size, antialias=False)
-    moved = F.grid_sample(picture.float(), places.movedim(1, -1), padding_mode="border", align_corners=False)
-    return moved.to(picture.dtype)
 
 
 def heat_maps(grid: Tensor, source: Tensor, driving: Tensor) -> Tensor:
@@ -224,7 +206,7 @@ class AppearanceExtractor(nn.Module):
 
 
 class MotionFieldEstimator(nn.Module):
-    """Key points and the compressed appearance (and, in v2, the head) -> deformation and two occlusion maps."""
+    """Key points and the compressed appearance (and the head, if it steers) -> deformation and two occlusion maps."""
 
     def __init__(self, config: TorsoConfig) -> None:
         super().__init__()
@@ -236,7 +218,7 @@ class MotionFieldEstimator(nn.Module):
         widths = (*reversed(config.motion_channels), config.motion_features)
         self.up = nn.ModuleList([UpBlock(a, b, dims=3) for a, b in zip(widths, widths[1:])])
         features = inputs + config.motion_features
-        if config.version == "v2":
+        if config.steering == "head_guided":
             head = config.head_channels
             self.tgt_head_encoder = nn.Sequential(
                 ConvNormAct(4, head, config.outer_kernel), *[ResidualBlock(head) for _ in range(config.head_blocks)])
@@ -262,7 +244,7 @@ class MotionFieldEstimator(nn.Module):
         for block in (*self.down, *self.up):
             x = block(x)
         x = torch.cat([u, x], dim=1)
-        if self.config.version == "v2":
+        if self.config.steering == "head_guided":
             x = self.fuse_head(x, head_image.detach(), head_weights.detach())
         masks = self.mask_conv(x).float().softmax(dim=1)                            # [B, K+1, D, h, w]
         deformation = grid + einsum(masks, shifts, "b k d h w, b k c -> b d h w c")
@@ -327,17 +309,15 @@ class TorsoModel(nn.Module):
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, 1, 3, padding=1), nn.Sigmoid())
         keep_scale(self.occlusion_2_predictor, slope=0.0)
-        if config.adds_picture:
-            nn.init.zeros_(self.deform_based_generator.out_conv.weight)                # start with the picture alone
 
     def encode_source(self, torso: Tensor, classes: Tensor) -> TorsoSource:
         """What depends on the portrait alone.
 
         Args:
-            torso: [B, 3, 2n, 2n] in [-1, 1], the torso without head on the in-painted background.
+            torso: [B, 3, 2n, 2n] in [-1, 1], the in-painted torso without the head, -1 elsewhere.
             classes: [B, 6, 4n, 4n], one-hot classes of the photo.
         """
-        masks, picture = classes[:, TORSO_CLASSES].to(torso.dtype), torso
+        masks = classes[:, TORSO_CLASSES].to(torso.dtype)
         if self.config.input_channels > 3:
             torso = torch.cat([torso, resize(masks, self.config.image_size, antialias=False)], dim=1)
         appearance = self.appearance_extractor(torso)
@@ -349,7 +329,7 @@ class TorsoModel(nn.Module):
             appearance = appearance * area[:, :, None]
         masks = repeat(masks, "b c h w -> b c d h w", d=self.config.depth)
         compressed = self.motion_field_estimator.compress(torch.cat([appearance, masks], dim=1))
-        return TorsoSource(appearance, compressed, picture)
+        return TorsoSource(appearance, compressed)
 
     def forward(self, source: TorsoSource, kp_source: Tensor, kp_driving: Tensor, head_image: Tensor,
                 head_weights: Tensor) -> TorsoOutput:
@@ -359,16 +339,18 @@ class TorsoModel(nn.Module):
             source: from `encode_source`; a single portrait serves all B frames.
             kp_source: [B or 1, K, 3], key points of the photo in [-1, 1] (x right, y down, z 0).
             kp_driving: [B, K, 3], those of the frames.
-            head_image: [B, 3, 2n, 2n], the raw render enlarged (not differentiated; unused in v1).
+            head_image: [B, 3, 2n, 2n], the raw render enlarged (not differentiated; unused with keypoints_only).
             head_weights: [B, 1, 2n, 2n], its accumulated ray weights (same).
         """
-        source = source.expand(kp_driving.shape[0])
-        motion = self.motion_field_estimator(source.compressed, kp_source.expand_as(kp_driving), kp_driving,
-                                             head_image, head_weights)
+        compressed = source.compressed.expand(len(kp_driving), -1, -1, -1, -1)
+        motion = self.motion_field_estimator(compressed, kp_source.expand_as(kp_driving), kp_driving, head_image,
+                                             head_weights)
         deformation, occlusion, coarse = (scale_gradient(x, self.config.motion_gradient) for x in motion)
-        image, hidden = self.deform_based_generator(source.appearance, deformation)
-        if self.config.adds_picture:
-            image = image + moved_picture(source.picture, deformation)
+        image, hidden = self.generate(source, deformation)
         coarse = resize(coarse, self.config.image_size, antialias=False)
         occlusion_2 = self.occlusion_2_predictor(torch.cat([hidden, coarse], dim=1))
         return TorsoOutput(image, hidden, occlusion, occlusion_2, deformation)
+
+    def generate(self, source: TorsoSource, deformation: Tensor) -> tuple[Tensor, Tensor]:
+        """Torso picture [B, 3, 2n, 2n] and hidden features [B, hidden, 2n, 2n] of a deformation [B, D, n/2, n/2, 3]."""
+        return self.deform_based_generator(source.appearance.expand(len(deformation), -1, -1, -1, -1), deformation)

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, NCC_FILE, load_bfm
 from modules.face3d.morphable_model import load_face_model
-from modules.portrait.real3d_portrait import Real3DPortraitConfig
+from modules.portrait.config import Real3DPortraitConfig
 from modules.system.errors import UserError
 from tests.modules.face3d.bfm_files import write_bfm
 from tests.modules.face3d.conftest import face_data
@@ -46,8 +46,8 @@ def test_the_official_offset_moves_the_68_landmarks_by_one_vertex(folder):
 
 def test_a_checkpoint_of_the_released_weights_gets_their_landmarks(folder, monkeypatch):
     monkeypatch.setenv("REAL3D_ASSETS", str(folder))
-    official = load_face_model("bfm", Real3DPortraitConfig.released().torso_points)
-    own = load_face_model("bfm", Real3DPortraitConfig.full().torso_points)
+    official = load_face_model("bfm", Real3DPortraitConfig.released().driving.torso_points)
+    own = load_face_model("bfm", Real3DPortraitConfig.full().driving.torso_points)
     assert torch.equal(official.embedding(68).vertices, own.embedding(68).vertices + 1)
 
 

@@ -5,20 +5,22 @@ from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.audio.syncnet import SyncNet, SyncNetConfig
 from modules.eg3d.generator import EG3DConfig, EG3DGenerator
 from modules.official.names import identify, load_official, official_state, portrait_config, to_official, to_ours
+from modules.portrait.build import build_portrait
+from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig
-from modules.portrait.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+from modules.portrait.driving import DrivingConfig
 from modules.rendering.renderer import RendererConfig
 from modules.rendering.superresolution import SuperresolutionConfig
 from modules.system.errors import UserError
-from tests.modules.portraits import tiny_portrait_config
+from tests.tiny import tiny_portrait_config
 
 
 def tiny_modules() -> dict[str, torch.nn.Module]:
     torch.manual_seed(0)
     return {
-        "image_to_plane": Real3DPortrait(tiny_portrait_config(1)),
-        "head": Real3DPortrait(tiny_portrait_config(2, depth=3)),
-        "portrait": Real3DPortrait(tiny_portrait_config(3)),
+        "image_to_plane": build_portrait(tiny_portrait_config(1)),
+        "head": build_portrait(tiny_portrait_config(2, depth=3)),
+        "portrait": build_portrait(tiny_portrait_config(3)),
         "audio2motion": Audio2Motion(Audio2MotionConfig.demo()),
         "syncnet": SyncNet(SyncNetConfig(audio_size=8, base=4, mouth_base=4, layers_per_block=1, embedding=8)),
         "discriminator": DualDiscriminator(DualDiscriminatorConfig(resolution=16, base_channels=64, max_channels=8)),
@@ -126,9 +128,9 @@ def test_checkpoint_files_may_be_nested_flat_or_bare():
     ("portrait", Real3DPortraitConfig.released())])
 def test_the_config_of_an_official_file_is_read_from_its_shapes(network, config):
     with torch.device("meta"):
-        state = Real3DPortrait(config).state_dict()
+        state = build_portrait(config).state_dict()
     found = portrait_config(to_official(state, network), network)
     assert found.image_to_plane == config.image_to_plane
     assert found.motion_adapter == config.motion_adapter
     assert found.htbsr == config.htbsr and found.superresolution == config.superresolution
-    assert (found.source_pncc, found.torso_points) == ("first_driving", "official")     # as those weights learnt it
+    assert found.driving == DrivingConfig.released()     # as those weights learnt it

@@ -16,10 +16,10 @@ def tiny() -> MotionAdapter:
     return MotionAdapter(TINY)
 
 
-@pytest.mark.parametrize(("depth", "pictures"), [(1, 3), (3, 2)])
-def test_planes_have_half_the_size_of_the_pictures(depth, pictures):
-    model = MotionAdapter(dataclasses.replace(TINY, plane_depth=depth, pictures=pictures)).eval()
-    assert model(torch.randn(2, pictures, 3, 64, 64)).shape == (2, 3, 4 * depth, 32, 32)
+@pytest.mark.parametrize(("depth", "names"), [(1, ("canonical", "source", "driving")), (3, ("source", "driving"))])
+def test_planes_have_half_the_size_of_the_pictures(depth, names):
+    model = MotionAdapter(dataclasses.replace(TINY, plane_depth=depth, pncc_inputs=names)).eval()
+    assert model(torch.randn(2, len(names), 3, 64, 64)).shape == (2, 3, 4 * depth, 32, 32)
 
 
 def test_every_parameter_learns():
@@ -47,6 +47,12 @@ def test_stochastic_layers_are_silent_in_eval_mode(generator):
 def test_the_wrong_number_of_pictures_is_refused():
     with pytest.raises(ValueError, match=r"\(1, 2, 3, 64, 64\).*\[B, 3, 3, S, S\]"):
         MotionAdapter(TINY)(torch.zeros(1, 2, 3, 64, 64))
+
+
+@pytest.mark.parametrize("names", [(), ("canonical", "target")])
+def test_unknown_pnccs_are_refused(names):
+    with pytest.raises(ValueError, match="pncc_inputs are .*; use some of canonical, source, driving"):
+        MotionAdapterConfig(pncc_inputs=names)
 
 
 def test_the_full_adapter_has_the_released_size():

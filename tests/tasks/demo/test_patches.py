@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from modules.geometry.camera import pose_camera
-from modules.portrait.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
+from modules.portrait.build import build_portrait
+from modules.portrait.config import Real3DPortraitConfig
 from modules.rendering.rays import pixel_rays
 from tasks.demo.patches import WindowConfig, Windows, bounding_boxes, sample_windows, window_losses
 from tasks.stages.adversary import View
@@ -81,7 +82,7 @@ def test_the_box_of_an_empty_mask_is_the_whole_picture():
 
 
 def test_window_losses_fall_while_planes_are_fitted():
-    model = Real3DPortrait(replace(Real3DPortraitConfig.demo(1), neural_resolution=64))
+    model = build_portrait(replace(Real3DPortraitConfig.demo(1), neural_resolution=64))
     planes = (0.3 * torch.randn(2, 3, 24, 64, 64, generator=torch.Generator().manual_seed(0))).requires_grad_()
     truth = View(torch.where(head_mask(), 0.5, -1.0).expand(-1, 3, -1, -1), torch.zeros(0), two_cameras())
     weights = I2PLossConfig(image_raw=1.0, edges_raw=1.0, mask=1.0, planes=0.001)

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from modules.portrait.build import build_portrait
 from modules.portrait.discriminator import DualDiscriminatorConfig
-from modules.portrait.real3d_portrait import Real3DPortrait
 from modules.system.checkpoint import save_checkpoint
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.adversary import AdversaryConfig
@@ -48,7 +48,7 @@ def test_the_discriminator_sees_frame_and_head(config, generator):
 
 
 def test_it_starts_from_stage_two(config, generator, tmp_path):
-    head = Real3DPortrait(tiny_model(2))
+    head = build_portrait(tiny_model(2))
     save_checkpoint(tmp_path / "stage2", {"task": "motion_adapter"}, dict(head.named_children()))
     task = HTBSRTask(replace(config, init_from=str(tmp_path / "stage2")), generator)
     for name in ("image_to_plane", "motion_adapter", "renderer"):

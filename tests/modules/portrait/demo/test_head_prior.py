@@ -4,23 +4,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from inference.portrait import Portrait
 from modules.face3d.pncc import render_pncc
 from modules.geometry.camera import pose_camera
-from modules.layers.resample import resize
+from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.demo.head_prior import (
-    RectificationConfig,
-    carry_face,
-    place_motion,
-    rectify_photo,
-    rectify_pncc,
-    skin_places,
+    HeadPriorConfig,
+    embed_motion_planes,
+    pncc_correspondence,
+    project_photo,
+    project_pncc,
+    warp_by_pncc,
 )
-from modules.portrait.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
 from modules.procedural.head import procedural_model
+from modules.procedural.person import sample_person
 from modules.rendering.planes import plane_coordinates, sample_planes
 
-CONFIG = RectificationConfig()
+CONFIG = HeadPriorConfig()
 POSES = {"frontal": (0.0, 0.0, 0.0), "turned": (0.1, 0.4, 0.0), "tilted": (0.0, -0.2, 0.3)}
 
 
@@ -43,7 +42,7 @@ def picture_of_spot(point: torch.Tensor, camera) -> torch.Tensor:
 def test_a_point_of_the_head_lands_on_its_place_in_the_plane_whatever_the_pose(pose, shift):
     x, y = 0.11, -0.06
     camera = pose_camera(torch.tensor([POSES[pose]]), torch.tensor([shift]))
-    found = rectify_photo(picture_of_spot(surface_point(x, y), camera), camera, 1.0, 128, CONFIG)[0, 0]
+    found = project_photo(picture_of_spot(surface_point(x, y), camera), camera, 1.0, 128, CONFIG)[0, 0]
     row, column = int((0.5 - y) * 128), int((0.5 + x) * 128)
     around = found[row - 4:row + 5, column - 4:column + 5]
     assert found[row - 1:row + 2, column - 1:column + 2].max() == around.max() > 0.7     # hidden points may show it too
@@ -51,14 +50,14 @@ def test_a_point_of_the_head_lands_on_its_place_in_the_plane_whatever_the_pose(p
 
 def test_outside_the_picture_there_is_no_head():
     camera = pose_camera(torch.zeros(1, 3), torch.tensor([[3.0, 0.0, 0.0]]))
-    found = rectify_photo(torch.ones(1, 3, 64, 64), camera, 1.0, 32, CONFIG)
+    found = project_photo(torch.ones(1, 3, 64, 64), camera, 1.0, 32, CONFIG)
     assert (found[..., -1] == -1).all() and found.max() == 1
 
 
 def test_pncc_covers_the_face_s_part_of_the_plane():
     x, y = 0.08, -0.12
     camera = pose_camera(torch.zeros(1, 3), torch.zeros(1, 3), 1015 / 224)
-    found = rectify_pncc(picture_of_spot(surface_point(x, y), camera), 1.0, 128, CONFIG)[0, 0]
+    found = project_pncc(picture_of_spot(surface_point(x, y), camera), 1.0, 128, CONFIG)[0, 0]
     row, column = divmod(int(found.argmax()), 128)
     left, top = CONFIG.face_centre[0] - 0.25, CONFIG.face_centre[1] + 0.25
     assert abs(left + (column + 0.5) / 256 - x) < 2 / 256 and abs(top - (row + 0.5) / 256 - y) < 2 / 256
@@ -67,7 +66,7 @@ def test_pncc_covers_the_face_s_part_of_the_plane():
 def test_motion_planes_lie_in_the_cube_of_the_face():
     small = torch.zeros(1, 3, 4, 16, 16)
     small[:, 0, :, 5, 9], small[:, 1, :, 11, 9], small[:, 2, :, 9, 11] = 1.0, 10.0, 100.0      # x 9, y 5, z 11
-    placed = place_motion(small, 1.0, CONFIG)
+    placed = embed_motion_planes(small, 1.0, CONFIG)
     assert placed.shape == (1, 3, 4, 32, 32)
     low = [round((c + 0.25) * 32) / 32 - 0.5 for c in CONFIG.face_centre]
     point = torch.tensor([[[low[0] + 9.5 / 32, low[1] + 5.5 / 32, low[2] + 11.5 / 32]]])
@@ -78,38 +77,33 @@ def test_motion_planes_lie_in_the_cube_of_the_face():
 
 
 def test_outside_the_face_s_cube_motion_changes_nothing():
-    placed = place_motion(torch.full((1, 3, 2, 8, 8), 5.0), 1.0, CONFIG, outside=1.0)
+    placed = embed_motion_planes(torch.full((1, 3, 2, 8, 8), 5.0), 1.0, CONFIG, outside=1.0)
     assert (placed == 1).sum() == 3 * 2 * (16 * 16 - 8 * 8)
 
 
-def test_rectification_is_float32_under_autocast():
+def test_projection_is_float32_under_autocast():
     camera = pose_camera(torch.tensor([POSES["turned"]]), torch.tensor([[0.1, 0.1, -5.0]]))
     picture = 2 * torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 1
-    exact = rectify_photo(picture, camera, 1.0, 32, CONFIG)
+    exact = project_photo(picture, camera, 1.0, 32, CONFIG)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(rectify_photo(picture, camera, 1.0, 32, CONFIG), exact)
+        assert torch.equal(project_photo(picture, camera, 1.0, 32, CONFIG), exact)
 
 
 def test_a_share_that_does_not_divide_the_planes_is_refused():
     with pytest.raises(ValueError, match="face_share 0.3 does not divide motion planes of 64"):
-        RectificationConfig(face_share=0.3).motion_size(64)
+        HeadPriorConfig(face_share=0.3).motion_size(64)
     with pytest.raises(ValueError, match="head_radii"):
-        RectificationConfig(head_radii=(0.0, 1.0, 1.0))
+        HeadPriorConfig(head_radii=(0.0, 1.0, 1.0))
 
 
 @pytest.fixture(scope="module")
-def portrait():
-    return Portrait.from_procedural(900_007, procedural_model(), 256)
-
-
-@pytest.fixture(scope="module")
-def mouths(portrait):
+def mouths():
     """PNCC of a closed and an open mouth, [1, 3, 128, 128] each."""
-    model = procedural_model()
+    model, identity = procedural_model(), sample_person(900_007).identity[None]
     expression = torch.zeros(2, 64)
-    points = model.landmarks(portrait.identity, torch.eye(64), 68)
+    points = model.landmarks(identity, torch.eye(64), 68)
     expression[1, (points[:, 66, 1] - points[:, 62, 1]).abs().argmax()] = 2.0          # the mode that opens it most
-    return render_pncc(model, portrait.identity, expression, 128).split(1)
+    return render_pncc(model, identity, expression, 128).split(1)
 
 
 def own_places(size):
@@ -117,48 +111,10 @@ def own_places(size):
     return torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
 
 
-def untrained(stage):
-    """The demo model whose networks add nothing to what is laid."""
-    model = Real3DPortrait(Real3DPortraitConfig.demo(stage)).eval()
-    outputs = [model.image_to_plane.triplane_predictor_vit.final_conv]
-    outputs += [] if stage == 1 else [model.motion_adapter.to_plane_cnn[-1]]
-    for layer in outputs:
-        torch.nn.init.zeros_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
-    return model
-
-
-@pytest.mark.parametrize("stage", [1, 2])
-def test_before_any_training_a_head_looks_like_its_photo(portrait, stage):
-    model = untrained(stage)
-    camera = pose_camera(portrait.euler, portrait.translation, model.config.focal_length)
-    with torch.no_grad():
-        planes = model.canonical_planes(portrait.head, camera)
-        output = model.render(planes, camera)
-    error = (output.feature[:, :3].clamp(-1, 1) - resize(portrait.head, model.config.neural_resolution)).square().mean()
-    assert -10 * torch.log10(error / 4) > 24
-    middle = output.weights[0, 0, 36:60, 36:60]
-    assert planes.dtype == torch.float32 and middle.min() > 0.95 and output.weights[0, 0, 2, 2] < 0.05
-
-
-def test_before_any_training_the_mouth_opens(portrait, mouths):
-    model = untrained(2)
-    camera = pose_camera(portrait.euler, portrait.translation, model.config.focal_length)
-    with torch.no_grad():
-        planes = model.canonical_planes(portrait.head, camera)
-        frames = [model.render(model.drive(planes, torch.stack([mouths[0], mouths[0], driving], dim=1))[0], camera)
-                  .feature[0, :3].clamp(-1, 1) for driving in mouths]
-        still = model.render(planes, camera).feature[0, :3].clamp(-1, 1)
-    assert (frames[0] - still).abs().max() < 1e-3                             # the source drives itself
-    darker = (frames[0] - frames[1]).mean(dim=0)
-    row, column = divmod(int(darker.argmax()), darker.shape[1])
-    assert darker.max() > 0.5 and 48 < row < 72 and 40 < column < 56            # below the middle of the picture
-
-
 def test_the_source_s_skin_is_found_again_in_another_expression(mouths):
     closed, opened = mouths
-    places, _ = skin_places(closed, opened, 1.0, 64, CONFIG)
-    of_source, of_driving = (rectify_pncc(pncc, 1.0, 64, CONFIG) for pncc in mouths)
+    places, _ = pncc_correspondence(closed, opened, 1.0, 64, CONFIG)
+    of_source, of_driving = (project_pncc(pncc, 1.0, 64, CONFIG) for pncc in mouths)
     found = F.grid_sample(of_source, places, align_corners=False)
     inner = -F.max_pool2d((of_driving == -1).any(dim=1, keepdim=True).float(), 5, 1, 2) > -1       # no edges of skin
     error, before = ((picture - of_driving)[:, :2].abs().amax(dim=1, keepdim=True)[inner]
@@ -170,13 +126,13 @@ def test_the_source_s_skin_is_found_again_in_another_expression(mouths):
 
 def test_an_unchanged_expression_moves_nothing(mouths):
     for pncc in mouths:
-        places, opened = skin_places(pncc, pncc, 1.0, 64, CONFIG)
+        places, opened = pncc_correspondence(pncc, pncc, 1.0, 64, CONFIG)
         assert (places - own_places(64)).abs().max() < 1e-4 and opened.max() == 0
 
 
 def test_an_open_mouth_is_where_the_skin_opens(mouths):
     closed, opened = mouths
-    share = skin_places(closed, opened, 1.0, 64, CONFIG)[1][0, 0]
+    share = pncc_correspondence(closed, opened, 1.0, 64, CONFIG)[1][0, 0]
     rows, columns = torch.nonzero(share > 0.9, as_tuple=True)
     assert len(rows) > 10 and 24 < columns.float().mean() < 40 and rows.float().mean() > 32
 
@@ -184,14 +140,14 @@ def test_an_open_mouth_is_where_the_skin_opens(mouths):
 def test_pictures_without_a_face_move_nothing(mouths):
     empty = torch.full((1, 3, 128, 128), -1.0)
     for source, driving in ((empty, empty), (mouths[0], empty), (empty, mouths[0])):
-        places, _ = skin_places(source, driving, 1.0, 32, CONFIG)
+        places, _ = pncc_correspondence(source, driving, 1.0, 32, CONFIG)
         assert places.isfinite().all()
-    assert (skin_places(mouths[0], empty, 1.0, 32, CONFIG)[0] == own_places(32)).all()
+    assert (pncc_correspondence(mouths[0], empty, 1.0, 32, CONFIG)[0] == own_places(32)).all()
 
 
 def test_the_xy_plane_alone_is_carried_within_the_face_s_square(mouths):
     rows = torch.arange(128.0).view(-1, 1).expand(1, 3, 8, -1, 128).contiguous()    # the value is the row from below
-    carried = carry_face(rows, mouths[0], mouths[1], 1.0, CONFIG)
+    carried = warp_by_pncc(rows, mouths[0], mouths[1], 1.0, CONFIG)
     change = carried - rows
     assert (change[:, 1:] == 0).all()
     low, left = 128 // 2 - 9 - 32, 128 // 2 - 32                                      # of the face's square
@@ -203,15 +159,15 @@ def test_the_xy_plane_alone_is_carried_within_the_face_s_square(mouths):
 
 def test_planes_of_one_photo_serve_several_frames(mouths):
     planes = torch.randn(1, 3, 8, 64, 64, generator=torch.Generator().manual_seed(0))
-    both = carry_face(planes, mouths[0].expand(2, -1, -1, -1), torch.cat(mouths), 1.0, CONFIG)
+    both = warp_by_pncc(planes, mouths[0].expand(2, -1, -1, -1), torch.cat(mouths), 1.0, CONFIG)
     for index in range(2):
-        alone = carry_face(planes, mouths[0], mouths[index], 1.0, CONFIG)
+        alone = warp_by_pncc(planes, mouths[0], mouths[index], 1.0, CONFIG)
         assert torch.allclose(both[index], alone[0], atol=1e-6)
 
 
 def test_gradients_reach_the_planes_through_the_carrying(mouths):
     planes = torch.zeros(1, 3, 8, 64, 64, requires_grad=True)
-    carry_face(planes, *mouths, 1.0, CONFIG).sum().backward()
+    warp_by_pncc(planes, *mouths, 1.0, CONFIG).sum().backward()
     assert planes.grad.isfinite().all() and planes.grad[:, 0, 5].sum() > 0 and (planes.grad[:, 1:] == 1).all()
 
 

@@ -12,7 +12,6 @@ from modules.portrait.htbsr.torso import (
     TorsoConfig,
     TorsoModel,
     heat_maps,
-    moved_picture,
     sample_volume,
     scale_gradient,
     select_keypoints,
@@ -87,17 +86,17 @@ def test_appearance_is_masked_to_the_dilated_torso(portrait: tuple[Tensor, ...])
     assert covered[:2, :2].all() and not covered[2:].any() and not covered[:, 2:].any()
 
 
-def test_the_head_steers_version_two_only(portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...],
+def test_the_head_steers_only_where_it_is_asked_for(portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...],
                                           generator: torch.Generator) -> None:
     torso, classes, _ = portrait
     source, driving = select_keypoints(frames[2], 4), select_keypoints(frames[3], 4)
     other = torch.randn(3, 3, 16, 16, generator=generator), torch.rand(3, 1, 16, 16, generator=generator)
-    for version in ("v1", "v2"):
+    for steering in ("keypoints_only", "head_guided"):
         torch.manual_seed(0)
-        model = TorsoModel(TorsoConfig(**{**TORSO.__dict__, "version": version})).eval()
+        model = TorsoModel(TorsoConfig(**{**TORSO.__dict__, "steering": steering})).eval()
         encoded = model.encode_source(resize(torso, 16), classes)
         plain, steered = model(encoded, source, driving, *head(3)), model(encoded, source, driving, *other)
-        assert torch.equal(plain.image, steered.image) == (version == "v1")
+        assert torch.equal(plain.image, steered.image) == (steering == "keypoints_only")
 
 
 def test_gradients_reach_everything_but_the_head(portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]) -> None:
@@ -144,28 +143,6 @@ def test_the_torso_cover_starts_with_a_signal(generator: torch.Generator) -> Non
     assert logits.std() > 0.3
 
 
-def test_a_picture_moves_with_the_volume(generator: torch.Generator) -> None:
-    picture = torch.rand(1, 3, 32, 32, generator=generator)
-    grid = volume_grid(4, 8, picture)[None]
-    assert relative_error(moved_picture(picture, grid), picture) < 1e-5
-    voxel = 2 / 7                                                                # of eight, from centre to centre
-    right = moved_picture(picture, grid + torch.tensor([voxel, 0.0, 0.0]))       # four pixels of the picture
-    assert relative_error(right[..., :-4], picture[..., 4:]) < 1e-5
-    down = moved_picture(picture, grid + torch.tensor([0.0, voxel, 0.0]))
-    assert relative_error(down[..., :-4, :], picture[..., 4:, :]) < 1e-5
-
-
-def test_a_torso_that_adds_its_picture_starts_with_it(generator: torch.Generator) -> None:
-    model = TorsoModel(replace(TORSO, adds_picture=True)).eval()
-    torso, classes = torch.rand(1, 3, 16, 16, generator=generator), torch.ones(1, 6, 32, 32)
-    points = torch.rand(1, 4, 3, generator=generator) - 0.5
-    bias = model.deform_based_generator.out_conv.bias.view(1, 3, 1, 1)
-    with torch.no_grad():
-        output = model(model.encode_source(torso, classes), points, points, *head(1))
-        assert relative_error(output.image, torso + bias) < 1e-4
-        assert (output.hidden != 0).any()
-
-
 def test_scaling_a_gradient_keeps_the_value() -> None:
     x = torch.tensor([2.0], requires_grad=True)
     y = scale_gradient(x, 0.1)
@@ -182,7 +159,7 @@ def test_half_precision_runs_without_type_errors(portrait: tuple[Tensor, ...], f
     assert result.image.dtype == torch.bfloat16 and result.image.isfinite().all()
 
 
-@pytest.mark.parametrize("change", [{"version": "v7"}, {"inputs": "grey"}, {"keypoints": 5}, {"image_size": 72},
+@pytest.mark.parametrize("change", [{"steering": "v7"}, {"inputs": "grey"}, {"keypoints": 5}, {"image_size": 72},
                                     {"generator_channels": 66}, {"keypoint_source": "guessed"}])
 def test_impossible_configs_are_refused_with_the_value(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(change.values())))):

@@ -1,23 +1,25 @@
-"""A tiny whole model (neural 16, picture 64) for the tests of what is built around it."""
+"""A tiny whole model for the tests of what is built around it."""
 
 from modules.layers.segformer import MiTConfig
+from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.htbsr.fusion import HTBSRConfig
 from modules.portrait.htbsr.torso import TorsoConfig
 from modules.portrait.image_to_plane import ImageToPlaneConfig
 from modules.portrait.motion_adapter import MotionAdapterConfig
-from modules.portrait.real3d_portrait import Real3DPortraitConfig
 from modules.portrait.tri_grid import TriGridRefinerConfig
 from modules.rendering.renderer import RendererConfig
 from modules.rendering.superresolution import SuperresolutionConfig
 
 
-def tiny_portrait_config(stage: int = 3, depth: int = 1, **changes: object) -> Real3DPortraitConfig:
-    """Stage 1, 2 or 3 with tri-planes (depth 1) or tri-grids."""
+def tiny_portrait_config(stage: int = 3, depth: int = 1, picture_size: int = 64,
+                         **changes: object) -> Real3DPortraitConfig:
+    """Stage 1, 2 or 3 with tri-planes (depth 1) or tri-grids; photo and PNCCs of 32 pixels, n = picture_size / 4."""
     shared = {"plane_channels": 4, "plane_depth": depth}
-    decoder = SuperresolutionConfig(resolution=16, feature_channels=4, middle_channels=8, output_channels=4, w_dim=8)
-    torso = TorsoConfig(image_size=32, depth=2, volume_channels=4, appearance_channels=2, appearance_blocks=1,
-                        compressed_channels=2, motion_channels=(4, 4), motion_features=4, head_channels=4,
-                        head_blocks=1, generator_channels=8, generator_blocks=1, occlusion_channels=4)
+    decoder = SuperresolutionConfig(resolution=picture_size // 4, feature_channels=4, middle_channels=8,
+                                    output_channels=4, w_dim=8)
+    torso = TorsoConfig(image_size=picture_size // 2, depth=2, volume_channels=4, appearance_channels=2,
+                        appearance_blocks=1, compressed_channels=2, motion_channels=(4, 4), motion_features=4,
+                        head_channels=4, head_blocks=1, generator_channels=8, generator_blocks=1, occlusion_channels=4)
     parts = {
         "image_to_plane": ImageToPlaneConfig(
             input_size=32, encoder_widths=(4, 4, 8, 8), encoder_blocks=(1, 1, 1, 1), pyramid_channels=4,
@@ -32,6 +34,6 @@ def tiny_portrait_config(stage: int = 3, depth: int = 1, **changes: object) -> R
         "superresolution": decoder if stage < 3 else None,
         "htbsr": HTBSRConfig(superresolution=decoder, torso=torso, bottleneck=4, fusion_channels=8,
                              alpha_channels=4) if stage == 3 else None,
-        "neural_resolution": 16,
+        "neural_resolution": picture_size // 4,
     }
     return Real3DPortraitConfig(**{**parts, **changes})

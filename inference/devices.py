@@ -1,0 +1,22 @@
+"""Where frames are computed."""
+
+import torch
+
+from modules.system.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """auto (CUDA if there is one), cpu, cuda, cuda:N, mps.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} cannot be used here ({reason}); use auto or cpu") from error
+    return device

@@ -1,0 +1,65 @@
+"""Track: a portrait and a motion -> cameras, key points and expressions of all frames, smoothed."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inference.motion import Motion
+from inference.portrait import Portrait
+from modules.face3d.coefficients import FaceCoefficients
+from modules.face3d.morphable_model import MorphableModel
+from modules.geometry.camera import Camera, prepare_poses, smooth_cameras, smooth_features
+from modules.portrait.driving import DrivingConfig, head_camera, project_landmarks, torso_keypoints
+
+SMOOTHING = 7        # frames, of cameras and torso key points (spec face3d 8)
+
+
+@dataclass(frozen=True)
+class Track:
+    """What changes from frame to frame and is cheap to hold for a whole video (a few hundred bytes a frame).
+
+    Attributes:
+        cameras: of T frames.
+        keypoints: [T, 68, 3], driving landmarks in [-1, 1], y down, z = 0; source_keypoints: [1, 68, 3].
+        expression: [T, 64], blinks applied where the face model has modes for them.
+        closing: [T] in [0, 1], blinks that are drawn into the PNCC instead.
+        source_expression: [1, 64], of the source PNCC.
+    """
+
+    cameras: Camera
+    keypoints: Tensor
+    source_keypoints: Tensor
+    expression: Tensor
+    closing: Tensor
+    source_expression: Tensor
+
+
+def make_track(portrait: Portrait, motion: Motion, model: MorphableModel, config: DrivingConfig) -> Track:
+    """The motion, relative to the portrait's own pose.
+
+    Args:
+        model: on the CPU.
+        config: of the checkpoint.
+    """
+    euler, translation = prepare_poses(portrait.euler, portrait.translation, motion.euler, motion.translation,
+                                       len(motion))
+    expression, closing = apply_blinks(motion, model)
+    driving = FaceCoefficients(portrait.identity, expression, euler, translation)
+    keypoints = torso_keypoints(project_landmarks(model, driving), inside=True)
+    source = torso_keypoints(project_landmarks(model, portrait.face), inside=True)
+    return Track(
+        cameras=smooth_cameras(head_camera(euler, translation, config), SMOOTHING),
+        keypoints=smooth_features(keypoints, SMOOTHING), source_keypoints=source, expression=expression,
+        closing=closing,
+        source_expression=expression[:1] if config.source_pncc == "first_driving" else portrait.expression)
+
+
+def apply_blinks(motion: Motion, model: MorphableModel) -> tuple[Tensor, Tensor]:
+    """Blinks as expression [T, 64] where the face model has modes for them, else as closing amounts [T]."""
+    modes = model.blink_modes
+    if not modes:
+        return motion.expression, motion.blink[:, 0]
+    expression = motion.expression.clone()
+    expression[:, modes] = torch.maximum(expression[:, modes], motion.blink)
+    return expression, torch.zeros(len(motion))

@@ -1,0 +1,9 @@
+"""In which type a module computes."""
+
+import torch
+from torch import nn
+
+
+def parameter_dtype(module: nn.Module) -> torch.dtype:
+    """The type of the module's parameters, in which it wants its inputs."""
+    return next(module.parameters()).dtype

@@ -1,0 +1,50 @@
+"""Stage 1 of the demo: patches of the raw render alone; super-resolution is trained in stage 3. Not in the paper."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from modules.portrait.discriminator import DualView
+from modules.portrait.real3d_portrait import PortraitOutput
+from tasks.demo.patches import PATCH_INPUTS, PATCH_TERMS, PatchConfig, patch_losses, sample_patches
+from tasks.engine.registry import register
+from tasks.engine.task import StepState
+from tasks.stages.i2p import I2PConfig, I2PTask, photo_of
+from tasks.stages.previews import psnr
+from tasks.stages.terms import check_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class I2PPatchesConfig(I2PConfig):
+    """Stage 1 by patches."""
+
+    patches: PatchConfig = PatchConfig()
+
+    def check_losses(self) -> None:
+        """Raises ValueError: a weight would have no effect, or the teacher has no masks."""
+        if self.teacher == "eg3d":
+            raise ValueError("patches need the head masks of the procedural teacher; set teacher to procedural")
+        check_weights(self.loss, PATCH_TERMS, PATCH_INPUTS)
+
+
+@register("i2p_patches")
+class I2PPatchesTask(I2PTask):
+    """Teacher views -> image-to-plane network and decoder."""
+
+    config_class = I2PPatchesConfig
+    order = ("generator",)
+
+    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
+                      state: StepState) -> dict[str, Tensor]:
+        """Losses of patches of the reference and the target view, from the same planes: they cost the most."""
+        taught = self.taught(batch)
+        planes, terms = self.model.canonical_planes(photo_of(taught.views[0])), {}
+        for name, view, mask in zip(("reference", "target"), taught.views, taught.masks):
+            patches = sample_patches(self.config.patches, mask, state.generator)
+            of_view = patch_losses(self.config.loss, patches, self.model, planes, view, mask, state.generator)
+            terms |= {f"{name}_{key}": loss for key, loss in of_view.items()}
+        return terms
+
+    def view_psnr(self, output: PortraitOutput, view: DualView) -> Tensor:
+        """PSNR of the raw render: super-resolution is not trained."""
+        return psnr(output.image_raw, view.image_raw)

@@ -1,0 +1,73 @@
+"""The table of a stage's losses: each is declared once, with the inputs that it reads.
+
+A stage names the inputs that it has. A weight whose loss reads something else is refused when the config is read, so
+that no weight is ignored (docs/extending.md: how to add a loss).
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from modules.system.config import nearest
+
+Weights = dict[str, float]                              # name of a loss -> its weight; losses that are not named: 0
+Inputs = Mapping[str, Callable[[], Any]]                # name of an input -> what makes it, called when it is needed
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss.
+
+    Attributes:
+        function: takes the inputs in their order and gives a scalar.
+        inputs: their names.
+    """
+
+    function: Callable[..., Tensor]
+    inputs: tuple[str, ...]
+
+
+Terms = Mapping[str, Term]
+
+
+def check_weights(weights: Mapping[str, float], terms: Terms, available: Collection[str],
+                  others: Collection[str] = ()) -> None:
+    """Refuse weights that would have no effect.
+
+    Args:
+        weights: the group `loss` of a config.
+        terms: the stage's table.
+        available: inputs that the stage has as it is configured.
+        others: losses that the stage computes outside the table.
+    Raises:
+        ValueError: an unknown or a negative weight, or one above 0 whose loss lacks an input; it is named.
+    """
+    for name, weight in weights.items():
+        if name not in terms and name not in others:
+            raise ValueError(f"loss.{name} is no loss of this stage{nearest(name, {*terms, *others})}")
+        if weight < 0:
+            raise ValueError(f"loss.{name} is {weight}; a weight is at least 0")
+        missing = [i for i in terms[name].inputs if i not in available] if name in terms else []
+        if weight > 0 and missing:
+            raise ValueError(f"loss.{name} is {weight}, but needs {', '.join(missing)}, which this stage does not have "
+                             "as it is configured; set it to 0")
+
+
+def reads(name: str, weights: Mapping[str, float], terms: Terms) -> bool:
+    """Whether a loss with a weight above 0 reads the input `name`."""
+    return any(weight > 0 and key in terms and name in terms[key].inputs for key, weight in weights.items())
+
+
+def weighted_terms(terms: Terms, weights: Mapping[str, float], inputs: Inputs) -> dict[str, Tensor]:
+    """Weight times loss of every term whose weight is above 0; each input is made once."""
+    made: dict[str, Any] = {}
+
+    def value(name: str) -> Any:
+        if name not in made:
+            made[name] = inputs[name]()
+        return made[name]
+
+    return {name: weights[name] * term.function(*map(value, term.inputs))
+            for name, term in terms.items() if weights.get(name, 0.0) > 0}
