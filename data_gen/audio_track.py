@@ -1,14 +1,15 @@
 """The sound of a video, read forwards: 16 kHz mono pieces that begin with given frames, and their features."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import soxr
 import torch
 
-from data_gen.models import hubert_model
 from modules.audio.features import WINDOW, AudioFeatures, FeatureKind, extract
+from modules.audio.hubert import HubertFeatures, load_hubert
 from modules.clips.format import FRAME_RATE, SAMPLE_RATE
 from modules.media.video_reader import Sound, read_sound
 
@@ -61,6 +62,12 @@ def _resampled(sound: Sound) -> Iterator[np.ndarray]:
     for block in sound.blocks():
         yield stream.resample_chunk(np.ascontiguousarray(block.mean(axis=1, dtype=np.float32)))
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+@cache
+def hubert_model(source: str) -> HubertFeatures:
+    """`load_hubert`, once in each process."""
+    return load_hubert(source)
 
 
 def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hubert: str) -> dict[str, AudioFeatures]:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from data_gen.audio_track import speech_features
-from data_gen.models import face_model
 from modules.clips.format import FRAME_RATE, ClipContent, write_clip
 from modules.clips.pncc import all_pncc
 from modules.face3d.coefficients import pose_points, project
+from modules.face_models import load_face_model
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.speech import synthesize
@@ -63,7 +63,7 @@ def clip_folder(config: ProceduralDataConfig, seed: int) -> Path:
 
 def make_clip(config: ProceduralDataConfig, seed: int) -> int:
     """Render and write the clip of one person; returns the seed."""
-    model = face_model("procedural")
+    model = load_face_model("procedural")
     speech = synthesize(seed, (config.frames + 0.5) / FRAME_RATE)
     motion = sample_motion(seed, config.frames, speech_motion=speech.expression)
     with torch.no_grad():

@@ -30,7 +30,7 @@ class Motion:
         euler: [T, 3], pitch, yaw, roll in radians, of the driver; only differences from frame 0 count by default.
         translation: [T, 3] in decimetres, likewise.
         blink: [T, 1] in [0, 1], how far both eyes are closed on top of the expression.
-        face_model: whose expression modes these are: "procedural", "ict" or "bfm".
+        face_model: whose expression modes these are (modules/face_models.py).
     """
 
     expression: Tensor

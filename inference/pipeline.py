@@ -18,10 +18,12 @@ from modules.analysis.landmarks import detect_clip
 from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.fitting import fit_clip
-from modules.face3d.morphable_model import MorphableModel, load_face_model
+from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import close_eyes, render_pncc
+from modules.face_models import load_face_model
 from modules.geometry.camera import Camera, mirror_index, pose_camera, prepare_poses, smooth_cameras, smooth_features
 from modules.media.video_reader import open_video
+from modules.official.bfm import load_official_bfm
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from modules.system.checkpoint import load_module
 from modules.system.errors import UserError
@@ -78,7 +80,8 @@ class TalkingPortrait:
         place = choose_device(device)
         folder = find_portrait(checkpoint)
         config = read_model_config(folder, Real3DPortraitConfig)
-        face_model = load_face_model(config.face_model, config.torso_points)      # first: it may be missing
+        official = config.torso_points == "official"
+        face_model = load_official_bfm() if official else load_face_model(config.face_model)    # first: may be missing
         model = load_portrait_model(folder, config)
         speech_folder = checkpoint / "audio2motion"
         speech = SpeechToMotion.load(speech_folder, place, hubert) if speech_folder.is_dir() else None

@@ -38,7 +38,7 @@ class Portrait:
         classes: [1, S, S] uint8, 0 background, 1 hair, 2 body skin, 3 face skin, 4 clothes, 5 others.
         background: [1, 3, S, S], the scene with the person filled in.
         identity: [1, 80]; expression: [1, 64]; euler: [1, 3] radians; translation: [1, 3] decimetres.
-        face_model: whose identity and expression modes these are: "procedural", "ict" or "bfm".
+        face_model: whose identity and expression modes these are (modules/face_models.py).
     """
 
     picture: Tensor

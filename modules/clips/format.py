@@ -55,7 +55,7 @@ class ClipContent:
         background: uint8 [H, W, 3], or a function that makes it of all pictures and class maps (`inpaint_background`);
             it is given sequences that decode what was written when they are asked.
         face: coefficients of the T frames, identity one row.
-        face_model: "procedural", "ict" or "bfm".
+        face_model: name in the table of modules/face_models.py.
         landmarks: [T, L, 2] picture fractions, L = 478 or 68.
         audio: [N] float32 at 16 kHz, or None.
         speech: features of the sound by kind ("mel", "hubert").
@@ -135,7 +135,7 @@ class Clip:
 
     Attributes:
         face: coefficients of the T frames, identity one row.
-        face_model: "procedural", "ict" or "bfm".
+        face_model: name in the table of modules/face_models.py.
         source, licence: see `ClipContent`; empty in clips of version 1.
     Raises:
         UserError: no clip, or one of a later format.

@@ -25,7 +25,6 @@ MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"    # vertex of each MediaPipe 
 MEDIAPIPE_VERSIONS = (MEDIAPIPE_FILE, "index_mp468_from_mesh35709_v3.1.npy")    # the first that is there counts
 NCC_FILE = "ncc_code.npy"                             # [3, V]; optional
 EYE_FILES = ("bfm_left_eye_faces.npy", "bfm_right_eye_faces.npy")      # 1-based triangles over the eyes
-OFFICIAL_68_OFFSET = 1         # the original reads the 1-based `keypoints` as if they were 0-based (spec face3d 2.3)
 _KEYS = ("meanshape", "idBase", "exBase", "tri", "keypoints")
 _IDENTITY, _EXPRESSION = 80, 64
 
@@ -35,8 +34,7 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
 
     Args:
         path: `BFM_model_front.mat`; None asks the asset resolver.
-        landmark68_offset: added to the vertices of the 68 landmarks; `OFFICIAL_68_OFFSET` gives those that the
-            released weights were trained with.
+        landmark68_offset: added to the vertices of the 68 landmarks (see modules/official/bfm.py).
     Returns:
         MorphableModel called "bfm" with 68 and 468 landmarks.
     Raises:
@@ -56,11 +54,6 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
         raise UserError(f"the tables in {folder} are not of {path.name}, which has {vertices} vertices and {triangles} "
                         f"triangles; take {mediapipe.name} and {' and '.join(EYE_FILES)} from one place with it")
     return bfm_from_arrays(arrays, *map(torch.from_numpy, tables), ncc, landmark68_offset)
-
-
-def load_official_bfm(path: Path | None = None) -> MorphableModel:
-    """The same with the 68 landmarks of the released weights, which are one vertex too far."""
-    return load_bfm(path, OFFICIAL_68_OFFSET)
 
 
 def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces: Tensor,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from modules.face_models import check_face_model
 from modules.geometry.camera import Camera
 from modules.layers.resample import resize
 from modules.portrait.demo.head_prior import (
@@ -48,7 +49,7 @@ class Real3DPortraitConfig:
     plane_fusion: str = "add"            # P_cano with P_diff: add or mul
     neural_resolution: int = 128         # n, rays a side
     focal_length: float = 2985.29 / 700  # of the cameras, picture widths (for the code that makes them)
-    face_model: str = "bfm"              # whose PNCC the motion adapter reads: bfm, ict, procedural
+    face_model: str = "bfm"              # whose PNCC the motion adapter reads: of modules/face_models.py
     torso_points: str = "exact"          # 68 landmarks that move the torso; "official": one vertex of the BFM too far
     source_pncc: str = "source"          # expression of the source PNCC: the photo's, or "first_driving" frame's
 
@@ -59,8 +60,7 @@ class Real3DPortraitConfig:
             raise ValueError(f"plane_fusion must be add or mul, not {self.plane_fusion!r}")
         if self.source_pncc not in ("source", "first_driving"):
             raise ValueError(f"source_pncc must be source or first_driving, not {self.source_pncc!r}")
-        if self.face_model not in ("bfm", "ict", "procedural"):
-            raise ValueError(f"face_model must be bfm, ict or procedural, not {self.face_model!r}")
+        check_face_model(self.face_model)
         if self.torso_points not in (("exact", "official") if self.face_model == "bfm" else ("exact",)):
             raise ValueError(f"torso_points must be exact, or official with face_model bfm, not {self.torso_points!r}")
         if self.neural_resolution < 4 or self.focal_length <= 0:

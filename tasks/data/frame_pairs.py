@@ -18,8 +18,9 @@ from modules.analysis.inpainting import inpaint_torso
 from modules.clips.format import Clip, list_clips
 from modules.clips.pncc import pncc_pixels
 from modules.face3d.coefficients import pose_points, project
-from modules.face3d.morphable_model import MorphableModel, load_face_model
+from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import close_eyes
+from modules.face_models import check_face_model, load_face_model
 from modules.system.errors import UserError
 from modules.system.files import whole_file
 
@@ -39,7 +40,7 @@ class ClipDataConfig:
     folder: str = "data/celebv_hq"
     validation_folder: str = ""
     held_out: int = 100
-    face_model: str = "bfm"
+    face_model: str = "bfm"         # of modules/face_models.py
     pncc_size: int = 512
     cache: str = ""
     pairs_per_clip: int = 1000      # length of an epoch
@@ -49,6 +50,7 @@ class ClipDataConfig:
     seed: int = 999
 
     def __post_init__(self) -> None:
+        check_face_model(self.face_model)
         if self.held_out < 2 or self.pairs_per_clip < 1:
             raise ValueError(f"held_out is {self.held_out} and pairs_per_clip {self.pairs_per_clip}; "
                              "they must be at least 2 and 1")

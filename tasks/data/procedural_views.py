@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from data_gen.models import face_model
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel
+from modules.face_models import load_face_model
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
@@ -159,5 +159,5 @@ def fill(config: ViewsConfig) -> None:
 
 def _render_to_disk(config: ViewsConfig, seed: int) -> int:
     with whole_file(view_file(views_folder(config), seed)) as part, part.open("wb") as file:
-        np.savez(file, **render_views(config, seed, face_model("procedural")))
+        np.savez(file, **render_views(config, seed, load_face_model("procedural")))
     return seed

@@ -55,3 +55,9 @@ def test_features_of_all_kinds_are_made(monkeypatch):
     found = speech_features(tone(1.0).samples()[:, 0], ("mel", "hubert"), "network")
     assert found["mel"].features.shape == (56, 80) and found["hubert"].features.shape == (56, 4)
     assert speech_features(None, ("mel",), "") == {}
+
+
+def test_hubert_is_loaded_once(monkeypatch):
+    monkeypatch.setattr(sound, "load_hubert", lambda source: [source])
+    assert sound.hubert_model("a network") is sound.hubert_model("a network") == ["a network"]
+    sound.hubert_model.cache_clear()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modules.audio.amplitude import polygon_area
-from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, OFFICIAL_68_OFFSET, load_bfm
+from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, load_bfm
 from modules.face3d.coefficients import (
     FaceCoefficients,
     camera_points,
@@ -31,6 +31,7 @@ from modules.face3d.fitting import (
 from modules.face3d.morphable_model import LandmarkEmbedding, MorphableModel
 from modules.face3d.shading import harmonic_light, vertex_normals, vertex_texture
 from modules.geometry.camera import pose_camera
+from modules.official.bfm import LANDMARK_OFFSET
 from tests.golden.compare import relative_error
 from tests.golden.file import Golden, checks
 
@@ -71,7 +72,7 @@ def exact_model(g: Golden) -> MorphableModel:
 
 def official_model(g: Golden) -> MorphableModel:
     """Its 68 landmarks are one vertex off, as in the original's helper."""
-    return load_model(g, OFFICIAL_68_OFFSET)
+    return load_model(g, LANDMARK_OFFSET)
 
 
 def coefficients(g: Golden, name: str, batch: int) -> FaceCoefficients:

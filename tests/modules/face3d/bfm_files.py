@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, NCC_FILE
 from modules.procedural.head import ProceduralModel
+from tests.modules.face3d.conftest import face_data
 
 
 def write_bfm(folder: Path, model: dict[str, Tensor], eye_faces: tuple[list[int], list[int]],
@@ -38,6 +39,15 @@ def write_bfm(folder: Path, model: dict[str, Tensor], eye_faces: tuple[list[int]
     for name, faces in zip(EYE_FILES, eye_faces, strict=True):
         np.save(folder / name, np.array(faces) + 1)
     return folder / MODEL_FILE
+
+
+def write_small_bfm(folder: Path) -> Path:
+    """The tiny bowl of `face_data` as a BFM; the MediaPipe landmark 93 has no vertex."""
+    data, mediapipe = face_data(), np.arange(468)
+    mediapipe[93] = -999
+    arrays = {"mean": data.mean + 1, "identity_basis": data.identity_basis, "expression_basis": data.expression_basis,
+              "triangles": data.triangles, "keypoints": torch.arange(68)}
+    return write_bfm(folder, arrays, ([0, 1], [1, 9]), mediapipe)
 
 
 def write_procedural_bfm(folder: Path, model: ProceduralModel) -> Path:

@@ -6,21 +6,14 @@ import torch
 from torch.testing import assert_close
 
 from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, NCC_FILE, load_bfm
-from modules.face3d.morphable_model import load_face_model
-from modules.portrait.real3d_portrait import Real3DPortraitConfig
 from modules.system.errors import UserError
-from tests.modules.face3d.bfm_files import write_bfm
+from tests.modules.face3d.bfm_files import write_small_bfm
 from tests.modules.face3d.conftest import face_data
 
 
 @pytest.fixture
 def folder(tmp_path):
-    data = face_data()
-    mediapipe = np.arange(468)
-    mediapipe[93] = -999
-    arrays = {"mean": data.mean + 1, "identity_basis": data.identity_basis, "expression_basis": data.expression_basis,
-              "triangles": data.triangles, "keypoints": torch.arange(68)}
-    write_bfm(tmp_path, arrays, ([0, 1], [1, 9]), mediapipe)
+    write_small_bfm(tmp_path)
     return tmp_path
 
 
@@ -36,19 +29,6 @@ def test_the_eyes_are_left_out_of_the_pncc(folder):
     model = load_bfm(folder / MODEL_FILE)
     assert len(model.pncc_triangles) == len(model.triangles) - 3
     assert torch.equal(model.pncc_triangles[0], model.triangles[2])
-
-
-def test_the_official_offset_moves_the_68_landmarks_by_one_vertex(folder):
-    right, official = load_bfm(folder / MODEL_FILE), load_bfm(folder / MODEL_FILE, landmark68_offset=1)
-    assert torch.equal(official.embedding(68).vertices, right.embedding(68).vertices + 1)
-    assert torch.equal(official.embedding(468).vertices, right.embedding(468).vertices)
-
-
-def test_a_checkpoint_of_the_released_weights_gets_their_landmarks(folder, monkeypatch):
-    monkeypatch.setenv("REAL3D_ASSETS", str(folder))
-    official = load_face_model("bfm", Real3DPortraitConfig.released().torso_points)
-    own = load_face_model("bfm", Real3DPortraitConfig.full().torso_points)
-    assert torch.equal(official.embedding(68).vertices, own.embedding(68).vertices + 1)
 
 
 def test_published_colours_are_preferred(folder):
