@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from data_gen.audio_track import speech_features
-from modules.clips.format import FRAME_RATE, ClipContent, write_clip
+from modules.clips.format import ClipContent, write_clip
 from modules.clips.pncc import all_pncc
 from modules.face3d.coefficients import pose_points, project
 from modules.face_models import load_face_model
+from modules.media.rates import FRAME_RATE
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.speech import synthesize

@@ -24,9 +24,10 @@ from data_gen.segments import Stretch, merged, stretches, without_jumps
 from modules.analysis.inpainting import inpaint_background
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
-from modules.clips.format import FRAME_RATE, CannotWrite, ClipContent, write_clip
+from modules.clips.format import CannotWrite, ClipContent, write_clip
 from modules.clips.pncc import all_pncc
 from modules.face_models import check_face_model, load_face_model
+from modules.media.rates import FRAME_RATE
 from modules.media.video_reader import open_video
 from modules.system.assets import ANALYSIS, find_asset
 from modules.system.errors import UserError

@@ -21,7 +21,8 @@ from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import close_eyes, render_pncc
 from modules.face_models import load_face_model
-from modules.geometry.camera import Camera, mirror_index, pose_camera, prepare_poses, smooth_cameras, smooth_features
+from modules.geometry.camera import Camera, pose_camera
+from modules.geometry.trajectory import mirror_index, prepare_poses, smooth_cameras, smooth_features
 from modules.media.video_reader import open_video
 from modules.official.bfm import load_official_bfm
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig

@@ -22,8 +22,8 @@ from modules.procedural.render import render
 from modules.system.errors import UserError
 from modules.system.files import named_file
 
-FORMAT = "real3d-portrait"
-VERSION = 1
+_FORMAT = "real3d-portrait"
+_VERSION = 1
 FRONTAL_DISTANCE = -5.0     # dm: the face of a procedural portrait fills about a fifth of the picture
 
 
@@ -96,7 +96,7 @@ class Portrait:
         Raises:
             UserError: the place cannot be written.
         """
-        header = {"format": FORMAT, "version": str(VERSION), "face_model": self.face_model}
+        header = {"format": _FORMAT, "version": str(_VERSION), "face_model": self.face_model}
         with named_file(path) as part:
             save_file({name: getattr(self, name).contiguous() for name in _tensors()}, part, metadata=header)
 
@@ -111,9 +111,9 @@ class Portrait:
             with safe_open(path, "pt") as file:
                 header = file.metadata() or {}
                 kind = (header.get("format"), header.get("version"))
-                if kind != (FORMAT, str(VERSION)):
+                if kind != (_FORMAT, str(_VERSION)):
                     raise UserError(f"{path} is not a portrait file: format, version are {kind}; this program reads "
-                                    f"{(FORMAT, str(VERSION))}; make one with Portrait.save")
+                                    f"{(_FORMAT, str(_VERSION))}; make one with Portrait.save")
                 return cls(**{name: file.get_tensor(name) for name in _tensors()}, face_model=header["face_model"])
         except (OSError, SafetensorError, KeyError) as error:
             raise UserError(f"{path} is not a portrait file; make one with Portrait.save ({error})") from error

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.audio.hubert import HubertFeatures
-from modules.audio.pitch import SAMPLE_RATE, pitch_at_hop
+from modules.audio.pitch import pitch_at_hop
+from modules.media.rates import HOP, SAMPLE_RATE
 from modules.system.errors import UserError
 
-HOP = 320                            # samples a feature frame
-WINDOW = 512
+FEATURE_WINDOW = 512
 MEL_BANDS = 80
 GROUP = 8                            # a sequence is a multiple of 8 frames: one latent of the motion model
 _ACTIVE_LEVEL = 0.95                 # quantile of the frames' levels that counts as the loudness of the speech
@@ -61,9 +61,9 @@ def read_audio(path: Path) -> Tensor:
         raise UserError(f"{path} is truncated: {len(wave) / rate:.1f} s of {expected:.1f} s can be read; copy it again")
     if rate != SAMPLE_RATE:
         wave = soxr.resample(wave, rate, SAMPLE_RATE, quality="HQ")
-    if len(wave) < WINDOW:
+    if len(wave) < FEATURE_WINDOW:
         raise UserError(f"{path} lasts {1000 * len(wave) / SAMPLE_RATE:.0f} ms; speech must last at least "
-                        f"{1000 * WINDOW // SAMPLE_RATE} ms")
+                        f"{1000 * FEATURE_WINDOW // SAMPLE_RATE} ms")
     if not np.isfinite(wave).all():
         raise UserError(f"{path} holds samples that are not numbers; convert it again")
     return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
@@ -127,7 +127,7 @@ def mel_basis() -> Tensor:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
 
     edges = to_hertz(np.linspace(*to_mel(np.array([80.0, 7600.0])), MEL_BANDS + 2))
-    frequencies = np.arange(WINDOW // 2 + 1) * SAMPLE_RATE / WINDOW
+    frequencies = np.arange(FEATURE_WINDOW // 2 + 1) * SAMPLE_RATE / FEATURE_WINDOW
     rising = (frequencies - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - frequencies) / np.diff(edges)[1:, None]
     bands = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
@@ -137,8 +137,8 @@ def mel_basis() -> Tensor:
 def mel_spectrogram(waveform: Tensor) -> Tensor:
     """Waveform [N] at 16 kHz, N >= 512 -> log10 mel magnitudes [(N - 512) // 320 + 1, 80], not below -6 (spec 6.3)."""
     wave = waveform.double()                              # quiet bands drown in the rounding of a float32 transform
-    window = torch.hann_window(WINDOW, periodic=True, dtype=wave.dtype, device=wave.device)
-    spectrum = torch.stft(wave, WINDOW, HOP, window=window, center=False, return_complex=True).abs()
+    window = torch.hann_window(FEATURE_WINDOW, periodic=True, dtype=wave.dtype, device=wave.device)
+    spectrum = torch.stft(wave, FEATURE_WINDOW, HOP, window=window, center=False, return_complex=True).abs()
     return torch.log10((mel_basis().to(wave) @ spectrum).clamp(min=1e-6)).T.float().contiguous()
 
 
@@ -160,7 +160,7 @@ def normalise_mel(mel: Tensor) -> Tensor:
 def mel_features(waveform: Tensor) -> Tensor:
     """Features of kind "mel": [N] -> [Tx, 80], Tx = 8 ceil(N / 2560); the end is padded with digital silence."""
     frames = GROUP * -(-len(waveform) // (GROUP * HOP))
-    padded = F.pad(waveform.float(), (0, (frames - 1) * HOP + WINDOW - len(waveform)))
+    padded = F.pad(waveform.float(), (0, (frames - 1) * HOP + FEATURE_WINDOW - len(waveform)))
     return normalise_mel(mel_spectrogram(padded))
 
 
@@ -178,14 +178,14 @@ def extract(waveform: Tensor, kind: FeatureKind = "mel", hubert: HubertFeatures 
     Returns:
         Tx frames on the CPU or on HuBERT's device.
     """
-    if waveform.ndim != 1 or len(waveform) < WINDOW:
-        raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {WINDOW} samples")
+    if waveform.ndim != 1 or len(waveform) < FEATURE_WINDOW:
+        raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {FEATURE_WINDOW} samples")
     if kind == "mel":
         features = mel_features(waveform)
     elif kind == "hubert" and hubert is not None:
         features = pad_frames(hubert(waveform))
     else:
         raise ValueError(f"kind is {kind!r}; use mel, or hubert together with a loaded HuBERT (load_hubert)")
-    voiced_frames = min((len(waveform) - WINDOW) // HOP + 1, len(features))
+    voiced_frames = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, len(features))
     f0 = torch.from_numpy(pitch_at_hop(waveform.cpu().numpy(), voiced_frames)).float()
     return AudioFeatures(features, F.pad(f0, (0, len(features) - len(f0))).to(features.device))

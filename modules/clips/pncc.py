@@ -8,7 +8,7 @@ from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import render_pncc
 
-CHUNK = 8                     # rendered together
+FRAMES_AT_ONCE = 8                     # rendered together
 
 
 def pncc_pixels(model: MorphableModel, face: FaceCoefficients, rows: list[int], size: int) -> Tensor:
@@ -20,5 +20,5 @@ def pncc_pixels(model: MorphableModel, face: FaceCoefficients, rows: list[int], 
 
 def all_pncc(model: MorphableModel, face: FaceCoefficients, size: int) -> np.ndarray:
     """uint8 [T + 1, 3, size, size]: every frame, then the neutral face."""
-    rows = torch.arange(len(face) + 1).split(CHUNK)
+    rows = torch.arange(len(face) + 1).split(FRAMES_AT_ONCE)
     return torch.cat([pncc_pixels(model, face, part.tolist(), size) for part in rows]).numpy()

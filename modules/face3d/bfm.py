@@ -11,6 +11,7 @@ import torch
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
+from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
 from modules.face3d.morphable_model import (
     FaceModelData,
     LandmarkEmbedding,
@@ -20,13 +21,12 @@ from modules.face3d.morphable_model import (
 from modules.system.assets import find_asset
 from modules.system.errors import UserError
 
-MODEL_FILE = "BFM_model_front.mat"
+BFM_FILE = "BFM_model_front.mat"
 MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"    # vertex of each MediaPipe landmark, 0-based, -999 = none
 MEDIAPIPE_VERSIONS = (MEDIAPIPE_FILE, "index_mp468_from_mesh35709_v3.1.npy")    # the first that is there counts
 NCC_FILE = "ncc_code.npy"                             # [3, V]; optional
 EYE_FILES = ("bfm_left_eye_faces.npy", "bfm_right_eye_faces.npy")      # 1-based triangles over the eyes
 _KEYS = ("meanshape", "idBase", "exBase", "tri", "keypoints")
-_IDENTITY, _EXPRESSION = 80, 64
 
 
 def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableModel:
@@ -40,7 +40,7 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
     Raises:
         UserError: a file is missing or is not what it should be.
     """
-    path = find_asset(MODEL_FILE) if path is None else path
+    path = find_asset(BFM_FILE) if path is None else path
     arrays = _read_mat(path)
     folder = path.parent
     eyes = np.concatenate([_table(folder / name).ravel() for name in EYE_FILES])
@@ -77,8 +77,8 @@ def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces:
     landmarks = {68: LandmarkEmbedding.of_vertices(keypoints - 1 + landmark68_offset),
                  468: LandmarkEmbedding.of_vertices(mediapipe)}
     return MorphableModel(FaceModelData(
-        name="bfm", mean=mean, identity_basis=_basis(arrays["idBase"], count, _IDENTITY),
-        expression_basis=_basis(arrays["exBase"], count, _EXPRESSION), triangles=triangles,
+        name="bfm", mean=mean, identity_basis=_basis(arrays["idBase"], count, IDENTITY_SIZE),
+        expression_basis=_basis(arrays["exBase"], count, EXPRESSION_SIZE), triangles=triangles,
         pncc_triangles=triangles[kept], landmarks=landmarks,
         ncc=normalised_coordinates(mean, triangles) if ncc is None else ncc))
 

@@ -8,9 +8,9 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
-FRAME_RATE = 25
 BLOCK = 4096                  # samples handed over at once
 
 

@@ -27,7 +27,6 @@ from modules.system.processes import run_all
 from tasks.data.frame_pairs import item_generator
 
 VERSION = 1                  # of what is rendered; part of the folder's name
-HELD_OUT_SEED = 900_000      # people from here on are never trained on
 FAN_STEP = 20                # degrees
 EXPRESSION_FRAMES = 25       # expressions are taken from short clips of random motion
 

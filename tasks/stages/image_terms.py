@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from modules.analysis.segmentation_classes import HEAD_CLASSES
+from modules.face3d.landmark_sets import OUTER_LIPS_68
 from modules.geometry.camera import Camera, pose_camera
 from modules.layers.resample import resize
 from modules.losses import image as losses
@@ -115,7 +116,7 @@ def frame_lips(batch: Batch, k: int) -> Tensor:
 
 def frame_mouth(batch: Batch, k: int) -> Tensor:
     """Middle of the lips [B, 2] (x, y) in picture widths."""
-    return batch["keypoints"][:, k, losses.LIPS].mean(dim=1)
+    return batch["keypoints"][:, k, OUTER_LIPS_68].mean(dim=1)
 
 
 def adapter_pictures(pncc: Tensor, driving: int, config: Real3DPortraitConfig) -> Tensor:

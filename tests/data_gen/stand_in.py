@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from data_gen.procedural import pixels
-from modules.analysis.landmarks import FACE_OVAL
 from modules.face3d.coefficients import pose_points, project
+from modules.face3d.landmark_sets import FACE_OVAL
 from modules.face_models import load_face_model
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person

@@ -11,14 +11,13 @@ import torch
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
+from modules.geometry.camera import FITTING_FOCAL_LENGTH
 from modules.media.video_reader import open_video, read_sound
 from modules.media.video_writer import VideoWriter
 from modules.portrait.real3d_portrait import Real3DPortrait
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from tests.modules.portraits import tiny_portrait_config
-
-FOCAL_LENGTH = 1015 / 224
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +26,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ein Ordner mit Ümlaut") / "check point"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        config = tiny_portrait_config(face_model="procedural", focal_length=FOCAL_LENGTH)
+        config = tiny_portrait_config(face_model="procedural", focal_length=FITTING_FOCAL_LENGTH)
         portrait = Real3DPortrait(config)
         speech_config = Audio2MotionConfig(audio_size=80, condition_size=8, width=8, encoder_layers=1,
                                            decoder_layers=1, flow_width=4, flow_layers=1, flow_couplings=2)
