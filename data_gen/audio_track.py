@@ -10,8 +10,8 @@ import torch
 
 from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, extract
 from modules.audio.hubert import HubertFeatures, load_hubert
+from modules.media.audio import Sound, read_sound
 from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
-from modules.media.video_reader import Sound, read_sound
 
 SILENCE = 1e-3                             # root mean square below which nothing is said: -60 dB of the full range
 

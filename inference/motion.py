@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.face3d.pncc import blink_curve
+from modules.face3d.blink import blink_curve
 from modules.media.rates import FRAME_RATE
 from modules.official.fit_file import read_official_fit
 from modules.system.errors import UserError

@@ -11,18 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inference.motion import MOTION_FILES, Motion
-from inference.portrait import Portrait, to_pixels
+from inference.portrait import Portrait
 from inference.speech import SpeechToMotion, read_model_config
 from modules.analysis.crop import clip_crop, crop_landmarks
 from modules.analysis.landmarks import detect_clip
 from modules.analysis.segmentation_classes import one_hot
+from modules.face3d.blink import close_eyes
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
-from modules.face3d.pncc import close_eyes, render_pncc
+from modules.face3d.pncc import render_pncc
 from modules.face_models import load_face_model
 from modules.geometry.camera import Camera, pose_camera
 from modules.geometry.trajectory import mirror_index, prepare_poses, smooth_cameras, smooth_features
+from modules.media.pixels import to_pixels
 from modules.media.video_reader import open_video
 from modules.official.bfm import load_official_bfm
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig

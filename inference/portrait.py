@@ -17,6 +17,7 @@ from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_photo
 from modules.face3d.morphable_model import MorphableModel
 from modules.media.images import read_picture
+from modules.media.pixels import to_pixels, to_tensor
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
 from modules.system.errors import UserError
@@ -121,15 +122,3 @@ class Portrait:
 
 def _tensors() -> tuple[str, ...]:
     return tuple(field.name for field in fields(Portrait) if field.type is Tensor)
-
-
-def to_tensor(picture: np.ndarray) -> Tensor:
-    """uint8 [H, W, 3] or [T, H, W, 3] -> float [T, 3, H, W] in [-1, 1]."""
-    frames = torch.from_numpy(np.ascontiguousarray(picture)).float() / 127.5 - 1.0
-    return (frames if frames.ndim == 4 else frames[None]).permute(0, 3, 1, 2).contiguous()
-
-
-def to_pixels(image: Tensor) -> np.ndarray:
-    """float [T, C, H, W] in [-1, 1] -> uint8 [T, H, W, C], rounded."""
-    pixels = ((image.float().clamp(-1, 1) + 1) * 127.5).round()
-    return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()

@@ -17,8 +17,8 @@ from inference.background import load_background
 from inference.motion import Motion, natural_pose, periodic_blink, still_pose
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
+from modules.media.audio import Sound, read_sound
 from modules.media.rates import FRAME_RATE
-from modules.media.video_reader import Sound, read_sound
 from modules.media.video_writer import VideoWriter
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import UserError, run_command

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 
 from inference.motion import natural_pose
 from inference.pipeline import choose_device, find_portrait, load_portrait_model, torso_keypoints
-from inference.portrait import Portrait, to_pixels
+from inference.portrait import Portrait
 from inference.speech import read_model_config
 from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.pncc import render_pncc
 from modules.geometry.camera import Camera, pose_camera
+from modules.media.pixels import to_pixels
 from modules.portrait.htbsr.fusion import SourceFeatures
 from modules.portrait.real3d_portrait import Real3DPortrait, Real3DPortraitConfig
 from modules.procedural.head import procedural_model

@@ -20,6 +20,7 @@ from modules.analysis.mediapipe_models import FaceFinder
 from modules.face3d.coefficients import FaceCoefficients, camera_points
 from modules.face3d.landmark_sets import MOUTH
 from modules.face3d.rasterizer import rasterize
+from modules.media.pixels import to_pixels
 from modules.procedural.clips import named_expression
 from modules.procedural.head import ProceduralModel, build_model
 from modules.procedural.person import Person, sample_person
@@ -59,8 +60,7 @@ def measure(model: ProceduralModel, people: int, finder: FaceFinder) -> np.ndarr
             pose = torch.from_numpy(draw.uniform(-0.12, 0.12, (1, 3))).float()
             face = FaceCoefficients(0.7 * person.identity[None], named_expression(1, jaw_open=jaw), pose,
                                     torch.tensor([[0.0, 0.1, -3.0]]))
-            image = render(model, person, face, PICTURE_SIZE).image[0]
-            picture = ((image.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
+            picture = to_pixels(render(model, person, face, PICTURE_SIZE).image)[0]
             faces = finder.find(np.ascontiguousarray(picture))
             if len(faces):
                 found[name].append(traced_points(model, person, face, faces[0]))

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from inference.portrait import to_tensor
 from modules.face3d.coefficients import FaceCoefficients
+from modules.media.pixels import to_float, to_tensor, to_uint8
 from modules.media.video_reader import open_video
 from modules.procedural.clips import named_expression
 from modules.procedural.head import EXPRESSIONS, procedural_model
@@ -26,7 +26,6 @@ from modules.procedural.person import Person, sample_person
 from modules.procedural.render import render
 from modules.system.errors import UserError, run_command
 from modules.system.files import named_file
-from tasks.data.frame_pairs import to_float
 from tasks.data.procedural_views import ViewsConfig, render_views
 from tasks.engine.settings import read_settings
 
@@ -41,7 +40,7 @@ def sheet(pictures: Tensor, columns: int) -> np.ndarray:
     missing = -len(pictures) % columns
     pictures = torch.cat([pictures, pictures.new_full((missing, *pictures.shape[1:]), -1.0)])
     grid = pictures.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    return ((grid + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    return to_uint8(grid).numpy()
 
 
 def people(first: int, count: int, size: int) -> Tensor:

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from inference.motion import Motion
 from inference.pipeline import TalkingPortrait
-from inference.portrait import FRONTAL_DISTANCE, Portrait, to_pixels
+from inference.portrait import FRONTAL_DISTANCE, Portrait
 from modules.analysis.landmarks import find_faces
 from modules.audio.features import read_audio
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.landmark_sets import EYE_CORNERS, INNER_LIP_MIDDLES
+from modules.media.pixels import to_pixels
 from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import HELD_OUT_SEED, sample_person

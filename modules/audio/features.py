@@ -5,15 +5,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
-import soxr
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from modules.audio.hubert import HubertFeatures
 from modules.audio.pitch import pitch_at_hop
+from modules.media.audio import read_mono
 from modules.media.rates import HOP, SAMPLE_RATE
 from modules.system.errors import UserError
 
@@ -47,73 +46,13 @@ def read_audio(path: Path) -> Tensor:
     """Decode any sound or video file, recognised by its content -> [N] float32 in [-1, 1], 16 kHz, mono mix.
 
     Raises:
-        UserError: no such file, nothing decodable, no sound track, truncated, or shorter than one frame.
+        UserError: see `read_mono`; or the sound is shorter than one window of the features.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no sound file {path}")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty; give a sound file with speech")
-    wave, rate, expected = _decode(path)
-    if len(wave) == 0:
-        raise UserError(f"{path} holds no sound; give a file with speech")
-    if expected is not None and len(wave) / rate < 0.9 * expected - 0.1:
-        raise UserError(f"{path} is truncated: {len(wave) / rate:.1f} s of {expected:.1f} s can be read; copy it again")
-    if rate != SAMPLE_RATE:
-        wave = soxr.resample(wave, rate, SAMPLE_RATE, quality="HQ")
+    wave = read_mono(path, SAMPLE_RATE)
     if len(wave) < FEATURE_WINDOW:
         raise UserError(f"{path} lasts {1000 * len(wave) / SAMPLE_RATE:.0f} ms; speech must last at least "
                         f"{1000 * FEATURE_WINDOW // SAMPLE_RATE} ms")
-    if not np.isfinite(wave).all():
-        raise UserError(f"{path} holds samples that are not numbers; convert it again")
-    return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
-
-
-def _decode(path: Path) -> tuple[np.ndarray, int, float | None]:
-    """Mono samples float32 [N], their rate, and the length in seconds that the file claims (None if it does not)."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise UserError(f"{path} has no sound track; give a file with speech")
-            stream = container.streams.audio[0]
-            rate = stream.rate
-            expected = _claimed_seconds(path, container, stream)
-            resampler = av.AudioResampler(format="fltp", rate=rate)
-            parts = [_mono(frame) for source in container.decode(stream) for frame in resampler.resample(source)]
-            parts += [_mono(frame) for frame in resampler.resample(None)]
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read as sound ({reason}); convert it to WAV") from error
-    return (np.concatenate(parts) if parts else np.zeros(0, np.float32)), rate, expected
-
-
-def _mono(frame: av.AudioFrame) -> np.ndarray:
-    return frame.to_ndarray().mean(axis=0)                                           # [channels, N] -> [N]
-
-
-def _claimed_seconds(path: Path, container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
-    """The length that the header states; for WAV its own, because FFmpeg cuts that to the file's size."""
-    with path.open("rb") as file:
-        head = file.read(65536)
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return _claimed_wav_seconds(head)
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
-
-
-def _claimed_wav_seconds(head: bytes) -> float | None:
-    """Size of the data chunk over the rate of the format chunk; None if it was written to a pipe and not known."""
-    position, bytes_a_second = 12, 0
-    while position + 8 <= len(head):
-        name, size = head[position:position + 4], int.from_bytes(head[position + 4:position + 8], "little")
-        if name == b"fmt ":
-            bytes_a_second = int.from_bytes(head[position + 16:position + 20], "little")
-        if name == b"data":
-            known = bytes_a_second and 0 < size < 0x7FFFFFFF
-            return size / bytes_a_second if known else None
-        position += 8 + size + size % 2
-    return None
+    return torch.from_numpy(wave)
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ from torch import Tensor
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import render_pncc
+from modules.media.pixels import to_uint8
 
 FRAMES_AT_ONCE = 8                     # rendered together
 
@@ -15,7 +16,7 @@ def pncc_pixels(model: MorphableModel, face: FaceCoefficients, rows: list[int], 
     """uint8 [len(rows), 3, size, size] of frames `rows` of a clip; row -1 (or T) is the neutral face."""
     expression = torch.cat([face.expression, torch.zeros_like(face.expression[:1])])
     pncc = render_pncc(model, face.identity, expression[rows], size)
-    return ((pncc + 1) * 127.5).round().to(torch.uint8)
+    return to_uint8(pncc)
 
 
 def all_pncc(model: MorphableModel, face: FaceCoefficients, size: int) -> np.ndarray:

@@ -10,8 +10,8 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from modules.media.audio import Sound
 from modules.media.rates import FRAME_RATE
-from modules.media.video_reader import Sound
 from modules.system.errors import UserError
 
 PROVENANCE = ("Synthetic video made with Real3D-Portrait: not a recording of the person shown. "

@@ -1,7 +1,7 @@
 """Frame pairs of prepared clips, for the motion adapter and HTB-SR (spec/training.md, 4.3).
 
 An item is a function of the seed and its number alone, so that the order is the same for any number of workers.
-Pictures leave the data set as uint8; the tasks convert them on the device (`to_float`).
+Pictures leave the data set as uint8; the tasks convert them on the device (`pixels.to_float`).
 """
 
 import hashlib
@@ -17,10 +17,11 @@ from torch.utils.data import Dataset
 from modules.analysis.inpainting import inpaint_torso
 from modules.clips.format import Clip, list_clips
 from modules.clips.pncc import pncc_pixels
+from modules.face3d.blink import close_eyes
 from modules.face3d.coefficients import pose_points, project
 from modules.face3d.morphable_model import MorphableModel
-from modules.face3d.pncc import close_eyes
 from modules.face_models import check_face_model, load_face_model
+from modules.media.pixels import to_float, to_uint8
 from modules.system.errors import UserError
 from modules.system.files import whole_file
 
@@ -77,11 +78,6 @@ def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:
     if config.validation_folder:
         return clips, list_clips(Path(config.validation_folder))
     return [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
-
-
-def to_float(picture: Tensor) -> Tensor:
-    """uint8 of any shape -> float32 in [-1, 1]."""
-    return picture.float() / 127.5 - 1
 
 
 class FramePairs(Dataset):
@@ -219,7 +215,7 @@ def _closing(pncc: Tensor, generator: torch.Generator) -> Tensor:
     draws = torch.rand(2, generator=generator) / 2
     first, last = float(draws[0]), float(draws[1]) + 0.5
     closed = torch.stack([close_eyes(to_float(pncc), p) for p in (first, (first + last) / 2, last)])
-    return ((closed + 1) * 127.5).round().to(torch.uint8)
+    return to_uint8(closed)
 
 
 def _channels_first(picture: np.ndarray) -> Tensor:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import load_face_model
+from modules.media.pixels import to_uint8
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
@@ -94,8 +95,7 @@ def render_views(config: ViewsConfig, seed: int, model: MorphableModel) -> dict[
                             euler, translation)
     with torch.no_grad():
         found = render(model, person, face, config.size, parts="head")
-    images = ((found.image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return {"images": images.numpy(), "masks": (found.classes > 0).numpy(),
+    return {"images": to_uint8(found.image).numpy(), "masks": (found.classes > 0).numpy(),
             "euler": euler.numpy(), "translation": translation.numpy()}
 
 

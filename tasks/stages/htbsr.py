@@ -26,10 +26,11 @@ from modules.losses.torso import (
     torso_l1,
     transformed,
 )
+from modules.media.pixels import to_float
 from modules.portrait.htbsr.fusion import HTBSR
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from modules.system.checkpoint import find_checkpoint, load_state
-from tasks.data.frame_pairs import ClipDataConfig, to_float
+from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig

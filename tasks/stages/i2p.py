@@ -18,13 +18,13 @@ from modules.geometry.camera import pose_camera
 from modules.layers.resample import resize
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
+from modules.media.pixels import to_float
 from modules.official.eg3d_snapshot import read_snapshot
 from modules.portrait.initial_weights import InitialWeights, load_imagenet
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from modules.procedural.person import HELD_OUT_SEED
 from modules.system.assets import find_asset
 from tasks.data.eg3d_views import EG3DSeeds, EG3DViews, EG3DViewsConfig, copy_matching
-from tasks.data.frame_pairs import to_float
 from tasks.data.procedural_views import CachedViews, ViewsConfig
 from tasks.demo.patches import WindowConfig, sample_windows, window_losses
 from tasks.engine.registry import register

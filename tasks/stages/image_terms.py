@@ -14,9 +14,10 @@ from modules.geometry.camera import Camera, pose_camera
 from modules.layers.resample import resize
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
+from modules.media.pixels import to_float
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from modules.system.checkpoint import find_checkpoint, load_module
-from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, split_clips, to_float
+from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, split_clips
 from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState
 from tasks.stages.adversary import Adversary, View
 from tasks.stages.learning_rates import LAZY_R1, RateConfig

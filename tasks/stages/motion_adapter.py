@@ -17,9 +17,10 @@ from modules.analysis.segmentation_classes import HEAD_CLASSES
 from modules.layers.resample import resize
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
+from modules.media.pixels import to_float
 from modules.portrait.initial_weights import InitialWeights, load_imagenet
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
-from tasks.data.frame_pairs import ClipDataConfig, to_float
+from tasks.data.frame_pairs import ClipDataConfig
 from tasks.demo.patches import WindowConfig, sample_windows, window_losses
 from tasks.engine.registry import register
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid

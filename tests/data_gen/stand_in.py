@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_gen.procedural import pixels
 from modules.face3d.coefficients import pose_points, project
 from modules.face3d.landmark_sets import FACE_OVAL
 from modules.face_models import load_face_model
+from modules.media.pixels import to_pixels
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person
 
@@ -51,7 +51,7 @@ def talking_head() -> tuple[np.ndarray, np.ndarray]:
         clip = render_clip(model, sample_person(3), sample_motion(3, FRAMES), SIZE)
         face = clip.coefficients
         points = pose_points(model.landmarks(face.identity, face.expression, 478), face.euler, face.translation)
-    return pixels(clip.frames), project(points).double().numpy()
+    return to_pixels(clip.frames), project(points).double().numpy()
 
 
 def person_around(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

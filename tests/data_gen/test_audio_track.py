@@ -4,8 +4,8 @@ import torch
 
 from data_gen import audio_track as sound
 from data_gen.audio_track import SoundTrack, speech_features
+from modules.media.audio import Sound
 from modules.media.rates import FRAME_SAMPLES
-from modules.media.video_reader import Sound
 from tests.videos import tone, write_video
 
 FRAMES = 50

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modules.face3d.blink import blink_curve, close_eyes
 from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points
 from modules.face3d.morphable_model import MorphableModel
-from modules.face3d.pncc import blink_curve, close_eyes, render_coordinates
+from modules.face3d.pncc import render_coordinates
 from modules.face3d.rasterizer import Fragments, interpolate, rasterize
 from modules.geometry.camera import FITTING_FOCAL_LENGTH
 from tests.golden.face3d import EXACT, coefficients, model_beside

@@ -12,7 +12,8 @@ from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.geometry.camera import FITTING_FOCAL_LENGTH
-from modules.media.video_reader import open_video, read_sound
+from modules.media.audio import read_sound
+from modules.media.video_reader import open_video
 from modules.media.video_writer import VideoWriter
 from modules.portrait.real3d_portrait import Real3DPortrait
 from modules.system.checkpoint import save_checkpoint

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from modules.media.pixels import to_float
 from scripts.contact_sheet import STAGE_1, TURNS, main, sheet, views
-from tasks.data.frame_pairs import to_float
 from tasks.data.procedural_views import CachedViews
 from tasks.engine.settings import read_settings
 from tests.videos import counting_frames, write_video
