@@ -1,18 +1,18 @@
 """The sound of a video, read forwards: 16 kHz mono pieces that begin with given frames, and their features."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import soxr
 import torch
 
-from data_gen.models import hubert_model
-from modules.audio.features import WINDOW, AudioFeatures, FeatureKind, extract
-from modules.clips.format import FRAME_RATE, SAMPLE_RATE
-from modules.media.video_reader import Sound, read_sound
+from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, extract
+from modules.audio.hubert import HubertFeatures, load_hubert
+from modules.media.audio import Sound, read_sound
+from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
 
-FRAME = SAMPLE_RATE // FRAME_RATE          # samples a frame
 SILENCE = 1e-3                             # root mean square below which nothing is said: -60 dB of the full range
 
 
@@ -39,7 +39,7 @@ class SoundTrack:
         Raises:
             UserError: the sound is damaged.
         """
-        first, last = start * FRAME, (start + frames) * FRAME
+        first, last = start * FRAME_SAMPLES, (start + frames) * FRAME_SAMPLES
         if first < self._position:
             raise ValueError(f"piece from sample {first} asked for after sample {self._position}")
         pieces = [self._rest]
@@ -63,6 +63,12 @@ def _resampled(sound: Sound) -> Iterator[np.ndarray]:
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
+@cache
+def hubert_model(source: str) -> HubertFeatures:
+    """`load_hubert`, once in each process."""
+    return load_hubert(source)
+
+
 def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hubert: str) -> dict[str, AudioFeatures]:
     """Features of a clip's sound [N] by kind; none of silence.
 
@@ -71,7 +77,7 @@ def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hub
     Raises:
         UserError: HuBERT is not to be had.
     """
-    if wave is None or len(wave) < WINDOW:
+    if wave is None or len(wave) < FEATURE_WINDOW:
         return {}
     return {kind: extract(torch.from_numpy(wave), kind, hubert_model(hubert) if kind == "hubert" else None)
             for kind in kinds}

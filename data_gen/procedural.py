@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from data_gen.audio_track import speech_features
-from data_gen.models import face_model
-from modules.clips.format import FRAME_RATE, ClipContent, write_clip
+from modules.clips.format import ClipContent, write_clip
 from modules.clips.pncc import all_pncc
 from modules.face3d.coefficients import pose_points, project
+from modules.face_models import load_face_model
+from modules.media.pixels import to_pixels
+from modules.media.rates import FRAME_RATE
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.speech import synthesize
@@ -63,7 +64,7 @@ def clip_folder(config: ProceduralDataConfig, seed: int) -> Path:
 
 def make_clip(config: ProceduralDataConfig, seed: int) -> int:
     """Render and write the clip of one person; returns the seed."""
-    model = face_model("procedural")
+    model = load_face_model("procedural")
     speech = synthesize(seed, (config.frames + 0.5) / FRAME_RATE)
     motion = sample_motion(seed, config.frames, speech_motion=speech.expression)
     with torch.no_grad():
@@ -73,13 +74,8 @@ def make_clip(config: ProceduralDataConfig, seed: int) -> int:
         pncc = all_pncc(model, face, config.pncc_size) if config.pncc_size else None
     wave = np.asarray(speech.audio)
     write_clip(clip_folder(config, seed), ClipContent(
-        frames=pixels(clip.frames), classes=clip.classes.numpy(), background=pixels(clip.background[None])[0],
+        frames=to_pixels(clip.frames), classes=clip.classes.numpy(), background=to_pixels(clip.background[None])[0],
         face=face, face_model=model.name, landmarks=project(points).numpy(), audio=wave,
         speech=speech_features(wave, ("mel",), ""), pncc=pncc,
         source=f"person {seed} of the procedural world", licence="made by code, free to use"))
     return seed
-
-
-def pixels(images: Tensor) -> np.ndarray:
-    """[T, 3, H, W] in [-1, 1] -> uint8 [T, H, W, 3]."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

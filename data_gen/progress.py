@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from modules.media.rates import FRAME_RATE
 from modules.system.config import changed_keys, load_yaml, save_yaml
 from modules.system.errors import UserError
 from modules.system.files import whole_file
 
 DONE, REJECTED, SETTINGS = "done.tsv", "rejected.tsv", "settings.yaml"
-FRAMES_A_MINUTE = 25 * 60
+FRAMES_A_MINUTE = FRAME_RATE * 60
 
 
 @dataclass(frozen=True)

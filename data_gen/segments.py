@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from modules.analysis.landmarks import FRAME_RATE, MAX_FACES, detect_clip
+from modules.analysis.landmarks import MAX_FACES, detect_clip
 from modules.analysis.mediapipe_models import FaceFinder
+from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
 SAMPLE = 5                    # frames from one count of the faces to the next

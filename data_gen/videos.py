@@ -12,22 +12,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import tee
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from av.error import FFmpegError
 
-from data_gen.audio_track import SoundTrack, speech_features
+from data_gen.audio_track import SoundTrack, hubert_model, speech_features
 from data_gen.faces import FaceLimits, FittedFace, divided, fit_face
-from data_gen.models import face_model, hubert_model
 from data_gen.progress import Ledger, Refusal, VideoReport
 from data_gen.segments import Stretch, merged, stretches, without_jumps
 from modules.analysis.inpainting import inpaint_background
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
-from modules.clips.format import FRAME_RATE, CannotWrite, ClipContent, write_clip
+from modules.clips.format import CannotWrite, ClipContent, write_clip
 from modules.clips.pncc import all_pncc
+from modules.face_models import check_face_model, load_face_model
+from modules.media.rates import FRAME_RATE
 from modules.media.video_reader import open_video
 from modules.system.assets import ANALYSIS, find_asset
 from modules.system.errors import UserError
@@ -46,7 +46,7 @@ class VideoDataConfig:
 
     videos: str
     folder: str = "data/videos"
-    face_model: Literal["bfm", "ict", "procedural"] = "bfm"
+    face_model: str = "bfm"       # of modules/face_models.py
     size: int = 512               # pixels a side
     pncc_size: int = 0            # 0: do not store PNCCs
     features: tuple[FeatureKind, ...] = ("mel",)
@@ -58,6 +58,7 @@ class VideoDataConfig:
     workers: int = 2
 
     def __post_init__(self) -> None:
+        check_face_model(self.face_model)
         if self.size < 64 or self.size % 2 or self.pncc_size < 0 or self.workers < 1:
             raise ValueError(f"size {self.size} must be even and at least 64, pncc_size {self.pncc_size} not negative, "
                              f"workers {self.workers} at least 1")
@@ -147,7 +148,7 @@ def check_models(config: VideoDataConfig) -> None:
     """
     for name in ANALYSIS:
         find_asset(name)
-    face_model(config.face_model)
+    load_face_model(config.face_model)
     if "hubert" in config.features:
         hubert_model(config.hubert)
 
@@ -219,7 +220,7 @@ class _ClipMaker:
         folder = Path(config.folder) / f"{self.video.name}_{piece.start:06d}"
         if folder.is_dir():
             return wave is not None
-        model = face_model(config.face_model)
+        model = load_face_model(config.face_model)
         fitted = fit_face(model, piece.landmarks, self.shape, config.limits)
         write_clip(folder, self._content(piece, fitted, wave))
         return wave is not None
@@ -227,7 +228,7 @@ class _ClipMaker:
     def _content(self, piece: Stretch, fitted: FittedFace, wave: np.ndarray | None) -> ClipContent:
         config = self.config
         frames, classes = tee(divided(self._part(piece), fitted, config.size))
-        pncc = all_pncc(face_model(config.face_model), fitted.face, config.pncc_size) if config.pncc_size else None
+        pncc = all_pncc(load_face_model(config.face_model), fitted.face, config.pncc_size) if config.pncc_size else None
         times = f"{piece.start / FRAME_RATE:.2f} to {piece.stop / FRAME_RATE:.2f} s"
         return ClipContent(
             frames=(picture for picture, _ in frames), classes=(mask for _, mask in classes),

@@ -6,9 +6,9 @@ import torch
 from PIL import ImageColor
 from torch import Tensor
 
-from inference.portrait import to_tensor
 from modules.analysis.crop import centre_crop
 from modules.media.images import read_picture
+from modules.media.pixels import to_float, to_tensor
 from modules.system.errors import UserError
 
 
@@ -35,4 +35,4 @@ def load_background(choice: str, size: int) -> Tensor | str | None:
     except ValueError as error:
         raise UserError(f"--background {choice}: no such picture and no such colour; give photo, transparent, "
                         "a picture file, or a colour like #204060") from error
-    return (torch.tensor(colour).view(1, 3, 1, 1) / 127.5 - 1).repeat(1, 1, size, size)
+    return to_float(torch.tensor(colour)).view(1, 3, 1, 1).repeat(1, 1, size, size)

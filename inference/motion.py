@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.face3d.pncc import blink_curve
+from modules.face3d.blink import blink_curve
+from modules.media.rates import FRAME_RATE
 from modules.official.fit_file import read_official_fit
 from modules.system.errors import UserError
 from modules.system.files import named_file
 
-FORMAT = "real3d-motion"
-VERSION = 1
-FRAME_RATE = 25
+_FORMAT = "real3d-motion"
+_VERSION = 1
 OFFICIAL = ".npy"           # the original's *_coeff_fit_mp.npy
 MOTION_FILES = (".json", ".npz", OFFICIAL)
 _ARRAYS = {"expression": 64, "euler": 3, "translation": 3, "blink": 1}
@@ -30,7 +30,7 @@ class Motion:
         euler: [T, 3], pitch, yaw, roll in radians, of the driver; only differences from frame 0 count by default.
         translation: [T, 3] in decimetres, likewise.
         blink: [T, 1] in [0, 1], how far both eyes are closed on top of the expression.
-        face_model: whose expression modes these are: "procedural", "ict" or "bfm".
+        face_model: whose expression modes these are (modules/face_models.py).
     """
 
     expression: Tensor
@@ -69,7 +69,7 @@ class Motion:
         if path.suffix not in (".json", ".npz"):
             raise UserError(f"cannot save a motion as {path.name}; use a name that ends in .json or .npz")
         arrays = {name: getattr(self, name).float().cpu().numpy() for name in _ARRAYS}
-        header = {"format": FORMAT, "version": VERSION, "fps": FRAME_RATE, "face_model": self.face_model}
+        header = {"format": _FORMAT, "version": _VERSION, "fps": FRAME_RATE, "face_model": self.face_model}
         with named_file(path) as part, part.open("wb") as file:
             if path.suffix == ".json":
                 rows = {name: np.round(value, 5).tolist() for name, value in arrays.items()}
@@ -101,9 +101,9 @@ class Motion:
             raise UserError(f"no motion file {path}") from error
         except Exception as error:      # any other content: not ours
             raise UserError(f"{path} is not a motion file (.json or .npz made with --save-motion): {error}") from error
-        if header != (FORMAT, VERSION, FRAME_RATE):
+        if header != (_FORMAT, _VERSION, FRAME_RATE):
             raise UserError(f"{path}: format, version, fps are {header}; this program reads "
-                            f"{(FORMAT, VERSION, FRAME_RATE)}")
+                            f"{(_FORMAT, _VERSION, FRAME_RATE)}")
         return cls(face_model=face_model, **arrays)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from inference.debug_panels import debug_panels
 from inference.devices import choose_device
 from inference.motion import MOTION_FILES, Motion
-from inference.portrait import Portrait, to_pixels
+from inference.portrait import Portrait
 from inference.speech import SpeechToMotion
 from inference.track import Track, make_track
 from inference.workers import map_in_order
@@ -22,9 +22,12 @@ from modules.analysis.landmarks import detect_clip
 from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_clip
-from modules.face3d.morphable_model import MorphableModel, load_face_model
-from modules.geometry.camera import mirror_index
+from modules.face3d.morphable_model import MorphableModel
+from modules.face_models import load_face_model
+from modules.geometry.trajectory import mirror_index
+from modules.media.pixels import to_pixels
 from modules.media.video_reader import open_video
+from modules.official.bfm import load_official_bfm
 from modules.portrait.build import load_portrait, read_portrait_config
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import Driving, PNCCInputs, draw_pncc, head_camera
@@ -65,8 +68,8 @@ class TalkingPortrait:
         where = choose_device(device)
         folder = find_portrait(checkpoint)
         config = read_portrait_config(folder)
-        driving = config.driving
-        face_model = load_face_model(driving.face_model, driving.torso_points)      # first: its file may be missing
+        official = config.driving.torso_points == "official"
+        face_model = load_official_bfm() if official else load_face_model(config.driving.face_model)
         model = load_portrait(folder, config)
         speech_folder = checkpoint / "audio2motion"
         speech = SpeechToMotion.load(speech_folder, where, hubert) if speech_folder.is_dir() else None

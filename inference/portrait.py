@@ -17,13 +17,14 @@ from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_photo
 from modules.face3d.morphable_model import MorphableModel
 from modules.media.images import read_picture
+from modules.media.pixels import to_pixels, to_tensor
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
 from modules.system.errors import UserError
 from modules.system.files import named_file
 
-FORMAT = "real3d-portrait"
-VERSION = 1
+_FORMAT = "real3d-portrait"
+_VERSION = 1
 FRONTAL_DISTANCE = -5.0     # dm: the face of a procedural portrait fills about a fifth of the picture
 
 
@@ -38,7 +39,7 @@ class Portrait:
         classes: [1, S, S] uint8, 0 background, 1 hair, 2 body skin, 3 face skin, 4 clothes, 5 others.
         background: [1, 3, S, S], the scene with the person filled in.
         identity: [1, 80]; expression: [1, 64]; euler: [1, 3] radians; translation: [1, 3] decimetres.
-        face_model: whose identity and expression modes these are: "procedural", "ict" or "bfm".
+        face_model: whose identity and expression modes these are (modules/face_models.py).
     """
 
     picture: Tensor
@@ -101,7 +102,7 @@ class Portrait:
         Raises:
             UserError: the place cannot be written.
         """
-        header = {"format": FORMAT, "version": str(VERSION), "face_model": self.face_model}
+        header = {"format": _FORMAT, "version": str(_VERSION), "face_model": self.face_model}
         with named_file(path) as part:
             save_file({name: getattr(self, name).contiguous() for name in _tensors()}, part, metadata=header)
 
@@ -116,9 +117,9 @@ class Portrait:
             with safe_open(path, "pt") as file:
                 header = file.metadata() or {}
                 kind = (header.get("format"), header.get("version"))
-                if kind != (FORMAT, str(VERSION)):
+                if kind != (_FORMAT, str(_VERSION)):
                     raise UserError(f"{path} is not a portrait file: format, version are {kind}; this program reads "
-                                    f"{(FORMAT, str(VERSION))}; make one with Portrait.save")
+                                    f"{(_FORMAT, str(_VERSION))}; make one with Portrait.save")
                 return cls(**{name: file.get_tensor(name) for name in _tensors()}, face_model=header["face_model"])
         except (OSError, SafetensorError, KeyError) as error:
             raise UserError(f"{path} is not a portrait file; make one with Portrait.save ({error})") from error
@@ -126,15 +127,3 @@ class Portrait:
 
 def _tensors() -> tuple[str, ...]:
     return tuple(field.name for field in fields(Portrait) if field.type is Tensor)
-
-
-def to_tensor(picture: np.ndarray) -> Tensor:
-    """uint8 [H, W, 3] or [T, H, W, 3] -> float [T, 3, H, W] in [-1, 1]."""
-    frames = torch.from_numpy(np.ascontiguousarray(picture)).float() / 127.5 - 1.0
-    return (frames if frames.ndim == 4 else frames[None]).permute(0, 3, 1, 2).contiguous()
-
-
-def to_pixels(image: Tensor) -> np.ndarray:
-    """float [T, C, H, W] in [-1, 1] -> uint8 [T, H, W, C], rounded."""
-    pixels = ((image.float().clamp(-1, 1) + 1) * 127.5).round()
-    return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()

@@ -17,11 +17,12 @@ from inference.background import load_background
 from inference.motion import Motion, natural_pose, periodic_blink, still_pose
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
-from modules.media.video_reader import Sound, read_sound
+from modules.media.audio import Sound, read_sound
+from modules.media.rates import FRAME_RATE
 from modules.media.video_writer import VideoWriter
+from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import UserError, run_command
 
-DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
 DEMO_PERSON = 900007     # a seed that no training used
 
 
@@ -44,7 +45,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
-    parser.add_argument("--checkpoint", type=Path, default=DEMO, help="folder with portrait/ and audio2motion/")
+    parser.add_argument("--checkpoint", type=Path, default=DEMO_CHECKPOINT,
+                        help="folder with portrait/ and audio2motion/")
     parser.add_argument("--hubert", help="folder or hub name of HuBERT, instead of the one that the checkpoint names")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
@@ -65,7 +67,7 @@ def make_motion(options: argparse.Namespace, talker: TalkingPortrait) -> tuple[M
         return talker.check_motion(Motion.load(options.motion)), read_sound(options.sound) if options.sound else None
     if options.driving:
         return talker.motion_from_clip(options.driving), read_sound(options.driving, optional=True)
-    audio = options.audio or DEMO / "speech.wav"
+    audio = options.audio or DEMO_CHECKPOINT / "speech.wav"
     motion = talker.motion_from_speech(audio, generator, options.temperature, options.mouth_amplitude)
     frames = len(motion)
     if options.pose == "natural":
@@ -120,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
                 video.write(frame)
         if video.note:
             print(f"note: {video.note}", file=sys.stderr)
-        print(f"{options.output}: {len(motion)} frames, {len(motion) / 25:.2f} s")
+        print(f"{options.output}: {len(motion)} frames, {len(motion) / FRAME_RATE:.2f} s")
 
     return run_command(body)
 

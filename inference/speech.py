@@ -5,14 +5,13 @@ from pathlib import Path
 
 import torch
 
-from inference.motion import FRAME_RATE, Motion, still_pose
+from inference.motion import Motion, still_pose
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
-from modules.audio.features import SAMPLE_RATE, extract, read_audio
+from modules.audio.features import extract, read_audio
 from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
+from modules.media.rates import FRAME_SAMPLES
 from modules.system.checkpoint import CONFIG, load_module, read_config, read_model_config
 from modules.system.errors import UserError
-
-FRAME = SAMPLE_RATE // FRAME_RATE      # samples
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class SpeechToMotion:
         expression = self.model.generate(
             heard.features[None].to(device), heard.f0[None].to(device), generator=generator, temperature=temperature,
             mouth_amplitude=torch.tensor([[mouth_amplitude]], device=device))[0].float().cpu()
-        frames = -(-len(waveform) // FRAME)
+        frames = -(-len(waveform) // FRAME_SAMPLES)
         index = torch.arange(frames).clamp(max=len(expression) - 1)      # features may end a frame early
         euler, translation = still_pose(frames)
         return Motion(expression[index], euler, translation, torch.zeros(frames, 1), self.face_model)

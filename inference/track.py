@@ -9,7 +9,8 @@ from inference.motion import Motion
 from inference.portrait import Portrait
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel
-from modules.geometry.camera import Camera, prepare_poses, smooth_cameras, smooth_features
+from modules.geometry.camera import Camera
+from modules.geometry.trajectory import prepare_poses, smooth_cameras, smooth_features
 from modules.portrait.driving import DrivingConfig, head_camera, project_landmarks, torso_keypoints
 
 SMOOTHING = 7        # frames, of cameras and torso key points (spec face3d 8)

@@ -16,10 +16,18 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from modules.system.assets import ANALYSIS, DEFAULT_FOLDER, Asset, asset_folders, checksum_is_right, locate, manifest
+from modules.system.assets import (
+    ANALYSIS,
+    DEFAULT_FOLDER,
+    DEMO_CHECKPOINT,
+    Asset,
+    asset_folders,
+    checksum_is_right,
+    locate,
+    manifest,
+)
 from modules.system.errors import UserError, run_command
 
-DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
 PYTHON = ((3, 11), (3, 13))
 PACKAGES = ("torch", "numpy", "scipy", "cv2", "PIL", "mediapipe", "av", "soxr", "safetensors", "einops")
 
@@ -151,7 +159,7 @@ def _check_encoders() -> Iterator[Finding]:
 
 def _check_demo() -> Iterator[Finding]:
     for name in ("portrait", "audio2motion"):
-        config = DEMO / name / "config.yaml"
+        config = DEMO_CHECKPOINT / name / "config.yaml"
         yield Finding("ok", str(config.parent)) if config.is_file() else Finding(
             "stop", f"{config} is missing; for: inference.run without --checkpoint; "
                     "restore the file with git, or make it with: bash scripts/train_demo.sh")

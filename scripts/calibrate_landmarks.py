@@ -18,20 +18,17 @@ from scipy.spatial import cKDTree
 
 from modules.analysis.mediapipe_models import FaceFinder
 from modules.face3d.coefficients import FaceCoefficients, camera_points
+from modules.face3d.landmark_sets import MOUTH
 from modules.face3d.rasterizer import rasterize
+from modules.media.pixels import to_pixels
 from modules.procedural.clips import named_expression
 from modules.procedural.head import ProceduralModel, build_model
 from modules.procedural.person import Person, sample_person
 from modules.procedural.render import canonical_vertices, posed_vertices, render
 from modules.system.errors import UserError
 
-SIZE = 512
+PICTURE_SIZE = 512
 IRISES = slice(468, 478)
-MOUTH = (
-    78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95, 61, 185, 40, 39, 37, 0,
-    267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146, 76, 62, 184, 183, 74, 72, 73, 41, 38, 11, 12,
-    302, 268, 303, 271, 304, 272, 408, 407, 292, 306, 325, 307, 319, 320, 403, 404, 316, 315, 15, 16, 86, 85, 179, 180,
-    89, 90, 96, 77)
 OUTPUT = Path(__file__).resolve().parents[1] / "modules" / "procedural" / "landmarks.npz"
 
 
@@ -42,9 +39,9 @@ def traced_points(model: ProceduralModel, person: Person, face: FaceCoefficients
     values = torch.cat([model.mean, model.lip[:, None]], dim=1)
     eyes = model.triangles[model.triangle_group("eyeballs")]
     for rows, triangles in ((slice(0, 468), model.pncc_triangles), (IRISES, eyes)):
-        seen = rasterize(camera_points(vertices), triangles, SIZE)
+        seen = rasterize(camera_points(vertices), triangles, PICTURE_SIZE)
         pixels = np.argwhere(seen.triangle[0].numpy() >= 0)
-        nearest = cKDTree(pixels).query(points[rows, ::-1] * SIZE - 0.5)[1]
+        nearest = cKDTree(pixels).query(points[rows, ::-1] * PICTURE_SIZE - 0.5)[1]
         row, column = pixels[nearest].T
         corners = triangles[seen.triangle[0, row, column]]
         weights = seen.barycentric[0, row, column]
@@ -63,8 +60,7 @@ def measure(model: ProceduralModel, people: int, finder: FaceFinder) -> np.ndarr
             pose = torch.from_numpy(draw.uniform(-0.12, 0.12, (1, 3))).float()
             face = FaceCoefficients(0.7 * person.identity[None], named_expression(1, jaw_open=jaw), pose,
                                     torch.tensor([[0.0, 0.1, -3.0]]))
-            image = render(model, person, face, SIZE).image[0]
-            picture = ((image.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
+            picture = to_pixels(render(model, person, face, PICTURE_SIZE).image)[0]
             faces = finder.find(np.ascontiguousarray(picture))
             if len(faces):
                 found[name].append(traced_points(model, person, face, faces[0]))

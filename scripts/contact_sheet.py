@@ -3,12 +3,13 @@
     python -m scripts.contact_sheet people --output people.png
     python -m scripts.contact_sheet expressions --seed 5 --output expressions.png
     python -m scripts.contact_sheet turntable --seed 5 --output turntable.png
-    python -m scripts.contact_sheet views --output views.png         (what stage 1 is shown: random heads and cameras)
+    python -m scripts.contact_sheet views --output views.png         (what stage 1 of the demo trains on)
     python -m scripts.contact_sheet video a.mp4 b.mp4 --output sheet.png    (evenly spaced frames, a row for each video)
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from inference.portrait import to_tensor
 from modules.face3d.coefficients import FaceCoefficients
+from modules.media.pixels import to_float, to_tensor, to_uint8
 from modules.media.video_reader import open_video
 from modules.procedural.clips import named_expression
 from modules.procedural.head import EXPRESSIONS, procedural_model
 from modules.procedural.person import Person, sample_person
 from modules.procedural.render import render
-from modules.procedural.teacher import ProceduralTeacher, ProceduralTeacherConfig
 from modules.system.errors import UserError, run_command
 from modules.system.files import named_file
-from modules.teacher import Teacher
+from tasks.data.procedural_views import ViewsConfig, render_views
+from tasks.engine.settings import read_settings
 
+STAGE_1 = Path(__file__).resolve().parents[1] / "configs" / "demo" / "i2p.yaml"
 FRAMING = (0.0, 0.1, -5.0)                 # translation of the heads, dm
 STEPS = (0.0, 0.5, 1.0)                    # of each action
 TURNS = tuple((pitch, yaw) for pitch in (-20, 0, 20) for yaw in (-38, -19, 0, 19, 38))        # degrees
@@ -38,7 +40,7 @@ def sheet(pictures: Tensor, columns: int) -> np.ndarray:
     missing = -len(pictures) % columns
     pictures = torch.cat([pictures, pictures.new_full((missing, *pictures.shape[1:]), -1.0)])
     grid = pictures.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    return ((grid + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    return to_uint8(grid).numpy()
 
 
 def people(first: int, count: int, size: int) -> Tensor:
@@ -61,12 +63,16 @@ def turntable(seed: int, size: int) -> Tensor:
 
 
 def views(seed: int, count: int, size: int) -> Tensor:
-    """Random people from random cameras, as the teacher of stage 1 shows them: [count, 3, size, size]."""
-    generator = torch.Generator().manual_seed(seed)
-    source = ProceduralTeacher(ProceduralTeacherConfig(), procedural_model())
-    camera = source.cameras(count, generator)
-    teacher: Teacher = source
-    return teacher.views(teacher.sample(count, generator), camera, size).image
+    """The first `count` teacher views of the people from `seed` on: [count, 3, size, size]."""
+    config = replace(stage_1_views(), size=size)
+    seeds = range(seed, seed - (-count // config.views))
+    images = [render_views(config, person, procedural_model())["images"] for person in seeds]
+    return to_float(torch.from_numpy(np.concatenate(images)))[:count]
+
+
+def stage_1_views() -> ViewsConfig:
+    """Which views the first stage of the demo's training is given."""
+    return read_settings(STAGE_1).task_config.views
 
 
 def video(path: Path, count: int) -> Tensor:
@@ -108,7 +114,7 @@ def chosen(options: argparse.Namespace) -> tuple[Tensor, int]:
     if options.what == "turntable":
         return turntable(options.seed, options.size), 5
     if options.what == "views":
-        return views(options.seed, options.count, options.size), 5
+        return views(options.seed, options.count, options.size), stage_1_views().views
     return videos(options.files, options.count), options.count
 
 

@@ -27,7 +27,7 @@ from modules.system.errors import UserError, run_command
 from modules.system.files import named_file
 
 STEPS = re.compile(r"model_ckpt_steps_(\d+)\.ckpt$")
-PARTS = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr")
+PORTRAIT_PARTS = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr")
 
 
 def official_file(path: Path) -> Path:
@@ -116,7 +116,7 @@ def convert_back(folder: Path, output: Path) -> None:
     names = [file.stem for file in sorted(folder.glob("*.safetensors"))]
     if not names:
         raise UserError(f"{folder} holds no *.safetensors; give a folder such as checkpoints/official/portrait")
-    if set(names) <= set(PARTS):
+    if set(names) <= set(PORTRAIT_PARTS):
         model = read_config(folder)["model"]
         network = "portrait" if model["htbsr"] else "head" if model["motion_adapter"] else "image_to_plane"
         state = {f"{name}.{key}": value for name in names for key, value in load_state(folder, name).items()}

@@ -16,21 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.motion import FRAME_RATE, Motion
+from inference.motion import Motion
 from inference.pipeline import TalkingPortrait
-from inference.portrait import FRONTAL_DISTANCE, Portrait, to_pixels
+from inference.portrait import FRONTAL_DISTANCE, Portrait
 from modules.analysis.landmarks import find_faces
-from modules.audio.features import SAMPLE_RATE, read_audio
+from modules.audio.features import read_audio
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.face3d.landmark_sets import EYE_CORNERS, INNER_LIP_MIDDLES
+from modules.media.pixels import to_pixels
+from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.procedural.clips import sample_motion
-from modules.procedural.person import FIRST_HELD_OUT_SEED, sample_person
+from modules.procedural.person import HELD_OUT_SEED, sample_person
 from modules.procedural.render import render
 from modules.procedural.speech import synthesize
 from modules.system.errors import UserError, run_command
 
 TURN = math.radians(20)
 SETTLED = 8                   # frames after which smoothing no longer sees the start of a turn
-LIPS, EYE_CORNERS = (13, 14), (33, 263)     # of the 478 landmarks
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -42,7 +44,7 @@ def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
     """Distance of the inner lips in distances of the outer eye corners: [..., 478, 2] -> [...]."""
     def distance(pair: tuple[int, int]) -> np.ndarray:
         return np.linalg.norm(landmarks[..., pair[0], :] - landmarks[..., pair[1], :], axis=-1)
-    return distance(LIPS) / distance(EYE_CORNERS)
+    return distance(INNER_LIP_MIDDLES) / distance(EYE_CORNERS)
 
 
 def turned(yaw: float) -> Motion:
@@ -123,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         talker = TalkingPortrait.load(options.checkpoint)
         if talker.face_model.name != "procedural" or options.people < 1:
             raise UserError("give a checkpoint of the procedural face model and at least one person")
-        seeds = range(FIRST_HELD_OUT_SEED + 100, FIRST_HELD_OUT_SEED + 100 + options.people)
+        seeds = range(HELD_OUT_SEED + 100, HELD_OUT_SEED + 100 + options.people)
         views = [view_quality(talker, seed) for seed in seeds]
         for name, title in (("same", "own view"), ("turned", "turned by 20 degrees")):
             scores = [view[name] for view in views]

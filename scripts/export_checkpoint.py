@@ -10,11 +10,11 @@ from pathlib import Path
 from modules.system.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
 from modules.system.errors import UserError, run_command
 
-PARTS = {
+WEIGHT_FILES = {
     "portrait": ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr"),
     "audio2motion": ("audio2motion",),
 }
-KEYS = {"portrait": ("model",), "audio2motion": ("model", "features", "face_model")}
+CONFIG_KEYS = {"portrait": ("model",), "audio2motion": ("model", "features", "face_model")}
 
 
 def export(run: Path, kind: str, output: Path, half: bool) -> list[str]:
@@ -25,12 +25,12 @@ def export(run: Path, kind: str, output: Path, half: bool) -> list[str]:
     """
     folder = find_checkpoint(run)
     config = read_config(folder)
-    names = [name for name in PARTS[kind] if (folder / f"{name}.safetensors").is_file()]
-    absent = [key for key in KEYS[kind] if key not in config]
+    names = [name for name in WEIGHT_FILES[kind] if (folder / f"{name}.safetensors").is_file()]
+    absent = [key for key in CONFIG_KEYS[kind] if key not in config]
     if not names or absent:
         raise UserError(f"{folder} is no {kind} checkpoint: it has no {', '.join(absent) or 'weights of that kind'}")
     states = {name: load_state(folder, name) for name in names}
-    save_checkpoint(output / kind, {key: config[key] for key in KEYS[kind]}, states, half=half)
+    save_checkpoint(output / kind, {key: config[key] for key in CONFIG_KEYS[kind]}, states, half=half)
     return names
 
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> None:
-        runs = {kind: getattr(options, kind) for kind in PARTS if getattr(options, kind)}
+        runs = {kind: getattr(options, kind) for kind in WEIGHT_FILES if getattr(options, kind)}
         if not runs:
             raise UserError("nothing to export; give --portrait or --audio2motion")
         for kind, run in runs.items():

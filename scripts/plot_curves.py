@@ -26,9 +26,9 @@ DOTS = 100                               # an inch
 POINTS = 100                             # of a training curve, at most
 MARKED = 30                              # points that are few enough for dots
 EARLY = 0.02                             # part of a run in which the terms of the sum have begun
-TERMS, GROUPS = 5, 3                     # terms of the loss beside the sum, panels of validation
+_TERMS, _PANELS = 5, 3                     # terms of the loss beside the sum, panels of validation
 LETTERS = 50                             # of a legend's line
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")     # told apart by colour-blind eyes too
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")     # told apart by colour-blind eyes too
 DARK, PALE = "#222222", "#888888"
 STYLE = {
     "font.size": 11, "axes.titlesize": 12, "legend.title_fontsize": 12, "legend.fontsize": 10,
@@ -159,7 +159,7 @@ def _draw_run(row: SubFigure, title: str, curves: Curves) -> None:
     loss, rate = row.add_subplot(left), row.add_subplot(right)
     _draw_losses(loss, part(curves, "loss"))
     groups = grouped(part(curves, "validation"))
-    heights = [1.0 + (len(group) > 1) for group in groups[:GROUPS]] or [1.0]
+    heights = [1.0 + (len(group) > 1) for group in groups[:_PANELS]] or [1.0]
     stack = middle.subgridspec(len(heights), 1, height_ratios=heights)
     panels = [row.add_subplot(cell) for cell in stack]
     for axes, group, title in zip(panels, groups or [{}], ("validation", "", "")):
@@ -177,7 +177,7 @@ def _draw_losses(axes: Axes, losses: Curves) -> None:
     """The largest terms and the sum of those that are there from the beginning."""
     sizes = {name: float(np.abs(curve.values).mean()) for name, curve in losses.items()}
     names = sorted(losses, key=sizes.__getitem__, reverse=True)
-    lines = {name: condensed(losses[name]) for name in (names if len(names) <= TERMS else names[:TERMS])}
+    lines = {name: condensed(losses[name]) for name in (names if len(names) <= _TERMS else names[:_TERMS])}
     if len(names) > 1:
         added = begun(losses)
         axes.plot(*condensed(sum_of(added)), color=DARK, linewidth=2.4, label=f"sum of {len(added)} terms")
@@ -197,7 +197,7 @@ def _draw_lines(axes: Axes, curves: Curves, title: str, dotted: bool = False) ->
         axes.text(0.5, 0.5, "none yet", transform=axes.transAxes, ha="center", va="center", color=PALE)
         axes.set_yticks([])
         return
-    colours = iter(COLOURS * len(curves))
+    colours = iter(_COLOURS * len(curves))
     for name, curve in curves.items():
         if len(curve.values) > 1 and np.ptp(curve.values) == 0:
             axes.plot(*curve, color=PALE, linestyle="--", label=name)

@@ -25,7 +25,7 @@ from tasks.engine.settings import read_settings
 from tasks.engine.task import Task
 from tasks.run import build_trainer
 
-PARTS = {"data": "waiting for data", "forward": "forward", "backward": "backward", "optimizer": "optimiser steps",
+TIMES = {"data": "waiting for data", "forward": "forward", "backward": "backward", "optimizer": "optimiser steps",
          "rest": "trainer (overhead)"}
 INTERVALS = 4          # log lines of the run; the first is dropped
 
@@ -40,7 +40,7 @@ def shares(lines: list[dict[str, Any]]) -> tuple[float, dict[str, float]]:
     """Lines of metrics.jsonl -> seconds a step, and the share of each part; the first line is left out."""
     steps = [after["step"] - before["step"] for before, after in zip(lines, lines[1:])]
     seconds = [line["speed/seconds_per_step"] * count for line, count in zip(lines[1:], steps)]
-    spent = {part: sum(line.get(f"time/{part}", 0.0) * s for line, s in zip(lines[1:], seconds)) for part in PARTS}
+    spent = {part: sum(line.get(f"time/{part}", 0.0) * s for line, s in zip(lines[1:], seconds)) for part in TIMES}
     return sum(seconds) / sum(steps), {part: value / sum(seconds) for part, value in spent.items()}
 
 
@@ -80,7 +80,7 @@ def table(found: dict[str, Any]) -> str:
              f"batch {found['batch']}, {found['steps']} steps", f"parameters: {counts}",
              f"peak memory: {'unknown' if peak is None else f'{peak / 2**30:.2f} GiB'} (start and checkpoint included)",
              "", "| part of a step | ms | share |", "| --- | ---: | ---: |"]
-    for part, title in PARTS.items():
+    for part, title in TIMES.items():
         share = found["shares"][part]
         lines.append(f"| {title} | {1000 * share * found['seconds_per_step']:.1f} | {100 * share:.1f} % |")
     lines.append(f"| whole step | {1000 * found['seconds_per_step']:.1f} | 100 % |")

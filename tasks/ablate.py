@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.clips.format import list_clips
+from modules.procedural.person import HELD_OUT_SEED
 from modules.system.checkpoint import find_checkpoint, read_config
 from modules.system.config import Settings, changed_keys, load_yaml, nearest
 from modules.system.errors import UserError, run_command
@@ -222,7 +223,7 @@ def _check_clips(folder: Path, face_model: str, held_out: bool) -> None:
     except UserError as error:
         made_by_code = face_model == "procedural"
         command = f"python -m data_gen.run configs/data/{'procedural' if made_by_code else 'videos'}.yaml"
-        people = " first_seed=900000 people=8" if made_by_code and held_out else ""
+        people = f" first_seed={HELD_OUT_SEED} people=8" if made_by_code and held_out else ""
         raise UserError(f"no prepared clips in {folder}; make them: {command} folder={folder}{people}") from error
 
 

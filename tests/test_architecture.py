@@ -15,11 +15,11 @@ from tasks.engine.settings import read_settings
 from tasks.engine.trainer_config import TrainerConfig
 from tests.conftest import ROOT
 
-# Who may import whom: a package sees those to its left (style: modules <- data_gen, tasks, inference <- scripts).
+# Who may import whom: modules <- data_gen, tasks, inference <- scripts; the three in the middle do not know each other.
 ALLOWED = {
     "modules": {"modules"},
     "data_gen": {"modules", "data_gen"},
-    "tasks": {"modules", "data_gen", "tasks", "inference"},
+    "tasks": {"modules", "tasks"},
     "inference": {"modules", "inference"},
     "scripts": {"modules", "data_gen", "tasks", "inference", "scripts"},
 }
@@ -27,6 +27,7 @@ PACKAGES = tuple(ALLOWED)
 
 # Files without a test file of their own, and why.
 WITHOUT_MIRROR = {
+    "modules/media/rates.py": "five numbers",
     "modules/system/errors.py": "two exits, tested by every command",
     "tasks/engine/devices.py": "tested through the command (test_run.py) and with two processes (test_trainer.py)",
     "tasks/stages/image_terms.py": "shared by the three image stages and tested with each of them",
@@ -37,6 +38,13 @@ WITHOUT_MIRROR = {
     "tasks/engine/settings.py": "tested through the command (test_run.py)",
     "tasks/engine/task.py": "an interface; the toy task of the trainer's tests fills it",
     "tasks/engine/trainer_config.py": "values; refusals are tested through the command (test_run.py)",
+}
+
+# Constants of the same name in several files, because they are not the same fact.
+EACH_ITS_OWN = {
+    "FRAMES": "the names of a pair's frames, and the length of a short video",
+    "OUTSIDE": "the weight of pixels outside the head, of each stage's own loss",
+    "TRAINED": "the parts that a stage trains",
 }
 
 FORBIDDEN = {
@@ -94,6 +102,14 @@ def functions(name: str) -> list[ast.FunctionDef]:
     return [node for place in places for node in place.body if isinstance(node, ast.FunctionDef)]
 
 
+def constants(name: str) -> set[str]:
+    """Public names in capitals that a file defines for all of it; single letters are type variables."""
+    assigned = [target for node in tree(name).body if isinstance(node, ast.Assign | ast.AnnAssign)
+                for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
+    names = [part for target in assigned for part in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    return {part.id for part in names if isinstance(part, ast.Name) and re.fullmatch(r"[A-Z][A-Z0-9_]+", part.id)}
+
+
 def is_command(name: str) -> bool:
     return '__name__ == "__main__"' in text(name)
 
@@ -136,6 +152,17 @@ def test_nothing_lies_unused(name: str) -> None:
     dotted = name.removesuffix(".py").replace("/", ".")
     used = any(dotted in imports(other) for other in SOURCES if other != name)
     assert used or is_command(name) or dotted in BUILT_IN.values(), f"{name} is imported by nobody and is no command"
+
+
+def test_no_constant_has_two_homes() -> None:
+    """A fact stands in one file. Scripts, which nobody imports, may use the same names as each other."""
+    homes: dict[str, set[str]] = {}
+    for name in SOURCES:
+        for constant in constants(name):
+            homes.setdefault(constant, set()).add(name)
+    twice = {constant: sorted(names) for constant, names in homes.items() if constant not in EACH_ITS_OWN
+             and len({name if not name.startswith("scripts/") else "scripts/" for name in names}) > 1}
+    assert not twice, "\n".join(f"{constant}: {', '.join(names)}" for constant, names in twice.items())
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from modules.media.video_reader import FRAME_RATE, Sound
+from modules.media.audio import Sound
+from modules.media.rates import FRAME_RATE
 from modules.media.video_writer import VideoWriter
 
 

@@ -5,18 +5,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from modules.face3d.landmark_sets import OUTER_LIPS_68
 from modules.system.errors import UserError
 
 FACE_AREA = 0.2               # wanted share of the square that the face's bounding box fills
 LARGEST_FACE_AREA = 0.35      # accepted share where the photo ends before FACE_AREA is reached
 LARGEST_SHIFT = 0.12          # how far the face may be off the middle, in sides
 OFFICIAL_SIZE = 512
-
-# 68 points (iBUG order) of the 478, face3d.md 5
-LANDMARKS_68 = (
-    127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356, 70, 63, 105, 66, 107,
-    336, 296, 334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153, 144, 362, 385, 387,
-    263, 373, 380, 61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178)
 
 
 @dataclass(frozen=True)
@@ -176,7 +171,7 @@ def lip_box(points: np.ndarray, size: tuple[int, int]) -> Box:
         points: [68, 2] pixels.
         size: (W, H) of the picture.
     """
-    lips = points[48:60]
+    lips = points[OUTER_LIPS_68]
     low, high = lips.min(0), lips.max(0)
     centre = ((low + high) / 2).astype(np.int64)
     half = int(max(np.trunc((high - centre) * 1.2)))

@@ -14,7 +14,7 @@ from scipy.ndimage import distance_transform_edt
 from modules.analysis.segmentation import part_mask
 from modules.analysis.segmentation_classes import BODY_SKIN, CLOTHES
 
-REFERENCE_SIZE = 512
+_REFERENCE_SIZE = 512
 CLOTH_ROWS = 9                # rows filled per column, the pixel itself included
 NECK_ROWS = 53
 NECK_DILATION = 3             # rows up and down
@@ -45,7 +45,7 @@ def fill_torso(picture: np.ndarray, classes: np.ndarray,
 
     The official "torso with background" is this picture with the mask `mask | (classes == 0)`.
     """
-    scale = max(picture.shape[:2]) / REFERENCE_SIZE if scale is None else scale
+    scale = max(picture.shape[:2]) / _REFERENCE_SIZE if scale is None else scale
     head = part_mask(classes, "head")
     result = np.where(head[..., None], 0, picture).astype(np.uint8)
     cloth, neck = classes == CLOTHES, _grow_vertically(classes == BODY_SKIN, _rows(NECK_DILATION, scale))
@@ -116,7 +116,7 @@ def inpaint_background(frames: Sequence[np.ndarray], classes: Sequence[np.ndarra
     if method not in ("smooth", "nearest"):
         raise ValueError(f"method is {method!r}; choose smooth or nearest")
     colours, distance = _farthest_colours(frames, classes)
-    scale = max(colours.shape[:2]) / REFERENCE_SIZE if scale is None else scale
+    scale = max(colours.shape[:2]) / _REFERENCE_SIZE if scale is None else scale
     sure = distance > SURE_DISTANCE * scale
     if not sure.any() and distance.any():
         sure = distance >= np.quantile(distance[distance > 0], 0.5)

@@ -9,9 +9,20 @@ import cv2
 import numpy as np
 
 from modules.analysis.mediapipe_models import LANDMARKS, FaceFinder, hair_confidence, person_confidence
+from modules.face3d.landmark_sets import (
+    BRIDGE,
+    CHIN,
+    EYES,
+    FACE_OVAL,
+    FOREHEAD,
+    LEFT_SIDE,
+    LOWER_FACE,
+    MOUTH,
+    RIGHT_SIDE,
+)
+from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
-FRAME_RATE = 25
 MAX_FACES = 5
 MIN_FACE_WIDTH = 64           # pixels
 SIMILAR_SIZE = 0.6            # of a second face, relative to the largest, that makes the choice the user's
@@ -20,21 +31,6 @@ MAX_ROLL = 60.0               # degrees
 MIN_PERSON, MAX_HAIR = 0.6, 0.125    # mean probabilities inside the face oval
 MAX_COVER = 13.0              # CIELAB chroma by which cheeks and chin may differ from the bridge of the nose
 TILES_A_SIDE = (2, 4)         # tiles of the shorter side when no face is found in the whole picture
-
-FACE_OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
-    149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
-FOREHEAD, CHIN, LEFT_SIDE, RIGHT_SIDE = 10, 152, 234, 454
-BRIDGE, COVERED = (168, 6, 197), (205, 425, 200)      # of the nose; both lower cheeks and the chin
-
-EYES = (
-    33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7, 263, 466, 388, 387, 386, 385,
-    384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
-MOUTH = (
-    78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95,    # inner
-    61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146,    # outer
-    76, 62, 184, 183, 74, 72, 73, 41, 38, 11, 12, 302, 268, 303, 271, 304, 272, 408, 407, 292, 306,
-    325, 307, 319, 320, 403, 404, 316, 315, 15, 16, 86, 85, 179, 180, 89, 90, 96, 77)    # between
 
 
 def detect(picture: np.ndarray, name: str = "the picture", face_index: int | None = None) -> np.ndarray:
@@ -172,7 +168,7 @@ def _cover(picture: np.ndarray, points: np.ndarray) -> float:
         return np.median(chroma[near], axis=0) if near.any() else None
 
     bridge = [c for c in map(colour, BRIDGE) if c is not None]
-    places = [c for c in map(colour, COVERED) if c is not None]
+    places = [c for c in map(colour, LOWER_FACE) if c is not None]
     if not bridge or not places:
         return 0.0
     middle = np.median(bridge, axis=0)

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from modules.analysis.crop import Box, crop_picture
-from modules.analysis.landmarks import CHIN, FACE_OVAL, FOREHEAD, LEFT_SIDE, RIGHT_SIDE
 from modules.analysis.mediapipe_models import confidences, hair_confidence, person_confidence
 from modules.analysis.segmentation_classes import (
     BACKGROUND,
@@ -23,6 +22,7 @@ from modules.analysis.segmentation_classes import (
     HEAD_CLASSES,
     TORSO_CLASSES,
 )
+from modules.face3d.landmark_sets import CHIN, FACE_OVAL, FOREHEAD, LEFT_SIDE, RIGHT_SIDE
 from modules.system.assets import locate
 
 MULTICLASS_MODEL = "selfie_multiclass_256x256.tflite"

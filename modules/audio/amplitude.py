@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-_MOUTH = {68: (51, 57), 468: (0, 17)}
-_EYES = {68: ((41, 37), (40, 38), (47, 43), (46, 44)), 468: ((159, 145), (386, 374))}
+from modules.face3d.landmark_sets import LID_MIDDLES, LID_PAIRS_68, OUTER_LIP_MIDDLES, OUTER_LIP_MIDDLES_68
+
+_MOUTH = {68: OUTER_LIP_MIDDLES_68, 468: OUTER_LIP_MIDDLES}
+_EYES = {68: LID_PAIRS_68, 468: LID_MIDDLES}
 BLINK_RATIO = 0.85
 
 

@@ -5,19 +5,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
-import soxr
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from modules.audio.hubert import HubertFeatures
-from modules.audio.pitch import SAMPLE_RATE, pitch_at_hop
+from modules.audio.pitch import pitch_at_hop
+from modules.media.audio import read_mono
+from modules.media.rates import HOP, SAMPLE_RATE
 from modules.system.errors import UserError
 
-HOP = 320                            # samples a feature frame
-WINDOW = 512
+FEATURE_WINDOW = 512
 MEL_BANDS = 80
 GROUP = 8                            # a sequence is a multiple of 8 frames: one latent of the motion model
 _ACTIVE_LEVEL = 0.95                 # quantile of the frames' levels that counts as the loudness of the speech
@@ -47,73 +46,13 @@ def read_audio(path: Path) -> Tensor:
     """Decode any sound or video file, recognised by its content -> [N] float32 in [-1, 1], 16 kHz, mono mix.
 
     Raises:
-        UserError: no such file, nothing decodable, no sound track, truncated, or shorter than one frame.
+        UserError: see `read_mono`; or the sound is shorter than one window of the features.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no sound file {path}")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty; give a sound file with speech")
-    wave, rate, expected = _decode(path)
-    if len(wave) == 0:
-        raise UserError(f"{path} holds no sound; give a file with speech")
-    if expected is not None and len(wave) / rate < 0.9 * expected - 0.1:
-        raise UserError(f"{path} is truncated: {len(wave) / rate:.1f} s of {expected:.1f} s can be read; copy it again")
-    if rate != SAMPLE_RATE:
-        wave = soxr.resample(wave, rate, SAMPLE_RATE, quality="HQ")
-    if len(wave) < WINDOW:
+    wave = read_mono(path, SAMPLE_RATE)
+    if len(wave) < FEATURE_WINDOW:
         raise UserError(f"{path} lasts {1000 * len(wave) / SAMPLE_RATE:.0f} ms; speech must last at least "
-                        f"{1000 * WINDOW // SAMPLE_RATE} ms")
-    if not np.isfinite(wave).all():
-        raise UserError(f"{path} holds samples that are not numbers; convert it again")
-    return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
-
-
-def _decode(path: Path) -> tuple[np.ndarray, int, float | None]:
-    """Mono samples float32 [N], their rate, and the length in seconds that the file claims (None if it does not)."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise UserError(f"{path} has no sound track; give a file with speech")
-            stream = container.streams.audio[0]
-            rate = stream.rate
-            expected = _claimed_seconds(path, container, stream)
-            resampler = av.AudioResampler(format="fltp", rate=rate)
-            parts = [_mono(frame) for source in container.decode(stream) for frame in resampler.resample(source)]
-            parts += [_mono(frame) for frame in resampler.resample(None)]
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read as sound ({reason}); convert it to WAV") from error
-    return (np.concatenate(parts) if parts else np.zeros(0, np.float32)), rate, expected
-
-
-def _mono(frame: av.AudioFrame) -> np.ndarray:
-    return frame.to_ndarray().mean(axis=0)                                           # [channels, N] -> [N]
-
-
-def _claimed_seconds(path: Path, container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
-    """The length that the header states; for WAV its own, because FFmpeg cuts that to the file's size."""
-    with path.open("rb") as file:
-        head = file.read(65536)
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return _claimed_wav_seconds(head)
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
-
-
-def _claimed_wav_seconds(head: bytes) -> float | None:
-    """Size of the data chunk over the rate of the format chunk; None if it was written to a pipe and not known."""
-    position, bytes_a_second = 12, 0
-    while position + 8 <= len(head):
-        name, size = head[position:position + 4], int.from_bytes(head[position + 4:position + 8], "little")
-        if name == b"fmt ":
-            bytes_a_second = int.from_bytes(head[position + 16:position + 20], "little")
-        if name == b"data":
-            known = bytes_a_second and 0 < size < 0x7FFFFFFF
-            return size / bytes_a_second if known else None
-        position += 8 + size + size % 2
-    return None
+                        f"{1000 * FEATURE_WINDOW // SAMPLE_RATE} ms")
+    return torch.from_numpy(wave)
 
 
 @lru_cache(maxsize=1)
@@ -127,7 +66,7 @@ def mel_basis() -> Tensor:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
 
     edges = to_hertz(np.linspace(*to_mel(np.array([80.0, 7600.0])), MEL_BANDS + 2))
-    frequencies = np.arange(WINDOW // 2 + 1) * SAMPLE_RATE / WINDOW
+    frequencies = np.arange(FEATURE_WINDOW // 2 + 1) * SAMPLE_RATE / FEATURE_WINDOW
     rising = (frequencies - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - frequencies) / np.diff(edges)[1:, None]
     bands = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
@@ -137,8 +76,8 @@ def mel_basis() -> Tensor:
 def mel_spectrogram(waveform: Tensor) -> Tensor:
     """Waveform [N] at 16 kHz, N >= 512 -> log10 mel magnitudes [(N - 512) // 320 + 1, 80], not below -6 (spec 6.3)."""
     wave = waveform.double()                              # quiet bands drown in the rounding of a float32 transform
-    window = torch.hann_window(WINDOW, periodic=True, dtype=wave.dtype, device=wave.device)
-    spectrum = torch.stft(wave, WINDOW, HOP, window=window, center=False, return_complex=True).abs()
+    window = torch.hann_window(FEATURE_WINDOW, periodic=True, dtype=wave.dtype, device=wave.device)
+    spectrum = torch.stft(wave, FEATURE_WINDOW, HOP, window=window, center=False, return_complex=True).abs()
     return torch.log10((mel_basis().to(wave) @ spectrum).clamp(min=1e-6)).T.float().contiguous()
 
 
@@ -160,7 +99,7 @@ def normalise_mel(mel: Tensor) -> Tensor:
 def mel_features(waveform: Tensor) -> Tensor:
     """Features of kind "mel": [N] -> [Tx, 80], Tx = 8 ceil(N / 2560); the end is padded with digital silence."""
     frames = GROUP * -(-len(waveform) // (GROUP * HOP))
-    padded = F.pad(waveform.float(), (0, (frames - 1) * HOP + WINDOW - len(waveform)))
+    padded = F.pad(waveform.float(), (0, (frames - 1) * HOP + FEATURE_WINDOW - len(waveform)))
     return normalise_mel(mel_spectrogram(padded))
 
 
@@ -178,14 +117,14 @@ def extract(waveform: Tensor, kind: FeatureKind = "mel", hubert: HubertFeatures 
     Returns:
         Tx frames on the CPU or on HuBERT's device.
     """
-    if waveform.ndim != 1 or len(waveform) < WINDOW:
-        raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {WINDOW} samples")
+    if waveform.ndim != 1 or len(waveform) < FEATURE_WINDOW:
+        raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {FEATURE_WINDOW} samples")
     if kind == "mel":
         features = mel_features(waveform)
     elif kind == "hubert" and hubert is not None:
         features = pad_frames(hubert(waveform))
     else:
         raise ValueError(f"kind is {kind!r}; use mel, or hubert together with a loaded HuBERT (load_hubert)")
-    voiced_frames = min((len(waveform) - WINDOW) // HOP + 1, len(features))
+    voiced_frames = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, len(features))
     f0 = torch.from_numpy(pitch_at_hop(waveform.cpu().numpy(), voiced_frames)).float()
     return AudioFeatures(features, F.pad(f0, (0, len(features) - len(f0))).to(features.device))

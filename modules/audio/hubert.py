@@ -9,12 +9,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from modules.media.rates import HOP
 from modules.system.assets import locate
 from modules.system.errors import UserError
 
 DEFAULT_HUBERT = "facebook/hubert-large-ls960-ft"
 RECEPTIVE_FIELD = 400          # samples under one frame
-HOP = 320
 CHUNK = 320_000                # samples, 20 s: 1000 frames
 FETCH = "python -m scripts.assets fetch hubert-large-ls960-ft"
 UNUSED = {"masked_spec_embed"}   # tensors that only the training of HuBERT needs

@@ -6,11 +6,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from modules.face3d.landmark_sets import MOUTH_68
 from modules.face3d.morphable_model import MorphableModel
 
 KeypointSet = Literal["lm468", "lm68", "lip"]
 SCALE = 10.0
-_LIP = slice(48, 68)                 # of the 68
 
 
 class Keypoints(nn.Module):
@@ -22,7 +22,7 @@ class Keypoints(nn.Module):
     def __init__(self, model: MorphableModel, keypoints: KeypointSet) -> None:
         super().__init__()
         _, identity, expression = model.landmark_basis(468 if keypoints == "lm468" else 68)
-        chosen = _LIP if keypoints == "lip" else slice(None)
+        chosen = MOUTH_68 if keypoints == "lip" else slice(None)
         for name, basis in (("identity_basis", identity), ("expression_basis", expression)):
             self.register_buffer(name, SCALE * rearrange(basis[chosen], "l c k -> (l c) k"))
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from torch import Tensor
 
-SAMPLE_RATE = 16000
+from modules.media.rates import SAMPLE_RATE
+
 Array = NDArray[np.float64]
 
 

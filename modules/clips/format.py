@@ -1,7 +1,7 @@
 """The prepared clip on disk: writing it whole or not at all, reading single frames and everything.
 
 A clip is a folder:
-    video.mp4         H.264, 25 frames a second, a key frame every `GROUP` frames, so that two random frames decode fast
+    video.mp4         H.264, 25 frames a second, every 5th a key frame, so that two random frames decode fast
     masks.mkv         FFV1 (lossless), one class number 0..5 a pixel
     background.png    the scene without the person
     clip.npz          identity [1, 80], expression [T, 64], euler [T, 3], translation [T, 3], face_model, landmarks;
@@ -29,14 +29,13 @@ from PIL import Image
 
 from modules.audio.features import AudioFeatures
 from modules.face3d.coefficients import FaceCoefficients
+from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.system.errors import UserError
 from modules.system.files import whole_file
 
-VERSION = 2                 # 1 had no version, fps, source and licence; it is read as well
-FRAME_RATE = 25
-GROUP = 5                   # frames from one key frame to the next
-SAMPLE_RATE = 16_000
-_VIDEO_OPTIONS = {"crf": "12", "g": str(GROUP), "bf": "0", "preset": "fast"}
+CLIP_VERSION = 2            # 1 had no version, fps, source and licence; it is read as well
+KEY_EVERY = 5               # frames from one key frame to the next
+_VIDEO_OPTIONS = {"crf": "12", "g": str(KEY_EVERY), "bf": "0", "preset": "fast"}
 
 Inpainter = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]
 
@@ -55,7 +54,7 @@ class ClipContent:
         background: uint8 [H, W, 3], or a function that makes it of all pictures and class maps (`inpaint_background`);
             it is given sequences that decode what was written when they are asked.
         face: coefficients of the T frames, identity one row.
-        face_model: "procedural", "ict" or "bfm".
+        face_model: name in the table of modules/face_models.py.
         landmarks: [T, L, 2] picture fractions, L = 478 or 68.
         audio: [N] float32 at 16 kHz, or None.
         speech: features of the sound by kind ("mel", "hubert").
@@ -109,7 +108,7 @@ def _write_parts(part: Path, content: ClipContent) -> None:
     Image.fromarray(background).save(part / "background.png")
     face = {name: getattr(content.face, name).float().numpy()
             for name in ("identity", "expression", "euler", "translation")}
-    np.savez(part / "clip.npz", version=VERSION, fps=FRAME_RATE, source=content.source, licence=content.licence,
+    np.savez(part / "clip.npz", version=CLIP_VERSION, fps=FRAME_RATE, source=content.source, licence=content.licence,
              face_model=content.face_model, landmarks=content.landmarks.astype(np.float32), **face)
     if content.audio is not None:
         soundfile.write(part / "audio.wav", content.audio, SAMPLE_RATE)
@@ -135,7 +134,7 @@ class Clip:
 
     Attributes:
         face: coefficients of the T frames, identity one row.
-        face_model: "procedural", "ict" or "bfm".
+        face_model: name in the table of modules/face_models.py.
         source, licence: see `ClipContent`; empty in clips of version 1.
     Raises:
         UserError: no clip, or one of a later format.
@@ -151,9 +150,9 @@ class Clip:
             raise UserError(f"{folder} is no prepared clip ({error}); "
                             "make clips with python -m data_gen.run") from error
         version, rate = int(content.get("version", 1)), int(content.get("fps", FRAME_RATE))
-        if version > VERSION or rate != FRAME_RATE:
+        if version > CLIP_VERSION or rate != FRAME_RATE:
             raise UserError(f"{folder} has clip format {version} with {rate} frames a second; this program reads up to "
-                            f"{VERSION} with {FRAME_RATE}; update it")
+                            f"{CLIP_VERSION} with {FRAME_RATE}; update it")
         self.source, self.licence = str(content.get("source", "")), str(content.get("licence", ""))
         self.face = FaceCoefficients.load(folder / "clip.npz")
 

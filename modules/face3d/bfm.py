@@ -11,6 +11,7 @@ import torch
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
+from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
 from modules.face3d.morphable_model import (
     FaceModelData,
     LandmarkEmbedding,
@@ -20,14 +21,12 @@ from modules.face3d.morphable_model import (
 from modules.system.assets import find_asset
 from modules.system.errors import UserError
 
-MODEL_FILE = "BFM_model_front.mat"
+BFM_FILE = "BFM_model_front.mat"
 MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"    # vertex of each MediaPipe landmark, 0-based, -999 = none
 MEDIAPIPE_VERSIONS = (MEDIAPIPE_FILE, "index_mp468_from_mesh35709_v3.1.npy")    # the first that is there counts
 NCC_FILE = "ncc_code.npy"                             # [3, V]; optional
 EYE_FILES = ("bfm_left_eye_faces.npy", "bfm_right_eye_faces.npy")      # 1-based triangles over the eyes
-OFFICIAL_68_OFFSET = 1         # the original reads the 1-based `keypoints` as if they were 0-based (spec face3d 2.3)
 _KEYS = ("meanshape", "idBase", "exBase", "tri", "keypoints")
-_IDENTITY, _EXPRESSION = 80, 64
 
 
 def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableModel:
@@ -35,14 +34,13 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
 
     Args:
         path: `BFM_model_front.mat`; None asks the asset resolver.
-        landmark68_offset: added to the vertices of the 68 landmarks; `OFFICIAL_68_OFFSET` gives those that the
-            released weights were trained with.
+        landmark68_offset: added to the vertices of the 68 landmarks (see modules/official/bfm.py).
     Returns:
         MorphableModel called "bfm" with 68 and 468 landmarks.
     Raises:
         UserError: a file is missing or is not what it should be.
     """
-    path = find_asset(MODEL_FILE) if path is None else path
+    path = find_asset(BFM_FILE) if path is None else path
     arrays = _read_mat(path)
     folder = path.parent
     eyes = np.concatenate([_table(folder / name).ravel() for name in EYE_FILES])
@@ -56,11 +54,6 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
         raise UserError(f"the tables in {folder} are not of {path.name}, which has {vertices} vertices and {triangles} "
                         f"triangles; take {mediapipe.name} and {' and '.join(EYE_FILES)} from one place with it")
     return bfm_from_arrays(arrays, *map(torch.from_numpy, tables), ncc, landmark68_offset)
-
-
-def load_official_bfm(path: Path | None = None) -> MorphableModel:
-    """The same with the 68 landmarks of the released weights, which are one vertex too far."""
-    return load_bfm(path, OFFICIAL_68_OFFSET)
 
 
 def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces: Tensor,
@@ -84,8 +77,8 @@ def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces:
     landmarks = {68: LandmarkEmbedding.of_vertices(keypoints - 1 + landmark68_offset),
                  468: LandmarkEmbedding.of_vertices(mediapipe)}
     return MorphableModel(FaceModelData(
-        name="bfm", mean=mean, identity_basis=_basis(arrays["idBase"], count, _IDENTITY),
-        expression_basis=_basis(arrays["exBase"], count, _EXPRESSION), triangles=triangles,
+        name="bfm", mean=mean, identity_basis=_basis(arrays["idBase"], count, IDENTITY_SIZE),
+        expression_basis=_basis(arrays["exBase"], count, EXPRESSION_SIZE), triangles=triangles,
         pncc_triangles=triangles[kept], landmarks=landmarks,
         ncc=normalised_coordinates(mean, triangles) if ncc is None else ncc))
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modules.geometry.camera import CAMERA_DISTANCE, FITTING_FOCAL_LENGTH
+from modules.geometry.rotation import rotation_matrix
 from modules.system.errors import UserError
 
 IDENTITY_SIZE = 80
 EXPRESSION_SIZE = 64
-CAMERA_DISTANCE = 10.0            # dm from the camera to the origin of the model
-FOCAL_LENGTH = 1015 / 224         # of the fitting camera, in picture widths
 _FIELDS = {"identity": IDENTITY_SIZE, "expression": EXPRESSION_SIZE, "euler": 3, "translation": 3}
 
 
@@ -85,29 +85,6 @@ class FaceCoefficients:
                             f"expected an npz with {', '.join(_FIELDS)}") from error
 
 
-def rotation_matrix(euler: Tensor) -> Tensor:
-    """M = Rz Ry Rx of pitch, yaw, roll (spec face3d 2.1).
-
-    Args:
-        euler: [..., 3] radians.
-    Returns:
-        [..., 3, 3]; columns are multiplied from the right: p' = M p.
-    """
-    (sx, sy, sz), (cx, cy, cz) = euler.sin().unbind(-1), euler.cos().unbind(-1)
-    rows = [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx,
-            sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx,
-            -sy, cy * sx, cy * cx]
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
-
-
-def euler_angles(rotation: Tensor) -> Tensor:
-    """Inverse of `rotation_matrix` for yaw within +-90 degrees: [..., 3, 3] -> [..., 3] radians."""
-    pitch = torch.atan2(rotation[..., 2, 1], rotation[..., 2, 2])
-    yaw = torch.asin((-rotation[..., 2, 0]).clamp(-1, 1))
-    roll = torch.atan2(rotation[..., 1, 0], rotation[..., 0, 0])
-    return torch.stack([pitch, yaw, roll], dim=-1)
-
-
 def pose_points(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:
     """p' = M p + t.
 
@@ -128,5 +105,5 @@ def camera_points(posed: Tensor) -> Tensor:
 def project(posed: Tensor) -> Tensor:
     """Posed points [..., N, 3] -> picture fractions [..., N, 2], x right, y down, 0..1 inside (spec 2.3,
     lm2d)."""
-    xy = FOCAL_LENGTH * posed[..., :2] / (CAMERA_DISTANCE - posed[..., 2:])
+    xy = FITTING_FOCAL_LENGTH * posed[..., :2] / (CAMERA_DISTANCE - posed[..., 2:])
     return torch.stack([0.5 + xy[..., 0], 0.5 - xy[..., 1]], dim=-1)

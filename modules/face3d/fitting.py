@@ -13,27 +13,13 @@ from scipy.linalg import cho_solve_banded, cholesky_banded
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from modules.face3d.coefficients import (
-    CAMERA_DISTANCE,
-    EXPRESSION_SIZE,
-    FOCAL_LENGTH,
-    IDENTITY_SIZE,
-    FaceCoefficients,
-    euler_angles,
-    pose_points,
-    project,
-    rotation_matrix,
-)
+from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE, FaceCoefficients, pose_points, project
+from modules.face3d.landmark_sets import EYE_CORNERS, EYE_CORNERS_68, EYES, FACE_OVAL, LIPS, UPPER_LIDS
 from modules.face3d.morphable_model import MorphableModel
+from modules.geometry.camera import CAMERA_DISTANCE, FITTING_FOCAL_LENGTH
+from modules.geometry.rotation import euler_angles, rotation_matrix
 
 PICTURE = 224                            # residuals are measured in pixels of a picture of this size
-EYES = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7,
-        263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
-UPPER_LIDS = (161, 160, 159, 158, 157, 388, 387, 386, 385, 384)
-LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95,
-        61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
-OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-        152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 _FRAME = EXPRESSION_SIZE + 6             # unknowns of a frame: expression, euler, translation
 _MATRIX_SERVES = 0.2                     # relative decrease of the objective below which its matrix is kept
 _LEAST_DAMPING, _GREATEST_DAMPING = 1e-7, 1e3
@@ -133,7 +119,7 @@ def landmark_error(model: MorphableModel, coefficients: FaceCoefficients, landma
     points = model.landmarks(coefficients.identity, coefficients.expression, count)
     projected = project(pose_points(points, coefficients.euler, coefficients.translation))
     valid = model.embedding(count).valid
-    corners = (36, 45) if count == 68 else (33, 263)
+    corners = EYE_CORNERS_68 if count == 68 else EYE_CORNERS
     width = torch.linalg.vector_norm(landmarks[:, corners[0]] - landmarks[:, corners[1]], dim=-1)
     error = torch.linalg.vector_norm(projected - landmarks[:, :count], dim=-1)
     return error[:, valid].mean(dim=1) / width
@@ -142,7 +128,7 @@ def landmark_error(model: MorphableModel, coefficients: FaceCoefficients, landma
 def landmark_weights(config: FitConfig, valid: Tensor) -> Tensor:
     """Weight of each of the 468 or 478 points; [L] float64."""
     weights = torch.ones(len(valid), dtype=torch.float64)
-    for points, weight in ((OVAL, config.oval), (EYES, config.eyes), (UPPER_LIDS, config.upper_lids),
+    for points, weight in ((FACE_OVAL, config.oval), (EYES, config.eyes), (UPPER_LIDS, config.upper_lids),
                            (LIPS, config.lips)):
         weights[list(points)] = weight
     return weights * valid.cpu()
@@ -235,7 +221,7 @@ class FitProblem:
         left, _, right = torch.linalg.svd(rows, full_matrices=False)
         rows = left @ right
         rotation = torch.cat([rows, torch.cross(rows[:, :1], rows[:, 1:], dim=-1)], dim=1)
-        towards = CAMERA_DISTANCE - FOCAL_LENGTH / size
+        towards = CAMERA_DISTANCE - FITTING_FOCAL_LENGTH / size
         translation = torch.cat([affine[:, 3] / size[:, None], towards[:, None]], dim=1)
         neutral = torch.zeros(self.frames, EXPRESSION_SIZE, dtype=torch.float64)
         return torch.cat([neutral, euler_angles(rotation), translation], dim=1)
@@ -273,7 +259,7 @@ class FitProblem:
         posed = turned + per_frame[:, None, -3:]
         depth = CAMERA_DISTANCE - posed[..., 2]
         scale = (self.weights / (2 * self.weights.numel() * self.frames)).sqrt()
-        zoom = scale * PICTURE * FOCAL_LENGTH / depth                                    # [T, L]
+        zoom = scale * PICTURE * FITTING_FOCAL_LENGTH / depth                                    # [T, L]
         of_point = torch.zeros(*turned.shape[:2], 2, 3, dtype=torch.float64)             # [T, L, 2, 3]
         of_point[..., 0, 0], of_point[..., 1, 1] = zoom, -zoom
         of_point[..., 0, 2], of_point[..., 1, 2] = zoom * posed[..., 0] / depth, -zoom * posed[..., 1] / depth

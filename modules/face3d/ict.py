@@ -17,7 +17,7 @@ from modules.face3d.morphable_model import FaceModelData, LandmarkEmbedding, Mor
 from modules.system.assets import find_asset
 from modules.system.errors import UserError
 
-MODEL_FILE = "ict_facekit.npz"
+ICT_FILE = "ict_facekit.npz"
 LANDMARK_FILE = "ict_mp468.npz"               # where the MediaPipe landmarks are on this mesh
 _MODEL_KEYS = ("v", "tri", "id_basis", "exp_basis", "exp_names", "group_names", "group_vrange", "sub_names",
                "sub_vrange", "lm68")
@@ -38,7 +38,7 @@ def load_ict(path: Path | None = None, landmark_path: Path | None = None) -> Mor
     Raises:
         UserError: a file is missing or is not what it should be.
     """
-    arrays = _read(path or find_asset(MODEL_FILE), _MODEL_KEYS)
+    arrays = _read(path or find_asset(ICT_FILE), _MODEL_KEYS)
     landmarks = _read(landmark_path or find_asset(LANDMARK_FILE), _LANDMARK_KEYS)
     face = _vertex_range(arrays, "group", "face")
     narrow = _vertex_range(arrays, "sub", "narrow_face")

@@ -1,4 +1,4 @@
-"""The interface of the three morphable models (procedural, ICT, BFM): vertices, NCC colours, landmarks.
+"""The interface of all morphable models (modules/face_models.py names them): vertices, NCC colours, landmarks.
 
 All models use 80 identity and 64 expression coefficients, decimetres, x to the right of a frontal picture, y
 up, z towards the viewer; the origin is about the middle of the face's skin, 0.5 dm behind the tip of the nose
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
-from modules.system.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class FaceModelData:
     """The arrays of a morphable model, centred.
 
     Args:
-        name: "procedural", "ict" or "bfm": which priors a fit uses.
+        name: of the table in modules/face_models.py: which priors a fit uses.
         mean: [V, 3] dm.
         identity_basis: [V, 3, 80] dm per unit of the coefficient.
         expression_basis: [V, 3, 64].
@@ -169,21 +168,3 @@ def normalised_coordinates(mean: Tensor, triangles: Tensor) -> Tensor:
     used = mean[triangles.unique()] if triangles.numel() else mean
     low, high = used.amin(dim=0), used.amax(dim=0)
     return ((mean - low) / (high - low)).clamp(0, 1)
-
-
-def load_face_model(name: str, points68: str = "exact") -> MorphableModel:
-    """The face model "procedural" (built by code), "ict" or "bfm" (files, see `scripts.assets`).
-
-    With "bfm", `points68` "official" takes the 68 landmarks where the released weights learnt them (spec face3d 2.3).
-    """
-    if name == "bfm" and points68 == "official":
-        from modules.face3d.bfm import load_official_bfm as load
-    elif name == "procedural":
-        from modules.procedural.head import procedural_model as load
-    elif name == "ict":
-        from modules.face3d.ict import load_ict as load
-    elif name == "bfm":
-        from modules.face3d.bfm import load_bfm as load
-    else:
-        raise UserError(f"unknown face model {name!r}; choose procedural, ict or bfm")
-    return load()

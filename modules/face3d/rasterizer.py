@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modules.face3d.coefficients import FOCAL_LENGTH
+from modules.geometry.camera import FITTING_FOCAL_LENGTH
 
 _NO_TRIANGLE = torch.iinfo(torch.int64).max
 _CANDIDATES = 1 << 21                 # pixels tested at a time: bounds the memory
@@ -40,7 +40,7 @@ class Fragments:
 
 
 @torch.no_grad()
-def rasterize(points: Tensor, triangles: Tensor, size: int, focal_length: float = FOCAL_LENGTH) -> Fragments:
+def rasterize(points: Tensor, triangles: Tensor, size: int, focal_length: float = FITTING_FOCAL_LENGTH) -> Fragments:
     """Find the nearest triangle at every pixel centre; both sides of a triangle are seen.
 
     Args:

@@ -1,7 +1,7 @@
-"""Cameras of the tri-plane world: from head poses, from samplers, smoothed along a clip.
+"""Cameras of the tri-plane world: from head poses and from samplers.
 
 World of the tri-plane: X_w = 0.27 v + (0, 0.006, 0.161) for a point v of the morphable model in dm. Cameras
-use OpenCV axes (x right, y down, z forward) and intrinsics in picture widths. Sources: spec face3d 4 and 8,
+use OpenCV axes (x right, y down, z forward) and intrinsics in picture widths. Sources: spec face3d 4,
 sr_torso_eg3d 10.
 """
 
@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from modules.face3d.coefficients import CAMERA_DISTANCE, rotation_matrix
+from modules.geometry.rotation import rotation_matrix
 
 WORLD_SCALE = 0.27                          # world units per dm
 WORLD_OFFSET = (0.0, 0.006, 0.161)          # of the model's origin
-FOCAL_LENGTH = 2985.29 / 700                # of the released weights, in picture widths
+CAMERA_DISTANCE = 10.0                      # dm from the camera to the origin of the morphable model
+FITTING_FOCAL_LENGTH = 1015 / 224           # picture widths: faces are fitted, and procedural people drawn, with it
+RELEASED_FOCAL_LENGTH = 2985.29 / 700       # picture widths: the released weights were trained with it
 _EPSILON = 1e-5
 
 
@@ -79,7 +81,7 @@ def fov_intrinsics(degrees: Tensor) -> Tensor:
     return normalised_intrinsics(1 / (torch.tan(degrees * 3.14159 / 360) * 1.414))
 
 
-def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = FOCAL_LENGTH) -> Camera:
+def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = RELEASED_FOCAL_LENGTH) -> Camera:
     """The camera that sees the canonical head as the fitting camera sees the posed head (spec face3d 4).
 
     Args:
@@ -95,7 +97,7 @@ def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = FOCAL_
 
 
 def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, look_at: Tensor | None = None,
-                   roll: Tensor | None = None, focal_length: float = FOCAL_LENGTH) -> Camera:
+                   roll: Tensor | None = None, focal_length: float = RELEASED_FOCAL_LENGTH) -> Camera:
     """Cameras on a sphere around the origin (spec sr_torso_eg3d 10.1).
 
     Args:
@@ -140,68 +142,6 @@ def uniform_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0,
     pitches = pitch + spread[1] * (2 * torch.rand(count, generator=generator) - 1)
     radii = radius[0] + (radius[1] - radius[0]) * torch.rand(count, generator=generator)
     return look_at_camera(yaws, pitches, radii, look_at=torch.tensor(look_at))
-
-
-def mirror_index(index: Tensor, count: int) -> Tensor:
-    """0 .. n-1, n-1 .. 0, 0 .. for index = 0, 1, 2, ...; negative indices mirror at the start; int64."""
-    turn, rest = torch.div(index, count, rounding_mode="floor"), index % count
-    return torch.where(turn % 2 == 0, rest, count - 1 - rest)
-
-
-def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tensor, translation: Tensor,
-                  frames: int, map_to_source: bool = True) -> tuple[Tensor, Tensor]:
-    """Poses of a clip for `frames` frames of a video of another person (spec face3d 8).
-
-    Args:
-        source_euler, source_translation: [1, 3], pose in the photo.
-        euler, translation: [N, 3], poses of the driving clip; played forwards and backwards if too short.
-        map_to_source: start from the photo's pose.
-    Returns:
-        euler [frames, 3], translation [frames, 3]; the distance is that of the first frame everywhere.
-    """
-    index = mirror_index(torch.arange(frames, device=euler.device), len(euler))
-    euler, translation = euler[index], translation[index].clone()
-    translation[:, 2] = translation[0, 2].clone()
-    if map_to_source:
-        euler = euler + (source_euler - euler[:1])
-        translation = translation + (source_translation - translation[:1])
-    return euler, translation
-
-
-def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
-    """Mean position and chordal mean rotation over a window of frames that shrinks at the ends (spec face3d
-    8).
-
-    Frames whose window holds numbers that are not finite take the result of the frame before.
-    """
-    matrices = camera.camera_to_world.double()
-    frames, half = len(matrices), window // 2
-    broken = ~matrices.isfinite().flatten(1).all(dim=1)                                  # [T]
-    filled = torch.where(broken[:, None], torch.eye(4).to(matrices).flatten(), matrices.flatten(1))
-    index = torch.arange(frames, device=matrices.device)
-    count = (index + half).clamp(max=frames - 1) - (index - half).clamp(min=0) + 1
-    sums = F.pad(torch.cat([filled, broken[:, None]], dim=1), (0, 0, half, half)).unfold(0, 2 * half + 1, 1).sum(-1)
-    usable = sums[:, 16] == 0
-    means = (sums[:, :16] / count[:, None]).unflatten(1, (4, 4))                         # [T, 4, 4]
-    left, _, right = torch.linalg.svd(means[:, :3, :3])
-    turn = torch.ones(frames, 3, dtype=means.dtype, device=means.device)
-    turn[:, 2] = torch.linalg.det(left @ right)
-    smooth = matrices.clone()
-    smooth[:, :3, :3] = left @ (turn[..., None] * right)
-    smooth[:, :3, 3] = means[:, :3, 3]
-    last = torch.where(usable, torch.arange(frames, device=means.device), -1).cummax(0).values
-    smooth = torch.where(last[:, None, None] >= 0, smooth[last.clamp(min=0)], matrices)
-    return Camera(smooth.to(camera.camera_to_world.dtype), camera.intrinsics)
-
-
-def smooth_features(x: Tensor, window: int = 7) -> Tensor:
-    """Box filter along the first axis, the sequence mirrored at its ends: [T, ...] -> [T, ...]; odd
-    window."""
-    if window % 2 == 0:
-        raise ValueError(f"window {window} must be odd")
-    half = window // 2
-    index = mirror_index(torch.arange(-half, len(x) + half, device=x.device), len(x))
-    return x[index].unfold(0, window, 1).mean(dim=-1)
 
 
 def _camera(rotation: Tensor, position: Tensor, focal_length: float) -> Camera:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-LIPS = slice(48, 60)     # outer lip of the 68 landmarks
+from modules.face3d.landmark_sets import OUTER_LIPS_68
 
 
 def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor, squared: bool = False,
@@ -147,7 +147,7 @@ def lip_boxes(landmarks: Tensor, size: int = 512) -> Tensor:
     Returns:
         int64 [B, 4]: x0, x1, y0, y1, ends exclusive; inside the picture unless the lips are far outside it.
     """
-    low, high = landmarks[:, LIPS].amin(dim=1), landmarks[:, LIPS].amax(dim=1)             # [B, 2]
+    low, high = landmarks[:, OUTER_LIPS_68].amin(dim=1), landmarks[:, OUTER_LIPS_68].amax(dim=1)             # [B, 2]
     centre = ((low + high) / 2).trunc()
     half = ((high - centre) * 1.2).trunc().amax(dim=1, keepdim=True)                        # [B, 1]
     start = (centre - half).clamp(min=0)

@@ -7,11 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_EYES = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7, 263, 466, 388, 387, 386, 385,
-         384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
-_UPPER_LIDS = (161, 160, 159, 158, 157, 388, 387, 386, 385, 384)
-_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95,
-         61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+from modules.face3d.landmark_sets import EYES, LIPS, UPPER_LIDS
+
 _NO_COUNTERPART = (93, 127, 132, 234, 323, 356, 361, 454)
 _HEAVY_68 = (*range(28, 31), *range(36, 48), *range(60, 68))
 
@@ -73,7 +70,7 @@ def landmark_weights(count: int) -> Tensor:
     if count == 68:
         weights[list(_HEAVY_68)] = 5
     elif count == 468:
-        for points, value in ((_EYES, 3), (_UPPER_LIDS, 20), (_LIPS, 5), (_NO_COUNTERPART, 0)):
+        for points, value in ((EYES, 3), (UPPER_LIDS, 20), (LIPS, 5), (_NO_COUNTERPART, 0)):
             weights[list(points)] = value
     else:
         raise ValueError(f"no weights for {count} landmarks; use 68 or 468")

@@ -10,7 +10,8 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from modules.media.video_reader import FRAME_RATE, Sound
+from modules.media.audio import Sound
+from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
 PROVENANCE = ("Synthetic video made with Real3D-Portrait: not a recording of the person shown. "

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from modules.eg3d.generator import EG3DConfig, EG3DGenerator
 from modules.official.names import load_official
+from modules.rendering.planes import PLANE_AXES
 from modules.rendering.renderer import RendererConfig
 from modules.rendering.superresolution import SuperresolutionConfig
 from modules.system.errors import UserError
@@ -38,7 +39,7 @@ PLAIN_MODULES = {
     ("torch.nn.modules.activation", "Softplus"),
 }
 # Point times the inverse of each matrix, first two kept: planes see (x, y), (x, z), (z, x).
-PLANE_AXES = [[[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1], [0, 1, 0]], [[0, 0, 1], [1, 0, 0], [0, 1, 0]]]
+AXIS_MATRICES = [[[int(column == axis) for column in range(3)] for axis in axes] for axes in PLANE_AXES]
 SUPERRESOLUTION_SCALES = {"SuperresolutionHybrid8XDC": 4, "SuperresolutionHybrid8X": 4,
                           "SuperresolutionHybrid4X": 2, "SuperresolutionHybrid2X": 2}
 
@@ -312,7 +313,7 @@ def _check_supported(state: dict[str, Any], rendering: dict[str, Any]) -> None:
     if rendering.get("disparity_space_sampling") or rendering.get("clamp_mode", "softplus") != "softplus":
         raise SnapshotError("it samples disparities or has a density that is no softplus")
     axes = state["_modules"]["renderer"].state.get("plane_axes")
-    if not isinstance(axes, Array) or axes.tensor.tolist() != PLANE_AXES:
+    if not isinstance(axes, Array) or axes.tensor.tolist() != AXIS_MATRICES:
         raise SnapshotError("its planes have other axes than (x, y), (x, z), (z, x)")
 
 

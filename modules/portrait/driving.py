@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modules.face3d.blink import close_eyes
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.morphable_model import MorphableModel
-from modules.face3d.pncc import close_eyes, render_pncc
-from modules.geometry.camera import FOCAL_LENGTH, Camera, pose_camera
+from modules.face3d.pncc import render_pncc
+from modules.face_models import check_face_model
+from modules.geometry.camera import FITTING_FOCAL_LENGTH, RELEASED_FOCAL_LENGTH, Camera, pose_camera
 
 PNCC_NAMES = ("canonical", "source", "driving")
 
@@ -23,15 +25,14 @@ PNCC_NAMES = ("canonical", "source", "driving")
 class DrivingConfig:
     """How cameras, PNCCs and key points are made; the weights of a model are used to it."""
 
-    focal_length: float = FOCAL_LENGTH     # of the cameras, picture widths
-    face_model: str = "bfm"                # whose PNCC the motion adapter reads
-    torso_points: str = "exact"            # 68 landmarks that move the torso; "official": one vertex of the BFM too far
-    source_pncc: Literal["source", "first_driving"] = "source"   # expression of the source PNCC: the photo's, or the
-    #                                        first driving frame's, as the released system has it
+    focal_length: float = RELEASED_FOCAL_LENGTH     # of the cameras, picture widths
+    face_model: str = "bfm"                         # whose PNCC is drawn: of modules/face_models.py
+    torso_points: str = "exact"                     # 68 landmarks; "official": one vertex of the BFM too far
+    source_pncc: Literal["source", "first_driving"] = "source"    # expression of the source PNCC: the photo's, or
+    #                                                 the first driving frame's, as the released system does it
 
     def __post_init__(self) -> None:
-        if self.face_model not in ("bfm", "ict", "procedural"):
-            raise ValueError(f"face_model must be bfm, ict or procedural, not {self.face_model!r}")
+        check_face_model(self.face_model)
         if self.torso_points not in (("exact", "official") if self.face_model == "bfm" else ("exact",)):
             raise ValueError(f"torso_points must be exact, or official with face_model bfm, not {self.torso_points!r}")
         if self.source_pncc not in ("source", "first_driving"):
@@ -47,7 +48,7 @@ class DrivingConfig:
     @classmethod
     def demo(cls) -> "DrivingConfig":
         """The procedural world: cameras are those of the fit."""
-        return cls(focal_length=1015 / 224, face_model="procedural")
+        return cls(focal_length=FITTING_FOCAL_LENGTH, face_model="procedural")
 
 
 @dataclass(frozen=True)

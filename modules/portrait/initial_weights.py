@@ -33,7 +33,7 @@ GET = f"get it again, {WITHOUT}"
 
 # Hugging Face's names -> SegFormer's. Since version 5 the library has other names in memory than in its files: the
 # first of two are those of the files. Stages are counted from 0 there and from 1 here.
-STAGES = (
+_STAGES = (
     (r"encoder\.patch_embeddings\.(\d)", "patch_embed"), (r"stages\.(\d)\.patch_embeddings", "patch_embed"),
     (r"encoder\.block\.(\d)", "block"), (r"stages\.(\d)\.blocks", "block"),
     (r"encoder\.layer_norm\.(\d)", "norm"), (r"stages\.(\d)\.layer_norm", "norm"),
@@ -119,7 +119,7 @@ def segformer_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _segformer_name(key: str) -> str:
     key = key.removeprefix("segformer.")
-    for pattern, name in STAGES:
+    for pattern, name in _STAGES:
         key = re.sub(f"^{pattern}", lambda match, name=name: f"{name}{int(match[1]) + 1}", key)
     for theirs, ours in LAYERS.items():
         key = key.replace(f".{theirs}.", f".{ours}.")

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE, FaceCoefficients
+from modules.media.rates import FRAME_RATE
 from modules.procedural.backdrop import backdrop
 from modules.procedural.head import EXPRESSIONS, ProceduralModel, expression_index
 from modules.procedural.person import Person
 from modules.procedural.render import render
 
-FRAME_RATE = 25
 _YAW, _PITCH, _ROLL = np.deg2rad([20.0, 12.0, 6.0])       # largest angles
 _UPPER_FACE = ("blink_left", "blink_right", "brows_up", "brows_down", "gaze_x", "gaze_y", "squint", "eyes_wide",
                "brow_inner_up", "brow_outer_up")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from modules.procedural.hair import STYLES, HairStyle, hair_points
 
-FIRST_HELD_OUT_SEED = 900_000
+HELD_OUT_SEED = 900_000         # people and utterances from here on are never trained on
 _SKIN = np.array([[0.93, 0.79, 0.73], [0.90, 0.73, 0.64], [0.83, 0.64, 0.53], [0.70, 0.51, 0.40], [0.53, 0.37, 0.28],
                   [0.38, 0.265, 0.205]])
 _HAIR = np.array([[0.07, 0.055, 0.05], [0.17, 0.105, 0.07], [0.30, 0.185, 0.11], [0.46, 0.30, 0.17],

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
+from modules.face3d.coefficients import EXPRESSION_SIZE
+from modules.media.rates import FEATURE_RATE, FRAME_RATE, SAMPLE_RATE
 from modules.procedural.head import EXPRESSIONS
 from modules.procedural.voice import (
     CONTROL_RATE,
     FILTER_RATE,
-    SAMPLE_RATE,
     Speaker,
     VoiceTracks,
     record,
@@ -25,15 +26,12 @@ from modules.procedural.voice import (
     synthesize_voice,
 )
 
-EXPRESSION_SIZE = 64
-FRAME_RATE = 25
-FEATURE_RATE = 50
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Sound:
-    """One phoneme: how it sounds and how the mouth looks.
+class Phone:
+    """A speech sound: how it sounds and how the mouth looks.
 
     Args:
         f1, f2, f3: formants of an average man, Hz.
@@ -64,8 +62,8 @@ class Sound:
     firmness: float = 1.0
 
 
-def _vowel(f1: float, f2: float, f3: float, jaw: float, corners: float = 0.0, pucker: float = 0.0) -> Sound:
-    return Sound(f1, f2, f3, voicing=1.0, seconds=0.11, jaw=jaw, corners=corners, pucker=pucker)
+def _vowel(f1: float, f2: float, f3: float, jaw: float, corners: float = 0.0, pucker: float = 0.0) -> Phone:
+    return Phone(f1, f2, f3, voicing=1.0, seconds=0.11, jaw=jaw, corners=corners, pucker=pucker)
 
 
 PAUSE = "pause"
@@ -77,38 +75,38 @@ VOWELS = {
     "uh": _vowel(620, 1200, 2550, 0.75), "schwa": _vowel(510, 1450, 2500, 0.5),
 }
 CONSONANTS = {
-    "m": Sound(260, 1100, 2200, voicing=0.45, damping=2.2, jaw=0.05, press=1.0, firmness=4),
-    "n": Sound(260, 1600, 2600, voicing=0.45, damping=2.2, jaw=0.25),
-    "ng": Sound(260, 2000, 2500, voicing=0.4, damping=2.2, jaw=0.3, firmness=0.6),
-    "l": Sound(360, 1250, 2700, voicing=0.65, damping=1.3, jaw=0.35, firmness=0.7),
-    "r": Sound(340, 1150, 1650, voicing=0.65, damping=1.3, jaw=0.3, pucker=0.4),
-    "w": Sound(300, 700, 2300, voicing=0.6, damping=1.3, jaw=0.2, pucker=1.0, firmness=1.5),
-    "j": Sound(280, 2250, 3000, voicing=0.6, damping=1.2, jaw=0.25, corners=0.6),
-    "f": Sound(400, 1300, 2400, frication=0.35, noise=5000, noise_width=1.2, jaw=0.08, press=0.5, firmness=2.5),
-    "v": Sound(300, 1200, 2300, voicing=0.4, frication=0.2, noise=5000, noise_width=1.2, damping=1.8, jaw=0.08,
+    "m": Phone(260, 1100, 2200, voicing=0.45, damping=2.2, jaw=0.05, press=1.0, firmness=4),
+    "n": Phone(260, 1600, 2600, voicing=0.45, damping=2.2, jaw=0.25),
+    "ng": Phone(260, 2000, 2500, voicing=0.4, damping=2.2, jaw=0.3, firmness=0.6),
+    "l": Phone(360, 1250, 2700, voicing=0.65, damping=1.3, jaw=0.35, firmness=0.7),
+    "r": Phone(340, 1150, 1650, voicing=0.65, damping=1.3, jaw=0.3, pucker=0.4),
+    "w": Phone(300, 700, 2300, voicing=0.6, damping=1.3, jaw=0.2, pucker=1.0, firmness=1.5),
+    "j": Phone(280, 2250, 3000, voicing=0.6, damping=1.2, jaw=0.25, corners=0.6),
+    "f": Phone(400, 1300, 2400, frication=0.35, noise=5000, noise_width=1.2, jaw=0.08, press=0.5, firmness=2.5),
+    "v": Phone(300, 1200, 2300, voicing=0.4, frication=0.2, noise=5000, noise_width=1.2, damping=1.8, jaw=0.08,
                press=0.5, seconds=0.06, firmness=2.5),
-    "s": Sound(350, 1700, 2600, frication=0.9, noise=6300, noise_width=0.3, seconds=0.1, jaw=0.12, corners=0.35,
+    "s": Phone(350, 1700, 2600, frication=0.9, noise=6300, noise_width=0.3, seconds=0.1, jaw=0.12, corners=0.35,
                firmness=1.3),
-    "z": Sound(280, 1700, 2600, voicing=0.35, frication=0.55, noise=6000, noise_width=0.35, damping=1.8, jaw=0.12,
+    "z": Phone(280, 1700, 2600, voicing=0.35, frication=0.55, noise=6000, noise_width=0.35, damping=1.8, jaw=0.12,
                corners=0.35, firmness=1.3),
-    "sh": Sound(350, 1800, 2500, frication=1.0, noise=3300, noise_width=0.4, seconds=0.1, jaw=0.18, pucker=0.55,
+    "sh": Phone(350, 1800, 2500, frication=1.0, noise=3300, noise_width=0.4, seconds=0.1, jaw=0.18, pucker=0.55,
                 firmness=1.3),
-    "th": Sound(400, 1400, 2500, frication=0.25, noise=6000, noise_width=1.4, jaw=0.22),
-    "h": Sound(500, 1500, 2500, breath=0.6, seconds=0.06, jaw=0.45, firmness=0.3),
-    "p": Sound(400, 1000, 2200, frication=0.5, breath=0.4, noise=1200, noise_width=1.3, closure=0.65, jaw=0.05,
+    "th": Phone(400, 1400, 2500, frication=0.25, noise=6000, noise_width=1.4, jaw=0.22),
+    "h": Phone(500, 1500, 2500, breath=0.6, seconds=0.06, jaw=0.45, firmness=0.3),
+    "p": Phone(400, 1000, 2200, frication=0.5, breath=0.4, noise=1200, noise_width=1.3, closure=0.65, jaw=0.05,
                press=1.0, seconds=0.09, firmness=4),
-    "b": Sound(300, 1000, 2200, voicing=0.12, frication=0.4, noise=1000, noise_width=1.3, closure=0.75, jaw=0.05,
+    "b": Phone(300, 1000, 2200, voicing=0.12, frication=0.4, noise=1000, noise_width=1.3, closure=0.75, jaw=0.05,
                press=1.0, seconds=0.07, firmness=4),
-    "t": Sound(350, 1700, 2600, frication=0.8, breath=0.3, noise=4800, noise_width=0.7, closure=0.6, jaw=0.2,
+    "t": Phone(350, 1700, 2600, frication=0.8, breath=0.3, noise=4800, noise_width=0.7, closure=0.6, jaw=0.2,
                seconds=0.09),
-    "d": Sound(300, 1700, 2600, voicing=0.12, frication=0.5, noise=4200, noise_width=0.8, closure=0.7, jaw=0.22,
+    "d": Phone(300, 1700, 2600, voicing=0.12, frication=0.5, noise=4200, noise_width=0.8, closure=0.7, jaw=0.22,
                seconds=0.06),
-    "k": Sound(350, 1900, 2300, frication=0.7, breath=0.4, noise=2000, noise_width=0.6, closure=0.6, jaw=0.3,
+    "k": Phone(350, 1900, 2300, frication=0.7, breath=0.4, noise=2000, noise_width=0.6, closure=0.6, jaw=0.3,
                seconds=0.09, firmness=0.7),
-    "g": Sound(300, 1900, 2300, voicing=0.12, frication=0.4, noise=1900, noise_width=0.6, closure=0.7, jaw=0.3,
+    "g": Phone(300, 1900, 2300, voicing=0.12, frication=0.4, noise=1900, noise_width=0.6, closure=0.7, jaw=0.3,
                seconds=0.06, firmness=0.7),
 }
-INVENTORY = {PAUSE: Sound(firmness=1.5, seconds=0.3)} | VOWELS | CONSONANTS
+INVENTORY = {PAUSE: Phone(firmness=1.5, seconds=0.3)} | VOWELS | CONSONANTS
 _NAMES = tuple(INVENTORY)
 _MOUTH = {"jaw": "jaw_open", "corners": "lip_corners", "pucker": "pucker", "press": "lips_press"}
 _JAW_OF_SPEECH = 0.8                 # an open vowel of a normal speaker, as a share of the widest mouth
@@ -212,8 +210,8 @@ def _syllable(random: np.random.Generator) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Array]:
-    """{field of Sound: its values for all of _NAMES}."""
-    return {f.name: np.array([getattr(INVENTORY[n], f.name) for n in _NAMES]) for f in fields(Sound)}
+    """{field of Phone: its values for all of _NAMES}."""
+    return {f.name: np.array([getattr(INVENTORY[n], f.name) for n in _NAMES]) for f in fields(Phone)}
 
 
 def _voice_tracks(stream: _Stream, ends: Array, speaker: Speaker, frames: int, random: np.random.Generator,

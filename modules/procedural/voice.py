@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 from scipy.signal import fftconvolve, lfilter
 
-SAMPLE_RATE = 16000
+from modules.media.rates import SAMPLE_RATE
+
 CONTROL_RATE = 500                   # Hz of amplitude and pitch tracks
-HOP, WINDOW, FFT = 160, 320, 512     # of the moving filter: 10 ms
-FILTER_RATE = SAMPLE_RATE // HOP
+FILTER_HOP, _WINDOW, _FFT = 160, 320, 512     # of the moving filter: 10 ms
+FILTER_RATE = SAMPLE_RATE // FILTER_HOP
 BANDWIDTHS = (80.0, 110.0, 160.0, 250.0, 300.0, 350.0, 400.0)
 HIGH_FORMANTS = (3500.0, 4500.0, 5500.0, 6500.0)     # they move little
 Array = NDArray[np.float64]
@@ -111,7 +112,7 @@ _PULSE = _pulse_table()
 def formant_response(tracks: VoiceTracks, speaker: Speaker) -> NDArray[np.complex64]:
     """Frequency response of the vocal tract [F, FFT / 2 + 1], gain 1 at 0 Hz before tilt."""
     frames = len(tracks.formants)
-    z = np.exp(-2j * np.pi * np.arange(FFT // 2 + 1) / FFT).astype(np.complex64)
+    z = np.exp(-2j * np.pi * np.arange(_FFT // 2 + 1) / _FFT).astype(np.complex64)
     z2 = z * z
     high = np.broadcast_to(np.array(HIGH_FORMANTS), (frames, len(HIGH_FORMANTS)))
     centres = np.minimum(np.concatenate([tracks.formants, high], axis=1) * speaker.formant_scale, 7600)
@@ -122,33 +123,33 @@ def formant_response(tracks: VoiceTracks, speaker: Speaker) -> NDArray[np.comple
         second = (radius ** 2).astype(np.float32)
         gain *= 1 - first + second
         denominator *= 1 - first[:, None] * z + second[:, None] * z2
-    octaves = np.log2(np.maximum(np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT, 500) / 500)
+    octaves = np.log2(np.maximum(np.arange(_FFT // 2 + 1) * SAMPLE_RATE / _FFT, 500) / 500)
     numerator = gain[:, None] * (10 ** (speaker.tilt * octaves / 20)).astype(np.float32)
     return numerator / denominator
 
 
 def _noise_response(tracks: VoiceTracks, speaker: Speaker) -> NDArray[np.float32]:
     """Band of the frication noise [F, FFT / 2 + 1]."""
-    frequency = np.maximum(np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT, 50)
+    frequency = np.maximum(np.arange(_FFT // 2 + 1) * SAMPLE_RATE / _FFT, 50)
     centre = np.minimum(tracks.noise_centre * speaker.formant_scale ** 0.5, 7500)[:, None]
     distance = np.log2(frequency / centre) / tracks.noise_width[:, None]
     return (np.exp(-0.5 * distance ** 2) + 0.02).astype(np.float32)
 
 
 def moving_filter(source: Array, response: NDArray[np.complexfloating | np.floating]) -> Array:
-    """Filter a signal [N] by responses [F, FFT / 2 + 1] at every HOP samples, by overlap-add -> [N]."""
+    """Filter a signal [N] by responses [F, FFT / 2 + 1] at every FILTER_HOP samples, by overlap-add -> [N]."""
     frames = len(response)
-    padded = np.zeros((frames + 1) * HOP + WINDOW, dtype=np.float32)
-    padded[HOP:HOP + len(source)] = source[:len(padded) - HOP]
-    index = np.arange(frames)[:, None] * HOP + np.arange(WINDOW)
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
-    pieces = irfft(rfft(padded[index] * window, FFT) * response, FFT)  # [F, FFT]
-    output = np.zeros(frames * HOP + FFT + HOP)
-    for part in range(-(-FFT // HOP)):                               # adds all frames at once, a hop's width at a time
-        block = pieces[:, part * HOP:(part + 1) * HOP]
-        block = np.pad(block, ((0, 0), (0, HOP - block.shape[1])))
-        output[part * HOP:part * HOP + frames * HOP] += block.reshape(-1)
-    return output[HOP:HOP + len(source)]
+    padded = np.zeros((frames + 1) * FILTER_HOP + _WINDOW, dtype=np.float32)
+    padded[FILTER_HOP:FILTER_HOP + len(source)] = source[:len(padded) - FILTER_HOP]
+    index = np.arange(frames)[:, None] * FILTER_HOP + np.arange(_WINDOW)
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)).astype(np.float32)
+    pieces = irfft(rfft(padded[index] * window, _FFT) * response, _FFT)  # [F, FFT]
+    output = np.zeros(frames * FILTER_HOP + _FFT + FILTER_HOP)
+    for part in range(-(-_FFT // FILTER_HOP)):                      # adds all frames at once, a hop's width at a time
+        block = pieces[:, part * FILTER_HOP:(part + 1) * FILTER_HOP]
+        block = np.pad(block, ((0, 0), (0, FILTER_HOP - block.shape[1])))
+        output[part * FILTER_HOP:part * FILTER_HOP + frames * FILTER_HOP] += block.reshape(-1)
+    return output[FILTER_HOP:FILTER_HOP + len(source)]
 
 
 def record(wave: Array, random: np.random.Generator) -> Array:

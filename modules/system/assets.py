@@ -11,7 +11,9 @@ import yaml
 from modules.system.errors import UserError
 
 FOLDER_VARIABLE = "REAL3D_ASSETS"
-DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "checkpoints" / "assets"
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+DEFAULT_FOLDER = CHECKPOINTS / "assets"
+DEMO_CHECKPOINT = CHECKPOINTS / "demo"          # the embedded one
 MANIFEST = Path(__file__).with_suffix(".yaml")
 ANALYSIS = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")     # of photos and clips
 

@@ -21,7 +21,7 @@ from modules.system.errors import UserError
 
 T = TypeVar("T")
 CONFIG, TRAINER = "config.yaml", "trainer.pt"
-SHOWN = 3                      # offending keys that an error names
+_SHOWN = 3                      # offending keys that an error names
 LARGEST_HALF = 65504.0
 
 
@@ -253,7 +253,7 @@ def _contents(folder: Path) -> str:
 
 
 def _few(keys: list[str]) -> str:
-    return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+    return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
 
 
 def _first_line(error: BaseException) -> str:

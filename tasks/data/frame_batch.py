@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from modules.analysis.segmentation_classes import HEAD_CLASSES, one_hot
+from modules.face3d.landmark_sets import OUTER_LIPS_68
 from modules.geometry.camera import Camera
 from modules.layers.resample import resize
-from modules.losses.image import LIPS, lip_boxes
+from modules.losses.image import lip_boxes
+from modules.media.pixels import to_float
 from modules.portrait.discriminator import DualView
 from modules.portrait.driving import Driving, DrivingConfig, PNCCInputs, head_camera, torso_keypoints
 from modules.portrait.htbsr.fusion import HTBSR
 from modules.portrait.photo import Photo, Surroundings
-from tasks.data.frame_pairs import to_float
 
 CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)     # the PNCCs of a batch
 
@@ -66,7 +67,7 @@ class Frame:
     @property
     def mouth(self) -> Tensor:
         """Middle of the lips [B, 2] (x, y), picture fractions."""
-        return self.landmarks[:, LIPS].mean(dim=1)
+        return self.landmarks[:, OUTER_LIPS_68].mean(dim=1)
 
     def mask(self, parts: tuple[int, ...]) -> Tensor:
         """Where the classes `parts` are, bool [B, 1, H, W]."""

@@ -1,7 +1,7 @@
 """Frame pairs of prepared clips, for the motion adapter and HTB-SR (spec/training.md, 4.3).
 
 An item is a function of the seed and its number alone, so that the order is the same for any number of workers.
-Pictures leave the data set as uint8; the tasks convert them on the device (`to_float`).
+Pictures leave the data set as uint8; the tasks convert them on the device (`pixels.to_float`).
 """
 
 import hashlib
@@ -17,8 +17,10 @@ from torch.utils.data import Dataset
 from modules.analysis.inpainting import inpaint_torso
 from modules.clips.format import Clip, list_clips
 from modules.clips.pncc import pncc_pixels
-from modules.face3d.morphable_model import MorphableModel, load_face_model
-from modules.face3d.pncc import close_eyes
+from modules.face3d.blink import close_eyes
+from modules.face3d.morphable_model import MorphableModel
+from modules.face_models import check_face_model, load_face_model
+from modules.media.pixels import to_float, to_uint8
 from modules.portrait.driving import project_landmarks
 from modules.system.errors import UserError
 from modules.system.files import whole_file
@@ -39,7 +41,7 @@ class ClipDataConfig:
     folder: str = "data/celebv_hq"
     validation_folder: str = ""
     held_out: int = 100
-    face_model: str = "bfm"
+    face_model: str = "bfm"         # of modules/face_models.py
     pncc_size: int = 512
     cache: str = ""
     pairs_per_clip: int = 1000      # length of an epoch
@@ -49,6 +51,7 @@ class ClipDataConfig:
     seed: int = 999
 
     def __post_init__(self) -> None:
+        check_face_model(self.face_model)
         if self.held_out < 2 or self.pairs_per_clip < 1:
             raise ValueError(f"held_out is {self.held_out} and pairs_per_clip {self.pairs_per_clip}; "
                              "they must be at least 2 and 1")
@@ -75,11 +78,6 @@ def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:
     if config.validation_folder:
         return clips, list_clips(Path(config.validation_folder))
     return [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
-
-
-def to_float(picture: Tensor) -> Tensor:
-    """uint8 of any shape -> float32 in [-1, 1]."""
-    return picture.float() / 127.5 - 1
 
 
 class FramePairs(Dataset):
@@ -216,7 +214,7 @@ def _closing(pncc: Tensor, generator: torch.Generator) -> Tensor:
     draws = torch.rand(2, generator=generator) / 2
     first, last = float(draws[0]), float(draws[1]) + 0.5
     closed = torch.stack([close_eyes(to_float(pncc), p) for p in (first, (first + last) / 2, last)])
-    return ((closed + 1) * 127.5).round().to(torch.uint8)
+    return to_uint8(closed)
 
 
 def _channels_first(picture: np.ndarray) -> Tensor:

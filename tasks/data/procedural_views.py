@@ -17,22 +17,22 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from data_gen.models import face_model
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel
+from modules.face_models import load_face_model
 from modules.geometry.camera import pose_camera
 from modules.layers.resample import resize
+from modules.media.pixels import to_float, to_uint8
 from modules.portrait.discriminator import DualView
 from modules.procedural.clips import sample_motion
-from modules.procedural.person import sample_person
+from modules.procedural.person import HELD_OUT_SEED, sample_person
 from modules.procedural.render import render
 from modules.system.files import whole_file
 from modules.system.processes import run_all
-from tasks.data.frame_pairs import item_generator, to_float
+from tasks.data.frame_pairs import item_generator
 from tasks.data.teacher import TeacherBatch, TeacherViews
 
 VERSION = 1                  # of what is rendered; part of the folder's name
-HELD_OUT_SEED = 900_000      # people from here on are never trained on
 FAN_STEP = 20                # degrees
 EXPRESSION_FRAMES = 25       # expressions are taken from short clips of random motion
 
@@ -100,8 +100,7 @@ def render_views(config: ViewsConfig, seed: int, model: MorphableModel) -> dict[
                             euler, translation)
     with torch.no_grad():
         found = render(model, person, face, config.size, parts="head")
-    images = ((found.image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return {"images": images.numpy(), "masks": (found.classes > 0).numpy(),
+    return {"images": to_uint8(found.image).numpy(), "masks": (found.classes > 0).numpy(),
             "euler": euler.numpy(), "translation": translation.numpy()}
 
 
@@ -190,5 +189,5 @@ def fill(config: ViewsConfig) -> None:
 
 def _render_to_disk(config: ViewsConfig, seed: int) -> int:
     with whole_file(view_file(views_folder(config), seed)) as part, part.open("wb") as file:
-        np.savez(file, **render_views(config, seed, face_model("procedural")))
+        np.savez(file, **render_views(config, seed, load_face_model("procedural")))
     return seed

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from modules.audio.amplitude import blink_units, eye_amplitude, mouth_amplitude
-from modules.audio.features import WINDOW, AudioFeatures, FeatureKind, extract, mel_features
+from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, extract, mel_features
 from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
 from modules.clips.format import Clip, list_clips, speech_file, write_speech
 from modules.face3d.morphable_model import MorphableModel
+from modules.procedural.person import HELD_OUT_SEED
 from modules.procedural.speech import rerecord, synthesize
 from modules.system.errors import UserError
 
-HELD_OUT = 900_000                 # procedural utterances from here on are never trained on
 VALIDATION_UTTERANCES = 32
 Sample = dict[str, Tensor]
 
@@ -174,7 +174,7 @@ class PreparedSpeech(Dataset):
                             f"set face_model={clip.face_model}")
         if not speech_file(clip.folder, self.features).is_file():
             wave = clip.audio()
-            if wave is None or len(wave) < WINDOW:
+            if wave is None or len(wave) < FEATURE_WINDOW:
                 return 0
             write_speech(clip.folder, self.features, extract(torch.from_numpy(wave), self.features, hubert))
         return min(clip.speech_length(self.features) // 2, len(clip))
@@ -190,7 +190,7 @@ def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: Morp
         if features != "mel":
             raise UserError(f"procedural speech has mel features, not {features}; set features=mel or data.folder")
         return (ProceduralSpeech(config, model, config.utterances),
-                ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT))
+                ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT_SEED))
     clips = list_clips(Path(config.folder))
     kept, held = [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
     return PreparedSpeech(config, model, features, kept or clips), PreparedSpeech(config, model, features, held)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
+from modules.media.pixels import to_uint8
+
 # Learning rate of a parameter group: (step, counted from 0; progress in [0, 1]) -> rate. The trainer sets it before
 # each step. While it is 0 the group is fixed: no gradients, no part in clipping, no change of moments.
 Rate = Callable[[int, float], float]
@@ -168,4 +170,4 @@ def grid(rows: list[Tensor], limit: int = 8) -> Tensor:
             row = nn.functional.interpolate(row, size=(height, width))
         lines.append(torch.cat(list(row.expand(-1, 3, -1, -1)), dim=-1))                # [3, H, B*W]
     picture = torch.cat(lines, dim=-2).permute(1, 2, 0)                                 # [H, W, 3]
-    return ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+    return to_uint8(picture).cpu()

@@ -15,6 +15,7 @@ from modules.audio.features import FeatureKind
 from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
+from modules.face_models import check_face_model
 from modules.losses import speech as losses
 from modules.system.checkpoint import find_checkpoint, load_module, read_config
 from modules.system.config import from_dict
@@ -57,7 +58,7 @@ class A2MConfig:
 
     model: Audio2MotionConfig = field(default_factory=Audio2MotionConfig)
     features: FeatureKind = "hubert"
-    face_model: Literal["bfm", "ict", "procedural"] = "bfm"
+    face_model: str = "bfm"              # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     loss: A2MLossConfig = field(default_factory=A2MLossConfig)
     sync_checkpoint: str = ""
@@ -66,6 +67,7 @@ class A2MConfig:
     decay: Literal["exponential", "linear"] = "exponential"    # linear: to 0 at the end of training
 
     def __post_init__(self) -> None:
+        check_face_model(self.face_model)
         if self.loss.sync > 0 and not self.sync_checkpoint:
             raise ValueError(f"loss.sync is {self.loss.sync} but sync_checkpoint is empty; train the syncnet task and "
                              "name its checkpoint, or set loss.sync=0")

@@ -25,13 +25,14 @@ from modules.losses.torso import (
     torso_l1,
     transformed,
 )
+from modules.media.pixels import to_float
 from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.htbsr.fusion import HTBSR, HTBSROutput
 from modules.portrait.real3d_portrait import PortraitOutput, Source
 from modules.system.checkpoint import find_checkpoint, load_state
 from tasks.data.frame_batch import TARGET, Frame, FrameBatch
-from tasks.data.frame_pairs import ClipDataConfig, to_float
+from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig

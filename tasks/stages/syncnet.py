@@ -13,6 +13,7 @@ from torch import Tensor
 from modules.audio.features import FeatureKind
 from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
+from modules.face_models import check_face_model
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
 from tasks.engine.task import OptimizerSpec, StepState
@@ -29,13 +30,14 @@ class SyncNetTaskConfig:
 
     model: SyncNetConfig = field(default_factory=SyncNetConfig)
     features: FeatureKind = "hubert"
-    face_model: Literal["bfm", "ict", "procedural"] = "bfm"
+    face_model: str = "bfm"              # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     pairs: int = 8192                    # a step
     learning_rate: float = 1e-3
     decay: Literal["exponential", "linear"] = "exponential"    # linear: to 0 at the end of training
 
     def __post_init__(self) -> None:
+        check_face_model(self.face_model)
         if self.pairs < 10:
             raise ValueError(f"pairs is {self.pairs}; it must be at least 10")
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_gen.models import face_model
-from data_gen.procedural import pixels
-from modules.analysis.landmarks import FACE_OVAL
 from modules.face3d.coefficients import pose_points, project
+from modules.face3d.landmark_sets import FACE_OVAL
+from modules.face_models import load_face_model
+from modules.media.pixels import to_pixels
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person
 
@@ -46,12 +46,12 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
 
 def talking_head() -> tuple[np.ndarray, np.ndarray]:
     """Frames uint8 [FRAMES, SIZE, SIZE, 3] and landmarks [FRAMES, 478, 2]."""
-    model = face_model("procedural")
+    model = load_face_model("procedural")
     with torch.no_grad():
         clip = render_clip(model, sample_person(3), sample_motion(3, FRAMES), SIZE)
         face = clip.coefficients
         points = pose_points(model.landmarks(face.identity, face.expression, 478), face.euler, face.translation)
-    return pixels(clip.frames), project(points).double().numpy()
+    return to_pixels(clip.frames), project(points).double().numpy()
 
 
 def person_around(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

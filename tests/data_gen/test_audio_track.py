@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from data_gen import audio_track as sound
-from data_gen.audio_track import FRAME, SoundTrack, speech_features
-from modules.media.video_reader import Sound
+from data_gen.audio_track import SoundTrack, speech_features
+from modules.media.audio import Sound
+from modules.media.rates import FRAME_SAMPLES
 from tests.videos import tone, write_video
 
 FRAMES = 50
@@ -25,7 +26,7 @@ def test_a_piece_is_what_is_heard_with_its_frames(tmp_path, rate):
     track = SoundTrack(video(tmp_path / "a.mp4", steps(rate)))
     for start, level in ((13, 0.2), (14, 0.2), (39, 0.4)):               # second and last half second; pieces overlap
         wave = track.piece(start, 9)
-        assert wave.shape == (9 * FRAME,) and wave.dtype == np.float32
+        assert wave.shape == (9 * FRAME_SAMPLES,) and wave.dtype == np.float32
         assert np.abs(wave).max() == pytest.approx(level, rel=0.15)
 
 
@@ -38,8 +39,8 @@ def test_a_change_is_heard_on_time(tmp_path):
 def test_behind_the_end_of_the_sound_is_silence(tmp_path):
     track = SoundTrack(video(tmp_path / "a.mp4", tone(1.0)))
     wave = track.piece(0, FRAMES + 20)
-    assert wave.shape == ((FRAMES + 20) * FRAME,) and np.abs(wave[:FRAME]).max() > 0.4
-    assert not wave[-20 * FRAME:].any() and track.piece(FRAMES, 20) is None
+    assert wave.shape == ((FRAMES + 20) * FRAME_SAMPLES,) and np.abs(wave[:FRAME_SAMPLES]).max() > 0.4
+    assert not wave[-20 * FRAME_SAMPLES:].any() and track.piece(FRAMES, 20) is None
     with pytest.raises(ValueError, match="after sample"):
         track.piece(0, 5)
 
@@ -55,3 +56,9 @@ def test_features_of_all_kinds_are_made(monkeypatch):
     found = speech_features(tone(1.0).samples()[:, 0], ("mel", "hubert"), "network")
     assert found["mel"].features.shape == (56, 80) and found["hubert"].features.shape == (56, 4)
     assert speech_features(None, ("mel",), "") == {}
+
+
+def test_hubert_is_loaded_once(monkeypatch):
+    monkeypatch.setattr(sound, "load_hubert", lambda source: [source])
+    assert sound.hubert_model("a network") is sound.hubert_model("a network") == ["a network"]
+    sound.hubert_model.cache_clear()

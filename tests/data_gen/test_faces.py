@@ -4,9 +4,9 @@ import torch
 
 from data_gen import faces
 from data_gen.faces import FaceLimits, divided, fit_face
-from data_gen.models import face_model
 from modules.analysis.crop import Box
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.face_models import load_face_model
 from modules.system.errors import UserError
 
 FRAMES, SHAPE = 6, (400, 600)
@@ -14,7 +14,7 @@ FRAMES, SHAPE = 6, (400, 600)
 
 def landmarks_of(euler=(0.0, 0.0, 0.0)) -> np.ndarray:
     """Landmarks [FRAMES, 478, 2] in a square picture."""
-    model, face = face_model("procedural"), FaceCoefficients.neutral(FRAMES)
+    model, face = load_face_model("procedural"), FaceCoefficients.neutral(FRAMES)
     points = model.landmarks(face.identity, face.expression, 478)
     posed = pose_points(points, torch.tensor([euler] * FRAMES), torch.tensor([[0.0, 0.0, -5.0]] * FRAMES))
     return project(posed).double().numpy()
@@ -27,7 +27,7 @@ def in_frame(landmarks: np.ndarray, left: float = 100, top: float = 0, side: flo
 
 def test_a_face_is_cropped_and_fitted():
     landmarks = in_frame(landmarks_of((0.1, 0.3, 0.0)))
-    fitted = fit_face(face_model("procedural"), landmarks, SHAPE, FaceLimits())
+    fitted = fit_face(load_face_model("procedural"), landmarks, SHAPE, FaceLimits())
     assert fitted.box.width == fitted.box.height <= 400 and len(fitted.face) == FRAMES
     pixels = fitted.landmarks * fitted.box.width + (fitted.box.left, fitted.box.top)
     np.testing.assert_allclose(pixels, landmarks * SHAPE[::-1], atol=1e-6)
@@ -41,18 +41,18 @@ def test_a_face_is_cropped_and_fitted():
 ])
 def test_faces_in_a_bad_place_are_refused(place, message):
     with pytest.raises(UserError, match=message):
-        fit_face(face_model("procedural"), in_frame(landmarks_of(), **place), SHAPE, FaceLimits())
+        fit_face(load_face_model("procedural"), in_frame(landmarks_of(), **place), SHAPE, FaceLimits())
 
 
 def test_a_head_that_crosses_the_picture_is_refused():
     moving = in_frame(landmarks_of(), side=100, left=250, top=150)
     moving[:, :, 0] += np.linspace(-0.15, 0.15, FRAMES)[:, None]
     with pytest.raises(UserError, match="moves too far"):
-        fit_face(face_model("procedural"), moving, SHAPE, FaceLimits(smallest_face=40))
+        fit_face(load_face_model("procedural"), moving, SHAPE, FaceLimits(smallest_face=40))
 
 
 def test_a_turned_head_and_a_face_that_is_none_are_refused():
-    model = face_model("procedural")
+    model = load_face_model("procedural")
     with pytest.raises(UserError, match="turned by 4"):
         fit_face(model, in_frame(landmarks_of((0.0, 0.75, 0.0))), SHAPE, FaceLimits(largest_turn=30))
     shaken = landmarks_of() + 0.03 * np.random.default_rng(0).standard_normal((478, 2))

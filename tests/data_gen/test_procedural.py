@@ -5,7 +5,7 @@ import torch
 from data_gen.procedural import ProceduralDataConfig, clip_folder, prepare, summary
 from modules.clips.format import Clip, list_clips
 from modules.face3d.coefficients import pose_points, project
-from modules.face3d.morphable_model import load_face_model
+from modules.face_models import load_face_model
 
 
 @pytest.fixture

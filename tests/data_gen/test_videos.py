@@ -11,7 +11,8 @@ from data_gen.faces import FaceLimits
 from data_gen.segments import NO_FACE
 from data_gen.videos import VideoDataConfig, find_videos, prepare, prepare_video, summary
 from modules.clips.format import Clip, list_clips
-from modules.media.video_reader import open_video, read_sound
+from modules.media.audio import read_sound
+from modules.media.video_reader import open_video
 from modules.media.video_writer import VideoWriter
 from modules.system.errors import UserError
 from tests.data_gen.stand_in import FRAMES, SIZE, StandIn, install, talking_head

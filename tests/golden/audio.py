@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from modules.audio import amplitude
 from modules.audio.features import extract, mel_basis, mel_spectrogram, pad_frames, read_audio
-from modules.audio.hubert import CHUNK, HOP, HubertFeatures
+from modules.audio.hubert import CHUNK, HubertFeatures
 from modules.audio.pitch import coarse_pitch, pitch_at_hop, track_pitch
 from modules.audio.syncnet import SyncNet, SyncNetConfig, windows
 from modules.losses import speech as losses
+from modules.media.rates import HOP
 from modules.official.names import load_official
 from tests.conftest import media_folder
 from tests.golden.file import Golden, checks

@@ -5,17 +5,8 @@ import math
 import pytest
 import torch
 
-from modules.geometry.camera import (
-    fov_intrinsics,
-    gaussian_cameras,
-    look_at_camera,
-    mirror_index,
-    pose_camera,
-    prepare_poses,
-    smooth_cameras,
-    smooth_features,
-    uniform_cameras,
-)
+from modules.geometry.camera import fov_intrinsics, gaussian_cameras, look_at_camera, pose_camera, uniform_cameras
+from modules.geometry.trajectory import mirror_index, prepare_poses, smooth_cameras, smooth_features
 from tests.golden.file import Golden, checks
 
 EXACT, BEYOND_THE_POLES = 1e-5, 1e-3

@@ -9,15 +9,8 @@ import torch
 from torch import Tensor
 
 from modules.audio.amplitude import polygon_area
-from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, OFFICIAL_68_OFFSET, load_bfm
-from modules.face3d.coefficients import (
-    FaceCoefficients,
-    camera_points,
-    euler_angles,
-    pose_points,
-    project,
-    rotation_matrix,
-)
+from modules.face3d.bfm import BFM_FILE, EYE_FILES, MEDIAPIPE_FILE, load_bfm
+from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points, project
 from modules.face3d.fitting import (
     PICTURE,
     FitConfig,
@@ -31,6 +24,8 @@ from modules.face3d.fitting import (
 from modules.face3d.morphable_model import LandmarkEmbedding, MorphableModel
 from modules.face3d.shading import harmonic_light, vertex_normals, vertex_texture
 from modules.geometry.camera import pose_camera
+from modules.geometry.rotation import euler_angles, rotation_matrix
+from modules.official.bfm import LANDMARK_OFFSET
 from tests.golden.compare import relative_error
 from tests.golden.file import Golden, checks
 
@@ -58,11 +53,11 @@ def load_model(g: Golden, offset: int) -> MorphableModel:
     """The synthetic model, written as the published files and read by the real loader."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        scipy.io.savemat(folder / MODEL_FILE, g.once(bfm_arrays))
+        scipy.io.savemat(folder / BFM_FILE, g.once(bfm_arrays))
         np.save(folder / MEDIAPIPE_FILE, g.npz["bfm.mp468"].astype(np.int64))
         for file, side in zip(EYE_FILES, ("left", "right")):
             np.save(folder / file, g.npz[f"bfm.{side}_eye_faces"])
-        return load_bfm(folder / MODEL_FILE, offset)
+        return load_bfm(folder / BFM_FILE, offset)
 
 
 def exact_model(g: Golden) -> MorphableModel:
@@ -71,7 +66,7 @@ def exact_model(g: Golden) -> MorphableModel:
 
 def official_model(g: Golden) -> MorphableModel:
     """Its 68 landmarks are one vertex off, as in the original's helper."""
-    return load_model(g, OFFICIAL_68_OFFSET)
+    return load_model(g, LANDMARK_OFFSET)
 
 
 def coefficients(g: Golden, name: str, batch: int) -> FaceCoefficients:

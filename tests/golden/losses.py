@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.audio import amplitude
-from modules.face3d.pncc import close_eyes
+from modules.face3d.blink import close_eyes
 from modules.losses import image as losses
 from modules.losses import speech as motion
 from modules.losses.perceptual import PerceptualLoss, PerceptualLossConfig

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.face3d.coefficients import FOCAL_LENGTH, FaceCoefficients, camera_points, pose_points
+from modules.face3d.blink import blink_curve, close_eyes
+from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points
 from modules.face3d.morphable_model import MorphableModel
-from modules.face3d.pncc import blink_curve, close_eyes, render_coordinates
+from modules.face3d.pncc import render_coordinates
 from modules.face3d.rasterizer import Fragments, interpolate, rasterize
+from modules.geometry.camera import FITTING_FOCAL_LENGTH
 from tests.golden.face3d import EXACT, coefficients, model_beside
 from tests.golden.file import Golden, checks
 
@@ -72,7 +74,7 @@ def triangles_colours_and_field_of_view(g: Golden) -> None:
     g.equal([len(bfm.pncc_triangles)], "out.faces_kept")
     g.equal(bfm.pncc_triangles[::11], "out.faces_kept.11x1")
     g.check(bfm.ncc, "out.ncc", EXACT)
-    g.check(torch.tensor(math.degrees(2 * math.atan(1 / (2 * FOCAL_LENGTH)))), "out.fov", EXACT)
+    g.check(torch.tensor(math.degrees(2 * math.atan(1 / (2 * FITTING_FOCAL_LENGTH)))), "out.fov", EXACT)
 
 
 @checks("secc")

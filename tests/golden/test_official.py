@@ -15,7 +15,8 @@ import soundfile
 import torch
 
 from inference.speech import SpeechToMotion
-from modules.media.video_reader import open_video, read_sound
+from modules.media.audio import read_sound
+from modules.media.video_reader import open_video
 from modules.media.video_writer import VideoWriter
 from scripts.assets import ANALYSIS
 from scripts.convert_checkpoint import main as convert

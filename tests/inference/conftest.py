@@ -11,15 +11,14 @@ import torch
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
-from modules.media.video_reader import open_video, read_sound
+from modules.media.audio import read_sound
+from modules.media.video_reader import open_video
 from modules.media.video_writer import VideoWriter
 from modules.portrait.build import build_portrait
 from modules.portrait.driving import DrivingConfig
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from tests.tiny import tiny_portrait_config
-
-FOCAL_LENGTH = 1015 / 224
 
 
 @pytest.fixture(scope="session")

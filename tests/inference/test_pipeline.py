@@ -13,12 +13,14 @@ import torch
 
 from inference.motion import Motion
 from inference.pipeline import TalkingPortrait
+from modules.face_models import load_face_model
 from modules.portrait.build import build_portrait
 from modules.portrait.driving import DrivingConfig
 from modules.procedural.head import procedural_model
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError
+from tests.modules.face3d.bfm_files import write_small_bfm
 from tests.tiny import tiny_portrait_config
 
 
@@ -186,6 +188,20 @@ def test_a_face_model_whose_files_are_missing_says_how_to_get_them(tmp_path, mon
     save_checkpoint(tmp_path / "c" / "portrait", {"model": to_dict(config)}, {})
     with pytest.raises(UserError, match=r"BFM_model_front\.mat.*non-commercial.*register at https://faces\.dmi"):
         TalkingPortrait.load(tmp_path / "c", "cpu")
+
+
+def test_only_a_checkpoint_of_the_released_weights_gets_their_landmarks(tmp_path, monkeypatch):
+    monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path / "files"))
+    write_small_bfm(tmp_path / "files")
+    load_face_model.cache_clear()
+    where = {}
+    for points in ("exact", "official"):
+        config = tiny_portrait_config(2, driving=DrivingConfig(torso_points=points))
+        parts = dict(build_portrait(config).named_children())
+        save_checkpoint(tmp_path / points / "portrait", {"model": to_dict(config)}, parts)
+        where[points] = TalkingPortrait.load(tmp_path / points, "cpu").face_model.embedding(68).vertices
+    load_face_model.cache_clear()
+    assert torch.equal(where["official"], where["exact"] + 1)
 
 
 @pytest.mark.parametrize("stage", [1, 2])

@@ -1,20 +1,14 @@
 from dataclasses import fields
 
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from inference import portrait as portrait_module
-from inference.portrait import Portrait, to_pixels, to_tensor
+from inference.portrait import Portrait
 from modules.analysis.segmentation_classes import HEAD_CLASSES
 from modules.system.errors import UserError
-
-
-def test_pixels_survive_the_way_to_tensors_and_back():
-    picture = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
-    assert np.array_equal(to_pixels(to_tensor(picture))[0], picture)
 
 
 def test_a_portrait_has_its_parts_where_the_classes_say(portrait):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from inference.motion import Motion
 from inference.run import main
-from modules.media.video_reader import read_sound
+from modules.media.audio import read_sound
 from tests.conftest import ROOT
 
 # A process that was started in the background may ignore Ctrl-C; this one does not.

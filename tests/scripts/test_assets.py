@@ -46,7 +46,7 @@ def findings(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 
 def test_check_says_what_stops_which_command(findings, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(command, "DEMO", tmp_path / "demo")
+    monkeypatch.setattr(command, "DEMO_CHECKPOINT", tmp_path / "demo")
     code, lines = findings()
     assert code == 2
     stops = [line for line in lines if line.startswith("stop")]
@@ -61,7 +61,7 @@ def test_check_is_content_where_everything_needed_is_there(findings, tmp_path: P
     for name in ("portrait", "audio2motion"):
         (tmp_path / "demo" / name).mkdir(parents=True)
         (tmp_path / "demo" / name / "config.yaml").touch()
-    monkeypatch.setattr(command, "DEMO", tmp_path / "demo")
+    monkeypatch.setattr(command, "DEMO_CHECKPOINT", tmp_path / "demo")
     code, lines = findings()
     assert code == 0, lines
     assert any("video encoder" in line for line in lines) and any("PyTorch" in line for line in lines)

@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from scripts.contact_sheet import TURNS, main, sheet
+from modules.media.pixels import to_float
+from scripts.contact_sheet import STAGE_1, TURNS, main, sheet, views
+from tasks.data.procedural_views import CachedViews
+from tasks.engine.settings import read_settings
 from tests.videos import counting_frames, write_video
 
 
@@ -27,6 +32,13 @@ def test_people_and_views_have_a_picture_each(tmp_path, what, frames):
     picture = np.asarray(Image.open(path)).astype(float)
     assert picture.shape == (32, 32, 3) and picture[16:, 16:].max() == 0          # the place of the fourth
     assert all(part.std() > 5 for part in (picture[:16, :16], picture[:16, 16:], picture[16:, :16]))
+
+
+def test_views_are_those_that_the_training_reads(tmp_path):
+    config = replace(read_settings(STAGE_1).task_config.views, people=2, size=16, cache=str(tmp_path), workers=1)
+    items = CachedViews(config, pairs_per_person=1, every_view=True)
+    trained = torch.cat([items[number]["images"] for number in range(2)])
+    assert torch.equal(views(0, config.views + 2, 16), to_float(trained)[:config.views + 2])
 
 
 def test_a_sheet_of_videos_has_a_row_for_each(tmp_path):

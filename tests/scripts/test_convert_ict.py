@@ -19,7 +19,7 @@ def write_obj(path, vertices):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(convert_ict, "IDENTITIES", 2)
-    monkeypatch.setattr(convert_ict, "GROUPS", {"face": (0, 0), "neck": (4, 1)})
+    monkeypatch.setattr(convert_ict, "VERTEX_GROUPS", {"face": (0, 0), "neck": (4, 1)})
     source = tmp_path / "FaceXModel"
     source.mkdir()
     write_obj(source / convert_ict.NEUTRAL, VERTICES)

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.face3d.coefficients import FOCAL_LENGTH
-from modules.geometry.camera import Camera, pose_camera
+from modules.geometry.camera import FITTING_FOCAL_LENGTH, Camera, pose_camera
 from modules.layers.resample import pixel_centres, resize
 from modules.portrait.motion_adapter import MotionAdapterConfig
 from modules.rendering.planes import PLANE_AXES, Decoder
@@ -196,7 +195,7 @@ def _skin(pncc: Tensor, box_size: float, size: int, config: HeadPriorConfig) -> 
 def _face_square(pictures: Tensor, box_size: float, size: int, config: HeadPriorConfig) -> Tensor:
     """Pictures [B, C, S, S] of a face without pose -> the same over the face's part of the XY plane."""
     still = torch.zeros(1, 3, device=pictures.device)
-    camera = pose_camera(still, still, FOCAL_LENGTH)
+    camera = pose_camera(still, still, FITTING_FOCAL_LENGTH)
     centre, side = config.face_centre[:2], box_size * config.face_share
     return _look_up(pictures, camera, _surface(centre, side, size * _OVERSAMPLING, config))
 

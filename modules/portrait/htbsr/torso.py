@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, repeat
 from torch import Tensor, nn
 
+from modules.analysis.segmentation_classes import TORSO_CLASSES
 from modules.layers.initial import keep_scale
 from modules.layers.resample import resize
 from modules.portrait.htbsr.blocks import (
@@ -23,7 +24,6 @@ from modules.portrait.htbsr.blocks import (
 )
 
 KEYPOINTS = {4: (0, 8, 16, 27), 9: (0, 3, 6, 8, 10, 13, 16, 27, 33)}    # of the 68: jaw ends, chin, nose bridge, ...
-TORSO_CLASSES = (2, 4)                                                  # body skin, clothes
 HEAT_MAP_VARIANCE = 0.01
 TEMPERATURE = 0.1                                                       # of a learned key point's heat map
 

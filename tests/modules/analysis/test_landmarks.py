@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from modules.analysis.landmarks import EYES, MOUTH, combine, detect, detect_clip, find_faces
+from modules.analysis.landmarks import combine, detect, detect_clip, find_faces
+from modules.face3d.landmark_sets import EYES, MOUTH
 from modules.media.images import read_picture
 from modules.system.errors import UserError
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modules.analysis.landmarks import FACE_OVAL, detect
+from modules.analysis.landmarks import detect
 from modules.analysis.segmentation import (
     BACKGROUND,
     BODY_SKIN,
@@ -16,6 +16,7 @@ from modules.analysis.segmentation import (
     part_mask,
     segment,
 )
+from modules.face3d.landmark_sets import FACE_OVAL
 from modules.media.images import read_picture
 
 

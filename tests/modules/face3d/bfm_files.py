@@ -7,8 +7,9 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from modules.face3d.bfm import EYE_FILES, MEDIAPIPE_FILE, MODEL_FILE, NCC_FILE
+from modules.face3d.bfm import BFM_FILE, EYE_FILES, MEDIAPIPE_FILE, NCC_FILE
 from modules.procedural.head import ProceduralModel
+from tests.modules.face3d.conftest import face_data
 
 
 def write_bfm(folder: Path, model: dict[str, Tensor], eye_faces: tuple[list[int], list[int]],
@@ -26,7 +27,7 @@ def write_bfm(folder: Path, model: dict[str, Tensor], eye_faces: tuple[list[int]
     folder.mkdir(parents=True, exist_ok=True)
     count, triangles = len(model["mean"]), model["triangles"].numpy()
     rows = np.arange(count * 8).reshape(count, 8) % (len(triangles) + 1) + 1.0     # not read; shape as in the real file
-    scipy.io.savemat(folder / MODEL_FILE, {
+    scipy.io.savemat(folder / BFM_FILE, {
         "meanshape": model["mean"].numpy().reshape(1, -1),
         "idBase": model["identity_basis"].numpy().reshape(-1, 80),
         "exBase": model["expression_basis"].numpy().reshape(-1, 64),
@@ -37,7 +38,16 @@ def write_bfm(folder: Path, model: dict[str, Tensor], eye_faces: tuple[list[int]
     np.save(folder / MEDIAPIPE_FILE, mediapipe.astype(np.int64))
     for name, faces in zip(EYE_FILES, eye_faces, strict=True):
         np.save(folder / name, np.array(faces) + 1)
-    return folder / MODEL_FILE
+    return folder / BFM_FILE
+
+
+def write_small_bfm(folder: Path) -> Path:
+    """The tiny bowl of `face_data` as a BFM; the MediaPipe landmark 93 has no vertex."""
+    data, mediapipe = face_data(), np.arange(468)
+    mediapipe[93] = -999
+    arrays = {"mean": data.mean + 1, "identity_basis": data.identity_basis, "expression_basis": data.expression_basis,
+              "triangles": data.triangles, "keypoints": torch.arange(68)}
+    return write_bfm(folder, arrays, ([0, 1], [1, 9]), mediapipe)
 
 
 def write_procedural_bfm(folder: Path, model: ProceduralModel) -> Path:

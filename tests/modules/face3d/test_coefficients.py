@@ -4,14 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modules.face3d.coefficients import (
-    FaceCoefficients,
-    camera_points,
-    euler_angles,
-    pose_points,
-    project,
-    rotation_matrix,
-)
+from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points, project
 from modules.system.errors import UserError
 
 
@@ -25,14 +18,6 @@ def test_positive_yaw_turns_the_nose_right_pitch_down_and_roll_counter_clockwise
     assert turned(1, (0.0, 0, 1))[0] > 0.2
     assert turned(0, (0.0, 0, 1))[1] < -0.2
     assert turned(2, (1.0, 0, 0))[1] > 0.2
-
-
-def test_rotations_are_orthogonal_and_give_their_angles_back(generator):
-    euler = 0.6 * torch.randn(50, 3, generator=generator).clamp(-2, 2)
-    rotation = rotation_matrix(euler)
-    assert_close(rotation @ rotation.mT, torch.eye(3).expand(50, 3, 3), atol=1e-5, rtol=0)
-    assert_close(torch.linalg.det(rotation), torch.ones(50))
-    assert_close(euler_angles(rotation), euler, atol=1e-4, rtol=0)
 
 
 def test_the_origin_is_in_the_middle_and_up_is_up_in_the_picture():

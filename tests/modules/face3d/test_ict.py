@@ -6,8 +6,8 @@ import torch
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.fitting import fit_photo, landmark_error
 from modules.face3d.ict import load_ict
-from modules.face3d.morphable_model import load_face_model
 from modules.face3d.pncc import render_pncc
+from modules.face_models import load_face_model
 from modules.system.errors import UserError
 
 

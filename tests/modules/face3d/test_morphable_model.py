@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modules.face3d.morphable_model import LandmarkEmbedding, load_face_model, normalised_coordinates
-from modules.system.errors import UserError
+from modules.face3d.morphable_model import LandmarkEmbedding, normalised_coordinates
 from tests.modules.face3d.conftest import face_data
 
 
@@ -60,8 +59,3 @@ def test_an_unknown_number_of_landmarks_is_refused(face_model):
 def test_a_basis_of_wrong_size_is_refused_with_its_shape():
     with pytest.raises(ValueError, match="identity_basis"):
         dataclasses.replace(face_data(), identity_basis=torch.zeros(5, 3, 80))
-
-
-def test_an_unknown_model_is_refused():
-    with pytest.raises(UserError, match="flame"):
-        load_face_model("flame")

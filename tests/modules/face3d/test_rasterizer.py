@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from modules.face3d import rasterizer
 from modules.face3d.rasterizer import interpolate, rasterize
+from modules.geometry.camera import FITTING_FOCAL_LENGTH
 from tests.modules.face3d.conftest import grid_triangles
 
 FOCAL = 1.0
@@ -90,9 +91,9 @@ def test_positions_interpolate_to_the_ray_through_the_pixel(face_model):
     centres = (torch.arange(48) + 0.5) / 48 - 0.5
     mask = seen.mask[0]
     assert mask.sum() > 400
-    assert_close((rasterizer.FOCAL_LENGTH * x / depth)[mask], centres.expand(48, 48)[mask], atol=1e-5, rtol=0)
+    assert_close((FITTING_FOCAL_LENGTH * x / depth)[mask], centres.expand(48, 48)[mask], atol=1e-5, rtol=0)
     assert_close(
-        (-rasterizer.FOCAL_LENGTH * y / depth)[mask], centres[:, None].expand(48, 48)[mask], atol=1e-5, rtol=0
+        (-FITTING_FOCAL_LENGTH * y / depth)[mask], centres[:, None].expand(48, 48)[mask], atol=1e-5, rtol=0
     )
     assert_close(depth[mask], seen.depth[0][mask])
 

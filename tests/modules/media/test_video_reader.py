@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from modules.media.video_reader import open_video, read_sound
+from modules.media.video_reader import open_video
 from modules.system.errors import UserError
 from tests.videos import counting_frames, levels, write_video
 
@@ -84,37 +84,6 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, media: Path, co
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("late", [0.0, 0.5])
-def test_a_sound_begins_with_the_pictures_or_with_its_own_first_sample(tmp_path: Path, late: float):
-    path = tmp_path / "late.mkv"
-    with av.open(str(path), "w") as container:
-        pictures = container.add_stream("libx264", rate=25)
-        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
-        pictures.width, pictures.height = 64, 48
-        for number, values in enumerate(counting_frames(20)):
-            frame = av.VideoFrame.from_ndarray(values, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            container.mux(pictures.encode(frame))
-        frame = av.AudioFrame.from_ndarray(np.full((1, 4000), 8192, np.int16), format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = 8000, round(8000 * late), Fraction(1, 8000)
-        container.mux([*sound.encode(frame), *pictures.encode(), *sound.encode()])
-    alone, beside = (read_sound(path, beside_pictures=choice).samples()[:, 0] for choice in (False, True))
-    assert len(alone) == 4000 and np.abs(alone - 0.25).max() < 1e-3
-    assert len(beside) == 4000 + 8000 * late and not beside[:round(8000 * late)].any()
-    assert np.array_equal(beside[round(8000 * late):], alone)
-
-
-def test_a_video_without_sound_gives_none_or_an_error(tmp_path: Path):
-    path = write_video(tmp_path / "mute.mp4", counting_frames(3))
-    assert read_sound(path, optional=True) is None
-    with pytest.raises(UserError, match="no sound track"):
-        read_sound(path)
-
-
-def test_real_clips_and_speech_have_their_length(media: Path):
+def test_a_real_clip_has_its_length(media: Path):
     info, frames = open_video(media / "driving" / "expressions_man_30fps.mp4")
     assert sum(1 for _ in frames) == 125 and info.rate == 30 and info.has_sound
-    sound = read_sound(media / "speech" / "fr_48k_24bit_stereo.wav")
-    samples = sound.samples()
-    assert sound.rate == 48000 and samples.shape[1] == 2
-    assert len(samples) / 48000 == pytest.approx(6.72, abs=0.01) and np.abs(samples).max() <= 1

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from modules.media import video_writer as video
-from modules.media.video_reader import FRAME_RATE, Sound, open_video, read_sound
+from modules.media.audio import Sound, read_sound
+from modules.media.rates import FRAME_RATE
+from modules.media.video_reader import open_video
 from modules.media.video_writer import PROVENANCE, VideoWriter
 from modules.system.errors import UserError
 from tests.conftest import ROOT

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.eg3d.generator import EG3DConfig, EG3DGenerator
-from modules.official.eg3d_snapshot import PLANE_AXES, read_snapshot
+from modules.official.eg3d_snapshot import AXIS_MATRICES, read_snapshot
 from modules.rendering.renderer import RendererConfig
 from modules.rendering.superresolution import SuperresolutionConfig
 from modules.system.errors import UserError
@@ -77,7 +77,7 @@ class Writer:
                  "_buffers": {**buffers, "scratch": torch.ones(2)}, "gain": np.float64(0.5),
                  "_modules": OrderedDict((name, self.tree(tensors, start + name)) for name in children)}
         if path == "renderer":
-            state["plane_axes"] = torch.tensor(PLANE_AXES, dtype=torch.float32)
+            state["plane_axes"] = torch.tensor(AXIS_MATRICES, dtype=torch.float32)
         return self.module(path, state | (extra or {}))
 
 

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from modules.face3d.coefficients import FaceCoefficients
+from modules.face3d.coefficients import FaceCoefficients, project
+from modules.geometry.camera import FITTING_FOCAL_LENGTH, WORLD_OFFSET, WORLD_SCALE, pose_camera
 from modules.procedural.clips import named_expression
 from modules.procedural.head import procedural_model
 from modules.procedural.person import sample_person
@@ -87,3 +88,19 @@ def test_parts_must_be_known(model):
     person = sample_person(3)
     with pytest.raises(ValueError, match="torso"):
         render(model, person, face(person), SIZE, parts="torso")
+
+
+def test_the_tri_plane_camera_sees_vertices_where_they_are_rendered(model):
+    generator = torch.Generator().manual_seed(0)
+    euler = 0.4 * torch.randn(4, 3, generator=generator)
+    translation = torch.tensor([0.0, 0.0, -5.0]) + 0.2 * torch.randn(4, 3, generator=generator)
+    expression = torch.zeros(4, 64)
+    vertices = model.vertices(torch.zeros(1, 80), expression)
+    posed = FaceCoefficients(torch.zeros(1, 80), expression, euler, translation)
+    head = model.vertex_group("skin") | model.vertex_group("hair")
+    rendered = project(posed_vertices(model, vertices, posed))[:, head]                   # [4, V, 2]
+    camera = pose_camera(euler, translation, FITTING_FOCAL_LENGTH)
+    world = vertices[:, head] * WORLD_SCALE + torch.tensor(WORLD_OFFSET)
+    seen = (world - camera.camera_to_world[:, None, :3, 3]) @ camera.camera_to_world[:, :3, :3]
+    seen = seen @ camera.intrinsics.mT
+    torch.testing.assert_close(seen[..., :2] / seen[..., 2:], rendered, atol=1e-5, rtol=0)

@@ -6,8 +6,8 @@ import pytest
 from modules.audio.pitch import track_pitch
 from modules.procedural.voice import (
     CONTROL_RATE,
+    FILTER_HOP,
     FILTER_RATE,
-    HOP,
     VoiceTracks,
     glottal_pulse,
     moving_filter,
@@ -57,14 +57,14 @@ def test_a_hiss_is_high(speaker):
 
 def test_a_filter_that_does_nothing_gives_the_signal_back():
     signal = np.random.default_rng(0).standard_normal(4000)
-    out = moving_filter(signal, np.ones((4000 // HOP + 2, 257)))
+    out = moving_filter(signal, np.ones((4000 // FILTER_HOP + 2, 257)))
     assert np.abs(out - signal).max() < 1e-5
 
 
 def test_a_delay_filter_delays():
     signal = np.random.default_rng(0).standard_normal(4000)
     delay = np.exp(-2j * np.pi * np.arange(257) / 512 * 30)
-    out = moving_filter(signal, np.tile(delay, (4000 // HOP + 2, 1)))
+    out = moving_filter(signal, np.tile(delay, (4000 // FILTER_HOP + 2, 1)))
     assert np.abs(out[30:] - signal[:-30]).max() < 1e-4
 
 

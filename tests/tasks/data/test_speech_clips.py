@@ -9,9 +9,9 @@ from torch.testing import assert_close
 from modules.audio.features import AudioFeatures
 from modules.clips.format import write_speech
 from modules.face3d.coefficients import FaceCoefficients
+from modules.procedural.person import HELD_OUT_SEED
 from modules.system.errors import UserError
 from tasks.data.speech_clips import (
-    HELD_OUT,
     PreparedSpeech,
     ProceduralSpeech,
     SpeechDataConfig,
@@ -53,7 +53,7 @@ def test_all_parts_of_a_sample_have_the_same_time(face):
 
 def test_held_out_speech_is_another(face):
     train, held_out = speech_datasets(DATA, "mel", face)
-    assert held_out.first == HELD_OUT > len(train)
+    assert held_out.first == HELD_OUT_SEED > len(train)
     with pytest.raises(UserError, match="hubert"):
         speech_datasets(DATA, "hubert", face)
 

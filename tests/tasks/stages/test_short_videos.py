@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from modules.face3d.pncc import render_pncc
-from tasks.data.frame_pairs import ClipDataConfig, FramePairs, split_clips, to_float
+from modules.media.pixels import to_float
+from tasks.data.frame_pairs import ClipDataConfig, FramePairs, split_clips
 from tasks.demo.patches import WindowConfig
 from tasks.engine.task import Task
 from tasks.stages import short_videos
