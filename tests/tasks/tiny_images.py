@@ -16,7 +16,6 @@ from modules.portrait.motion_adapter import MotionAdapterConfig
 from modules.portrait.real3d_portrait import Real3DPortraitConfig
 from modules.rendering.renderer import RendererConfig
 from modules.rendering.superresolution import SuperresolutionConfig
-from tasks.engine.task import StepState, Task
 
 SIZE, RAW = 32, 8
 CHANNELS = 4
@@ -73,30 +72,6 @@ def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
             "closed": bytes_of(3, 3, SIZE, SIZE), "torso": bytes_of(3, SIZE, SIZE),
             "background": bytes_of(3, SIZE, SIZE), "keypoints": keypoints, "euler": torch.zeros(batch, 2, 3),
             "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(batch, 2, 1), "perturbed": bytes_of(2, 3, SIZE, SIZE)}
-
-
-def run_step(task: Task, batch: dict[str, Tensor], step: int, state: StepState | None = None) -> dict[str, float]:
-    """One step of every optimiser as the trainer does it; returns the losses, which must be finite."""
-    state = state or StepState(progress=0.0, generator=torch.Generator().manual_seed(step))
-    specs = {spec.name: spec for spec in task.optimizers()}
-    found = {}
-    for name in task.order or specs:
-        for module in task.modules.values():
-            module.requires_grad_(False)
-        groups = [g for g in specs[name].groups if g.rate(step, 0.0) > 0]
-        for group in groups:
-            for parameter in group.parameters:
-                parameter.requires_grad_(True)
-                parameter.grad = None
-        losses = task.training_step(batch, step, name, state)
-        if losses:
-            total = sum(losses.values())
-            assert torch.isfinite(total), losses
-            total.backward()
-            optimizer = torch.optim.Adam([{"params": g.parameters, "lr": g.rate(step, 0.0)} for g in groups])
-            optimizer.step()
-        found |= {f"{name}/{key}": float(value.detach()) for key, value in losses.items()}
-    return found
 
 
 def changed_parts(before: dict[str, nn.Module], after: dict[str, nn.Module]) -> set[str]:

@@ -11,7 +11,8 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.htbsr import HTBSRLossConfig, HTBSRTask, HTBSRTaskConfig
 from tasks.stages.learning_rates import RateConfig
-from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, run_step, tiny_model
+from tests.tasks.steps import Steps
+from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, tiny_model
 
 PLAIN = HTBSRLossConfig(perceptual=0, lips_perceptual=0, adversarial=0, edges=0.5, occlusion=0.1, occlusion_2=0.1)
 
@@ -28,23 +29,21 @@ def config():
 def test_only_htbsr_learns(config, generator):
     task = HTBSRTask(config, generator)
     before = deepcopy(task.modules)
-    losses = run_step(task, pair_batch(generator), step=3)
-    assert {name.split("/")[1] for name in losses} == {
-        "image", "edges", "lips", "occlusion_entropy", "occlusion", "occlusion_2"}
+    losses = Steps(task)(pair_batch(generator), step=3)
+    assert losses.keys() == {"image", "edges", "lips", "occlusion_entropy", "occlusion", "occlusion_2"}
     assert changed_parts(before, task.modules) == {"htbsr"}
 
 
 def test_source_to_source_has_its_own_losses_every_fourth_step(config, generator):
-    task = HTBSRTask(config, generator)
-    found = [any("source_" in name for name in run_step(task, pair_batch(generator), step)) for step in range(3, 6)]
+    take_step = Steps(HTBSRTask(config, generator))
+    found = [any("source_" in name for name in take_step(pair_batch(generator), step)) for step in range(3, 6)]
     assert found == [False, True, False]
 
 
 def test_the_discriminator_sees_frame_and_head(config, generator):
     task = HTBSRTask(replace(config, loss=replace(PLAIN, adversarial=0.001), start_adversarial=0), generator)
-    losses = run_step(task, pair_batch(generator), step=15)
-    assert {"generator/adversarial", "discriminator/fake_0", "discriminator/real_0",
-            "discriminator/gradient_penalty_0"} <= losses.keys()
+    losses = Steps(task)(pair_batch(generator), step=15)
+    assert {"adversarial", "fake_0", "real_0", "gradient_penalty_0"} <= losses.keys()
 
 
 def test_it_starts_from_stage_two(config, generator, tmp_path):
@@ -66,7 +65,7 @@ def test_learned_key_points_are_found_on_both_frames_and_learn(config, generator
     assert task.keypoints(batch, 0).shape == (2, 4, 3)
     assert not torch.equal(task.keypoints(batch, 0), task.keypoints(batch, 1))
     before = deepcopy(task.model.htbsr.torso_model.keypoint_detector.state_dict())
-    assert {"generator/equivariance", "generator/spread"} <= run_step(task, batch, step=3).keys()
+    assert {"equivariance", "spread"} <= Steps(task)(batch, step=3).keys()
     after = task.model.htbsr.torso_model.keypoint_detector.state_dict()
     assert not torch.equal(before["out_conv.weight"], after["out_conv.weight"])
     with pytest.raises(ValueError, match="loss.spread 0.5"):

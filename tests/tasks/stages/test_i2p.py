@@ -10,7 +10,8 @@ from modules.system.errors import UserError
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import I2PConfig, I2PLossConfig, I2PTask, reference_runs
 from tasks.stages.learning_rates import RateConfig
-from tests.tasks.tiny_images import SIZE, changed_parts, run_step, tiny_model
+from tests.tasks.steps import Steps
+from tests.tasks.tiny_images import SIZE, changed_parts, tiny_model
 
 PLAIN = I2PLossConfig(perceptual=0, perceptual_raw=0, adversarial_reference=0, adversarial_target=0, edges=0.5,
                       mask=0.1)
@@ -43,33 +44,30 @@ def test_the_reference_view_is_rare_at_first():
 def test_every_part_learns_from_both_views(config, generator):
     task = I2PTask(config, generator)
     before = deepcopy(task.modules)
-    losses = run_step(task, view_batch(generator), step=19)
-    names = {name.split("/")[1] for name in losses}
+    losses = Steps(task)(view_batch(generator), step=19)
     assert {"reference_image", "target_image", "target_image_raw", "target_edges", "target_mask",
-            "target_density"} <= names
+            "target_density"} <= losses.keys()
     assert changed_parts(before, task.modules) == {"image_to_plane", "renderer", "superresolution"}
 
 
 def test_a_step_without_the_reference_view_trains_the_target_alone(config, generator):
-    losses = run_step(I2PTask(config, generator), view_batch(generator), step=0)
-    assert losses and all(name.startswith("generator/target_") for name in losses)
+    losses = Steps(I2PTask(config, generator))(view_batch(generator), step=0)
+    assert losses and all(name.startswith("target_") for name in losses)
 
 
 def test_the_adversary_is_fed_from_the_start_and_heard_later(config, generator):
     loss = replace(PLAIN, adversarial_reference=0.1, adversarial_target=0.025)
-    task = I2PTask(replace(config, loss=loss, start_adversarial=100), generator)
+    take_step = Steps(I2PTask(replace(config, loss=loss, start_adversarial=100), generator))
     batch = view_batch(generator)
-    early, late = run_step(task, batch, step=4), run_step(task, batch, step=101)
-    assert {"discriminator/fake_1", "discriminator/real_1"} <= early.keys()
-    assert "generator/target_adversarial" not in early and "generator/target_adversarial" in late
+    early, late = take_step(batch, step=4), take_step(batch, step=101)
+    assert {"fake_1", "real_1"} <= early.keys()
+    assert "target_adversarial" not in early and "target_adversarial" in late
 
 
 def test_a_few_steps_lower_the_error(config, generator):
-    task, batch = I2PTask(config, generator), view_batch(generator)
-    first = run_step(task, batch, step=0)["generator/target_image"]
-    for step in range(1, 8):
-        last = run_step(task, batch, step)["generator/target_image"]
-    assert last < first
+    take_step, batch = Steps(I2PTask(config, generator)), view_batch(generator)
+    course = [take_step(batch, step)["target_image"] for step in range(8)]
+    assert course[-1] < course[0]
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_numbers_alone(config):
