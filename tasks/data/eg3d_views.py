@@ -14,7 +14,7 @@ from modules.clips.format import Clip, list_clips
 from modules.eg3d.generator import EG3DGenerator
 from modules.geometry.camera import Camera, look_at_camera, pose_camera, uniform_cameras
 from modules.layers.resample import resize
-from tasks.data.frame_pairs import item_generator
+from tasks.engine.seeds import item_generator
 from tasks.stages.adversary import View
 
 CONDITIONING = {"spread": (0.2793, 0.1745), "radius": (2.7, 3.2)}      # +-16 and +-10 degrees

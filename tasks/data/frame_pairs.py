@@ -22,6 +22,7 @@ from modules.face3d.morphable_model import MorphableModel, load_face_model
 from modules.face3d.pncc import close_eyes
 from modules.system.errors import UserError
 from modules.system.files import whole_file
+from tasks.engine.seeds import item_generator
 
 FAR_FRAMES = 50                # source and target are up to this far apart: 2 s
 SOURCE_SHARE = 0.25            # how often the PNCC that gets noise is the source's (2.7)
@@ -61,12 +62,6 @@ def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:
         target = int(torch.randint(frames, (), generator=generator))
         if abs(target - source) >= min(FAR_FRAMES, max((frames - 1 - target) // 2, target // 2)):
             return source, target
-
-
-def item_generator(seed: int, index: int) -> torch.Generator:
-    """The random numbers of item `index`."""
-    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> 1))
 
 
 def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:

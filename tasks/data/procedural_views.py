@@ -24,7 +24,7 @@ from modules.procedural.person import sample_person
 from modules.procedural.render import render
 from modules.system.files import whole_file
 from modules.system.processes import run_all
-from tasks.data.frame_pairs import item_generator
+from tasks.engine.seeds import item_generator
 
 VERSION = 1                  # of what is rendered; part of the folder's name
 HELD_OUT_SEED = 900_000      # people from here on are never trained on

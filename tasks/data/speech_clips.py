@@ -6,7 +6,6 @@ A sample is a function of the seed and its number alone, whatever the number of 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +18,7 @@ from modules.clips.format import Clip, list_clips, speech_file, write_speech
 from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.speech import rerecord, synthesize
 from modules.system.errors import UserError
+from tasks.engine.seeds import item_seed
 
 HELD_OUT = 900_000                 # procedural utterances from here on are never trained on
 VALIDATION_UTTERANCES = 32
@@ -123,7 +123,7 @@ class ProceduralSpeech(Dataset):
 
     def sample(self, number: int) -> Sample:
         """Utterance `number`: a random speaker, face, room and microphone."""
-        seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
+        seed = item_seed(self.config.seed, number)
         random = torch.Generator().manual_seed(seed)
         utterance = synthesize(seed, self.config.seconds)
         features = mel_features(rerecord(utterance.audio, seed))

@@ -13,7 +13,6 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from tasks.engine.ema import Ema
-from tasks.engine.loader import derived_seed
 from tasks.engine.optimization import (
     build_optimizer,
     check_specs,
@@ -24,6 +23,7 @@ from tasks.engine.optimization import (
     split_modules,
 )
 from tasks.engine.run_log import Means
+from tasks.engine.seeds import derived_seed, seed_layers
 from tasks.engine.sharding import average_whole_gradients, is_sharded, release, total_norm
 from tasks.engine.task import OptimizerSpec, StepState, Task
 from tasks.engine.timer import Clock
@@ -181,11 +181,3 @@ def check_finite(optimizer: str, values: Mapping[str, Tensor], batch: Any) -> No
     finite = torch.stack([value.detach().float() for value in values.values()]).isfinite()
     if not bool(finite.all()):                                # one wait for the device
         raise NotFiniteError(optimizer, values, batch)
-
-
-def seed_layers(device: torch.device, *numbers: int) -> None:
-    """Dropout and the like draw on the global generators, which are set by this before every use."""
-    seed = derived_seed(*numbers)
-    torch.default_generator.manual_seed(seed)                 # torch.manual_seed would walk the stack for absent GPUs
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)

@@ -21,11 +21,12 @@ from torch.utils.data import DataLoader, Subset
 
 from modules.system.checkpoint import list_checkpoints, load_module, load_trainer_state, save_checkpoint
 from modules.system.errors import UserError
-from tasks.engine.loader import StreamSampler, derived_seed, next_batch, training_loader
+from tasks.engine.loader import StreamSampler, next_batch, training_loader
 from tasks.engine.retention import remove_old
 from tasks.engine.run_log import RunLog, Silent
+from tasks.engine.seeds import derived_seed, seed_layers
 from tasks.engine.sharding import gathered, load_whole, load_whole_optimizer, whole
-from tasks.engine.step import NotFiniteError, Stepper, seed_layers
+from tasks.engine.step import NotFiniteError, Stepper
 from tasks.engine.task import Task
 from tasks.engine.trainer_config import TrainerConfig
 

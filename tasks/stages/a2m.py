@@ -21,8 +21,8 @@ from modules.system.config import from_dict
 from modules.system.errors import UserError
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
+from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, grid
-from tasks.stages.image_terms import seeded
 from tasks.stages.short_videos import face_video
 from tasks.stages.speech_stage import SpeechTask
 

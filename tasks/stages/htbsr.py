@@ -31,6 +31,7 @@ from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Rea
 from modules.system.checkpoint import find_checkpoint, load_state
 from tasks.data.frame_pairs import ClipDataConfig, to_float
 from tasks.engine.registry import register
+from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig
 from tasks.stages.image_terms import (
@@ -48,16 +49,14 @@ from tasks.stages.image_terms import (
     image_stage_optimizers,
     lip_perceptual,
     perceptual_loss,
-    seeded,
     training_pairs,
     validation_pairs,
-    warm_start,
-    warm_start_known,
     weighted,
 )
 from tasks.stages.learning_rates import RateConfig, htbsr_rates
 from tasks.stages.previews import psnr
 from tasks.stages.short_videos import clip_video
+from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
 OUTSIDE = 0.5                # weight of pixels far from the torso (2.1)
@@ -134,7 +133,7 @@ class HTBSRTask(Task):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
         if config.init_from:
             warm_start(config.init_from, self.modules, FIXED)
-            known = warm_start_known(config.init_from, self.modules, ("htbsr", "discriminator"))
+            known = warm_start_if_present(config.init_from, self.modules, ("htbsr", "discriminator"))
             if "htbsr" not in known:
                 start_from_superresolution(self.model.htbsr, config.init_from)
 

@@ -27,11 +27,13 @@ from tasks.data.frame_pairs import to_float
 from tasks.data.procedural_views import HELD_OUT_SEED, CachedViews, ViewsConfig
 from tasks.demo.patches import WindowConfig, sample_windows, window_losses
 from tasks.engine.registry import register
+from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig, View
-from tasks.stages.image_terms import density_loss, image_stage_optimizers, perceptual_loss, seeded, warm_start, weighted
+from tasks.stages.image_terms import density_loss, image_stage_optimizers, perceptual_loss, weighted
 from tasks.stages.learning_rates import RateConfig, i2p_rates
 from tasks.stages.previews import depth_picture, psnr
+from tasks.stages.warm_start import warm_start
 
 TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 

@@ -1,7 +1,6 @@
-"""What the image stages share: optimisers, warm starts, frames of a clip, adversary, regularisation, lip terms."""
+"""What the image stages share: optimisers, frames of a clip, adversary, regularisation, lip terms."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from modules.layers.resample import resize
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
-from modules.system.checkpoint import find_checkpoint, load_module
 from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, split_clips, to_float
 from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState
 from tasks.stages.adversary import Adversary, View
@@ -28,15 +26,6 @@ CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)     # the PNCCs of a batch
 Batch = Mapping[str, Tensor]                            # of `FramePairs`
 
 
-@contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Modules built inside get their first weights from `generator`; PyTorch's own numbers continue as before."""
-    seed = int(torch.randint(2**31, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
 def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str, ...], rates: RateConfig,
                            official: Callable[[int], dict[str, float]]) -> list[OptimizerSpec]:
     """One Adam for the generator, with a group for each trained module, and one for the discriminator (1.1)."""
@@ -48,25 +37,6 @@ def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str,
                                rate=rates.of("discriminator", official))
         specs.append(OptimizerSpec(name="discriminator", groups=[group], betas=(0.0, 0.99**LAZY_R1)))
     return specs
-
-
-def warm_start(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> None:
-    """Load those of `names` that are among `modules` from a checkpoint or a run.
-
-    Raises:
-        UserError: no checkpoint, or weights that do not fit.
-    """
-    folder = find_checkpoint(path)
-    for name in names:
-        if name in modules:
-            load_module(folder, name, modules[name])
-
-
-def warm_start_known(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> tuple[str, ...]:
-    """`warm_start` with those of `names` that the checkpoint or run has; returns them."""
-    known = tuple(name for name in names if (find_checkpoint(path) / f"{name}.safetensors").is_file())
-    warm_start(path, modules, known)
-    return known
 
 
 def training_pairs(config: ClipDataConfig) -> Dataset:

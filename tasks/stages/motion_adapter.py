@@ -22,6 +22,7 @@ from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Rea
 from tasks.data.frame_pairs import ClipDataConfig, to_float
 from tasks.demo.patches import WindowConfig, sample_windows, window_losses
 from tasks.engine.registry import register
+from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig, View
 from tasks.stages.image_terms import (
@@ -42,16 +43,14 @@ from tasks.stages.image_terms import (
     image_stage_optimizers,
     lip_perceptual,
     perceptual_loss,
-    seeded,
     training_pairs,
     validation_pairs,
-    warm_start,
-    warm_start_known,
     weighted,
 )
 from tasks.stages.learning_rates import RateConfig, motion_adapter_rates
 from tasks.stages.previews import depth_picture, psnr
 from tasks.stages.short_videos import clip_video
+from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TRAINED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution")
@@ -157,7 +156,7 @@ class MotionAdapterTask(Task):
         self.started: tuple[str, ...] = ()             # modules that init_from has
         if config.init_from:
             warm_start(config.init_from, self.modules, HEAD_PARTS)
-            known = warm_start_known(config.init_from, self.modules, ("motion_adapter", "discriminator"))
+            known = warm_start_if_present(config.init_from, self.modules, ("motion_adapter", "discriminator"))
             self.started = (*HEAD_PARTS, *known)
 
     def begin(self) -> None:

@@ -15,8 +15,8 @@ from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
+from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState
-from tasks.stages.image_terms import seeded
 from tasks.stages.speech_stage import SpeechTask
 
 SHARES = (0.4, 0.3, 0.2, 0.1)        # in sync, small shift, large shift, other clip
