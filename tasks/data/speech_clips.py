@@ -148,8 +148,8 @@ class PreparedSpeech(Dataset):
     def __init__(self, config: SpeechDataConfig, model: MorphableModel, features: FeatureKind, clips: list[Path],
                  ) -> None:
         self.config, self.model, self.features = config, model, features
-        deaf = features == "hubert" and not all(speech_file(clip, features).is_file() for clip in clips)
-        hubert = load_hubert(config.hubert) if deaf else None
+        needs_hubert = features == "hubert" and not all(speech_file(clip, features).is_file() for clip in clips)
+        hubert = load_hubert(config.hubert) if needs_hubert else None
         lengths = {clip: self._prepare(Clip(clip), hubert) for clip in clips}
         self.clips = [clip for clip, frames in lengths.items() if frames >= config.min_frames]
         if not self.clips:
@@ -192,5 +192,6 @@ def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: Morp
         return (ProceduralSpeech(config, model, config.utterances),
                 ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT))
     clips = list_clips(Path(config.folder))
-    kept, held = [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
-    return PreparedSpeech(config, model, features, kept or clips), PreparedSpeech(config, model, features, held)
+    train, validation = [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
+    return (PreparedSpeech(config, model, features, train or clips),
+            PreparedSpeech(config, model, features, validation))

@@ -18,15 +18,15 @@ from tasks.engine.optimization import (
     check_specs,
     clip_gradients,
     enable_only,
-    pass_optimizer,
+    optimizer_of_pass,
     set_rates,
-    split_modules,
+    set_trainable,
 )
 from tasks.engine.run_log import Means
 from tasks.engine.seeds import derived_seed, seed_layers
-from tasks.engine.sharding import average_whole_gradients, is_sharded, release, total_norm
+from tasks.engine.sharding import average_unsharded_gradients, is_sharded, reshard, total_norm
 from tasks.engine.task import OptimizerSpec, StepState, Task
-from tasks.engine.timer import Clock
+from tasks.engine.timer import Timer
 from tasks.engine.trainer_config import TrainerConfig
 
 
@@ -75,12 +75,12 @@ class Stepper:
         trained: the modules that have parameters in an optimiser, by name.
         ema: the averages of their weights; None without.
         means: losses, rates, gradient norms and the task's metrics of the steps since the last reading.
-        clock: time of the parts of these steps.
+        timer: seconds spent in the parts of these steps.
     """
 
     def __init__(self, task: Task, config: TrainerConfig, fabric: Fabric) -> None:
         self.task, self.config, self.fabric = task, config, fabric
-        self.means, self.clock = Means(), Clock()
+        self.means, self.timer = Means(), Timer()
         for part in task.frozen.values():
             part.to(fabric.device).eval().requires_grad_(False)
         for part in task.modules.values():
@@ -88,7 +88,7 @@ class Stepper:
         self.specs = {spec.name: spec for spec in task.optimizers()}
         self.order = task.order or tuple(self.specs)
         check_specs(list(self.specs.values()), self.order)
-        self.trained = split_modules(task.modules, list(self.specs.values()))
+        self.trained = set_trainable(task.modules, list(self.specs.values()))
         self.module = TrainStep(task)
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(self.module)             # in place; a process may see one sample
@@ -113,7 +113,7 @@ class Stepper:
                   for i in range(len(batches))]
         seed_layers(self.fabric.device, *numbers, len(batches))
         for name in self.order:
-            spec = self.specs[pass_optimizer(name)]
+            spec = self.specs[optimizer_of_pass(name)]
             if spec.runs(step):
                 self._update(name, spec, step, list(zip(batches, states)))
         self.task.after_step(step, states[-1])
@@ -136,13 +136,13 @@ class Stepper:
             return
         parameters = [p for group in spec.groups for p in group.parameters]
         if self.sharded:
-            average_whole_gradients(parameters)
+            average_unsharded_gradients(parameters)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = total_norm(gradients)
         check_finite(name, {f"gradient of {name}": norm}, batches[-1][0])
         self.means.add(f"gradient_norm/{name}", norm)
         clip_gradients(gradients, norm, self.config.clip)
-        with self.clock("optimizer"):
+        with self.timer("optimizer"):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -152,13 +152,13 @@ class Stepper:
             self.module.batch, self.module.state = batch, state
             last = i == len(batches) - 1
             with nullcontext() if last else self.fabric.no_backward_sync(self._wrapped):
-                with self.clock("forward"):
+                with self.timer("forward"):
                     losses = self._wrapped(step, name)
                 if not losses:
-                    release(self.module)
+                    reshard(self.module)
                     return False
                 total = torch.stack([loss.float() for loss in losses.values()]).sum() / len(batches)
-                with self.clock("backward"):
+                with self.timer("backward"):
                     self.fabric.backward(total)
                     self._wait()                # the check would wait here anyway
             check_finite(name, losses, batch)

@@ -23,9 +23,9 @@ from modules.system.checkpoint import list_checkpoints, load_module, load_traine
 from modules.system.errors import UserError
 from tasks.engine.loader import StreamSampler, next_batch, training_loader
 from tasks.engine.retention import remove_old
-from tasks.engine.run_log import RunLog, Silent
+from tasks.engine.run_log import NullLog, RunLog
 from tasks.engine.seeds import derived_seed, seed_layers
-from tasks.engine.sharding import gathered, load_whole, load_whole_optimizer, whole
+from tasks.engine.sharding import full_tensor, load_full, load_full_optimizer, unsharded
 from tasks.engine.step import NotFiniteError, Stepper
 from tasks.engine.task import Task
 from tasks.engine.trainer_config import TrainerConfig
@@ -75,11 +75,11 @@ class Trainer:
         else:
             task.begin()
         self.stepper = Stepper(task, config, fabric)       # resumed: the averages begin as the weights just loaded
-        self._clock = self.stepper.clock
+        self._timer = self.stepper.timer
         self._validation = self._validation_loader()
         if resume:
             self._restore(resume)
-        self.log = Silent() if fabric.global_rank else RunLog(folder, self.step, config.steps, config.log.tensorboard)
+        self.log = NullLog() if fabric.global_rank else RunLog(folder, self.step, config.steps, config.log.tensorboard)
 
     @property
     def samples_per_step(self) -> int:
@@ -101,7 +101,7 @@ class Trainer:
         batches = iter(self._training_loader())
         try:
             if self.step == 0:
-                self._rehearse()
+                self._sanity_check()
             with StopSignals() as stop:
                 received = self._loop(batches, stop)
             self._finish(received)
@@ -128,20 +128,20 @@ class Trainer:
             pictures, videos, validate = (every and (self.step % every == 0 or done) for every in
                                           (log.pictures_every, log.videos_every, log.validate_every))
             if pictures or videos:
-                with self._clock("pictures"):
+                with self._timer("pictures"):
                     self._show(pictures, videos)
             if validate:
-                with self._clock("validation"):
+                with self._timer("validation"):
                     self._validate_and_keep_best()
             minutes = self.config.checkpoint.minutes
             if self.step % every == 0 or done or received or (minutes and self.elapsed - saved >= 60 * minutes):
-                with self._clock("checkpoints"):
+                with self._timer("checkpoints"):
                     self._save(self.folder / "checkpoints" / f"step_{self.step:08d}")
                 saved = self.elapsed
         return received
 
     def _train_step(self, batches: Iterator[Any]) -> None:
-        with self._clock("data"):
+        with self._timer("data"):
             loaded = [self.fabric.to_device(next_batch(batches)) for _ in range(self.config.accumulate)]
         try:
             self.stepper.step(loaded, self.step, self.progress)
@@ -165,7 +165,7 @@ class Trainer:
                          "lower learning rate")
 
     def _agree(self, received: int, elapsed: float) -> tuple[int, float]:
-        """The same signal and clock in all processes."""
+        """The signal and the elapsed seconds on which all processes agree: the largest."""
         if self.fabric.world_size == 1:
             return received, elapsed
         values = torch.tensor([float(received), elapsed], dtype=torch.float64, device=self.fabric.device)
@@ -200,7 +200,7 @@ class Trainer:
             module.eval()
         try:
             averages = self.stepper.ema.applied() if self.stepper.ema else nullcontext()
-            with averages, gathered(self.stepper.module), torch.no_grad():
+            with averages, unsharded(self.stepper.module), torch.no_grad():
                 yield
         finally:
             for module in self.stepper.trained.values():
@@ -249,12 +249,13 @@ class Trainer:
             if self.fabric.global_rank == 0:
                 batch = self.fabric.to_device(next(iter(self._validation)))
                 with self.fabric.autocast():
-                    found = self.task.pictures(batch) if pictures else {}, self.task.videos(batch) if videos else {}
-                self.log.pictures(self.step, found[0])
-                self.log.videos(self.step, found[1])
+                    images = self.task.pictures(batch) if pictures else {}
+                    animations = self.task.videos(batch) if videos else {}
+                self.log.pictures(self.step, images)
+                self.log.videos(self.step, animations)
             self.fabric.barrier()
 
-    def _rehearse(self) -> None:
+    def _sanity_check(self) -> None:
         """Validate one batch and draw pictures before the first step, so that mistakes show now and not in an hour."""
         if self.config.log.validate_every and self._validation is not None:
             metrics = self._validate(limit=1)
@@ -273,7 +274,7 @@ class Trainer:
         scalars = dict(zip(names, values.tolist()))
         speed = steps * self.samples_per_step / max(seconds, 1e-9)
         scalars |= {"speed/images_per_second": speed, "speed/seconds_per_step": seconds / max(steps, 1)}
-        shares = {part: spent / max(seconds, 1e-9) for part, spent in self._clock.read().items()}
+        shares = {part: spent / max(seconds, 1e-9) for part, spent in self._timer.read().items()}
         scalars |= {f"time/{part}": share for part, share in shares.items()}
         scalars["time/rest"] = 1 - sum(shares.values())           # of the trainer itself
         self.log.scalars(self.step, scalars)
@@ -292,7 +293,7 @@ class Trainer:
             state["weights"] = {name: modules[name] for name in self.stepper.trained}
             modules |= {name: self.stepper.ema.state(name) for name in self.stepper.trained}
         if self.stepper.sharded:
-            modules, state = whole(modules), whole(state)
+            modules, state = full_tensor(modules), full_tensor(state)
         if self.fabric.global_rank == 0:
             save_checkpoint(folder, self.resolved, modules, state)
             remove_old(self.folder, self.config.checkpoint)
@@ -310,9 +311,9 @@ class Trainer:
             raise UserError(f"{folder} has trained {', '.join(state['weights'])}, this config trains "
                             f"{', '.join(self.stepper.trained)}; start anew with --fresh")
         for name, weights in state.get("weights", {}).items():
-            load_whole(self.stepper.trained[name], weights)
+            load_full(self.stepper.trained[name], weights)
         for name, optimizer in self.stepper.optimizers.items():
-            load_whole_optimizer(optimizer.optimizer, state["optimizers"][name])
+            load_full_optimizer(optimizer.optimizer, state["optimizers"][name])
         self.step, self.samples = state["step"], state["samples"]
         self.elapsed, self.best = state["elapsed"], state["best"]
 

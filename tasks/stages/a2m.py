@@ -89,9 +89,9 @@ def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet
     """
     checkpoint = find_checkpoint(folder)
     settings = read_config(checkpoint)
-    for key, wanted in (("features", features), ("face_model", face_model)):
-        if settings.get(key) != wanted:
-            raise UserError(f"the sync network {folder} was trained with {key}={settings.get(key)}, not {wanted}")
+    for key, value in (("features", features), ("face_model", face_model)):
+        if settings.get(key) != value:
+            raise UserError(f"the sync network {folder} was trained with {key}={settings.get(key)}, not {value}")
     network = SyncNet(from_dict(SyncNetConfig, settings["model"]))
     load_module(checkpoint, "syncnet", network)
     return network.eval().requires_grad_(False)
@@ -125,7 +125,7 @@ class A2MTask(SpeechTask):
         model: Audio2Motion = self.modules["audio2motion"]
         speech = speech_conditions(batch)
         noise = model.noise(*speech.f0.shape, state.generator).to(speech.audio)
-        result = model.reconstruct(speech, self._truth(batch), batch["mask"], noise)
+        result = model.reconstruct(speech, self._target(batch), batch["mask"], noise)
         terms = self._motion_terms(result.motion.float(), batch)
         weight = losses.kl_weight(step, self.config.loss.kl, self.config.loss.kl_rise, self.config.loss.kl_hold)
         terms["kl"] = weight * self._divergence(result)
@@ -133,8 +133,8 @@ class A2MTask(SpeechTask):
             terms["sync"] = self.config.loss.sync * self._sync(result.motion, batch, state.generator)
         return terms
 
-    def _truth(self, batch: Sample) -> Tensor:
-        """What the model says [B, T, 64], or [B, T, 144] with the identity first; 0 where padded."""
+    def _target(self, batch: Sample) -> Tensor:
+        """The motion to predict [B, T, 64], or [B, T, 144] with the identity first; 0 where padded."""
         if self.config.model.motion_size == EXPRESSION_SIZE:
             return batch["expression"]
         return torch.cat([batch["identity"][:, None] * batch["mask"][..., None], batch["expression"]], dim=-1)
@@ -182,12 +182,15 @@ class A2MTask(SpeechTask):
         return losses.mean_where(sync.loss(cosine, torch.ones_like(real)), real)
 
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
-        """Generated (not reconstructed) motion without noise against the truth; `jaw` is a correlation."""
+        """Generated (not reconstructed) motion without noise against the true one.
+
+        `loss` is the landmark error; `mouth_correlation` is that of the distance of the lips over time.
+        """
         motion, mask = self._generate(batch), batch["mask"]
-        found, truth = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
-        return {"loss": losses.landmark_error(found, truth, mask),
+        points, target = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
+        return {"loss": losses.landmark_error(points, target, mask),
                 "expression": losses.mean_square(motion[..., -EXPRESSION_SIZE:], batch["expression"], mask),
-                "mouth_correlation": correlation(_lip_distance(found), _lip_distance(truth), mask)}
+                "mouth_correlation": correlation(_lip_distance(points), _lip_distance(target), mask)}
 
     def pictures(self, batch: Sample) -> Mapping[str, Tensor]:
         """Expressions over time, true above generated: dark is negative, bright positive."""

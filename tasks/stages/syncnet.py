@@ -98,7 +98,7 @@ class SyncNetTask(SpeechTask):
 
     config_class = SyncNetTaskConfig
     config: SyncNetTaskConfig
-    best_metric = "windows_told_apart"
+    best_metric = "window_sync_accuracy"
     best_is_lowest = False
 
     def __init__(self, config: SyncNetTaskConfig, generator: torch.Generator) -> None:
@@ -123,11 +123,11 @@ class SyncNetTask(SpeechTask):
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
         """Shares of clips and of single windows that sound more in sync than 5 frames early and late."""
         points = self.frozen["points"](batch["identity"], batch["expression"])
-        clips, single = told_apart(self.modules["syncnet"], batch["audio"], points, batch["mask"])
-        return {"clips_told_apart": clips, "windows_told_apart": single}
+        clip, window = sync_accuracy(self.modules["syncnet"], batch["audio"], points, batch["mask"])
+        return {"clip_sync_accuracy": clip, "window_sync_accuracy": window}
 
 
-def told_apart(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> tuple[Tensor, Tensor]:
+def sync_accuracy(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> tuple[Tensor, Tensor]:
     """How often speech and lips sound more in sync as they are than `shift` frames early, and than late.
 
     Args:
@@ -143,8 +143,8 @@ def told_apart(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift
     real = reach.amin(dim=(1, 2)).view(-1, clips)                                    # [windows, B]
 
     def confidence(offset: int) -> Tensor:
-        heard = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))
-        return (heard * mouth).sum(-1).view(-1, clips) * real
+        speech = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))
+        return (speech * mouth).sum(-1).view(-1, clips) * real
 
     here, early, late = confidence(0), confidence(-shift), confidence(shift)
     single = ((here > early).float() + (here > late).float()) / 2

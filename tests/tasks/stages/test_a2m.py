@@ -79,7 +79,7 @@ def test_identity_may_be_said_with_the_expression(face, tmp_path):
     task = task_of(replace(LOSSES, sync=0.2, sync_pairs=32), sync_checkpoint=saved_sync(tmp_path / "sync"))
     whole = A2MTask(replace(task.config, model=replace(A2M, motion_size=144)), torch.Generator().manual_seed(0))
     batch = batch_of(whole)
-    truth = whole._truth(batch)
+    truth = whole._target(batch)
     assert truth.shape == (4, 32, 144) and torch.equal(truth[:, 3, :80], batch["identity"])
     expected = whole.frozen["landmarks"](batch["identity"], batch["expression"])
     assert torch.allclose(whole._points("landmarks", truth, batch), expected, atol=1e-4)

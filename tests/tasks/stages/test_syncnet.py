@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tasks.stages.syncnet import SHIFTS, SyncNetTask, SyncNetTaskConfig, cut, sample_pairs, stepped_rate, told_apart
+from tasks.stages.syncnet import SHIFTS, SyncNetTask, SyncNetTaskConfig, cut, sample_pairs, stepped_rate, sync_accuracy
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_speech import DATA, SYNC, face
 
@@ -49,7 +49,7 @@ def test_training_lowers_the_loss(face):
     assert sum(history[-3:]) < 0.8 * sum(history[:3])
     task.modules["syncnet"].eval()
     with torch.no_grad():
-        assert 0 <= task.validation_step(batch)["windows_told_apart"] <= 1
+        assert 0 <= task.validation_step(batch)["window_sync_accuracy"] <= 1
 
 
 class Echo(torch.nn.Module):
@@ -65,9 +65,9 @@ class Echo(torch.nn.Module):
 def test_a_perfect_network_tells_all_clips_apart_and_one_that_is_late_none():
     phase = torch.rand(3, 40, generator=torch.Generator().manual_seed(0)) * 6
     audio, mask = phase.repeat_interleave(2, dim=1)[..., None], torch.ones(3, 40)
-    clips, single = told_apart(Echo(), audio, phase[..., None], mask)
+    clips, single = sync_accuracy(Echo(), audio, phase[..., None], mask)
     assert clips == single == 1
-    clips, single = told_apart(Echo(), audio, phase[..., None].roll(5, 1), mask)
+    clips, single = sync_accuracy(Echo(), audio, phase[..., None].roll(5, 1), mask)
     assert clips == 0 and single == pytest.approx(0.25, abs=0.15)    # against early: never; against late: by chance
 
 
