@@ -33,13 +33,14 @@ OPEN_CLIPS = 256               # clips whose coefficients and maps stay in memor
 class ClipDataConfig:
     """Which clips, and what of them.
 
-    `folder` and `validation_folder` hold prepared clips; without the latter every `held_out`-th clip of `folder` is
-    kept for validation. `cache` is a folder for decoded pictures (about 0.26 MB a frame at 256); empty: decode anew.
+    `folder` and `validation_folder` hold prepared clips; without the latter every `validation_every`-th clip
+    of `folder` is kept for validation. `cache` is a folder for decoded pictures (about 0.26 MB a frame at 256); empty:
+    decode anew.
     """
 
     folder: str = "data/celebv_hq"
     validation_folder: str = ""
-    held_out: int = 100
+    validation_every: int = 100
     face_model: str = "bfm"
     pncc_size: int = 512
     cache: str = ""
@@ -50,8 +51,8 @@ class ClipDataConfig:
     seed: int = 999
 
     def __post_init__(self) -> None:
-        if self.held_out < 2 or self.pairs_per_clip < 1:
-            raise ValueError(f"held_out is {self.held_out} and pairs_per_clip {self.pairs_per_clip}; "
+        if self.validation_every < 2 or self.pairs_per_clip < 1:
+            raise ValueError(f"validation_every is {self.validation_every} and pairs_per_clip {self.pairs_per_clip}; "
                              "they must be at least 2 and 1")
 
 
@@ -69,7 +70,7 @@ def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:
     clips = list_clips(Path(config.folder))
     if config.validation_folder:
         return clips, list_clips(Path(config.validation_folder))
-    return [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
+    return [c for i, c in enumerate(clips) if i % config.validation_every], clips[::config.validation_every]
 
 
 def to_float(picture: Tensor) -> Tensor:

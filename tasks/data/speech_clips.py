@@ -30,12 +30,12 @@ class SpeechDataConfig:
     """Which clips.
 
     `folder` holds prepared clips; empty: speech of the procedural world, made on the fly, `seconds` long each.
-    Every `held_out`-th clip of a folder is kept for validation.
+    Every `validation_every`-th clip of a folder is kept for validation.
     """
 
     folder: str = "data/celebv_hq"
     hubert: str = DEFAULT_HUBERT           # folder or hub name, for clips whose features are not stored yet
-    held_out: int = 100
+    validation_every: int = 100
     max_clips: int = 512                   # of a batch
     max_tokens: int = 20_000               # audio frames of a batch, padding included
     min_frames: int = 32                   # video frames; shorter clips are left out
@@ -44,8 +44,9 @@ class SpeechDataConfig:
     seed: int = 9999
 
     def __post_init__(self) -> None:
-        if self.held_out < 2 or self.max_clips < 1:
-            raise ValueError(f"held_out is {self.held_out} (at least 2), max_clips {self.max_clips} (at least 1)")
+        if self.validation_every < 2 or self.max_clips < 1:
+            raise ValueError(f"validation_every is {self.validation_every} (at least 2), max_clips {self.max_clips} "
+                             "(at least 1)")
         if self.seconds < 1 or self.min_frames < 25:
             raise ValueError(f"seconds is {self.seconds} (at least 1), min_frames {self.min_frames} (at least 25): "
                              "pairs of the sync network are up to 10 frames apart")
@@ -192,6 +193,7 @@ def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: Morp
         return (ProceduralSpeech(config, model, config.utterances),
                 ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT))
     clips = list_clips(Path(config.folder))
-    train, validation = [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
+    every = config.validation_every
+    train, validation = [c for i, c in enumerate(clips) if i % every], clips[::every]
     return (PreparedSpeech(config, model, features, train or clips),
             PreparedSpeech(config, model, features, validation))

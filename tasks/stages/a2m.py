@@ -22,7 +22,8 @@ from modules.system.errors import UserError
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
-from tasks.engine.task import OptimizerSpec, StepState, grid
+from tasks.engine.task import StepState, grid
+from tasks.stages.learning_rates import LearningRates
 from tasks.stages.short_videos import face_video
 from tasks.stages.speech_stage import SpeechTask
 
@@ -61,9 +62,7 @@ class A2MConfig:
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     loss: A2MLossConfig = field(default_factory=A2MLossConfig)
     sync_checkpoint: str = ""
-    learning_rate: float = 5e-4
-    warmup: int = 1000
-    decay: Literal["exponential", "linear"] = "exponential"    # linear: to 0 at the end of training
+    learning_rates: LearningRates = field(default_factory=LearningRates)
 
     def __post_init__(self) -> None:
         if self.loss.sync > 0 and not self.sync_checkpoint:
@@ -72,13 +71,6 @@ class A2MConfig:
         if self.model.motion_size not in (EXPRESSION_SIZE, IDENTITY_SIZE + EXPRESSION_SIZE):
             raise ValueError(f"model.motion_size is {self.model.motion_size}; use {EXPRESSION_SIZE} for the expression "
                              f"or {IDENTITY_SIZE + EXPRESSION_SIZE} for identity and expression")
-
-
-def exponential_rate(step: int, rate: float = 5e-4, warmup: int = 1000) -> float:
-    """Linear warm-up, then a tenth every 250 000 steps (spec training 1.5)."""
-    if step <= warmup:
-        return max(1e-7, rate * step / max(warmup, 1))
-    return max(1e-6, rate * 0.1 ** (step / 250_000))
 
 
 def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet:
@@ -112,13 +104,6 @@ class A2MTask(SpeechTask):
         if config.loss.sync > 0:
             sync = load_syncnet(config.sync_checkpoint, config.features, config.face_model)
             self.frozen |= {"syncnet": sync, "sync_points": Keypoints(self.face, sync.config.keypoints)}
-
-    def optimizers(self) -> list[OptimizerSpec]:
-        """One Adam over everything."""
-        config = self.config
-        return self.one_optimizer("audio2motion",
-                                  lambda step: exponential_rate(step, config.learning_rate, config.warmup),
-                                  config.warmup)
 
     def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
         """The terms of spec training 1.5, weighted."""

@@ -53,7 +53,7 @@ from tasks.stages.image_terms import (
     validation_pairs,
     weighted,
 )
-from tasks.stages.learning_rates import RateConfig, htbsr_rates
+from tasks.stages.learning_rates import ImageLearningRates, always
 from tasks.stages.previews import psnr
 from tasks.stages.short_videos import clip_video
 from tasks.stages.warm_start import warm_start, warm_start_if_present
@@ -94,9 +94,10 @@ class HTBSRTaskConfig:
     adversary: AdversaryConfig = AdversaryConfig()
     data: ClipDataConfig = ClipDataConfig(torso=True)
     loss: HTBSRLossConfig = HTBSRLossConfig()
-    rates: RateConfig = RateConfig(generator=1e-5, floor=1e-6, decay=0.5, decay_interval=50_000)
+    learning_rates: ImageLearningRates = ImageLearningRates()
     start_adversarial: int = 40_000      # steps
-    source_every: int = 4                # source to source
+    discriminator_lead: int = 0          # steps by which the discriminator begins to learn before that
+    self_reenactment_every: int = 4      # steps between those in which the source is its own target too
     background: Literal["inpainted", "source"] = "inpainted"     # source: the photo with the person in it (ablation)
     init_from: str = ""                  # checkpoint or run of stage 2 or 3; empty: a random head (for tests)
 
@@ -138,8 +139,7 @@ class HTBSRTask(Task):
                 start_from_superresolution(self.model.htbsr, config.init_from)
 
     def optimizers(self) -> list[OptimizerSpec]:
-        return image_stage_optimizers(self.modules, ("htbsr",), self.config.rates,
-                                      partial(htbsr_rates, self.config.rates))
+        return image_stage_optimizers(self.modules, ("htbsr",), self.config.learning_rates, always)
 
     def train_dataset(self) -> Dataset:
         return training_pairs(self.config.data)
@@ -150,7 +150,7 @@ class HTBSRTask(Task):
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
         if optimizer == "discriminator":
-            if step < self.config.start_adversarial - 10_000:
+            if step < self.config.start_adversarial - self.config.discriminator_lead:
                 return {}
             real = replace(head_view(batch, 1, self.config.model), image=frame(batch, 1))
             return self.adversary.discriminator_losses(state.cache["fakes"], [real], step, state.generator)
@@ -159,7 +159,7 @@ class HTBSRTask(Task):
         weight = self.config.loss.adversarial if step >= self.config.start_adversarial else 0.0
         found |= adversarial_terms(self.adversary, output, weight, state)
         found |= self.keypoint_losses(batch, state.generator)
-        if step % self.config.source_every == 0:
+        if step % self.config.self_reenactment_every == 0:
             again = self.view_losses(self.frames(batch, 0, state.generator), batch, 0)
             found |= {f"source_{name}": loss for name, loss in again.items()}
         return found

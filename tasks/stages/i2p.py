@@ -31,7 +31,8 @@ from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig, View
 from tasks.stages.image_terms import density_loss, image_stage_optimizers, perceptual_loss, weighted
-from tasks.stages.learning_rates import RateConfig, i2p_rates
+from tasks.stages.lazy import is_due, lazy_weight
+from tasks.stages.learning_rates import ImageLearningRates, Unfreezing
 from tasks.stages.previews import depth_picture, psnr
 from tasks.stages.warm_start import warm_start
 
@@ -75,7 +76,8 @@ class I2PConfig:
     eg3d: EG3DViewsConfig = EG3DViewsConfig()
     views: ViewsConfig = ViewsConfig()    # of the procedural teacher
     loss: I2PLossConfig = I2PLossConfig()
-    rates: RateConfig = RateConfig()
+    learning_rates: ImageLearningRates = ImageLearningRates()
+    unfreeze: Unfreezing = Unfreezing()
     start_adversarial: int = 30_000       # steps; also ends the rarity of the reference view (`reference_runs`)
     held_out_people: int = 8              # for validation
     windows: WindowConfig | None = None   # train on windows of image_raw alone, with the losses of `window_losses`
@@ -131,8 +133,7 @@ class I2PTask(Task):
             load_imagenet(self.modules)
 
     def optimizers(self) -> list[OptimizerSpec]:
-        rates = partial(i2p_rates, self.config.rates, start_adversarial=self.config.start_adversarial)
-        return image_stage_optimizers(self.modules, TRAINED, self.config.rates, rates)
+        return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.unfreeze.share)
 
     def train_dataset(self) -> Dataset:
         if self.config.teacher == "eg3d":
@@ -166,10 +167,11 @@ class I2PTask(Task):
         if self.adversary is not None:
             state.cache["fakes"].append(View(output.image.detach(), output.image_raw.detach(), truth[turn].camera))
             found |= self.adversarial_losses(output, turn, step, state.generator)
-        if turn == 1 and self.config.loss.density > 0 and (step + 1) % self.config.loss.density_every == 0:
+        weights = self.config.loss
+        if turn == 1 and weights.density > 0 and is_due(step, weights.density_every):
             planes = self.model.canonical_planes(truth[1].image, truth[1].camera)
-            found["density"] = self.config.loss.density * density_loss(
-                self.model, planes, self.config.loss.density_step, state.generator)
+            found["density"] = lazy_weight(weights.density, weights.density_every, compensated=False) * density_loss(
+                self.model, planes, weights.density_step, state.generator)
         return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in found.items()}
 
     def window_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Rea
 from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, split_clips, to_float
 from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState
 from tasks.stages.adversary import Adversary, View
-from tasks.stages.learning_rates import LAZY_R1, RateConfig
+from tasks.stages.learning_rates import LAZY_R1, ImageLearningRates, Share
 
 DENSITY_POINTS = 1000      # a sample (2.6)
 REFERENCE_SIZE = 512       # of the pictures for which `DILATION` is given
@@ -26,15 +26,15 @@ CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)     # the PNCCs of a batch
 Batch = Mapping[str, Tensor]                            # of `FramePairs`
 
 
-def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str, ...], rates: RateConfig,
-                           official: Callable[[int], dict[str, float]]) -> list[OptimizerSpec]:
+def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str, ...], rates: ImageLearningRates,
+                           share: Share) -> list[OptimizerSpec]:
     """One Adam for the generator, with a group for each trained module, and one for the discriminator (1.1)."""
-    groups = [ParameterGroup(name=name, parameters=list(modules[name].parameters()), rate=rates.of(name, official))
+    groups = [ParameterGroup(name=name, parameters=list(modules[name].parameters()), rate=rates.of(name, share))
               for name in trained if name in modules]
-    specs = [OptimizerSpec(name="generator", groups=groups, betas=(rates.momentum, 0.99))]
+    specs = [OptimizerSpec(name="generator", groups=groups, betas=(rates.beta1, 0.99))]
     if "discriminator" in modules:
         group = ParameterGroup(name="discriminator", parameters=list(modules["discriminator"].parameters()),
-                               rate=rates.of("discriminator", official))
+                               rate=rates.of("discriminator", share))
         specs.append(OptimizerSpec(name="discriminator", groups=[group], betas=(0.0, 0.99**LAZY_R1)))
     return specs
 

@@ -3,7 +3,7 @@
     python -m tasks.run configs/motion_adapter.yaml
 
 Source and target are two frames of one clip: the head picture of the source and three PNCCs give planes, which the
-target's camera renders. Every `source_every` steps the source itself is the target too.
+target's camera renders. Every `self_reenactment_every` steps the source itself is the target too.
 """
 
 from dataclasses import dataclass, field
@@ -47,7 +47,8 @@ from tasks.stages.image_terms import (
     validation_pairs,
     weighted,
 )
-from tasks.stages.learning_rates import RateConfig, motion_adapter_rates
+from tasks.stages.lazy import is_due, lazy_weight
+from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreezing, Share, motion_adapter_share
 from tasks.stages.previews import depth_picture, psnr
 from tasks.stages.short_videos import clip_video
 from tasks.stages.warm_start import warm_start, warm_start_if_present
@@ -95,10 +96,14 @@ class MotionAdapterTaskConfig:
     adversary: AdversaryConfig = AdversaryConfig()
     data: ClipDataConfig = ClipDataConfig()
     loss: MotionAdapterLossConfig = MotionAdapterLossConfig()
-    rates: RateConfig = RateConfig(floor=5e-6)
-    start_adversarial: int = 200_000      # steps; from then on only super-resolution is trained
-    stop_i2p: int = 70_000                # from then on the image-to-plane network is fixed
-    source_every: int = 16                # source to source
+    learning_rates: ImageLearningRates = ImageLearningRates()
+    unfreeze: MotionAdapterUnfreezing = MotionAdapterUnfreezing()
+    image_to_plane_rise: int = 0          # steps in which the rate of the image-to-plane network rises from 0
+    freeze_image_to_plane_at: int | None = None        # from this step on it is fixed; null: never
+    superresolution_alone_from: int | None = None      # from this step on all the rest is fixed; null: never
+    start_adversarial: int = 200_000      # steps
+    discriminator_lead: int = 0           # steps by which the discriminator begins to learn before that
+    self_reenactment_every: int = 16      # steps between those in which the source is its own target too
     windows: WindowConfig | None = None   # train on windows of image_raw alone, with the losses of `window_losses`
     init_from: str = ""                   # checkpoint or run of stage 1 or 2; empty: from scratch
     initial_weights: InitialWeights = "imagenet"       # of the encoders that init_from does not have
@@ -116,6 +121,12 @@ class MotionAdapterTaskConfig:
         if self.loss.perturbation > 0 and self.data.perturbation == 0:
             raise ValueError(f"loss.perturbation is {self.loss.perturbation} but data.perturbation 0; set the latter, "
                              "the size of the noise, to 0.01 or so")
+
+    @property
+    def share(self) -> Share:
+        """Which part is trained when."""
+        return partial(motion_adapter_share, unfreeze=self.unfreeze, rise=self.image_to_plane_rise,
+                       freeze_at=self.freeze_image_to_plane_at, alone_from=self.superresolution_alone_from)
 
 
 class TunedWeight(nn.Module):
@@ -164,10 +175,7 @@ class MotionAdapterTask(Task):
             load_imagenet(self.modules, self.started)
 
     def optimizers(self) -> list[OptimizerSpec]:
-        config = self.config
-        official = partial(motion_adapter_rates, config.rates, start_adversarial=config.start_adversarial,
-                           stop_i2p=config.stop_i2p)
-        return image_stage_optimizers(self.modules, TRAINED, config.rates, official)
+        return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.share)
 
     def train_dataset(self) -> Dataset:
         return training_pairs(self.config.data)
@@ -181,7 +189,7 @@ class MotionAdapterTask(Task):
             return self.window_step(batch, step, state)
         source, target = self.truth(batch, 0), self.truth(batch, 1)
         if optimizer == "discriminator":
-            if step < self.config.start_adversarial - 10_000:
+            if step < self.config.start_adversarial - self.config.discriminator_lead:
                 return {}
             return self.adversary.discriminator_losses(state.cache["fakes"], [source, target], step, state.generator)
         canonical = self.model.canonical_planes(source.image, source.camera)
@@ -190,14 +198,14 @@ class MotionAdapterTask(Task):
         found = self.view_losses(output, target, batch, 1)
         weight = self.config.loss.adversarial if step >= self.config.start_adversarial else 0.0
         found |= adversarial_terms(self.adversary, output, weight, state)
-        if step % self.config.source_every == 0:
+        if step % self.config.self_reenactment_every == 0:
             again = self.model(canonical, source.camera, self.driven_by(pncc, SOURCE), generator=state.generator)
             found |= {f"source_{name}": loss for name, loss in self.view_losses(again, source, batch, 0).items()}
         return found | self.plane_losses(output.planes, batch, step, state)
 
     def window_step(self, batch: dict[str, Tensor], step: int, state: StepState) -> dict[str, Tensor]:
         """Losses of random windows of the target frame, or of the source now and then, and of the planes."""
-        k = int(step % self.config.source_every > 0)
+        k = int(step % self.config.self_reenactment_every > 0)
         pncc = self.driven_by(to_float(batch["pncc"]), (SOURCE, TARGET)[k])
         canonical = self.model.canonical_planes(frame_head(batch, 0), frame_camera(batch, 0, self.config.model))
         planes, _ = self.model.drive(canonical, pncc)
@@ -237,14 +245,15 @@ class MotionAdapterTask(Task):
                      state: StepState) -> dict[str, Tensor]:
         """Lazy regularisation of planes: density, Laplacian in time, noise of the coefficients, closing of the eyes."""
         weights, pncc, found = self.config.loss, to_float(batch["pncc"]), {}
-        if weights.density > 0 and (step + 1) % weights.density_every == 0:
+        if weights.density > 0 and is_due(step, weights.density_every):
             density = density_loss(self.model, planes, weights.density_step, state.generator)
-            found["density"] = weights.density * weights.density_every * density
-        if (step + 1) % weights.laplacian_every != 0:
+            found["density"] = lazy_weight(weights.density, weights.density_every, compensated=True) * density
+        if not is_due(step, weights.laplacian_every):
             return found
         if weights.laplacian > 0:
             motion = self.compared_planes([self.driven_by(pncc, k) for k in (TARGET, BEFORE, AFTER)])
-            found["laplacian"] = weights.laplacian * weights.laplacian_every * losses.laplacian_squared(*motion)
+            weight = lazy_weight(weights.laplacian, weights.laplacian_every, compensated=True)
+            found["laplacian"] = weight * losses.laplacian_squared(*motion)
         if weights.perturbation > 0:
             loss = losses.perturbation_l1(*self.planes_driven_by(pncc, to_float(batch["perturbed"])))
             found["perturbation"] = self.tuned("perturbation", loss) * weights.laplacian_every

@@ -16,7 +16,8 @@ from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, 
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
-from tasks.engine.task import OptimizerSpec, StepState
+from tasks.engine.task import StepState
+from tasks.stages.learning_rates import LearningRates
 from tasks.stages.speech_stage import SpeechTask
 
 SHARES = (0.4, 0.3, 0.2, 0.1)        # in sync, small shift, large shift, other clip
@@ -32,17 +33,11 @@ class SyncNetTaskConfig:
     face_model: Literal["bfm", "ict", "procedural"] = "bfm"
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     pairs: int = 8192                    # a step
-    learning_rate: float = 1e-3
-    decay: Literal["exponential", "linear"] = "exponential"    # linear: to 0 at the end of training
+    learning_rates: LearningRates = field(default_factory=LearningRates)
 
     def __post_init__(self) -> None:
         if self.pairs < 10:
             raise ValueError(f"pairs is {self.pairs}; it must be at least 10")
-
-
-def stepped_rate(step: int, rate: float = 1e-3) -> float:
-    """2 % less every 5000 steps (spec training 1.6)."""
-    return max(5e-5, rate * 0.98 ** (step // 5000))
 
 
 @dataclass(frozen=True)
@@ -106,10 +101,6 @@ class SyncNetTask(SpeechTask):
         with seeded(generator):
             self.modules = {"syncnet": SyncNet(config.model)}
         self.frozen = {"points": Keypoints(self.face, config.model.keypoints)}
-
-    def optimizers(self) -> list[OptimizerSpec]:
-        """One Adam over both encoders."""
-        return self.one_optimizer("syncnet", lambda step: stepped_rate(step, self.config.learning_rate))
 
     def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
         """Cross-entropy of random pairs (spec training 2.11)."""

@@ -9,7 +9,8 @@ from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError
 from tasks.engine.task import StepState
-from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask, correlation, exponential_rate
+from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask, correlation
+from tasks.stages.learning_rates import LearningRates
 from tasks.stages.syncnet import SyncNetTaskConfig
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_speech import A2M, DATA, SYNC, face
@@ -39,7 +40,7 @@ def saved_sync(folder, face_model: str = "procedural"):
 
 
 def test_training_lowers_the_loss_of_a_batch(face):
-    task = task_of(learning_rate=3e-3, decay="linear", warmup=0)
+    task = task_of(learning_rates=LearningRates(schedule="linear", generator=3e-3))
     take_step, batch = Steps(task), batch_of(task)
     history = [sum(take_step(batch, step).values()) for step in range(30)]
     assert np.mean(history[-3:]) < 0.5 * history[0]
@@ -117,8 +118,3 @@ def test_correlation_of_real_frames_only(generator):
     b[1, 7:] = 100
     assert correlation(a, b, mask) == pytest.approx(1.0, abs=1e-5)
     assert correlation(a, -a, mask) == pytest.approx(-1.0, abs=1e-5)
-
-
-def test_the_rate_rises_then_falls():
-    rates = [exponential_rate(step) for step in (0, 500, 1000, 250_000, 10**7)]
-    assert rates == pytest.approx([1e-7, 2.5e-4, 5e-4, 5e-5, 1e-6])

@@ -10,7 +10,7 @@ from modules.system.checkpoint import save_checkpoint
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.htbsr import HTBSRLossConfig, HTBSRTask, HTBSRTaskConfig
-from tasks.stages.learning_rates import RateConfig
+from tasks.stages.learning_rates import ImageLearningRates
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, tiny_model
 
@@ -23,7 +23,7 @@ def config():
         model=tiny_model(3), data=ClipDataConfig(face_model="procedural", pncc_size=SIZE, torso=True), loss=PLAIN,
         adversary=AdversaryConfig(discriminator=DualDiscriminatorConfig(
             resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1)),
-        rates=RateConfig(kind="linear", warmup=1))
+        learning_rates=ImageLearningRates(schedule="linear", warmup=1))
 
 
 def test_only_htbsr_learns(config, generator):

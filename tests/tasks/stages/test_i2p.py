@@ -9,7 +9,7 @@ from modules.system.checkpoint import save_checkpoint
 from modules.system.errors import UserError
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import I2PConfig, I2PLossConfig, I2PTask, reference_runs
-from tasks.stages.learning_rates import RateConfig
+from tasks.stages.learning_rates import ImageLearningRates
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import SIZE, changed_parts, tiny_model
 
@@ -21,7 +21,7 @@ PLAIN = I2PLossConfig(perceptual=0, perceptual_raw=0, adversarial_reference=0, a
 def config():
     return I2PConfig(
         model=tiny_model(1), teacher="procedural", loss=PLAIN,
-        rates=RateConfig(kind="linear", warmup=1, generator=3e-3, i2p=3e-3),
+        learning_rates=ImageLearningRates(schedule="linear", warmup=1, generator=3e-3),
         adversary=AdversaryConfig(discriminator=DualDiscriminatorConfig(
             resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1)))
 

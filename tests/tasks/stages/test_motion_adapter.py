@@ -11,7 +11,7 @@ from modules.system.checkpoint import save_checkpoint
 from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.adversary import AdversaryConfig
-from tasks.stages.learning_rates import RateConfig
+from tasks.stages.learning_rates import ImageLearningRates
 from tasks.stages.motion_adapter import MotionAdapterLossConfig, MotionAdapterTask, MotionAdapterTaskConfig
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, tiny_model
@@ -25,7 +25,7 @@ def config():
         model=tiny_model(2), data=ClipDataConfig(face_model="procedural", pncc_size=SIZE), loss=PLAIN,
         adversary=AdversaryConfig(discriminator=DualDiscriminatorConfig(
             resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1)),
-        rates=RateConfig(kind="linear", warmup=1))
+        learning_rates=ImageLearningRates(schedule="linear", warmup=1))
 
 
 def test_all_parts_of_the_head_learn(config, generator):
@@ -44,7 +44,8 @@ def test_the_source_is_its_own_target_now_and_then(config, generator):
 
 
 def test_no_fine_tuning_leaves_the_planes_alone(config, generator):
-    task = MotionAdapterTask(replace(config, rates=RateConfig(kind="linear", warmup=1, i2p=0.0)), generator)
+    rates = replace(config.learning_rates, image_to_plane=0.0)
+    task = MotionAdapterTask(replace(config, learning_rates=rates), generator)
     before = deepcopy(task.modules)
     Steps(task)(pair_batch(generator), step=3)
     assert "image_to_plane" not in changed_parts(before, task.modules)
@@ -70,7 +71,8 @@ def test_two_pnccs_leave_the_source_out(config, generator):
 
 
 def test_adversarial_training_starts_late(config, generator):
-    config = replace(config, loss=replace(PLAIN, adversarial=0.002), start_adversarial=20_000)
+    config = replace(config, loss=replace(PLAIN, adversarial=0.002), start_adversarial=20_000,
+                     discriminator_lead=10_000)
     take_step, batch = Steps(MotionAdapterTask(config, generator)), pair_batch(generator)
     assert "real_1" not in take_step(batch, step=9_999)
     early = take_step(batch, step=10_001)
@@ -79,8 +81,8 @@ def test_adversarial_training_starts_late(config, generator):
 
 
 def test_the_first_steps_lower_the_loss(config, generator):
-    task = MotionAdapterTask(replace(config, rates=RateConfig(kind="linear", warmup=1, generator=3e-3, i2p=3e-3)),
-                             generator)
+    rates = replace(config.learning_rates, generator=3e-3)
+    task = MotionAdapterTask(replace(config, learning_rates=rates), generator)
     take_step, batch = Steps(task), pair_batch(generator)
 
     def error():

@@ -28,7 +28,7 @@ def clips(tmp_path, monkeypatch):
     """Three clips, the first of which is held out; a face model without a mesh."""
     monkeypatch.setattr("tasks.data.frame_pairs.load_face_model", lambda name: FlatModel())
     write_tiny_clips(tmp_path / "clips", clips=3, frames=CLIP_FRAMES)
-    return ClipDataConfig(folder=str(tmp_path / "clips"), held_out=3, face_model="procedural", pncc_size=SIZE,
+    return ClipDataConfig(folder=str(tmp_path / "clips"), validation_every=3, face_model="procedural", pncc_size=SIZE,
                           torso=True, eye_closing=True)
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from tasks.stages.syncnet import SHIFTS, SyncNetTask, SyncNetTaskConfig, cut, sample_pairs, stepped_rate, sync_accuracy
+from tasks.stages.learning_rates import LearningRates
+from tasks.stages.syncnet import SHIFTS, SyncNetTask, SyncNetTaskConfig, cut, sample_pairs, sync_accuracy
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_speech import DATA, SYNC, face
 
@@ -10,7 +11,7 @@ __all__ = ["face"]                   # a fixture
 
 def task_of() -> SyncNetTask:
     config = SyncNetTaskConfig(model=SYNC, features="mel", face_model="procedural", data=DATA, pairs=64,
-                               learning_rate=3e-3, decay="linear")
+                               learning_rates=LearningRates(schedule="linear", generator=3e-3))
     return SyncNetTask(config, torch.Generator().manual_seed(0))
 
 
@@ -69,7 +70,3 @@ def test_a_perfect_network_tells_all_clips_apart_and_one_that_is_late_none():
     assert clips == single == 1
     clips, single = sync_accuracy(Echo(), audio, phase[..., None].roll(5, 1), mask)
     assert clips == 0 and single == pytest.approx(0.25, abs=0.15)    # against early: never; against late: by chance
-
-
-def test_the_rate_falls_in_steps():
-    assert [stepped_rate(s) for s in (0, 4999, 5000, 10**7)] == pytest.approx([1e-3, 1e-3, 9.8e-4, 5e-5])
