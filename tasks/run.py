@@ -16,8 +16,8 @@ from modules.system.checkpoint import list_checkpoints, read_config
 from modules.system.config import changed_keys, save_yaml
 from modules.system.errors import UserError, run_command
 from tasks.engine.devices import launch_fabric
-from tasks.engine.loader import derived_seed
 from tasks.engine.run_log import writing
+from tasks.engine.seeds import derived_seed
 from tasks.engine.settings import RunSettings, read_settings
 from tasks.engine.trainer import Trainer
 

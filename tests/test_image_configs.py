@@ -17,13 +17,14 @@ STAGES = {"i2p": 1, "motion_adapter": 2, "htbsr": 3}
 def test_the_file_fits_the_task(name, folder):
     settings = read_settings(CONFIGS / folder / f"{name}.yaml", [])
     size = Real3DPortraitConfig.demo if folder == "demo" else Real3DPortraitConfig.full
-    assert settings.task.name == name and settings.task_config.model == size(STAGES[name])
+    assert settings.task.name.removesuffix("_patches") == name and settings.task_config.model == size(STAGES[name])
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_the_demo_needs_no_outside_file(name):
     config = read_settings(CONFIGS / "demo" / f"{name}.yaml", []).task_config
-    assert not config.loss.needs_perceptual and config.model.face_model == "procedural"
+    assert not any(weight > 0 and "perceptual" in loss for loss, weight in config.loss.items())
+    assert config.model.driving.face_model == "procedural"
     assert getattr(config, "teacher", "procedural") == "procedural"
     assert getattr(config, "initial_weights", "none") == "none"
 

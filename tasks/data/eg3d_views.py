@@ -18,8 +18,8 @@ from modules.layers.resample import resize
 from modules.official.eg3d_snapshot import read_snapshot
 from modules.portrait.discriminator import DualView
 from modules.system.assets import find_asset
-from tasks.data.frame_pairs import item_generator
 from tasks.data.teacher import TeacherBatch, TeacherViews
+from tasks.engine.seeds import item_generator
 
 CONDITIONING = {"spread": (0.2793, 0.1745), "radius": (2.7, 3.2)}      # +-16 and +-10 degrees
 VALIDATION_TURN = 0.3491                                               # 20 degrees

@@ -24,6 +24,7 @@ from modules.media.pixels import to_float, to_uint8
 from modules.portrait.driving import project_landmarks
 from modules.system.errors import UserError
 from modules.system.files import whole_file
+from tasks.engine.seeds import item_generator
 
 FAR_FRAMES = 50                # source and target are up to this far apart: 2 s
 SOURCE_SHARE = 0.25            # how often the PNCC that gets noise is the source's (2.7)
@@ -34,15 +35,16 @@ OPEN_CLIPS = 256               # clips whose coefficients and maps stay in memor
 class ClipDataConfig:
     """Which clips, and what of them.
 
-    `folder` and `validation_folder` hold prepared clips; without the latter every `held_out`-th clip of `folder` is
-    kept for validation. `cache` is a folder for decoded pictures (about 0.26 MB a frame at 256); empty: decode anew.
+    `folder` and `validation_folder` hold prepared clips; without the latter every `validation_every`-th clip
+    of `folder` is kept for validation. `cache` is a folder for decoded pictures (about 0.26 MB a frame at 256); empty:
+    decode anew.
     """
 
     folder: str = "data/celebv_hq"
     validation_folder: str = ""
-    held_out: int = 100
-    face_model: str = "bfm"         # of modules/face_models.py
-    pncc_size: int = 512
+    validation_every: int = 100
+    face_model: str = ""            # of modules/face_models.py; empty: that of the model
+    pncc_size: int = 0              # 0: as the model reads them
     cache: str = ""
     pairs_per_clip: int = 1000      # length of an epoch
     torso: bool = False             # inpainted torso of the source and the background
@@ -51,9 +53,10 @@ class ClipDataConfig:
     seed: int = 999
 
     def __post_init__(self) -> None:
-        check_face_model(self.face_model)
-        if self.held_out < 2 or self.pairs_per_clip < 1:
-            raise ValueError(f"held_out is {self.held_out} and pairs_per_clip {self.pairs_per_clip}; "
+        if self.face_model:
+            check_face_model(self.face_model)
+        if self.validation_every < 2 or self.pairs_per_clip < 1:
+            raise ValueError(f"validation_every is {self.validation_every} and pairs_per_clip {self.pairs_per_clip}; "
                              "they must be at least 2 and 1")
 
 
@@ -66,18 +69,12 @@ def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:
             return source, target
 
 
-def item_generator(seed: int, index: int) -> torch.Generator:
-    """The random numbers of item `index`."""
-    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> 1))
-
-
 def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:
     """Folders of the training and the validation clips."""
     clips = list_clips(Path(config.folder))
     if config.validation_folder:
         return clips, list_clips(Path(config.validation_folder))
-    return [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
+    return [c for i, c in enumerate(clips) if i % config.validation_every], clips[::config.validation_every]
 
 
 class FramePairs(Dataset):

@@ -29,8 +29,8 @@ from modules.procedural.person import HELD_OUT_SEED, sample_person
 from modules.procedural.render import render
 from modules.system.files import whole_file
 from modules.system.processes import run_all
-from tasks.data.frame_pairs import item_generator
 from tasks.data.teacher import TeacherBatch, TeacherViews
+from tasks.engine.seeds import item_generator
 
 VERSION = 1                  # of what is rendered; part of the folder's name
 FAN_STEP = 20                # degrees

@@ -6,7 +6,6 @@ A sample is a function of the seed and its number alone, whatever the number of 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +19,7 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.person import HELD_OUT_SEED
 from modules.procedural.speech import rerecord, synthesize
 from modules.system.errors import UserError
+from tasks.engine.seeds import item_seed
 
 VALIDATION_UTTERANCES = 32
 Sample = dict[str, Tensor]
@@ -30,12 +30,12 @@ class SpeechDataConfig:
     """Which clips.
 
     `folder` holds prepared clips; empty: speech of the procedural world, made on the fly, `seconds` long each.
-    Every `held_out`-th clip of a folder is kept for validation.
+    Every `validation_every`-th clip of a folder is kept for validation.
     """
 
     folder: str = "data/celebv_hq"
     hubert: str = DEFAULT_HUBERT           # folder or hub name, for clips whose features are not stored yet
-    held_out: int = 100
+    validation_every: int = 100
     max_clips: int = 512                   # of a batch
     max_tokens: int = 20_000               # audio frames of a batch, padding included
     min_frames: int = 32                   # video frames; shorter clips are left out
@@ -44,8 +44,9 @@ class SpeechDataConfig:
     seed: int = 9999
 
     def __post_init__(self) -> None:
-        if self.held_out < 2 or self.max_clips < 1:
-            raise ValueError(f"held_out is {self.held_out} (at least 2), max_clips {self.max_clips} (at least 1)")
+        if self.validation_every < 2 or self.max_clips < 1:
+            raise ValueError(f"validation_every is {self.validation_every} (at least 2), max_clips {self.max_clips} "
+                             "(at least 1)")
         if self.seconds < 1 or self.min_frames < 25:
             raise ValueError(f"seconds is {self.seconds} (at least 1), min_frames {self.min_frames} (at least 25): "
                              "pairs of the sync network are up to 10 frames apart")
@@ -123,7 +124,7 @@ class ProceduralSpeech(Dataset):
 
     def sample(self, number: int) -> Sample:
         """Utterance `number`: a random speaker, face, room and microphone."""
-        seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
+        seed = item_seed(self.config.seed, number)
         random = torch.Generator().manual_seed(seed)
         utterance = synthesize(seed, self.config.seconds)
         features = mel_features(rerecord(utterance.audio, seed))
@@ -148,8 +149,8 @@ class PreparedSpeech(Dataset):
     def __init__(self, config: SpeechDataConfig, model: MorphableModel, features: FeatureKind, clips: list[Path],
                  ) -> None:
         self.config, self.model, self.features = config, model, features
-        deaf = features == "hubert" and not all(speech_file(clip, features).is_file() for clip in clips)
-        hubert = load_hubert(config.hubert) if deaf else None
+        needs_hubert = features == "hubert" and not all(speech_file(clip, features).is_file() for clip in clips)
+        hubert = load_hubert(config.hubert) if needs_hubert else None
         lengths = {clip: self._prepare(Clip(clip), hubert) for clip in clips}
         self.clips = [clip for clip, frames in lengths.items() if frames >= config.min_frames]
         if not self.clips:
@@ -192,5 +193,7 @@ def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: Morp
         return (ProceduralSpeech(config, model, config.utterances),
                 ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT_SEED))
     clips = list_clips(Path(config.folder))
-    kept, held = [c for i, c in enumerate(clips) if i % config.held_out], clips[::config.held_out]
-    return PreparedSpeech(config, model, features, kept or clips), PreparedSpeech(config, model, features, held)
+    every = config.validation_every
+    train, validation = [c for i, c in enumerate(clips) if i % every], clips[::every]
+    return (PreparedSpeech(config, model, features, train or clips),
+            PreparedSpeech(config, model, features, validation))

@@ -35,7 +35,7 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
                       state: StepState) -> dict[str, Tensor]:
         """Losses of random patches of the target frame, or of the source now and then, and of the planes."""
         frames = self.frames(batch)
-        frame = frames.source if step % self.config.source_every == 0 else frames.target
+        frame = frames.source if step % self.config.self_reenactment_every == 0 else frames.target
         planes, _ = self.model.drive(self.model.canonical_planes(frames.photo()), frames.driving(frame).pncc)
         target, head = frame.head_view(self.model.neural_resolution), frame.mask(HEAD_CLASSES)
         patches = sample_patches(self.config.patches, head, state.generator, frame.mouth)

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from tasks.engine.sharding import own_part
+from tasks.engine.sharding import local_shard
 
 
 class Ema:
     """Averages of the parameters of several modules; buffers are not averaged, the current ones are used.
 
-    They begin as the weights that the modules hold. Of a sharded module each process averages its own part.
+    They begin as the weights that the modules hold. Of a sharded module each process averages its own shards.
 
     The decay at step s is min(decay, (1 + s) / (10 + s)), so that the first averages are not those of the start.
     """
@@ -22,13 +22,13 @@ class Ema:
         self._names = [(name, key) for name, module in modules.items() for key, _ in module.named_parameters()]
         self._current = [p for module in modules.values() for p in module.parameters()]
         self._average = [p.detach().clone() for p in self._current]
-        self._own_average = [own_part(average) for average in self._average]
+        self._local_average = [local_shard(average) for average in self._average]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._own_average, self._own_current(), 1 - decay)
+        torch._foreach_lerp_(self._local_average, self._local_current(), 1 - decay)
 
     def state(self, name: str) -> dict[str, Tensor]:
         """State dict of module `name` with the averages in the place of its parameters."""
@@ -39,13 +39,13 @@ class Ema:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The modules hold the averages inside the `with`, and their own weights again after it."""
-        current = self._own_current()
+        current = self._local_current()
         kept = [p.clone() for p in current]
-        torch._foreach_copy_(current, self._own_average)
+        torch._foreach_copy_(current, self._local_average)
         try:
             yield
         finally:
             torch._foreach_copy_(current, kept)
 
-    def _own_current(self) -> list[Tensor]:
-        return [own_part(p.detach()) for p in self._current]
+    def _local_current(self) -> list[Tensor]:
+        return [local_shard(p.detach()) for p in self._current]

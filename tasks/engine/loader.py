@@ -21,12 +21,6 @@ ROUNDS = 6
 WORD = (1 << 64) - 1
 
 
-def derived_seed(*numbers: int) -> int:
-    """A seed that is a function of non-negative whole numbers, in [0, 2^63)."""
-    counted = (len(numbers), *numbers)               # a SeedSequence does not see zeros at the end
-    return int(np.random.SeedSequence(counted).generate_state(1, np.uint64)[0] >> 1)
-
-
 def shuffled(position: int, count: int, seed: int, epoch: int) -> int:
     """Entry `position` of a random permutation of range(count), without making the others (a Feistel network).
 

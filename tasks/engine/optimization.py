@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from tasks.engine.sharding import own_part
+from tasks.engine.sharding import local_shard
 from tasks.engine.task import OptimizerSpec
 
 
-def pass_optimizer(name: str) -> str:
+def optimizer_of_pass(name: str) -> str:
     """The optimiser of an entry of `Task.order`: `generator` of `generator:source`."""
     return name.partition(":")[0]
 
@@ -38,13 +38,16 @@ def check_specs(specs: list[OptimizerSpec], order: Iterable[str]) -> None:
                 owner[id(parameter)] = f"{spec.name}/{group.name}"
     if len(set(names)) < len(names):
         raise ValueError(f"two optimisers have one name: {', '.join(names)}")
-    unknown = {pass_optimizer(name) for name in order} - set(names)
+    unknown = {optimizer_of_pass(name) for name in order} - set(names)
     if unknown:
         raise ValueError(f"the order names the optimiser {unknown.pop()}; there are {', '.join(names)}")
 
 
-def split_modules(modules: Mapping[str, nn.Module], specs: list[OptimizerSpec]) -> dict[str, nn.Module]:
-    """Put all modules in their mode and return those that are trained; parameters without optimiser become fixed."""
+def set_trainable(modules: Mapping[str, nn.Module], specs: list[OptimizerSpec]) -> dict[str, nn.Module]:
+    """Put modules with parameters in an optimiser in train mode, the others in eval mode; returns the former.
+
+    Parameters that are in no optimiser get no gradients.
+    """
     trained_parameters = {id(p) for spec in specs for group in spec.groups for p in group.parameters}
     trained = {}
     for name, module in modules.items():
@@ -66,15 +69,15 @@ def set_rates(spec: OptimizerSpec, optimizer: Optimizer, step: int, progress: fl
 
 
 def enable_only(specs: list[OptimizerSpec], active: OptimizerSpec, rates: Mapping[str, float]) -> None:
-    """Gradients for the groups of `active` that have a rate, and for nothing else."""
+    """Enable gradients for the groups of `active` whose rate is not 0, and for nothing else."""
     for spec in specs:
         for group in spec.groups:
-            wanted = spec is active and rates[group.name] > 0
+            enabled = spec is active and rates[group.name] > 0
             for parameter in group.parameters:
-                parameter.requires_grad_(wanted)
+                parameter.requires_grad_(enabled)
 
 
 def clip_gradients(gradients: list[Tensor], norm: Tensor, limit: float) -> None:
     """Scale gradients, whose norm together is `norm`, so that it is at most `limit`; 0: leave them."""
     if limit and float(norm) > limit:
-        torch._foreach_mul_([own_part(gradient) for gradient in gradients], limit / float(norm))
+        torch._foreach_mul_([local_shard(gradient) for gradient in gradients], limit / float(norm))

@@ -1,4 +1,4 @@
-"""What a run tells: lines or a progress bar on the terminal, metrics.jsonl, TensorBoard, pictures, short videos."""
+"""The log of a run: lines or a progress bar on the terminal, metrics.jsonl, TensorBoard, pictures, short videos."""
 
 import io
 import json
@@ -43,7 +43,7 @@ class Means:
 
 
 class RunLog:
-    """Writes for one process; `Silent` is for the others.
+    """The log of rank 0.
 
     Args:
         folder: of the run.
@@ -103,7 +103,7 @@ class RunLog:
         """uint8 [H, W, 3] each, into pictures/ and TensorBoard."""
         for name, picture in pictures.items():
             with writing(self.folder):
-                Image.fromarray(picture.cpu().numpy()).save(self._place(step, name, "png"))
+                Image.fromarray(picture.cpu().numpy()).save(self._path_of(step, name, "png"))
                 if self._board is not None:
                     self._board.add_image(name, picture, step, dataformats="HWC")
 
@@ -112,7 +112,7 @@ class RunLog:
         for name, video in videos.items():
             animation, (height, width) = animated(video), video.shape[1:3]
             with writing(self.folder):
-                self._place(step, name, "gif").write_bytes(animation)
+                self._path_of(step, name, "gif").write_bytes(animation)
                 if self._board is not None:
                     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animation)
                     self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
@@ -125,14 +125,14 @@ class RunLog:
             with writing(self.folder):
                 self._board.close()
 
-    def _place(self, step: int, name: str, kind: str) -> Path:
+    def _path_of(self, step: int, name: str, kind: str) -> Path:
         path = self.folder / "pictures" / f"{step:08d}_{name.replace('/', '_')}.{kind}"
         path.parent.mkdir(exist_ok=True)
         return path
 
 
-class Silent(RunLog):
-    """The log of the processes that do not speak."""
+class NullLog(RunLog):
+    """A log that writes nothing; used on every rank but 0."""
 
     def __init__(self) -> None:
         self._bar = self._board = None
@@ -155,7 +155,7 @@ class Silent(RunLog):
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """What cannot be written inside the `with`, because the disk is full or `folder` forbidden, is told in one line.
+    """Report in one line what cannot be written inside the `with`: the disk is full, or `folder` is forbidden.
 
     Raises:
         UserError: naming the folder.

@@ -10,6 +10,11 @@ from tasks.engine.registry import find_task
 from tasks.engine.task import Task
 from tasks.engine.trainer_config import TrainerConfig
 
+# Keys of older config.yaml files, and what they are called now.
+RENAMED = {"rates": "learning_rates", "learning_rate": "learning_rates.generator", "warmup": "learning_rates.warmup",
+           "decay": "learning_rates.schedule", "stop_i2p": "freeze_image_to_plane_at",
+           "source_every": "self_reenactment_every"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
@@ -42,7 +47,8 @@ def read_settings(path: Path | str, overrides: list[str] | None = None) -> RunSe
     own = {field.name for field in fields(task.config_class)}
     for key in values:
         if key not in shared | own | {"task"}:
-            raise UserError(f"{values.sources[key]}: unknown key {key}{nearest(key, shared | own)}")
+            hint = f"; it is called {RENAMED[key]} now" if key in RENAMED else nearest(key, shared | own)
+            raise UserError(f"{values.sources[key]}: unknown key {key}{hint}")
     trainer = from_dict(TrainerConfig, Settings({k: v for k, v in values.items() if k in shared}, values.sources))
     config = from_dict(task.config_class, Settings({k: v for k, v in values.items() if k in own}, values.sources))
     return RunSettings(task=task, trainer=trainer, task_config=config,

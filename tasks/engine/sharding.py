@@ -1,7 +1,7 @@
-"""Weights shared out over processes (FSDP2), and the way between shards and whole tensors.
+"""Weights sharded over the processes (FSDP2), and the way between shards and full tensors.
 
-A process keeps its part of every weight, gradient, moment and average; the weights are gathered while a step or an
-evaluation needs them. Files hold whole tensors, so checkpoints are the same from any number of processes.
+A process keeps its shard of every weight, gradient, moment and average; the weights are unsharded while a step or an
+evaluation needs them. Files hold full tensors, so checkpoints are the same from any number of processes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Replace the parameters of `module` by shards; single numbers, which cannot be cut, stay whole everywhere."""
+    """Replace the parameters of `module` by shards; single numbers, which cannot be cut, stay full tensors."""
     numbers = {parameter for parameter in module.parameters() if parameter.ndim == 0}
     return fully_shard(module, mesh=mesh["data_parallel"], ignored_params=numbers)
 
@@ -27,30 +27,30 @@ def is_sharded(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule)
 
 
-def release(module: nn.Module) -> None:
-    """Give up gathered weights, after a forward pass that no backward pass follows."""
+def reshard(module: nn.Module) -> None:
+    """Free the full weights again, after a forward pass that no backward pass follows."""
     if isinstance(module, FSDPModule):
         module.reshard()
 
 
 @contextmanager
-def gathered(module: nn.Module) -> Iterator[None]:
-    """The parameters of `module` are whole inside the `with`. All processes must take part."""
+def unsharded(module: nn.Module) -> Iterator[None]:
+    """The parameters of `module` are full tensors inside the `with`. All processes must take part."""
     if isinstance(module, FSDPModule):
         module.unshard()
     try:
         yield
     finally:
-        release(module)
+        reshard(module)
 
 
-def own_part(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor, in the same memory."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds, in the same memory; the tensor itself if it is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(value: Any) -> Any:
-    """The same mappings and lists with whole tensors in the place of shards, on the CPU of process 0.
+def full_tensor(value: Any) -> Any:
+    """The same mappings and lists with full tensors in the place of shards, on the CPU of process 0.
 
     All processes must take part; the others get empty tensors, so that the memory of a machine holds one copy.
     """
@@ -58,37 +58,37 @@ def whole(value: Any) -> Any:
         full = value.detach().full_tensor()
         return full.cpu() if dist.get_rank() == 0 else full.new_empty(0)
     if isinstance(value, Mapping):
-        return {key: whole(item) for key, item in value.items()}
-    return [whole(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: full_tensor(item) for key, item in value.items()}
+    return [full_tensor(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def part_like(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor cut as `like` is; itself if `like` is whole or of another shape (a counter of the optimiser)."""
+def shard_like(value: Tensor, like: Tensor) -> Tensor:
+    """A full tensor cut as `like` is; itself if `like` is not sharded or of another shape (an optimiser's counter)."""
     if not isinstance(like, DTensor) or value.shape != like.shape:
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """`module.load_state_dict` of whole tensors."""
+def load_full(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """`module.load_state_dict` of full tensors."""
     own = module.state_dict()
-    module.load_state_dict({key: part_like(value, own[key]) if key in own else value for key, value in state.items()})
+    module.load_state_dict({key: shard_like(value, own[key]) if key in own else value for key, value in state.items()})
 
 
-def load_whole_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """`optimizer.load_state_dict` of whole tensors.
+def load_full_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """`optimizer.load_state_dict` of full tensors.
 
     Raises:
         ValueError: the state belongs to other parameters.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    moments = {i: {key: part_like(value, parameters[i]) for key, value in values.items()}
+    moments = {i: {key: shard_like(value, parameters[i]) for key, value in values.items()}
                for i, values in state["state"].items() if i < len(parameters)}
     optimizer.load_state_dict({**state, "state": moments})
 
 
-def average_whole_gradients(parameters: list[nn.Parameter]) -> None:
-    """Mean over the processes of the gradients of what stayed whole; those of shards are averaged by FSDP."""
+def average_unsharded_gradients(parameters: list[nn.Parameter]) -> None:
+    """Average over the processes the gradients of parameters that are not sharded; FSDP averages those of shards."""
     for parameter in parameters:
         if parameter.grad is not None and not isinstance(parameter.grad, DTensor):
             dist.all_reduce(parameter.grad)

@@ -111,7 +111,7 @@ class Task:
         return next(parameter.device for module in self.modules.values() for parameter in module.parameters())
 
     def begin(self) -> None:
-        """Called when a run starts and not when it goes on, with the modules on the CPU: to read published weights."""
+        """Load published weights here. Called once for a new run, not on resume; the modules are on the CPU."""
 
     def optimizers(self) -> list[OptimizerSpec]:
         """The optimisers. Called when the modules are on their device, and again if their parameters were sharded."""

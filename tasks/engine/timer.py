@@ -1,11 +1,11 @@
-"""Where the time of a run goes."""
+"""Where the time of a run goes: seconds spent in parts of the training loop."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Clock:
+class Timer:
     """Seconds spent in named parts of the loop since the last reading; parts do not contain each other."""
 
     def __init__(self) -> None:

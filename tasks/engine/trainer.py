@@ -16,52 +16,19 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from modules.system.checkpoint import list_checkpoints, load_module, load_trainer_state, save_checkpoint
 from modules.system.errors import UserError
-from tasks.engine.ema import Ema
-from tasks.engine.loader import StreamSampler, derived_seed, next_batch, training_loader
-from tasks.engine.optimization import (
-    build_optimizer,
-    check_specs,
-    clip_gradients,
-    enable_only,
-    pass_optimizer,
-    set_rates,
-    split_modules,
-)
+from tasks.engine.loader import StreamSampler, next_batch, training_loader
 from tasks.engine.retention import remove_old
-from tasks.engine.run_log import Means, RunLog, Silent
-from tasks.engine.sharding import (
-    average_whole_gradients,
-    gathered,
-    is_sharded,
-    load_whole,
-    load_whole_optimizer,
-    release,
-    total_norm,
-    whole,
-)
-from tasks.engine.task import OptimizerSpec, StepState, Task
-from tasks.engine.timer import Clock
+from tasks.engine.run_log import NullLog, RunLog
+from tasks.engine.seeds import derived_seed, seed_layers
+from tasks.engine.sharding import full_tensor, load_full, load_full_optimizer, unsharded
+from tasks.engine.step import NotFiniteError, Stepper
+from tasks.engine.task import Task
 from tasks.engine.trainer_config import TrainerConfig
-
-
-class StepModule(nn.Module):
-    """All modules of a task as one, whose forward is the training step: the unit that is distributed and cast."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.parts = nn.ModuleDict(task.modules)
-        self._step = task.training_step
-        self.batch: Any = None                  # not arguments: wrappers would copy them
-        self.state: StepState | None = None
-
-    def forward(self, step: int, name: str) -> dict[str, Tensor]:
-        """The losses of one pass over the batch and the state that were put here."""
-        return dict(self._step(self.batch, step, name, self.state))
 
 
 class StopSignals:
@@ -102,32 +69,17 @@ class Trainer:
         self.resolved = task.checkpoint_config(resolved)
         self.step, self.samples, self.elapsed, self.best = 0, 0, 0.0, None
         self._seed = derived_seed(config.seed, 1)          # of the order of the data
-        for part in task.frozen.values():
-            part.to(fabric.device).eval().requires_grad_(False)
-        if not resume:
-            task.begin()
-        for name, part in task.modules.items():
-            if resume:
+        if resume:
+            for name, part in task.modules.items():
                 load_module(resume, name, part)
-            part.to(fabric.device)
-        self.specs = {spec.name: spec for spec in task.optimizers()}
-        self.order = task.order or tuple(self.specs)
-        check_specs(list(self.specs.values()), self.order)
-        self.trained = split_modules(task.modules, list(self.specs.values()))
-        self._step_module = StepModule(task)
-        if fabric.world_size > 1 and fabric.device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(self._step_module)       # in place; a process may see one sample
-        self._module = fabric.setup_module(self._step_module)
-        self._sharded = is_sharded(self._step_module)
-        if self._sharded:
-            self.specs = {spec.name: spec for spec in task.optimizers()}     # of the shards, which are new parameters
-        self._optimizers = {name: fabric.setup_optimizers(build_optimizer(s)) for name, s in self.specs.items()}
-        self.ema = Ema(self.trained, config.ema) if config.ema else None     # resumed: saved weights are the averages
-        self._means, self._clock = Means(), Clock()
+        else:
+            task.begin()
+        self.stepper = Stepper(task, config, fabric)       # resumed: the averages begin as the weights just loaded
+        self._timer = self.stepper.timer
         self._validation = self._validation_loader()
         if resume:
             self._restore(resume)
-        self.log = Silent() if fabric.global_rank else RunLog(folder, self.step, config.steps, config.log.tensorboard)
+        self.log = NullLog() if fabric.global_rank else RunLog(folder, self.step, config.steps, config.log.tensorboard)
 
     @property
     def samples_per_step(self) -> int:
@@ -149,7 +101,7 @@ class Trainer:
         batches = iter(self._training_loader())
         try:
             if self.step == 0:
-                self._rehearse()
+                self._sanity_check()
             with StopSignals() as stop:
                 received = self._loop(batches, stop)
             self._finish(received)
@@ -176,107 +128,44 @@ class Trainer:
             pictures, videos, validate = (every and (self.step % every == 0 or done) for every in
                                           (log.pictures_every, log.videos_every, log.validate_every))
             if pictures or videos:
-                with self._clock("pictures"):
+                with self._timer("pictures"):
                     self._show(pictures, videos)
             if validate:
-                with self._clock("validation"):
+                with self._timer("validation"):
                     self._validate_and_keep_best()
             minutes = self.config.checkpoint.minutes
             if self.step % every == 0 or done or received or (minutes and self.elapsed - saved >= 60 * minutes):
-                with self._clock("checkpoints"):
+                with self._timer("checkpoints"):
                     self._save(self.folder / "checkpoints" / f"step_{self.step:08d}")
                 saved = self.elapsed
         return received
 
-    # ---- one step
-
     def _train_step(self, batches: Iterator[Any]) -> None:
-        with self._clock("data"):
+        with self._timer("data"):
             loaded = [self.fabric.to_device(next_batch(batches)) for _ in range(self.config.accumulate)]
-        place = (self.config.seed, 2, self.step, self.fabric.global_rank)
-        states = [StepState(progress=self.progress, generator=torch.Generator().manual_seed(derived_seed(*place, i)))
-                  for i in range(len(loaded))]
-        self._seed_layers(*place, len(loaded))
-        for name in self.order:
-            spec = self.specs[pass_optimizer(name)]
-            if spec.runs(self.step):
-                self._update(name, spec, loaded, states)
-        self.task.after_step(self.step, states[-1])
-        if self.ema:
-            self.ema.update(self.step)
-        for state in states:
-            for name, value in state.metrics.items():
-                self._means.add(f"metric/{name}", value)
+        try:
+            self.stepper.step(loaded, self.step, self.progress)
+        except NotFiniteError as error:
+            raise self._explained(error) from error
         self.step += 1
         self.samples += self.samples_per_step
 
-    def _update(self, name: str, spec: OptimizerSpec, batches: list[Any], states: list[StepState]) -> None:
-        optimizer = self._optimizers[spec.name]
-        rates = set_rates(spec, optimizer, self.step, states[0].progress)
-        for group, rate in rates.items():
-            self._means.add(f"rate/{group}", rate)
-        if not any(rates.values()):
-            return
-        enable_only(list(self.specs.values()), spec, rates)
-        for i, (batch, state) in enumerate(zip(batches, states)):
-            self._step_module.batch, self._step_module.state = batch, state
-            last = i == len(batches) - 1
-            with nullcontext() if last else self.fabric.no_backward_sync(self._module):
-                with self._clock("forward"):
-                    losses = self._module(self.step, name)
-                if not losses:
-                    release(self._step_module)
-                    return
-                total = torch.stack([loss.float() for loss in losses.values()]).sum() / len(batches)
-                with self._clock("backward"):
-                    self.fabric.backward(total)
-                    self._wait()                # the guard would wait here anyway
-            self._guard(name, losses, batch)
-            for loss, value in losses.items():
-                self._means.add(f"loss/{loss}", value)
-        parameters = [p for group in spec.groups for p in group.parameters]
-        if self._sharded:
-            average_whole_gradients(parameters)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = total_norm(gradients)
-        self._guard(name, {f"gradient of {name}": norm}, batches[-1])
-        self._means.add(f"gradient_norm/{name}", norm)
-        clip_gradients(gradients, norm, self.config.clip)
-        with self._clock("optimizer"):
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def _wait(self) -> None:
-        """For the device."""
-        if self.fabric.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()
-
-    def _guard(self, name: str, values: Mapping[str, Tensor], batch: Any) -> None:
-        finite = torch.stack([value.detach().float() for value in values.values()]).isfinite()
-        if bool(finite.all()):
-            return
-        bad = [key for key, good in zip(values, finite.tolist()) if not good]
+    def _explained(self, error: NotFiniteError) -> UserError:
+        """Keep the batch of the error beside the checkpoints and say where."""
         path = self.folder / f"not_finite_step_{self.step}_process_{self.fabric.global_rank}.pt"
-        place = f"the batch is in {path}"
+        saved = f"the batch is in {path}"
         try:
-            torch.save({"step": self.step, "optimizer": name, "batch": batch,
-                        "values": {key: value.detach() for key, value in values.items()}}, path)
-        except (OSError, RuntimeError) as error:
-            place = f"the batch could not be saved ({error})".replace("\n", " ")
-        last = list_checkpoints(self.folder)
-        kept = f"the last checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
-        raise UserError(f"{', '.join(bad)} is not finite at step {self.step}; {place}, {kept}; look for bad data in "
-                        "the batch, or try a lower learning rate")
-
-    def _seed_layers(self, *numbers: int) -> None:
-        """Dropout and the like draw on the global generators, which are set by this before every use."""
-        seed = derived_seed(*numbers)
-        torch.default_generator.manual_seed(seed)             # torch.manual_seed would walk the stack for absent GPUs
-        if self.fabric.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+            torch.save({"step": self.step, "optimizer": error.optimizer, "batch": error.batch,
+                        "values": error.values}, path)
+        except (OSError, RuntimeError) as failure:
+            saved = f"the batch could not be saved ({failure})".replace("\n", " ")
+        checkpoints = list_checkpoints(self.folder)
+        last = f"the last checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
+        return UserError(f"{error} at step {self.step}; {saved}, {last}; look for bad data in the batch, or try a "
+                         "lower learning rate")
 
     def _agree(self, received: int, elapsed: float) -> tuple[int, float]:
-        """The same signal and clock in all processes."""
+        """The signal and the elapsed seconds on which all processes agree: the largest."""
         if self.fabric.world_size == 1:
             return received, elapsed
         values = torch.tensor([float(received), elapsed], dtype=torch.float64, device=self.fabric.device)
@@ -306,15 +195,15 @@ class Trainer:
     @contextmanager
     def _evaluation(self) -> Iterator[None]:
         """Averaged weights, eval mode, no gradients, random numbers that do not depend on the step."""
-        self._seed_layers(self.config.seed, 3, self.fabric.global_rank)
-        for module in self.trained.values():
+        seed_layers(self.fabric.device, self.config.seed, 3, self.fabric.global_rank)
+        for module in self.stepper.trained.values():
             module.eval()
         try:
-            averages = self.ema.applied() if self.ema else nullcontext()
-            with averages, gathered(self._step_module), torch.no_grad():
+            averages = self.stepper.ema.applied() if self.stepper.ema else nullcontext()
+            with averages, unsharded(self.stepper.module), torch.no_grad():
                 yield
         finally:
-            for module in self.trained.values():
+            for module in self.stepper.trained.values():
                 module.train()
 
     def _validate(self, limit: int | None = None) -> dict[str, float]:
@@ -360,12 +249,13 @@ class Trainer:
             if self.fabric.global_rank == 0:
                 batch = self.fabric.to_device(next(iter(self._validation)))
                 with self.fabric.autocast():
-                    found = self.task.pictures(batch) if pictures else {}, self.task.videos(batch) if videos else {}
-                self.log.pictures(self.step, found[0])
-                self.log.videos(self.step, found[1])
+                    images = self.task.pictures(batch) if pictures else {}
+                    animations = self.task.videos(batch) if videos else {}
+                self.log.pictures(self.step, images)
+                self.log.videos(self.step, animations)
             self.fabric.barrier()
 
-    def _rehearse(self) -> None:
+    def _sanity_check(self) -> None:
         """Validate one batch and draw pictures before the first step, so that mistakes show now and not in an hour."""
         if self.config.log.validate_every and self._validation is not None:
             metrics = self._validate(limit=1)
@@ -377,14 +267,14 @@ class Trainer:
             self._show(log.pictures_every > 0, log.videos_every > 0)
 
     def _log_means(self, seconds: float, steps: int) -> None:
-        means = self._means.read()
+        means = self.stepper.means.read()
         names = sorted(means)
         values = torch.stack([means[name].to(self.fabric.device) for name in names])
         values = self.fabric.all_reduce(values, reduce_op="mean")
         scalars = dict(zip(names, values.tolist()))
         speed = steps * self.samples_per_step / max(seconds, 1e-9)
         scalars |= {"speed/images_per_second": speed, "speed/seconds_per_step": seconds / max(steps, 1)}
-        shares = {part: spent / max(seconds, 1e-9) for part, spent in self._clock.read().items()}
+        shares = {part: spent / max(seconds, 1e-9) for part, spent in self._timer.read().items()}
         scalars |= {f"time/{part}": share for part, share in shares.items()}
         scalars["time/rest"] = 1 - sum(shares.values())           # of the trainer itself
         self.log.scalars(self.step, scalars)
@@ -398,12 +288,12 @@ class Trainer:
     def _save(self, folder: Path) -> None:
         modules = {name: module.state_dict() for name, module in self.task.modules.items()}
         state = {"step": self.step, "samples": self.samples, "elapsed": self.elapsed, "best": self.best,
-                 "optimizers": {name: o.optimizer.state_dict() for name, o in self._optimizers.items()}}
-        if self.ema:
-            state["weights"] = {name: modules[name] for name in self.trained}
-            modules |= {name: self.ema.state(name) for name in self.trained}
-        if self._sharded:
-            modules, state = whole(modules), whole(state)
+                 "optimizers": {name: o.optimizer.state_dict() for name, o in self.stepper.optimizers.items()}}
+        if self.stepper.ema:
+            state["weights"] = {name: modules[name] for name in self.stepper.trained}
+            modules |= {name: self.stepper.ema.state(name) for name in self.stepper.trained}
+        if self.stepper.sharded:
+            modules, state = full_tensor(modules), full_tensor(state)
         if self.fabric.global_rank == 0:
             save_checkpoint(folder, self.resolved, modules, state)
             remove_old(self.folder, self.config.checkpoint)
@@ -411,19 +301,19 @@ class Trainer:
 
     def _restore(self, folder: Path) -> None:
         state = load_trainer_state(folder)
-        if ("weights" in state) != (self.ema is not None):
+        if ("weights" in state) != (self.stepper.ema is not None):
             raise UserError(f"{folder} was written with ema {'on' if 'weights' in state else 'off'}; "
                             "keep it as it was, or start anew with --fresh")
-        if state["optimizers"].keys() != self._optimizers.keys():
+        if state["optimizers"].keys() != self.stepper.optimizers.keys():
             raise UserError(f"{folder} has the optimisers {', '.join(state['optimizers'])}, this config "
-                            f"{', '.join(self._optimizers)}; start anew with --fresh")
-        if self.ema and state["weights"].keys() != self.trained.keys():
+                            f"{', '.join(self.stepper.optimizers)}; start anew with --fresh")
+        if self.stepper.ema and state["weights"].keys() != self.stepper.trained.keys():
             raise UserError(f"{folder} has trained {', '.join(state['weights'])}, this config trains "
-                            f"{', '.join(self.trained)}; start anew with --fresh")
+                            f"{', '.join(self.stepper.trained)}; start anew with --fresh")
         for name, weights in state.get("weights", {}).items():
-            load_whole(self.trained[name], weights)
-        for name, optimizer in self._optimizers.items():
-            load_whole_optimizer(optimizer.optimizer, state["optimizers"][name])
+            load_full(self.stepper.trained[name], weights)
+        for name, optimizer in self.stepper.optimizers.items():
+            load_full_optimizer(optimizer.optimizer, state["optimizers"][name])
         self.step, self.samples = state["step"], state["samples"]
         self.elapsed, self.best = state["elapsed"], state["best"]
 

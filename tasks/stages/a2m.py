@@ -22,8 +22,9 @@ from modules.system.config import from_dict
 from modules.system.errors import UserError
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
-from tasks.engine.task import OptimizerSpec, StepState, grid
-from tasks.stages.image_terms import seeded
+from tasks.engine.seeds import seeded
+from tasks.engine.task import StepState, grid
+from tasks.stages.learning_rates import LearningRates
 from tasks.stages.short_videos import face_video
 from tasks.stages.speech_stage import SpeechTask
 
@@ -62,9 +63,7 @@ class A2MConfig:
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     loss: A2MLossConfig = field(default_factory=A2MLossConfig)
     sync_checkpoint: str = ""
-    learning_rate: float = 5e-4
-    warmup: int = 1000
-    decay: Literal["exponential", "linear"] = "exponential"    # linear: to 0 at the end of training
+    learning_rates: LearningRates = field(default_factory=LearningRates)
 
     def __post_init__(self) -> None:
         check_face_model(self.face_model)
@@ -76,13 +75,6 @@ class A2MConfig:
                              f"or {IDENTITY_SIZE + EXPRESSION_SIZE} for identity and expression")
 
 
-def exponential_rate(step: int, rate: float = 5e-4, warmup: int = 1000) -> float:
-    """Linear warm-up, then a tenth every 250 000 steps (spec training 1.5)."""
-    if step <= warmup:
-        return max(1e-7, rate * step / max(warmup, 1))
-    return max(1e-6, rate * 0.1 ** (step / 250_000))
-
-
 def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet:
     """A trained sync network, in eval mode and without gradients.
 
@@ -91,9 +83,9 @@ def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet
     """
     checkpoint = find_checkpoint(folder)
     settings = read_config(checkpoint)
-    for key, wanted in (("features", features), ("face_model", face_model)):
-        if settings.get(key) != wanted:
-            raise UserError(f"the sync network {folder} was trained with {key}={settings.get(key)}, not {wanted}")
+    for key, value in (("features", features), ("face_model", face_model)):
+        if settings.get(key) != value:
+            raise UserError(f"the sync network {folder} was trained with {key}={settings.get(key)}, not {value}")
     network = SyncNet(from_dict(SyncNetConfig, settings["model"]))
     load_module(checkpoint, "syncnet", network)
     return network.eval().requires_grad_(False)
@@ -115,19 +107,12 @@ class A2MTask(SpeechTask):
             sync = load_syncnet(config.sync_checkpoint, config.features, config.face_model)
             self.frozen |= {"syncnet": sync, "sync_points": Keypoints(self.face, sync.config.keypoints)}
 
-    def optimizers(self) -> list[OptimizerSpec]:
-        """One Adam over everything."""
-        config = self.config
-        return self.one_optimizer("audio2motion",
-                                  lambda step: exponential_rate(step, config.learning_rate, config.warmup),
-                                  config.warmup)
-
     def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
         """The terms of spec training 1.5, weighted."""
         model: Audio2Motion = self.modules["audio2motion"]
         speech = speech_conditions(batch)
         noise = model.noise(*speech.f0.shape, state.generator).to(speech.audio)
-        result = model.reconstruct(speech, self._truth(batch), batch["mask"], noise)
+        result = model.reconstruct(speech, self._target(batch), batch["mask"], noise)
         terms = self._motion_terms(result.motion.float(), batch)
         weight = losses.kl_weight(step, self.config.loss.kl, self.config.loss.kl_rise, self.config.loss.kl_hold)
         terms["kl"] = weight * self._divergence(result)
@@ -135,8 +120,8 @@ class A2MTask(SpeechTask):
             terms["sync"] = self.config.loss.sync * self._sync(result.motion, batch, state.generator)
         return terms
 
-    def _truth(self, batch: Sample) -> Tensor:
-        """What the model says [B, T, 64], or [B, T, 144] with the identity first; 0 where padded."""
+    def _target(self, batch: Sample) -> Tensor:
+        """The motion to predict [B, T, 64], or [B, T, 144] with the identity first; 0 where padded."""
         if self.config.model.motion_size == EXPRESSION_SIZE:
             return batch["expression"]
         return torch.cat([batch["identity"][:, None] * batch["mask"][..., None], batch["expression"]], dim=-1)
@@ -184,12 +169,15 @@ class A2MTask(SpeechTask):
         return losses.mean_where(sync.loss(cosine, torch.ones_like(real)), real)
 
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
-        """Generated (not reconstructed) motion without noise against the truth; `jaw` is a correlation."""
+        """Generated (not reconstructed) motion without noise against the true one.
+
+        `loss` is the landmark error; `mouth_correlation` is that of the distance of the lips over time.
+        """
         motion, mask = self._generate(batch), batch["mask"]
-        found, truth = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
-        return {"loss": losses.landmark_error(found, truth, mask),
+        points, target = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
+        return {"loss": losses.landmark_error(points, target, mask),
                 "expression": losses.mean_square(motion[..., -EXPRESSION_SIZE:], batch["expression"], mask),
-                "mouth_correlation": correlation(_lip_distance(found), _lip_distance(truth), mask)}
+                "mouth_correlation": correlation(_lip_distance(points), _lip_distance(target), mask)}
 
     def pictures(self, batch: Sample) -> Mapping[str, Tensor]:
         """Expressions over time, true above generated: dark is negative, bright positive."""

@@ -16,7 +16,7 @@ R1_EVERY = 16       # steps; the learning rate and betas of the discriminator as
 class AdversaryConfig:
     """Of the discriminator and its regularisation."""
 
-    discriminator: DualDiscriminatorConfig = DualDiscriminatorConfig()
+    discriminator: DualDiscriminatorConfig | None = None     # None: the released sizes for the model's pictures
     gradient_penalty: float = 5.0
 
 
@@ -26,7 +26,7 @@ class Adversary(nn.Module):
     def __init__(self, config: AdversaryConfig) -> None:
         super().__init__()
         self.config = config
-        self.discriminator = DualDiscriminator(config.discriminator)
+        self.discriminator = DualDiscriminator(config.discriminator or DualDiscriminatorConfig())
 
     def generator_loss(self, view: DualView, generator: torch.Generator) -> Tensor:
         """How far the discriminator is from taking a generated view for real."""

@@ -34,6 +34,7 @@ from modules.system.checkpoint import find_checkpoint, load_state
 from tasks.data.frame_batch import TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
+from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig
 from tasks.stages.image_terms import (
@@ -43,17 +44,15 @@ from tasks.stages.image_terms import (
     lip_perceptual,
     mean_l1,
     perceptual_loss,
-    seeded,
     training_pairs,
     validation_pairs,
-    warm_start,
-    warm_start_known,
 )
-from tasks.stages.learning_rates import RateConfig, htbsr_rates
-from tasks.stages.motion_adapter import check_pncc_data
+from tasks.stages.learning_rates import ImageLearningRates, always
 from tasks.stages.previews import psnr
 from tasks.stages.short_videos import clip_video
+from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
+from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
 OUTSIDE = 0.5                # weight of pixels far from the torso (2.1)
@@ -87,9 +86,10 @@ class HTBSRTaskConfig:
     adversary: AdversaryConfig = AdversaryConfig()
     data: ClipDataConfig = ClipDataConfig(torso=True)
     loss: Weights = field(default_factory=dict)
-    rates: RateConfig = RateConfig(generator=1e-5, floor=1e-6, decay=0.5, decay_interval=50_000)
+    learning_rates: ImageLearningRates = ImageLearningRates()
     start_adversarial: int = 40_000      # steps
-    source_every: int = 4                # source to source
+    discriminator_lead: int = 0          # steps by which the discriminator begins to learn before that
+    self_reenactment_every: int = 4      # steps between those in which the source is its own target too
     background: Literal["inpainted", "source"] = "inpainted"     # source: the photo with the person in it (ablation)
     init_from: str = ""                  # checkpoint or run of stage 2 or 3; empty: a random head (for tests)
 
@@ -98,7 +98,9 @@ class HTBSRTaskConfig:
             raise ValueError("model: stage 3 has a motion_adapter and an htbsr")
         if not self.data.torso:
             raise ValueError("data.torso is false; stage 3 needs torso and background pictures")
-        check_pncc_data(self.data, self.model)
+        object.__setattr__(self, "data", data_of_model(self.data, self.model))
+        if self.loss.get("adversarial", 0.0) > 0:
+            object.__setattr__(self, "adversary", adversary_of_model(self.adversary, self.model))
         learned = self.model.htbsr.torso.keypoint_source == "learned"
         check_weights(self.loss, {**TERMS, **KEYPOINT_TERMS}, (*INPUTS, *(KEYPOINT_INPUTS if learned else ())),
                       ("adversarial",))
@@ -123,7 +125,7 @@ class HTBSRTask(Task):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
         if config.init_from:
             warm_start(config.init_from, self.modules, FIXED)
-            known = warm_start_known(config.init_from, self.modules, ("htbsr", "discriminator"))
+            known = warm_start_if_present(config.init_from, self.modules, ("htbsr", "discriminator"))
             if "htbsr" not in known:
                 start_from_superresolution(self.decoder, config.init_from)
 
@@ -133,8 +135,7 @@ class HTBSRTask(Task):
         return cast(HTBSR, self.model.decoder)
 
     def optimizers(self) -> list[OptimizerSpec]:
-        return image_stage_optimizers(self.modules, ("htbsr",), self.config.rates,
-                                      partial(htbsr_rates, self.config.rates))
+        return image_stage_optimizers(self.modules, ("htbsr",), self.config.learning_rates, always)
 
     def train_dataset(self) -> Dataset:
         return training_pairs(self.config.data)
@@ -150,7 +151,7 @@ class HTBSRTask(Task):
                       state: StepState) -> dict[str, Tensor]:
         frames = self.frames(batch)
         if self.adversary is not None and optimizer == "discriminator":
-            if step < self.config.start_adversarial - 10_000:
+            if step < self.config.start_adversarial - self.config.discriminator_lead:
                 return {}
             real = replace(frames.target.head_view(self.model.neural_resolution), image=frames.target.image)
             return self.adversary.discriminator_losses(state.cache["fakes"], [real], step, state.generator)
@@ -159,7 +160,7 @@ class HTBSRTask(Task):
         weight = self.config.loss.get("adversarial", 0.0) if step >= self.config.start_adversarial else 0.0
         terms |= adversarial_terms(self.adversary, output, frames.target.camera, weight, state)
         terms |= self.keypoint_losses(frames, state.generator)
-        if step % self.config.source_every == 0:
+        if step % self.config.self_reenactment_every == 0:
             again = self.reenacted(frames, frames.source, state.generator)
             of_source = weighted_terms(TERMS, self.config.loss, self.inputs(again, frames.source))
             terms |= {f"source_{name}": loss for name, loss in of_source.items()}

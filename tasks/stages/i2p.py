@@ -28,12 +28,15 @@ from tasks.data.eg3d_views import EG3DTeacher, EG3DViewsConfig
 from tasks.data.procedural_views import ProceduralTeacher, ViewsConfig
 from tasks.data.teacher import TeacherBatch, TeacherViews
 from tasks.engine.registry import register
+from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig
-from tasks.stages.image_terms import density_loss, image_stage_optimizers, mean_l1, perceptual_loss, seeded, warm_start
-from tasks.stages.learning_rates import RateConfig, i2p_rates
+from tasks.stages.image_terms import density_loss, image_stage_optimizers, mean_l1, perceptual_loss
+from tasks.stages.learning_rates import ImageLearningRates, Unfreezing
 from tasks.stages.previews import depth_picture, psnr
+from tasks.stages.sizes import adversary_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
+from tasks.stages.warm_start import warm_start
 
 TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TERMS = {
@@ -60,7 +63,8 @@ class I2PConfig:
     loss: Weights = field(default_factory=dict)
     density_every: int = 4                # steps; lazy regularisation
     density_step: float = 0.005           # between the two points that are compared, world units
-    rates: RateConfig = RateConfig()
+    learning_rates: ImageLearningRates = ImageLearningRates()
+    unfreeze: Unfreezing = Unfreezing()
     start_adversarial: int = 30_000       # steps; also ends the rarity of the reference view (`reference_runs`)
     held_out_people: int = 8              # for validation
     init_from: str = ""                   # checkpoint to start from
@@ -69,6 +73,8 @@ class I2PConfig:
     def __post_init__(self) -> None:
         if self.model.stage != 1:
             raise ValueError("model: stage 1 has a superresolution and no motion_adapter")
+        if self.adversarial:
+            object.__setattr__(self, "adversary", adversary_of_model(self.adversary, self.model))
         self.check_losses()
 
     def check_losses(self) -> None:
@@ -125,8 +131,7 @@ class I2PTask(Task):
             load_imagenet(self.modules)
 
     def optimizers(self) -> list[OptimizerSpec]:
-        rates = partial(i2p_rates, self.config.rates, start_adversarial=self.config.start_adversarial)
-        return image_stage_optimizers(self.modules, TRAINED, self.config.rates, rates)
+        return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.unfreeze.share)
 
     def train_dataset(self) -> Dataset:
         return self.teacher.train_dataset()
@@ -154,7 +159,8 @@ class I2PTask(Task):
         density = self.config.loss.get("density", 0.0)
         if turn == 1 and density > 0 and (step + 1) % self.config.density_every == 0:
             planes = self.model.canonical_planes(photo_of(taught.views[1]))
-            terms["density"] = density * density_loss(self.model, planes, self.config.density_step, state.generator)
+            loss = density_loss(self.model, planes, self.config.density_step, state.generator)
+            terms["density"] = density * loss          # not times the interval, unlike stage 2 (training.md, 1.2)
         return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in terms.items()}
 
     def taught(self, batch: Mapping[str, Tensor]) -> TeacherBatch:

@@ -1,7 +1,6 @@
-"""What the image stages share: optimisers, warm starts, data sets, and losses that need a network or the model."""
+"""What the image stages share: optimisers, data sets, and losses that need a network or the model."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,56 +11,27 @@ from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait
-from modules.system.checkpoint import find_checkpoint, load_module
 from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, split_clips
 from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState
 from tasks.stages.adversary import Adversary
-from tasks.stages.learning_rates import LAZY_R1, RateConfig
+from tasks.stages.learning_rates import LAZY_R1, ImageLearningRates, Share
 
 DENSITY_POINTS = 1000      # a sample (2.6)
 REFERENCE_SIZE = 512       # of the pictures for which `DILATION` is given
 DILATION = 41              # side of the square by which masks grow (2.2)
 
 
-@contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Modules built inside get their first weights from `generator`; PyTorch's own numbers continue as before."""
-    seed = int(torch.randint(2**31, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str, ...], rates: RateConfig,
-                           official: Callable[[int], dict[str, float]]) -> list[OptimizerSpec]:
+def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str, ...], rates: ImageLearningRates,
+                           share: Share) -> list[OptimizerSpec]:
     """One Adam for the generator, with a group for each trained module, and one for the discriminator (1.1)."""
-    groups = [ParameterGroup(name=name, parameters=list(modules[name].parameters()), rate=rates.of(name, official))
+    groups = [ParameterGroup(name=name, parameters=list(modules[name].parameters()), rate=rates.of(name, share))
               for name in trained if name in modules]
-    specs = [OptimizerSpec(name="generator", groups=groups, betas=(rates.momentum, 0.99))]
+    specs = [OptimizerSpec(name="generator", groups=groups, betas=(rates.beta1, 0.99))]
     if "discriminator" in modules:
         group = ParameterGroup(name="discriminator", parameters=list(modules["discriminator"].parameters()),
-                               rate=rates.of("discriminator", official))
+                               rate=rates.of("discriminator", share))
         specs.append(OptimizerSpec(name="discriminator", groups=[group], betas=(0.0, 0.99**LAZY_R1)))
     return specs
-
-
-def warm_start(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> None:
-    """Load those of `names` that are among `modules` from a checkpoint or a run.
-
-    Raises:
-        UserError: no checkpoint, or weights that do not fit.
-    """
-    folder = find_checkpoint(path)
-    for name in names:
-        if name in modules:
-            load_module(folder, name, modules[name])
-
-
-def warm_start_known(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> tuple[str, ...]:
-    """`warm_start` with those of `names` that the checkpoint or run has; returns them."""
-    known = tuple(name for name in names if (find_checkpoint(path) / f"{name}.safetensors").is_file())
-    warm_start(path, modules, known)
-    return known
 
 
 def training_pairs(config: ClipDataConfig) -> Dataset:

@@ -1,92 +1,128 @@
-"""Learning rates of the image stages as functions of the step (spec/training.md, 1.2 to 1.4) or of progress."""
+"""Learning rates of all stages: the curve over the steps or over progress, and which module is trained when.
+
+The paper's numbers are in configs/*.yaml, beside their sources in tests/test_recipe.py.
+"""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from tasks.engine.task import Rate
+from tasks.engine.task import Rate, constant
 
-LAZY_R1 = 16 / 17      # a discriminator with R1 every 16 steps: rate and betas are adjusted by this (1.1)
+LAZY_R1 = 16 / 17      # a discriminator with R1 every 16 steps: rate and betas are adjusted by this
+LOWEST_WARM_UP = 1e-7  # where the warm-up of step and exponential begins
+Schedule = Literal["step", "exponential", "linear", "cosine"]
+# Module, step -> the part of its rate that it has then; None: it is fixed.
+Share = Callable[[str, int], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateConfig:
-    """Learning rates of a stage.
+class LearningRates:
+    """Learning rate of a network, the key `learning_rates` of the stages for speech.
 
-    `kind` official: warm-up, then decay by steps, as the original; linear or cosine: from the full rate to 0 as
-    progress goes from 0 to 1, after a warm-up of `warmup` steps.
+    After a warm-up the rate falls: `step` by the factor `decay` every `decay_interval` steps, `exponential` by the same
+    as a smooth curve, both down to `floor`; `linear` and `cosine` to 0 as progress goes from 0 to 1.
     """
 
-    generator: float = 1e-4
-    discriminator: float = 2e-4
-    i2p: float = 1e-4              # of the image-to-plane network in stages 1 (not official) and 2; 0: fixed
-    renderer: float | None = None  # of the decoder (not official); None: as the generator
-    warmup: int = 4000
-    decay: float = 0.95
-    decay_interval: int = 5000
-    floor: float = 1e-5
-    momentum: float = 0.0          # Adam's first beta for the generator
-    kind: str = "official"
+    schedule: Schedule = "step"
+    generator: float = 1e-4        # the full rate, of whatever has none of its own
+    warmup: int = 0                # steps in which the rate rises to the full one
+    decay: float = 1.0
+    decay_interval: int = 1        # steps
+    floor: float = 0.0
+    beta1: float = 0.9             # Adam's first beta
 
     def __post_init__(self) -> None:
-        if self.kind not in ("official", "linear", "cosine"):
-            raise ValueError(f"rates.kind is {self.kind}; use official, linear or cosine")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"schedule is {self.schedule}; use {', '.join(get_args(Schedule))}")
         if self.warmup < 0 or self.decay_interval < 1 or not 0 < self.decay <= 1:
-            raise ValueError(f"rates: warmup {self.warmup} >= 0, decay_interval {self.decay_interval} >= 1, "
-                             f"decay {self.decay} in (0, 1] must hold")
+            raise ValueError(f"warmup {self.warmup} >= 0, decay_interval {self.decay_interval} >= 1, decay "
+                             f"{self.decay} in (0, 1] must hold")
+        if not 0 <= self.beta1 < 1 or self.floor < 0:
+            raise ValueError(f"beta1 {self.beta1} in [0, 1), floor {self.floor} >= 0 must hold")
 
-    def warm(self, step: int) -> float:
-        """Generator rate during and after the warm-up, at least 1e-7."""
-        return max(self.generator * min(step / max(self.warmup, 1), 1.0), 1e-7)
+    def at(self, full: float, step: int, progress: float) -> float:
+        """The rate of a group whose full rate is `full`, warm-up included."""
+        if self.schedule in ("linear", "cosine"):
+            return self.decayed(full * min((step + 1) / max(self.warmup, 1), 1.0), step, progress)
+        risen = max(full * (step / self.warmup), LOWEST_WARM_UP) if step < self.warmup else full
+        if self.schedule == "exponential" and step <= self.warmup:
+            return risen                                    # neither decay nor floor yet
+        return self.decayed(risen, step, progress)
 
-    def decayed(self, step: int) -> float:
-        """Factor of the decay."""
-        return self.decay ** (step // self.decay_interval)
+    def decayed(self, rate: float, step: int, progress: float) -> float:
+        """`rate` after its fall, without a warm-up."""
+        if self.schedule == "linear":
+            return rate * (1 - progress)
+        if self.schedule == "cosine":
+            return rate * ((1 + math.cos(math.pi * progress)) / 2)
+        periods = step // self.decay_interval if self.schedule == "step" else step / self.decay_interval
+        return max(self.floor, rate * self.decay**periods)
 
-    def progressive(self, rate: float, step: int, progress: float) -> float:
-        """`rate` times the warm-up times a curve that falls to 0 at progress 1."""
-        fall = 1 - progress if self.kind == "linear" else (1 + math.cos(math.pi * progress)) / 2
-        return rate * min((step + 1) / max(self.warmup, 1), 1.0) * fall
 
-    def of(self, group: str, official: Callable[[int], dict[str, float]]) -> Rate:
-        """The rate of a parameter group: `official(step)[group]`, or the group's full rate times the curve."""
+@dataclass(frozen=True, kw_only=True)
+class ImageLearningRates(LearningRates):
+    """The key `learning_rates` of the image stages. The discriminator has no warm-up."""
+
+    discriminator: float = 2e-4
+    constant_discriminator: bool = False     # its rate does not fall
+    image_to_plane: float | None = None      # None: as the generator; 0: fixed
+    renderer: float | None = None            # of the decoder; None: as the generator
+    beta1: float = 0.0                       # of the generator; the discriminator's is 0
+
+    def of(self, group: str, share: Share) -> Rate:
+        """The rate of a module."""
+        if group == "discriminator":
+            own = self.discriminator * LAZY_R1
+            return constant(own) if self.constant_discriminator else (lambda step, p: self.decayed(own, step, p))
         group = "image_to_plane" if group == "tri_grid" else group       # they make the canonical planes together
-        if self.kind == "official":
-            return lambda step, progress: official(step)[group]
-        renderer = self.generator if self.renderer is None else self.renderer
-        full = {"image_to_plane": self.i2p, "renderer": renderer,
-                "discriminator": self.discriminator * LAZY_R1}.get(group, self.generator)
-        return lambda step, progress: self.progressive(full, step, progress)
+        given = {"image_to_plane": self.image_to_plane, "renderer": self.renderer}.get(group)
+        full = self.generator if given is None else given
+
+        def rate(step: int, progress: float) -> float:
+            part = share(group, step)
+            return 0.0 if part is None or full == 0 else self.at(full * part, step, progress)
+
+        return rate
 
 
-def i2p_rates(rates: RateConfig, step: int, start_adversarial: int) -> dict[str, float]:
-    """Stage 1: backbone, decoder, super-resolution, discriminator (1.2)."""
-    common = max(rates.floor, rates.warm(step) * rates.decayed(step))
-    return {
-        "image_to_plane": common,
-        "renderer": common if step >= min(2000, start_adversarial) else 0.0,
-        "superresolution": common if step >= start_adversarial else 0.0,
-        "discriminator": rates.discriminator * LAZY_R1,
-    }
+@dataclass(frozen=True, kw_only=True)
+class Unfreezing:
+    """First steps at which modules are trained; 0: from the start."""
+
+    renderer: int = 0
+    superresolution: int = 0
+
+    def share(self, group: str, step: int) -> float | None:
+        """1, or None while the module is fixed."""
+        return 1.0 if step >= getattr(self, group, 0) else None
 
 
-def motion_adapter_rates(rates: RateConfig, step: int, start_adversarial: int, stop_i2p: int) -> dict[str, float]:
-    """Stage 2 (1.3): the image-to-plane network rises slowly and is fixed from `stop_i2p` on."""
-    common = max(rates.floor, rates.warm(step) * rates.decayed(step))
-    rise = min(1.0, step / (start_adversarial + 20_000)) * rates.i2p / rates.generator if step > 6000 else 0.0
-    i2p = max(rates.floor, rise * rates.warm(step) * rates.decayed(step))
-    return {
-        "image_to_plane": i2p if step < stop_i2p and rates.i2p > 0 else 0.0,
-        "motion_adapter": common if step > 0 else 0.0,
-        "renderer": common if step > 6000 else 0.0,
-        "superresolution": common if step > 30_000 else 0.0,
-        "discriminator": max(rates.floor, rates.discriminator * LAZY_R1 * rates.decayed(step)),
-    }
+@dataclass(frozen=True, kw_only=True)
+class MotionAdapterUnfreezing(Unfreezing):
+    """The same for stage 2."""
+
+    motion_adapter: int = 0
 
 
-def htbsr_rates(rates: RateConfig, step: int) -> dict[str, float]:
-    """Stage 3 (1.4)."""
-    return {
-        "htbsr": max(rates.floor, rates.warm(step) * rates.decayed(step)),
-        "discriminator": max(rates.floor, rates.discriminator * LAZY_R1 * rates.decayed(step)),
-    }
+def always(group: str, step: int) -> float | None:
+    """Every module has its rate at every step."""
+    return 1.0
+
+
+def motion_adapter_share(group: str, step: int, unfreeze: MotionAdapterUnfreezing, rise: int, freeze_at: int | None,
+                         alone_from: int | None) -> float | None:
+    """The parts of stage 2 over the steps.
+
+    Args:
+        unfreeze: when motion adapter, decoder and super-resolution begin.
+        rise: steps in which the rate of the image-to-plane network rises, 0: none; a floor of the rates holds.
+        freeze_at: from here on the image-to-plane network is fixed; None: never.
+        alone_from: from here on super-resolution alone is trained; None: never.
+    """
+    if alone_from is not None and step >= alone_from and group != "superresolution":
+        return None
+    if group == "image_to_plane":
+        return None if freeze_at is not None and step >= freeze_at else min(1.0, step / rise) if rise else 1.0
+    return unfreeze.share(group, step)

@@ -3,7 +3,7 @@
     python -m tasks.run configs/motion_adapter.yaml
 
 Source and target are two frames of one clip: the head picture of the source and three PNCCs give planes, which the
-target's camera renders. Every `source_every` steps the source itself is the target too (self-reenactment).
+target's camera renders. Every `self_reenactment_every` steps the source itself is the target too (self-reenactment).
 """
 
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from modules.portrait.real3d_portrait import PortraitOutput
 from tasks.data.frame_batch import AFTER, BEFORE, TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
+from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig
 from tasks.stages.image_terms import (
@@ -33,16 +34,15 @@ from tasks.stages.image_terms import (
     image_stage_optimizers,
     lip_perceptual,
     perceptual_loss,
-    seeded,
     training_pairs,
     validation_pairs,
-    warm_start,
-    warm_start_known,
 )
-from tasks.stages.learning_rates import RateConfig, motion_adapter_rates
+from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreezing, Share, motion_adapter_share
 from tasks.stages.previews import depth_picture, psnr
 from tasks.stages.short_videos import clip_video
+from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
+from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TRAINED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution")
@@ -76,17 +76,23 @@ class MotionAdapterTaskConfig:
     density_every: int = 4                # steps; lazy regularisation
     density_step: float = 0.005           # between the two points that are compared, world units
     laplacian_every: int = 4              # steps; also of the losses in TUNED
-    rates: RateConfig = RateConfig(floor=5e-6)
-    start_adversarial: int = 200_000      # steps; from then on only super-resolution is trained
-    stop_i2p: int = 70_000                # from then on the image-to-plane network is fixed
-    source_every: int = 16                # source to source
+    learning_rates: ImageLearningRates = ImageLearningRates()
+    unfreeze: MotionAdapterUnfreezing = MotionAdapterUnfreezing()
+    image_to_plane_rise: int = 0          # steps in which the rate of the image-to-plane network rises from 0
+    freeze_image_to_plane_at: int | None = None        # from this step on it is fixed; null: never
+    superresolution_alone_from: int | None = None      # from this step on all the rest is fixed; null: never
+    start_adversarial: int = 200_000      # steps
+    discriminator_lead: int = 0           # steps by which the discriminator begins to learn before that
+    self_reenactment_every: int = 16      # steps between those in which the source is its own target too
     init_from: str = ""                   # checkpoint or run of stage 1 or 2; empty: from scratch
     initial_weights: InitialWeights = "imagenet"       # of the encoders that init_from does not have
 
     def __post_init__(self) -> None:
         if self.model.stage != 2:
             raise ValueError("model: stage 2 has a motion_adapter and a superresolution")
-        check_pncc_data(self.data, self.model)
+        object.__setattr__(self, "data", data_of_model(self.data, self.model))
+        if self.loss.get("adversarial", 0.0) > 0:
+            object.__setattr__(self, "adversary", adversary_of_model(self.adversary, self.model))
         self.check_losses()
         check_weights(self.loss_targets, {}, (), TUNED)
         if self.loss_targets.get("perturbation", 0.0) > 0 and self.data.perturbation == 0:
@@ -100,13 +106,11 @@ class MotionAdapterTaskConfig:
         """Raises ValueError: a weight would have no effect."""
         check_weights(self.loss, TERMS, INPUTS, (*PLANE_LOSSES, "adversarial"))
 
-
-def check_pncc_data(data: ClipDataConfig, model: Real3DPortraitConfig) -> None:
-    """Raises ValueError: the clips' PNCCs are not those that the model reads."""
-    if data.pncc_size != model.pncc_size:
-        raise ValueError(f"data.pncc_size is {data.pncc_size}; the motion adapter reads {model.pncc_size}")
-    if data.face_model != model.driving.face_model:
-        raise ValueError(f"data.face_model is {data.face_model}, model.driving.face_model {model.driving.face_model}")
+    @property
+    def share(self) -> Share:
+        """Which part is trained when."""
+        return partial(motion_adapter_share, unfreeze=self.unfreeze, rise=self.image_to_plane_rise,
+                       freeze_at=self.freeze_image_to_plane_at, alone_from=self.superresolution_alone_from)
 
 
 class TunedWeight(nn.Module):
@@ -147,7 +151,7 @@ class MotionAdapterTask(Task):
         self.started: tuple[str, ...] = ()             # modules that init_from has
         if config.init_from:
             warm_start(config.init_from, self.modules, HEAD_PARTS)
-            known = warm_start_known(config.init_from, self.modules, ("motion_adapter", "discriminator"))
+            known = warm_start_if_present(config.init_from, self.modules, ("motion_adapter", "discriminator"))
             self.started = (*HEAD_PARTS, *known)
 
     def begin(self) -> None:
@@ -155,10 +159,7 @@ class MotionAdapterTask(Task):
             load_imagenet(self.modules, self.started)
 
     def optimizers(self) -> list[OptimizerSpec]:
-        config = self.config
-        official = partial(motion_adapter_rates, config.rates, start_adversarial=config.start_adversarial,
-                           stop_i2p=config.stop_i2p)
-        return image_stage_optimizers(self.modules, TRAINED, config.rates, official)
+        return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.share)
 
     def train_dataset(self) -> Dataset:
         return training_pairs(self.config.data)
@@ -174,7 +175,7 @@ class MotionAdapterTask(Task):
                       state: StepState) -> dict[str, Tensor]:
         frames = self.frames(batch)
         if self.adversary is not None and optimizer == "discriminator":
-            if step < self.config.start_adversarial - 10_000:
+            if step < self.config.start_adversarial - self.config.discriminator_lead:
                 return {}
             reals = [frame.head_view(self.model.neural_resolution) for frame in (frames.source, frames.target)]
             return self.adversary.discriminator_losses(state.cache["fakes"], reals, step, state.generator)
@@ -183,7 +184,7 @@ class MotionAdapterTask(Task):
         terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, frames.target))
         weight = self.config.loss.get("adversarial", 0.0) if step >= self.config.start_adversarial else 0.0
         terms |= adversarial_terms(self.adversary, output, target.camera, weight, state)
-        if step % self.config.source_every == 0:
+        if step % self.config.self_reenactment_every == 0:
             again = self.model(source, frames.driving(frames.source), state.generator)
             of_source = weighted_terms(TERMS, self.config.loss, self.inputs(again, frames.source))
             terms |= {f"source_{name}": loss for name, loss in of_source.items()}

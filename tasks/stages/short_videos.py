@@ -12,7 +12,8 @@ from torch import Tensor
 from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import render_pncc
 from modules.layers.resample import resize
-from tasks.data.frame_pairs import ClipDataConfig, FramePairs, item_generator, split_clips
+from tasks.data.frame_pairs import ClipDataConfig, FramePairs, split_clips
+from tasks.engine.seeds import item_generator
 from tasks.engine.task import grid
 
 FRAMES = 50          # at most: 2 s

@@ -1,6 +1,5 @@
 """What the two speech stages share: data, face model, one Adam over one network."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,10 +8,11 @@ from torch.utils.data import Dataset
 from modules.face_models import load_face_model
 from tasks.data.speech_clips import Sample, collate, speech_datasets
 from tasks.engine.task import OptimizerSpec, ParameterGroup, Task
+from tasks.stages.learning_rates import LearningRates
 
 
 class SpeechTask(Task):
-    """Base of the tasks on speech with motion, whose configs have features, face_model, data, learning_rate and decay.
+    """Base of the tasks on speech with motion, whose configs have features, face_model, data and learning_rates.
 
     Attributes:
         face: the face model.
@@ -34,19 +34,10 @@ class SpeechTask(Task):
         """Lists of samples -> a padded batch."""
         return collate(items)
 
-    def one_optimizer(self, name: str, official: Callable[[int], float], warmup: int = 0) -> list[OptimizerSpec]:
-        """An Adam over the module `name`.
-
-        Args:
-            official: step -> rate, for `decay: exponential`; linear: from `learning_rate` to 0 at the end of training.
-            warmup: steps in which the linear rate rises from 0.
-        """
-        config = self.config
-
-        def rate(step: int, progress: float) -> float:
-            if config.decay == "exponential":
-                return official(step)
-            return config.learning_rate * min(1.0, (step + 1) / max(warmup, 1)) * (1 - progress)
-
-        group = ParameterGroup(name=name, parameters=list(self.modules[name].parameters()), rate=rate)
-        return [OptimizerSpec(name=name, groups=[group])]
+    def optimizers(self) -> list[OptimizerSpec]:
+        """One Adam over the one module that is trained."""
+        rates: LearningRates = self.config.learning_rates
+        (name, module), = self.modules.items()
+        group = ParameterGroup(name=name, parameters=list(module.parameters()),
+                               rate=lambda step, progress: rates.at(rates.generator, step, progress))
+        return [OptimizerSpec(name=name, groups=[group], betas=(rates.beta1, 0.999))]

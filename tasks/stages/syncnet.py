@@ -5,7 +5,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +15,9 @@ from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, 
 from modules.face_models import check_face_model
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
-from tasks.engine.task import OptimizerSpec, StepState
-from tasks.stages.image_terms import seeded
+from tasks.engine.seeds import seeded
+from tasks.engine.task import StepState
+from tasks.stages.learning_rates import LearningRates
 from tasks.stages.speech_stage import SpeechTask
 
 SHARES = (0.4, 0.3, 0.2, 0.1)        # in sync, small shift, large shift, other clip
@@ -33,18 +33,12 @@ class SyncNetTaskConfig:
     face_model: str = "bfm"              # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     pairs: int = 8192                    # a step
-    learning_rate: float = 1e-3
-    decay: Literal["exponential", "linear"] = "exponential"    # linear: to 0 at the end of training
+    learning_rates: LearningRates = field(default_factory=LearningRates)
 
     def __post_init__(self) -> None:
         check_face_model(self.face_model)
         if self.pairs < 10:
             raise ValueError(f"pairs is {self.pairs}; it must be at least 10")
-
-
-def stepped_rate(step: int, rate: float = 1e-3) -> float:
-    """2 % less every 5000 steps (spec training 1.6)."""
-    return max(5e-5, rate * 0.98 ** (step // 5000))
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ class SyncNetTask(SpeechTask):
 
     config_class = SyncNetTaskConfig
     config: SyncNetTaskConfig
-    best_metric = "windows_told_apart"
+    best_metric = "window_sync_accuracy"
     best_is_lowest = False
 
     def __init__(self, config: SyncNetTaskConfig, generator: torch.Generator) -> None:
@@ -108,10 +102,6 @@ class SyncNetTask(SpeechTask):
         with seeded(generator):
             self.modules = {"syncnet": SyncNet(config.model)}
         self.frozen = {"points": Keypoints(self.face, config.model.keypoints)}
-
-    def optimizers(self) -> list[OptimizerSpec]:
-        """One Adam over both encoders."""
-        return self.one_optimizer("syncnet", lambda step: stepped_rate(step, self.config.learning_rate))
 
     def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
         """Cross-entropy of random pairs (spec training 2.11)."""
@@ -125,11 +115,11 @@ class SyncNetTask(SpeechTask):
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
         """Shares of clips and of single windows that sound more in sync than 5 frames early and late."""
         points = self.frozen["points"](batch["identity"], batch["expression"])
-        clips, single = told_apart(self.modules["syncnet"], batch["audio"], points, batch["mask"])
-        return {"clips_told_apart": clips, "windows_told_apart": single}
+        clip, window = sync_accuracy(self.modules["syncnet"], batch["audio"], points, batch["mask"])
+        return {"clip_sync_accuracy": clip, "window_sync_accuracy": window}
 
 
-def told_apart(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> tuple[Tensor, Tensor]:
+def sync_accuracy(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> tuple[Tensor, Tensor]:
     """How often speech and lips sound more in sync as they are than `shift` frames early, and than late.
 
     Args:
@@ -145,8 +135,8 @@ def told_apart(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift
     real = reach.amin(dim=(1, 2)).view(-1, clips)                                    # [windows, B]
 
     def confidence(offset: int) -> Tensor:
-        heard = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))
-        return (heard * mouth).sum(-1).view(-1, clips) * real
+        speech = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))
+        return (speech * mouth).sum(-1).view(-1, clips) * real
 
     here, early, late = confidence(0), confidence(-shift), confidence(shift)
     single = ((here > early).float() + (here > late).float()) / 2

@@ -1,6 +1,6 @@
 """The losses of all stages, schedules, batches, and perceptual networks against losses.npz (spec/training 11)."""
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from modules.losses import image as losses
 from modules.losses import speech as motion
 from modules.losses.perceptual import PerceptualLoss, PerceptualLossConfig
 from tasks.data.speech_clips import length_buckets
-from tasks.stages import learning_rates as schedules
-from tasks.stages.a2m import exponential_rate
-from tasks.stages.syncnet import stepped_rate
+from tasks.engine.settings import read_settings
+from tasks.stages.learning_rates import always
+from tests.conftest import ROOT
 from tests.golden.file import Golden, checks
 
 EXACT, GRADIENTS = 1e-5, 1e-4
@@ -206,16 +206,20 @@ def batches_by_length(g: Golden) -> None:
 
 @checks("losses")
 def learning_rates(g: Golden) -> None:
-    image, adapter = schedules.RateConfig(), schedules.RateConfig(floor=5e-6)
-    fusion = schedules.RateConfig(generator=1e-5, floor=1e-6, decay=0.5, decay_interval=50_000)
-    rules: dict[str, Callable[[int], list[float]]] = {
-        "i2p": lambda step: list(schedules.i2p_rates(image, step, 30_000).values()),
-        "motion_adapter": lambda step: list(schedules.motion_adapter_rates(adapter, step, 200_000, 70_000).values()),
-        "htbsr": lambda step: list(schedules.htbsr_rates(fusion, step).values()),
-        "a2m": lambda step: [exponential_rate(step)], "syncnet": lambda step: [stepped_rate(step)]}
-    for stage, rates in rules.items():
-        found = torch.tensor([rates(int(step)) for step in g.npz["in.schedule.steps"]])
-        g.check(found, f"schedule.{stage}", EXACT)
+    """Those of the full configs. The original leaves the rates as they are when super-resolution is trained alone."""
+    configs = {stage: read_settings(ROOT / f"configs/{stage}.yaml").task_config
+               for stage in ("i2p", "motion_adapter", "htbsr", "syncnet", "a2m")}
+    shares = {"i2p": configs["i2p"].unfreeze.share, "htbsr": always,
+              "motion_adapter": replace(configs["motion_adapter"], superresolution_alone_from=None).share}
+    groups = {"i2p": ("image_to_plane", "renderer", "superresolution", "discriminator"),
+              "motion_adapter": ("image_to_plane", "motion_adapter", "renderer", "superresolution", "discriminator"),
+              "htbsr": ("htbsr", "discriminator")}
+    for stage, config in configs.items():
+        rates = config.learning_rates
+        of_groups = [rates.of(group, shares[stage]) for group in groups.get(stage, ())]
+        of_groups = of_groups or [lambda step, progress, rates=rates: rates.at(rates.generator, step, progress)]
+        found = [[rate(int(step), 0.0) for rate in of_groups] for step in g.npz["in.schedule.steps"]]
+        g.check(torch.tensor(found), f"schedule.{stage}", EXACT)
 
 
 # ---------------------------------------------------------------------------------------------------- perceptual

@@ -197,7 +197,7 @@ def demo_batch(task: Task) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     if task.name == "a2m":
         return task.collate([task.train_dataset()[0]])
-    batch = view_batch(generator) if task.name == "i2p" else pair_batch(generator)
+    batch = view_batch(generator) if task.name.startswith("i2p") else pair_batch(generator)
     grown = {}
     for name, value in batch.items():
         if value.dtype in (torch.uint8, torch.bool):

@@ -41,6 +41,19 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
     assert expected in error_of(run_toy(tmp_path, override), capsys)
 
 
+@pytest.mark.parametrize("config, override, name", [
+    ("i2p", "rates.kind=linear", "learning_rates"), ("a2m", "learning_rate=1e-3", "learning_rates.generator"),
+    ("syncnet", "decay=linear", "learning_rates.schedule"),
+    ("motion_adapter", "stop_i2p=9", "freeze_image_to_plane_at"),
+    ("htbsr", "source_every=9", "self_reenactment_every"), ("htbsr", "data.held_out=9", "validation_every"),
+])
+def test_the_error_about_a_key_of_an_older_version_names_the_new_one(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, override: str, name: str) -> None:
+    arguments = [str(ROOT / f"configs/{config}.yaml"), override, "--output", str(tmp_path / "run")]
+    error = error_of(main(arguments), capsys)
+    assert f"unknown key {override.partition('=')[0].removesuffix('.kind')}" in error and name in error
+
+
 def test_a_wrong_key_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "base.yaml").write_text("clipp: 1.0\n")
     (tmp_path / "mine.yaml").write_text("base: base.yaml\ntask: tests.tasks.toy\n")
@@ -112,7 +125,7 @@ def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("config, overrides, expected", [
-    ("i2p", ["teacher=eg3d", "loss.mask=1"], "the eg3d teacher has no masks"),
+    ("i2p", ["teacher=eg3d", "loss.mask=1"], "loss.mask is 1.0, but needs head_raw"),
     ("i2p", ["model.superresolution=null"], "give either superresolution (stages 1 and 2) or htbsr"),
     ("demo/i2p", ["views.sources=9"], "sources is 9"),
     ("demo/motion_adapter", ["data.pncc_size=64", "init_from=''"], "the motion adapter reads 128"),

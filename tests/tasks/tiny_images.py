@@ -8,42 +8,22 @@ from torch import Tensor, nn
 
 from modules.clips.format import ClipContent, write_clip
 from modules.face3d.coefficients import FaceCoefficients
-from modules.layers.segformer import MiTConfig
 from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.discriminator import DualDiscriminatorConfig
 from modules.portrait.driving import DrivingConfig
-from modules.portrait.htbsr.fusion import HTBSRConfig
-from modules.portrait.htbsr.torso import TorsoConfig
-from modules.portrait.image_to_plane import ImageToPlaneConfig
-from modules.portrait.motion_adapter import MotionAdapterConfig
-from modules.rendering.renderer import RendererConfig
-from modules.rendering.superresolution import SuperresolutionConfig
-from tasks.engine.task import StepState, Task
+from tasks.stages.adversary import AdversaryConfig
+from tasks.stages.learning_rates import ImageLearningRates
+from tests.tiny import tiny_portrait_config
 
 SIZE, RAW = 32, 8
-CHANNELS = 4
+ADVERSARY = AdversaryConfig(discriminator=DualDiscriminatorConfig(
+    resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1))
+RATES = ImageLearningRates(schedule="linear", warmup=1)
 
 
-def tiny_model(stage: int) -> Real3DPortraitConfig:
-    superresolution = SuperresolutionConfig(resolution=RAW, feature_channels=CHANNELS, middle_channels=8,
-                                            output_channels=8, w_dim=8, noise=False)
-    torso = TorsoConfig(image_size=2 * RAW, depth=2, volume_channels=4, appearance_channels=4, appearance_blocks=1,
-                        motion_channels=(4, 8), motion_features=4, head_channels=4, head_blocks=1,
-                        generator_channels=8, generator_blocks=1, occlusion_channels=4, outer_kernel=3,
-                        field_kernel=3, map_kernel=3, mask_dilation=3)
-    htbsr = HTBSRConfig(superresolution=superresolution, torso=torso, bottleneck=4, fusion_channels=8,
-                        alpha_channels=4)
-    adapter = MotionAdapterConfig(
-        input_size=SIZE, plane_channels=CHANNELS, fuse_channels=8,
-        encoder=MiTConfig(widths=(8, 8, 8, 8), heads=(1, 1, 1, 1), depths=(1, 1, 1, 1)))
-    return Real3DPortraitConfig(
-        image_to_plane=ImageToPlaneConfig(
-            input_size=SIZE, plane_channels=CHANNELS, encoder_widths=(8, 8, 8, 8), encoder_blocks=(1, 1, 1, 1),
-            pyramid_channels=8, pyramid_dilations=(1, 1, 1), vit_width=16, vit_blocks=1, vit_heads=2, vit_channels=8,
-            low_channels=8, high_first=8, high_channels=8, high_layers=1, predictor_channels=(8, 8),
-            predictor_width=16, predictor_heads=2),
-        renderer=RendererConfig(plane_channels=CHANNELS, hidden_channels=8, samples_coarse=4, samples_fine=4),
-        motion_adapter=adapter if stage > 1 else None, superresolution=superresolution if stage < 3 else None,
-        htbsr=htbsr if stage == 3 else None, neural_resolution=RAW, driving=DrivingConfig.demo())
+def tiny_model(stage: int, **changes: object) -> Real3DPortraitConfig:
+    """The tiny model with pictures of 32 pixels, of the procedural world."""
+    return tiny_portrait_config(stage, picture_size=SIZE, driving=DrivingConfig.demo(), **changes)
 
 
 def write_tiny_clips(folder: Path, clips: int = 3, frames: int = 6) -> None:
@@ -74,30 +54,6 @@ def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
             "closed": bytes_of(3, 3, SIZE, SIZE), "torso": bytes_of(3, SIZE, SIZE),
             "background": bytes_of(3, SIZE, SIZE), "keypoints": keypoints, "euler": torch.zeros(batch, 2, 3),
             "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(batch, 2, 1), "perturbed": bytes_of(2, 3, SIZE, SIZE)}
-
-
-def run_step(task: Task, batch: dict[str, Tensor], step: int, state: StepState | None = None) -> dict[str, float]:
-    """One step of every optimiser as the trainer does it; returns the losses, which must be finite."""
-    state = state or StepState(progress=0.0, generator=torch.Generator().manual_seed(step))
-    specs = {spec.name: spec for spec in task.optimizers()}
-    found = {}
-    for name in task.order or specs:
-        for module in task.modules.values():
-            module.requires_grad_(False)
-        groups = [g for g in specs[name].groups if g.rate(step, 0.0) > 0]
-        for group in groups:
-            for parameter in group.parameters:
-                parameter.requires_grad_(True)
-                parameter.grad = None
-        losses = task.training_step(batch, step, name, state)
-        if losses:
-            total = sum(losses.values())
-            assert torch.isfinite(total), losses
-            total.backward()
-            optimizer = torch.optim.Adam([{"params": g.parameters, "lr": g.rate(step, 0.0)} for g in groups])
-            optimizer.step()
-        found |= {f"{name}/{key}": float(value.detach()) for key, value in losses.items()}
-    return found
 
 
 def changed_parts(before: dict[str, nn.Module], after: dict[str, nn.Module]) -> set[str]:

@@ -21,7 +21,7 @@ class FlatModel:
 @pytest.fixture
 def config(tmp_path):
     write_tiny_clips(tmp_path / "clips", clips=3, frames=FRAMES)
-    return ClipDataConfig(folder=str(tmp_path / "clips"), held_out=3, face_model="procedural", pncc_size=SIZE,
+    return ClipDataConfig(folder=str(tmp_path / "clips"), validation_every=3, face_model="procedural", pncc_size=SIZE,
                           torso=True, eye_closing=True, pairs_per_clip=5)
 
 

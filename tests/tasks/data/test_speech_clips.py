@@ -87,7 +87,7 @@ def test_prepared_clips_are_read_and_their_features_stored(face, tmp_path):
     for number, frames in enumerate((40, 56, 8)):
         write_clip(tmp_path / f"clip{number}", frames)
     write_clip(tmp_path / "silent", 40, sound=False)
-    config = SpeechDataConfig(folder=str(tmp_path), held_out=2, min_frames=25)
+    config = SpeechDataConfig(folder=str(tmp_path), validation_every=2, min_frames=25)
     train, held_out = speech_datasets(config, "mel", face)
     assert [len(s["mask"]) for b in range(len(train)) for s in train[b]] == [56]      # clip1; "silent" has no sound
     assert [len(s["mask"]) for s in held_out[0]] == [40]

@@ -6,10 +6,9 @@ import torch
 from modules.geometry.camera import pose_camera
 from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.discriminator import DualView
 from modules.rendering.rays import pixel_rays
-from tasks.demo.patches import WindowConfig, Windows, bounding_boxes, sample_windows, window_losses
-from tasks.stages.adversary import View
-from tasks.stages.i2p import I2PLossConfig
+from tasks.demo.patches import PatchConfig, Patches, bounding_boxes, patch_losses, sample_patches
 
 
 def head_mask(size: int = 64) -> torch.Tensor:
@@ -23,10 +22,10 @@ def two_cameras():
     return pose_camera(torch.tensor([[0.1, 0.2, 0.05], [0.0, -0.3, 0.0]]), torch.tensor([[0.1, 0.0, -5.0]] * 2), 4.5)
 
 
-def test_a_window_has_the_rays_of_its_part_of_the_picture():
+def test_a_patch_has_the_rays_of_its_part_of_the_picture():
     camera = two_cameras()
-    windows = Windows(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16, 1)
-    small = windows.camera(camera)
+    patches = Patches(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16, 1)
+    small = patches.camera(camera)
     rays = pixel_rays(small.camera_to_world, small.intrinsics, 16)[1].unflatten(1, (16, 16))
     whole = pixel_rays(camera.camera_to_world, camera.intrinsics, 32)[1].unflatten(1, (32, 32))
     torch.testing.assert_close(rays[0], whole[0, 16:32, 8:24])
@@ -35,43 +34,43 @@ def test_a_window_has_the_rays_of_its_part_of_the_picture():
 
 def test_a_cut_is_the_mean_over_each_ray():
     picture = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    windows = Windows(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16, 1)
+    patches = Patches(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16, 1)
     expected = torch.nn.functional.avg_pool2d(picture[1:, :, 8:40, 0:32], 2)
-    torch.testing.assert_close(windows.cut(picture)[1:], expected)
+    torch.testing.assert_close(patches.cut(picture)[1:], expected)
 
 
-def test_several_windows_of_a_picture_lie_side_by_side():
+def test_several_patches_of_a_picture_lie_side_by_side():
     corner, side = torch.tensor([[0.25, 0.5], [0.0, 0.125], [0.5, 0.25], [0.125, 0.0]]), torch.full((4,), 0.5)
     picture, camera = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), two_cameras()
-    together = Windows(corner, side, 16, 2)
+    together = Patches(corner, side, 16, 2)
     for first in range(2):
-        alone = Windows(corner[first::2], side[first::2], 16, 1)
+        alone = Patches(corner[first::2], side[first::2], 16, 1)
         torch.testing.assert_close(together.cut(picture)[first::2], alone.cut(picture))
         torch.testing.assert_close(together.camera(camera)[first::2].vector(), alone.camera(camera).vector())
-    drawn = sample_windows(WindowConfig(rays=8, count=3), head_mask(), torch.Generator().manual_seed(0))
+    drawn = sample_patches(PatchConfig(rays=8, count=3), head_mask(), torch.Generator().manual_seed(0))
     assert drawn.corner.shape == (6, 2) and (drawn.side == 0.5).all() and len(set(drawn.corner[:3, 0].tolist())) > 1
 
 
-def test_windows_lie_on_the_head_the_mouth_or_anywhere_and_inside():
+def test_patches_lie_on_the_head_the_mouth_or_anywhere_and_inside():
     generator = torch.Generator().manual_seed(0)
     mouth = torch.tensor([[0.4, 0.6], [0.8, 0.3]])
-    on_mouth = WindowConfig(rays=8, mouth_side=32, anywhere=0.0, mouth=1.0)
-    on_head = replace(on_mouth, mouth=0.0)
+    on_mouth = PatchConfig(rays=8, mouth_side=32, uniform_share=0.0, mouth_share=1.0)
+    on_head = replace(on_mouth, mouth_share=0.0)
     low, high = bounding_boxes(head_mask())
     for _ in range(20):
-        windows = sample_windows(on_mouth, head_mask(), generator, mouth)
-        assert (windows.side == 32 / 256).all()
-        assert ((windows.corner + windows.side[:, None] / 2 - mouth).abs() <= 32 / 256 / 4 + 1 / 64).all()
-        windows = sample_windows(on_head, head_mask(), generator, mouth)
-        centre = windows.corner + windows.side[:, None] / 2
-        touched = (windows.corner < high) & (windows.corner + windows.side[:, None] > low)
-        assert touched.all() and (windows.corner >= 0).all() and (windows.corner + windows.side[:, None] <= 1).all()
+        patches = sample_patches(on_mouth, head_mask(), generator, mouth)
+        assert (patches.side == 32 / 256).all()
+        assert ((patches.corner + patches.side[:, None] / 2 - mouth).abs() <= 32 / 256 / 4 + 1 / 64).all()
+        patches = sample_patches(on_head, head_mask(), generator, mouth)
+        centre = patches.corner + patches.side[:, None] / 2
+        touched = (patches.corner < high) & (patches.corner + patches.side[:, None] > low)
+        assert touched.all() and (patches.corner >= 0).all() and (patches.corner + patches.side[:, None] <= 1).all()
         assert ((centre > 0.2) & (centre < 0.8)).all()
 
 
 def test_sides_are_drawn_from_their_range_in_whole_pixels():
-    config = WindowConfig(rays=8, count=50, sides=(96, 192))
-    side = sample_windows(config, head_mask(), torch.Generator().manual_seed(0)).side * 256
+    config = PatchConfig(rays=8, count=50, side_range=(96, 192))
+    side = sample_patches(config, head_mask(), torch.Generator().manual_seed(0)).side * 256
     assert side.min() >= 96 and side.max() <= 192 and side.std() > 15 and (side % 4 == 0).all()
 
 
@@ -81,15 +80,15 @@ def test_the_box_of_an_empty_mask_is_the_whole_picture():
     torch.testing.assert_close(high, torch.tensor([[40, 44], [60, 30], [64, 64]]) / 64)
 
 
-def test_window_losses_fall_while_planes_are_fitted():
+def test_patch_losses_fall_while_planes_are_fitted():
     model = build_portrait(replace(Real3DPortraitConfig.demo(1), neural_resolution=64))
     planes = (0.3 * torch.randn(2, 3, 24, 64, 64, generator=torch.Generator().manual_seed(0))).requires_grad_()
-    truth = View(torch.where(head_mask(), 0.5, -1.0).expand(-1, 3, -1, -1), torch.zeros(0), two_cameras())
-    weights = I2PLossConfig(image_raw=1.0, edges_raw=1.0, mask=1.0, planes=0.001)
+    target = DualView(torch.where(head_mask(), 0.5, -1.0).expand(-1, 3, -1, -1), torch.zeros(0), two_cameras())
+    weights = {"image_raw": 1.0, "edges_raw": 1.0, "mask": 1.0, "planes": 0.001}
     optimizer, totals, generator = torch.optim.Adam([planes], 0.05), [], torch.Generator().manual_seed(1)
-    windows = sample_windows(WindowConfig(rays=16, count=2, anywhere=0.0), head_mask(), generator)
+    patches = sample_patches(PatchConfig(rays=16, count=2, uniform_share=0.0), head_mask(), generator)
     for _ in range(20):
-        found = window_losses(weights, windows, model, planes, truth, head_mask(), generator)
+        found = patch_losses(weights, patches, model, planes, target, head_mask(), generator)
         assert set(found) == {"image_raw", "edges_raw", "mask", "planes"}
         optimizer.zero_grad()
         sum(found.values()).backward()
@@ -98,8 +97,8 @@ def test_window_losses_fall_while_planes_are_fitted():
     assert totals[-1] < 0.7 * totals[0]
 
 
-@pytest.mark.parametrize("change", [{"sides": (100, 300)}, {"sides": (100, 90)}, {"rays": 2}, {"count": 0},
-                                    {"anywhere": 0.7, "mouth": 0.6}])
-def test_impossible_windows_are_refused(change: dict):
-    with pytest.raises(ValueError, match="windows"):
-        WindowConfig(**change)
+@pytest.mark.parametrize("change", [{"side_range": (100, 300)}, {"side_range": (100, 90)}, {"rays": 2}, {"count": 0},
+                                    {"uniform_share": 0.7, "mouth_share": 0.6}])
+def test_impossible_patches_are_refused(change: dict):
+    with pytest.raises(ValueError, match="patches"):
+        PatchConfig(**change)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modules.system.errors import UserError
-from tasks.engine.loader import StreamSampler, derived_seed, shuffled, training_loader
+from tasks.engine.loader import StreamSampler, shuffled, training_loader
 from tasks.engine.trainer_config import LoaderConfig
 from tests.tasks.toy import Points
 
@@ -49,8 +49,3 @@ def test_batches_do_not_depend_on_the_workers(workers: int) -> None:
 def test_no_data_is_told() -> None:
     with pytest.raises(UserError, match="empty"):
         StreamSampler(0, 1, 0)
-
-
-def test_derived_seeds_depend_on_every_number() -> None:
-    seeds = {derived_seed(*numbers) for numbers in ((0,), (1,), (0, 1), (1, 0), (1, 1), (1, 1, 2))}
-    assert len(seeds) == 6

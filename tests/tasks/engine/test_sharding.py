@@ -11,16 +11,16 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from tasks.engine.sharding import (
-    gathered,
+    full_tensor,
     is_sharded,
-    load_whole,
-    load_whole_optimizer,
-    own_part,
-    part_like,
-    release,
+    load_full,
+    load_full_optimizer,
+    local_shard,
+    reshard,
     shard,
+    shard_like,
     total_norm,
-    whole,
+    unsharded,
 )
 from tests.tasks.toy import Gain
 
@@ -58,25 +58,25 @@ def test_what_cannot_be_cut_stays_whole(pair: tuple[nn.Module, nn.Module]) -> No
 def test_training_in_shards_gives_the_same_whole_state(pair: tuple[nn.Module, nn.Module]) -> None:
     plain, cut = pair
     expected, found = ({"weights": m.state_dict(), "moments": train(m).state_dict()["state"]} for m in pair)
-    found = whole(found)
+    found = full_tensor(found)
     assert not any(isinstance(value, DTensor) for value in found["weights"].values())
     torch.testing.assert_close(found, expected)
     norms = [total_norm([p.grad for p in module.parameters()]) for module in pair]
     torch.testing.assert_close(*norms)
-    release(plain)                                          # nothing to give up
+    reshard(plain)                                          # nothing to give up
 
 
 def test_whole_tensors_are_loaded_into_shards(pair: tuple[nn.Module, nn.Module]) -> None:
     plain, cut = pair
     optimizer, other = train(plain), torch.optim.Adam(cut.parameters())
-    load_whole(cut, plain.state_dict())
-    load_whole_optimizer(other, optimizer.state_dict())
-    torch.testing.assert_close(whole(cut.state_dict()), dict(plain.state_dict()))
-    torch.testing.assert_close(whole(other.state_dict()["state"]), optimizer.state_dict()["state"])
+    load_full(cut, plain.state_dict())
+    load_full_optimizer(other, optimizer.state_dict())
+    torch.testing.assert_close(full_tensor(cut.state_dict()), dict(plain.state_dict()))
+    torch.testing.assert_close(full_tensor(other.state_dict()["state"]), optimizer.state_dict()["state"])
     assert isinstance(other.state[cut[0].weight]["exp_avg"], DTensor)
-    assert own_part(part_like(torch.ones(5, 3), cut[0].weight)).shape == (5, 3)
+    assert local_shard(shard_like(torch.ones(5, 3), cut[0].weight)).shape == (5, 3)
     with pytest.raises(ValueError):
-        load_whole_optimizer(torch.optim.Adam(cut[0].parameters()), optimizer.state_dict())
+        load_full_optimizer(torch.optim.Adam(cut[0].parameters()), optimizer.state_dict())
 
 
 def test_weights_are_whole_inside_the_with(pair: tuple[nn.Module, nn.Module]) -> None:
@@ -84,7 +84,7 @@ def test_weights_are_whole_inside_the_with(pair: tuple[nn.Module, nn.Module]) ->
     x = torch.randn(4, 3)
     for module in pair:
         module.eval()
-    with gathered(cut), gathered(plain), torch.no_grad():
+    with unsharded(cut), unsharded(plain), torch.no_grad():
         assert not isinstance(cut[0].weight, DTensor)
         torch.testing.assert_close(cut[2](cut[0](x)), plain[2](plain[0](x)))
     assert isinstance(cut[0].weight, DTensor)

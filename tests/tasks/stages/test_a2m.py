@@ -9,8 +9,10 @@ from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError
 from tasks.engine.task import StepState
-from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask, correlation, exponential_rate
+from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask, correlation
+from tasks.stages.learning_rates import LearningRates
 from tasks.stages.syncnet import SyncNetTaskConfig
+from tests.tasks.steps import Steps
 from tests.tasks.tiny_speech import A2M, DATA, SYNC, face
 
 __all__ = ["face"]                   # a fixture
@@ -38,16 +40,9 @@ def saved_sync(folder, face_model: str = "procedural"):
 
 
 def test_training_lowers_the_loss_of_a_batch(face):
-    task = task_of()
-    batch = batch_of(task)
-    optimizer = torch.optim.Adam(task.modules["audio2motion"].parameters(), lr=3e-3)
-    history = []
-    for step in range(30):
-        loss = sum(task.training_step(batch, step, "audio2motion", state()).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append(float(loss))
+    task = task_of(learning_rates=LearningRates(schedule="linear", generator=3e-3))
+    take_step, batch = Steps(task), batch_of(task)
+    history = [sum(take_step(batch, step).values()) for step in range(30)]
     assert np.mean(history[-3:]) < 0.5 * history[0]
 
 
@@ -85,7 +80,7 @@ def test_identity_may_be_said_with_the_expression(face, tmp_path):
     task = task_of(replace(LOSSES, sync=0.2, sync_pairs=32), sync_checkpoint=saved_sync(tmp_path / "sync"))
     whole = A2MTask(replace(task.config, model=replace(A2M, motion_size=144)), torch.Generator().manual_seed(0))
     batch = batch_of(whole)
-    truth = whole._truth(batch)
+    truth = whole._target(batch)
     assert truth.shape == (4, 32, 144) and torch.equal(truth[:, 3, :80], batch["identity"])
     expected = whole.frozen["landmarks"](batch["identity"], batch["expression"])
     assert torch.allclose(whole._points("landmarks", truth, batch), expected, atol=1e-4)
@@ -123,8 +118,3 @@ def test_correlation_of_real_frames_only(generator):
     b[1, 7:] = 100
     assert correlation(a, b, mask) == pytest.approx(1.0, abs=1e-5)
     assert correlation(a, -a, mask) == pytest.approx(-1.0, abs=1e-5)
-
-
-def test_the_rate_rises_then_falls():
-    rates = [exponential_rate(step) for step in (0, 500, 1000, 250_000, 10**7)]
-    assert rates == pytest.approx([1e-7, 2.5e-4, 5e-4, 5e-5, 1e-6])

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from modules.geometry.camera import pose_camera
-from modules.portrait.discriminator import DualDiscriminatorConfig
-from tasks.stages.adversary import Adversary, AdversaryConfig, View
+from modules.portrait.discriminator import DualDiscriminatorConfig, DualView
+from tasks.stages.adversary import Adversary, AdversaryConfig
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def adversary():
 @pytest.fixture
 def view(generator):
     camera = pose_camera(0.3 * torch.randn(2, 3, generator=generator), torch.zeros(2, 3))
-    return View(torch.rand(2, 3, 32, 32, generator=generator), torch.rand(2, 3, 8, 8, generator=generator), camera)
+    return DualView(torch.rand(2, 3, 32, 32, generator=generator), torch.rand(2, 3, 8, 8, generator=generator), camera)
 
 
 def test_the_penalty_comes_every_sixteen_steps(adversary, view, generator):
@@ -26,7 +26,7 @@ def test_the_penalty_comes_every_sixteen_steps(adversary, view, generator):
 
 
 def test_the_discriminator_learns_to_tell_two_pictures_apart(adversary, view, generator):
-    fake = View(-view.image, -view.image_raw, view.camera)
+    fake = DualView(-view.image, -view.image_raw, view.camera)
     optimizer = torch.optim.Adam(adversary.parameters(), lr=1e-2)
     losses = []
     for step in range(12):
@@ -40,7 +40,7 @@ def test_the_discriminator_learns_to_tell_two_pictures_apart(adversary, view, ge
 
 def test_the_generator_gets_gradients_and_the_discriminators_losses_give_none(adversary, view, generator):
     image = view.image.clone().requires_grad_()
-    own = View(image, view.image_raw, view.camera)
+    own = DualView(image, view.image_raw, view.camera)
     (gradient,) = torch.autograd.grad(adversary.generator_loss(own, generator), image)
     assert gradient.abs().sum() > 0
     sum(adversary.discriminator_losses([own], [], 0, generator).values()).backward()

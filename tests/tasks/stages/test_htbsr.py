@@ -5,46 +5,39 @@ import pytest
 import torch
 
 from modules.portrait.build import build_portrait
-from modules.portrait.discriminator import DualDiscriminatorConfig
 from modules.system.checkpoint import save_checkpoint
 from tasks.data.frame_pairs import ClipDataConfig
-from tasks.stages.adversary import AdversaryConfig
-from tasks.stages.htbsr import HTBSRLossConfig, HTBSRTask, HTBSRTaskConfig
-from tasks.stages.learning_rates import RateConfig
-from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, run_step, tiny_model
+from tasks.stages.htbsr import INPUTS, TERMS, HTBSRTask, HTBSRTaskConfig
+from tests.tasks.steps import Steps
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
 
-PLAIN = HTBSRLossConfig(perceptual=0, lips_perceptual=0, adversarial=0, edges=0.5, occlusion=0.1, occlusion_2=0.1)
+PLAIN = {"image": 1.0, "edges": 0.5, "lips": 0.2, "occlusion_entropy": 0.001, "occlusion": 0.1, "occlusion_2": 0.1}
 
 
 @pytest.fixture
 def config():
-    return HTBSRTaskConfig(
-        model=tiny_model(3), data=ClipDataConfig(face_model="procedural", pncc_size=SIZE, torso=True), loss=PLAIN,
-        adversary=AdversaryConfig(discriminator=DualDiscriminatorConfig(
-            resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1)),
-        rates=RateConfig(kind="linear", warmup=1))
+    return HTBSRTaskConfig(model=tiny_model(3), data=ClipDataConfig(torso=True), loss=PLAIN, adversary=ADVERSARY,
+                           learning_rates=RATES)
 
 
 def test_only_htbsr_learns(config, generator):
     task = HTBSRTask(config, generator)
     before = deepcopy(task.modules)
-    losses = run_step(task, pair_batch(generator), step=3)
-    assert {name.split("/")[1] for name in losses} == {
-        "image", "edges", "lips", "occlusion_entropy", "occlusion", "occlusion_2"}
+    losses = Steps(task)(pair_batch(generator), step=3)
+    assert losses.keys() == {"image", "edges", "lips", "occlusion_entropy", "occlusion", "occlusion_2"}
     assert changed_parts(before, task.modules) == {"htbsr"}
 
 
 def test_source_to_source_has_its_own_losses_every_fourth_step(config, generator):
-    task = HTBSRTask(config, generator)
-    found = [any("source_" in name for name in run_step(task, pair_batch(generator), step)) for step in range(3, 6)]
+    take_step = Steps(HTBSRTask(config, generator))
+    found = [any("source_" in name for name in take_step(pair_batch(generator), step)) for step in range(3, 6)]
     assert found == [False, True, False]
 
 
 def test_the_discriminator_sees_frame_and_head(config, generator):
-    task = HTBSRTask(replace(config, loss=replace(PLAIN, adversarial=0.001), start_adversarial=0), generator)
-    losses = run_step(task, pair_batch(generator), step=15)
-    assert {"generator/adversarial", "discriminator/fake_0", "discriminator/real_0",
-            "discriminator/gradient_penalty_0"} <= losses.keys()
+    task = HTBSRTask(replace(config, loss=PLAIN | {"adversarial": 0.001}, start_adversarial=0), generator)
+    losses = Steps(task)(pair_batch(generator), step=15)
+    assert {"adversarial", "fake_0", "real_0", "gradient_penalty_0"} <= losses.keys()
 
 
 def test_it_starts_from_stage_two(config, generator, tmp_path):
@@ -55,21 +48,22 @@ def test_it_starts_from_stage_two(config, generator, tmp_path):
         ours, theirs = task.modules[name].state_dict(), getattr(head, name).state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     blocks = head.superresolution.state_dict()
-    assert all(torch.equal(task.model.htbsr.state_dict()[key], blocks[key]) for key in blocks)
+    assert all(torch.equal(task.decoder.state_dict()[key], blocks[key]) for key in blocks)
 
 
 def test_learned_key_points_are_found_on_both_frames_and_learn(config, generator):
     torso = replace(config.model.htbsr.torso, keypoint_source="learned", detector_channels=(4, 8))
     model = replace(config.model, htbsr=replace(config.model.htbsr, torso=torso))
-    loss = replace(PLAIN, equivariance=0.5, spread=0.5)
+    loss = PLAIN | {"equivariance": 0.5, "spread": 0.5}
     task, batch = HTBSRTask(replace(config, model=model, loss=loss), generator), pair_batch(generator)
-    assert task.keypoints(batch, 0).shape == (2, 4, 3)
-    assert not torch.equal(task.keypoints(batch, 0), task.keypoints(batch, 1))
-    before = deepcopy(task.model.htbsr.torso_model.keypoint_detector.state_dict())
-    assert {"generator/equivariance", "generator/spread"} <= run_step(task, batch, step=3).keys()
-    after = task.model.htbsr.torso_model.keypoint_detector.state_dict()
+    frames = task.frames(batch)
+    source, target = (frames.keypoints(frame, task.decoder) for frame in (frames.source, frames.target))
+    assert source.shape == (2, 4, 3) and not torch.equal(source, target)
+    before = deepcopy(task.decoder.torso_model.keypoint_detector.state_dict())
+    assert {"equivariance", "spread"} <= Steps(task)(batch, step=3).keys()
+    after = task.decoder.torso_model.keypoint_detector.state_dict()
     assert not torch.equal(before["out_conv.weight"], after["out_conv.weight"])
-    with pytest.raises(ValueError, match="loss.spread 0.5"):
+    with pytest.raises(ValueError, match="loss.equivariance is 0.5, but needs points"):
         replace(config, loss=loss)
 
 
@@ -78,7 +72,8 @@ def test_the_background_may_be_the_photo_itself(config, generator):
         task = HTBSRTask(replace(config, background=kind), torch.Generator().manual_seed(0))
         task.model.eval()                                            # no dropout
         with torch.no_grad():
-            return task.frames(batch, 1).image
+            frames = task.frames(batch)
+            return task.reenacted(frames, frames.target).image
 
     batch = pair_batch(generator)
     photo = picture("source", batch)
@@ -96,3 +91,11 @@ def test_validation_measures_and_shows(config, generator):
 def test_clips_without_torso_are_refused(config):
     with pytest.raises(ValueError, match="torso"):
         replace(config, data=replace(config.data, torso=False))
+
+
+def test_every_promised_input_is_there_and_every_loss_finds_its_own(config, generator):
+    task = HTBSRTask(config, generator)
+    frames = task.frames(pair_batch(generator))
+    inputs = task.inputs(task.reenacted(frames, frames.target), frames.target)
+    assert inputs.keys() == set(INPUTS)
+    assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()

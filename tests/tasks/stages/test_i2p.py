@@ -4,25 +4,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from modules.portrait.discriminator import DualDiscriminatorConfig
 from modules.system.checkpoint import save_checkpoint
 from modules.system.errors import UserError
 from tasks.stages.adversary import AdversaryConfig
-from tasks.stages.i2p import I2PConfig, I2PLossConfig, I2PTask, reference_runs
-from tasks.stages.learning_rates import RateConfig
-from tests.tasks.tiny_images import SIZE, changed_parts, run_step, tiny_model
+from tasks.stages.i2p import INPUTS, TERMS, I2PConfig, I2PTask, reference_runs
+from tests.tasks.steps import Steps
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, tiny_model
+from tests.tiny import tiny_portrait_config
 
-PLAIN = I2PLossConfig(perceptual=0, perceptual_raw=0, adversarial_reference=0, adversarial_target=0, edges=0.5,
-                      mask=0.1)
+PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "mask": 0.1, "density": 0.25}
 
 
 @pytest.fixture
 def config():
-    return I2PConfig(
-        model=tiny_model(1), teacher="procedural", loss=PLAIN,
-        rates=RateConfig(kind="linear", warmup=1, generator=3e-3, i2p=3e-3),
-        adversary=AdversaryConfig(discriminator=DualDiscriminatorConfig(
-            resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1)))
+    return I2PConfig(model=tiny_model(1), teacher="procedural", loss=PLAIN, adversary=ADVERSARY,
+                     learning_rates=replace(RATES, generator=3e-3))
 
 
 def view_batch(generator, views=3):
@@ -43,33 +39,30 @@ def test_the_reference_view_is_rare_at_first():
 def test_every_part_learns_from_both_views(config, generator):
     task = I2PTask(config, generator)
     before = deepcopy(task.modules)
-    losses = run_step(task, view_batch(generator), step=19)
-    names = {name.split("/")[1] for name in losses}
+    losses = Steps(task)(view_batch(generator), step=19)
     assert {"reference_image", "target_image", "target_image_raw", "target_edges", "target_mask",
-            "target_density"} <= names
+            "target_density"} <= losses.keys()
     assert changed_parts(before, task.modules) == {"image_to_plane", "renderer", "superresolution"}
 
 
 def test_a_step_without_the_reference_view_trains_the_target_alone(config, generator):
-    losses = run_step(I2PTask(config, generator), view_batch(generator), step=0)
-    assert losses and all(name.startswith("generator/target_") for name in losses)
+    losses = Steps(I2PTask(config, generator))(view_batch(generator), step=0)
+    assert losses and all(name.startswith("target_") for name in losses)
 
 
 def test_the_adversary_is_fed_from_the_start_and_heard_later(config, generator):
-    loss = replace(PLAIN, adversarial_reference=0.1, adversarial_target=0.025)
-    task = I2PTask(replace(config, loss=loss, start_adversarial=100), generator)
+    loss = PLAIN | {"adversarial_reference": 0.1, "adversarial_target": 0.025}
+    take_step = Steps(I2PTask(replace(config, loss=loss, start_adversarial=100), generator))
     batch = view_batch(generator)
-    early, late = run_step(task, batch, step=4), run_step(task, batch, step=101)
-    assert {"discriminator/fake_1", "discriminator/real_1"} <= early.keys()
-    assert "generator/target_adversarial" not in early and "generator/target_adversarial" in late
+    early, late = take_step(batch, step=4), take_step(batch, step=101)
+    assert {"fake_1", "real_1"} <= early.keys()
+    assert "target_adversarial" not in early and "target_adversarial" in late
 
 
 def test_a_few_steps_lower_the_error(config, generator):
-    task, batch = I2PTask(config, generator), view_batch(generator)
-    first = run_step(task, batch, step=0)["generator/target_image"]
-    for step in range(1, 8):
-        last = run_step(task, batch, step)["generator/target_image"]
-    assert last < first
+    take_step, batch = Steps(I2PTask(config, generator)), view_batch(generator)
+    course = [take_step(batch, step)["target_image"] for step in range(8)]
+    assert course[-1] < course[0]
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_numbers_alone(config):
@@ -102,3 +95,30 @@ def test_only_a_run_from_scratch_asks_for_imagenet_weights(config, generator, tm
 def test_a_model_of_another_stage_is_refused(config):
     with pytest.raises(ValueError, match="stage 1"):
         replace(config, model=tiny_model(2))
+
+
+def test_every_promised_input_is_there_and_every_loss_finds_its_own(config, generator):
+    task, batch = I2PTask(config, generator), view_batch(generator)
+    taught = task.taught(batch)
+    inputs = task.inputs(task.rendered(taught.views[0], taught.views[1]), taught, 1)
+    assert inputs.keys() == {*INPUTS, "head_raw"}
+    assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
+
+
+@pytest.mark.parametrize("loss, words", [
+    ({"lips": 5.0}, "loss.lips is no loss of this stage"), ({"image": -1.0}, "loss.image is -1.0")])
+def test_weights_without_an_effect_are_refused_by_name(config, loss, words):
+    with pytest.raises(ValueError, match=words):
+        replace(config, loss=loss)
+
+
+def test_a_mask_loss_needs_a_teacher_that_knows_masks(config):
+    with pytest.raises(ValueError, match="loss.mask is 0.1, but needs head_raw"):
+        replace(config, teacher="eg3d")
+
+
+def test_a_discriminator_of_another_size_is_refused_at_the_start(config):
+    with pytest.raises(ValueError, match="discriminator.resolution is 32; the model's pictures have 64"):
+        replace(config, model=tiny_portrait_config(1), loss=PLAIN | {"adversarial_target": 0.1})
+    follows = replace(config, adversary=AdversaryConfig(), loss=PLAIN | {"adversarial_target": 0.1})
+    assert follows.adversary.discriminator.resolution == SIZE

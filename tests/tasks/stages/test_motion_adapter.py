@@ -6,92 +6,88 @@ import torch
 
 from modules.layers.segformer import MiTConfig
 from modules.losses.image import masked_l1
-from modules.portrait.discriminator import DualDiscriminatorConfig
 from modules.system.checkpoint import save_checkpoint
 from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
-from tasks.stages.adversary import AdversaryConfig
-from tasks.stages.learning_rates import RateConfig
-from tasks.stages.motion_adapter import MotionAdapterLossConfig, MotionAdapterTask, MotionAdapterTaskConfig
-from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, run_step, tiny_model
+from tasks.stages.motion_adapter import INPUTS, TERMS, MotionAdapterTask, MotionAdapterTaskConfig
+from tests.tasks.steps import Steps
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
 
-PLAIN = MotionAdapterLossConfig(perceptual=0, perceptual_raw=0, lips_perceptual=0, adversarial=0, edges=0.5)
+PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "lips": 0.5, "mask": 0.1, "entropy": 0.01, "density": 0.25,
+         "laplacian": 0.1}
 
 
 @pytest.fixture
 def config():
-    return MotionAdapterTaskConfig(
-        model=tiny_model(2), data=ClipDataConfig(face_model="procedural", pncc_size=SIZE), loss=PLAIN,
-        adversary=AdversaryConfig(discriminator=DualDiscriminatorConfig(
-            resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1)),
-        rates=RateConfig(kind="linear", warmup=1))
+    return MotionAdapterTaskConfig(model=tiny_model(2), data=ClipDataConfig(eye_closing=True), loss=PLAIN,
+                                   loss_targets={"eye_closing": 0.3}, adversary=ADVERSARY, learning_rates=RATES)
 
 
 def test_all_parts_of_the_head_learn(config, generator):
     task = MotionAdapterTask(config, generator)
     before = deepcopy(task.modules)
-    losses = run_step(task, pair_batch(generator), step=3)
+    losses = Steps(task)(pair_batch(generator), step=3)
     expected = {"image", "image_raw", "edges", "lips", "mask", "entropy", "density", "laplacian", "eye_closing"}
-    assert {name.split("/")[1] for name in losses} == expected
+    assert losses.keys() == expected
     assert changed_parts(before, task.modules) == {"image_to_plane", "motion_adapter", "renderer", "superresolution"}
 
 
 def test_the_source_is_its_own_target_now_and_then(config, generator):
-    task = MotionAdapterTask(config, generator)
-    assert any("source_" in name for name in run_step(task, pair_batch(generator), step=16))
-    assert not any("source_" in name for name in run_step(task, pair_batch(generator), step=17))
+    take_step = Steps(MotionAdapterTask(config, generator))
+    assert any("source_" in name for name in take_step(pair_batch(generator), step=16))
+    assert not any("source_" in name for name in take_step(pair_batch(generator), step=17))
 
 
 def test_no_fine_tuning_leaves_the_planes_alone(config, generator):
-    task = MotionAdapterTask(replace(config, rates=RateConfig(kind="linear", warmup=1, i2p=0.0)), generator)
+    rates = replace(config.learning_rates, image_to_plane=0.0)
+    task = MotionAdapterTask(replace(config, learning_rates=rates), generator)
     before = deepcopy(task.modules)
-    run_step(task, pair_batch(generator), step=3)
+    Steps(task)(pair_batch(generator), step=3)
     assert "image_to_plane" not in changed_parts(before, task.modules)
 
 
 def test_noise_on_the_coefficients_has_a_weight_that_tunes_itself(config, generator):
-    noisy = replace(config, loss=replace(PLAIN, perturbation=1e-6, laplacian=0), data=replace(config.data,
-                                                                                             perturbation=0.01))
-    task, batch = MotionAdapterTask(noisy, generator), pair_batch(generator)
-    first, second = (run_step(task, batch, step)["generator/perturbation"] for step in (3, 7))
+    noisy = replace(config, loss_targets={"perturbation": 1e-6}, data=replace(config.data, perturbation=0.01))
+    take_step, batch = Steps(MotionAdapterTask(noisy, generator)), pair_batch(generator)
+    first, second = (take_step(batch, step)["perturbation"] for step in (3, 7))
     assert 0 < first < second                                        # far above its target: the weight grows
     with pytest.raises(ValueError, match="data.perturbation 0"):
-        replace(config, loss=replace(PLAIN, perturbation=0.5))
+        replace(config, loss_targets={"perturbation": 0.5})
+    with pytest.raises(ValueError, match="data.eye_closing false"):
+        replace(config, data=replace(config.data, eye_closing=False))
 
 
-def test_two_pnccs_leave_the_source_out(config, generator):
-    adapter = replace(config.model.motion_adapter, pictures=2)
+@pytest.mark.parametrize("names", [("canonical", "driving"), ("source", "driving")])
+def test_the_adapter_may_read_two_pnccs(config, generator, names):
+    adapter = replace(config.model.motion_adapter, pncc_inputs=names)
     task = MotionAdapterTask(replace(config, model=replace(config.model, motion_adapter=adapter)), generator)
-    pncc = torch.arange(5.0).view(1, 5, 1, 1, 1).expand(1, 5, 3, SIZE, SIZE)
-    assert task.driven_by(pncc, 3)[0, :, 0, 0, 0].tolist() == [0, 3]
-    assert MotionAdapterTask(config, generator).driven_by(pncc, 3)[0, :, 0, 0, 0].tolist() == [0, 1, 3]
-    run_step(task, pair_batch(generator), step=3)
+    assert Steps(task)(pair_batch(generator), step=3)
 
 
 def test_adversarial_training_starts_late(config, generator):
-    task = MotionAdapterTask(replace(config, loss=replace(PLAIN, adversarial=0.002), start_adversarial=20_000),
-                             generator)
-    batch = pair_batch(generator)
-    assert not any("discriminator" in name for name in run_step(task, batch, step=9_999))
-    early = run_step(task, batch, step=10_001)
-    assert "discriminator/real_1" in early and "generator/adversarial" not in early
-    assert "generator/adversarial" in run_step(task, batch, step=20_001)
+    config = replace(config, loss=PLAIN | {"adversarial": 0.002}, start_adversarial=20_000,
+                     discriminator_lead=10_000)
+    take_step, batch = Steps(MotionAdapterTask(config, generator)), pair_batch(generator)
+    assert "real_1" not in take_step(batch, step=9_999)
+    early = take_step(batch, step=10_001)
+    assert "real_1" in early and "adversarial" not in early
+    assert "adversarial" in take_step(batch, step=20_001)
 
 
 def test_the_first_steps_lower_the_loss(config, generator):
-    task = MotionAdapterTask(replace(config, rates=RateConfig(kind="linear", warmup=1, generator=3e-3, i2p=3e-3)),
-                             generator)
-    batch = pair_batch(generator)
+    rates = replace(config.learning_rates, generator=3e-3)
+    task = MotionAdapterTask(replace(config, learning_rates=rates), generator)
+    take_step, batch = Steps(task), pair_batch(generator)
 
     def error():
         with torch.no_grad():
-            source, target = task.truth(batch, 0), task.truth(batch, 1)
-            output = task.driven(batch, source, target)
-            return masked_l1(output.image, target.image, torch.ones(2, 1, SIZE, SIZE, dtype=torch.bool))
+            frames = task.frames(batch)
+            everywhere = torch.ones(2, 1, SIZE, SIZE, dtype=torch.bool)
+            return masked_l1(task.reenacted(frames).image, frames.target.head, everywhere)
 
     first = error()
     for step in range(1, 8):
-        run_step(task, batch, step)
+        take_step(batch, step)
     assert error() < first
 
 
@@ -108,6 +104,18 @@ def test_settings_that_do_not_fit_are_refused(config):
         replace(config, data=replace(config.data, pncc_size=64))
     with pytest.raises(ValueError, match="motion_adapter"):
         replace(config, model=tiny_model(1))
+    with pytest.raises(ValueError, match="data.face_model is ict"):
+        replace(config, data=replace(config.data, face_model="ict"))
+    with pytest.raises(ValueError, match="loss.planes is no loss of this stage"):
+        replace(config, loss=PLAIN | {"planes": 0.1})
+
+
+def test_every_promised_input_is_there_and_every_loss_finds_its_own(config, generator):
+    task = MotionAdapterTask(config, generator)
+    frames = task.frames(pair_batch(generator))
+    inputs = task.inputs(task.reenacted(frames), frames.target)
+    assert inputs.keys() == set(INPUTS)
+    assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
 
 def test_a_missing_start_is_explained(config, generator, tmp_path):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tasks.stages.learning_rates import LearningRates
 from tasks.stages.syncnet import SyncNetTask, SyncNetTaskConfig
 from tests.tasks.tiny_speech import DATA, SYNC, face
 
@@ -20,13 +21,11 @@ def test_training_and_validation_speak_different_sentences(task):
     assert first.shape == other.shape and not torch.equal(first, other)
 
 
-def test_one_adam_has_all_parameters_and_the_rate_that_decay_names(task):
-    def rates(decay: str) -> list[float]:
-        task.config = replace(task.config, decay=decay)
-        spec, = task.one_optimizer("syncnet", lambda step: 7.0 + step, warmup=4)
-        assert len(spec.groups[0].parameters) == len(list(task.modules["syncnet"].parameters()))
-        return [spec.groups[0].rate(step, progress) for step, progress in ((0, 0.0), (9, 0.5), (10, 1.0))]
-
-    rate = task.config.learning_rate
-    assert rates("exponential") == [7.0, 16.0, 17.0]
-    assert rates("linear") == pytest.approx([rate / 4, rate / 2, 0.0])
+def test_one_adam_has_all_parameters_the_rates_and_the_first_beta_of_the_config(task):
+    task.config = replace(task.config, learning_rates=LearningRates(
+        schedule="linear", generator=8e-3, warmup=4, beta1=0.5))
+    spec, = task.optimizers()
+    assert spec.name == "syncnet" and spec.betas == (0.5, 0.999)
+    assert len(spec.groups[0].parameters) == len(list(task.modules["syncnet"].parameters()))
+    rates = [spec.groups[0].rate(step, progress) for step, progress in ((0, 0.0), (9, 0.5), (10, 1.0))]
+    assert rates == pytest.approx([2e-3, 4e-3, 0.0])

@@ -1,0 +1,50 @@
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tasks.data.frame_pairs import ClipDataConfig
+from tasks.demo.motion_adapter_patches import MotionAdapterPatchesConfig, MotionAdapterPatchesTask
+from tasks.demo.patches import PatchConfig
+from tests.tasks.steps import Steps
+from tests.tasks.tiny_images import RATES, SIZE, changed_parts, pair_batch, tiny_model
+
+LOSS = {"image_raw": 1.0, "edges_raw": 1.0, "mask": 1.0, "planes": 0.001}
+
+
+@pytest.fixture
+def config():
+    patches = PatchConfig(rays=8, side_range=(128, 192), mouth_side=64, mouth_share=0.5)
+    return MotionAdapterPatchesConfig(model=tiny_model(2), data=ClipDataConfig(), loss=LOSS, learning_rates=RATES,
+                                      patches=patches)
+
+
+def test_all_but_super_resolution_learns_from_patches(config, generator):
+    task = MotionAdapterPatchesTask(config, generator)
+    before = deepcopy(task.modules)
+    losses = Steps(task)(pair_batch(generator), step=3)
+    assert losses.keys() == LOSS.keys()
+    assert changed_parts(before, task.modules) == {"image_to_plane", "motion_adapter", "renderer"}
+
+
+def test_the_regularisation_of_planes_is_there_too(config, generator):
+    task = MotionAdapterPatchesTask(replace(config, loss=LOSS | {"laplacian": 0.1, "density": 0.1}), generator)
+    assert {"laplacian", "density"} <= Steps(task)(pair_batch(generator), step=3).keys()
+
+
+@pytest.mark.parametrize("name", ["lips", "image", "adversarial", "perceptual"])
+def test_a_loss_of_whole_pictures_is_refused_by_name(config, name):
+    with pytest.raises(ValueError, match=f"loss.{name} is no loss of this stage"):
+        replace(config, loss=LOSS | {name: 5.0})
+
+
+def test_the_best_prediction_is_the_raw_render(config, generator):
+    task, batch = MotionAdapterPatchesTask(config, generator), pair_batch(generator)
+    task.model.eval()
+    with torch.no_grad():
+        frames = task.frames(batch)
+        output = task.reenacted(frames)
+        shown = task.video_columns(batch)[2]
+    wide = torch.nn.functional.interpolate(output.image_raw, (SIZE, SIZE), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(shown, wide)

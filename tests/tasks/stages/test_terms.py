@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from tasks.stages.terms import Term, check_weights, reads, weighted_terms
+
+TERMS = {"near": Term(lambda a, b: (a - b).abs().mean(), ("image", "target")),
+         "small": Term(lambda a: a.square().mean(), ("image",)), "lips": Term(lambda a: a.sum(), ("lip_boxes",))}
+
+
+def test_only_terms_with_a_weight_are_computed_and_inputs_are_made_once() -> None:
+    made: list[str] = []
+
+    def make(name: str, value: float) -> torch.Tensor:
+        made.append(name)
+        return torch.tensor([value])
+
+    inputs = {"image": lambda: make("image", 3.0), "target": lambda: make("target", 1.0),
+              "lip_boxes": lambda: make("lip_boxes", 0.0)}
+    found = weighted_terms(TERMS, {"near": 0.5, "small": 2.0, "lips": 0.0}, inputs)
+    assert {name: float(value) for name, value in found.items()} == {"near": 1.0, "small": 18.0}
+    assert made == ["image", "target"]
+
+
+@pytest.mark.parametrize("weights, words", [
+    ({"neer": 1.0}, "loss.neer is no loss of this stage; did you mean near"), ({"near": -0.1}, "loss.near is -0.1"),
+    ({"lips": 5.0}, "loss.lips is 5.0, but needs lip_boxes, which this stage does not have")])
+def test_weights_that_would_do_nothing_are_refused_by_name(weights: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_weights(weights, TERMS, ("image", "target"))
+
+
+def test_a_weight_of_zero_and_losses_outside_the_table_are_fine() -> None:
+    check_weights({"lips": 0.0, "near": 1.0, "adversarial": 0.1}, TERMS, ("image", "target"), ("adversarial",))
+
+
+def test_a_network_is_needed_where_a_weighted_term_reads_it() -> None:
+    assert reads("target", {"near": 0.1}, TERMS) and not reads("target", {"near": 0.0, "small": 1.0}, TERMS)
+    assert not reads("target", {"adversarial": 1.0}, TERMS)
