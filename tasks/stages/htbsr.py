@@ -64,16 +64,16 @@ OUTSIDE = 0.5                # weight of pixels far from the torso (2.1)
 
 @dataclass(frozen=True, kw_only=True)
 class HTBSRLossConfig:
-    """Weights; a part whose weights are all 0 is not built."""
+    """Weights; a part whose weights are all 0 is not built. The paper's are in configs/htbsr.yaml."""
 
-    image: float = 1.0
+    image: float = 0.0
     l1: float = 0.0                      # of all pixels alike, without the limit of `image` on large errors
     edges: float = 0.0
-    perceptual: float = 0.1
-    lips: float = 0.2
-    lips_perceptual: float = 0.02
-    adversarial: float = 0.001
-    occlusion_entropy: float = 0.001
+    perceptual: float = 0.0
+    lips: float = 0.0
+    lips_perceptual: float = 0.0
+    adversarial: float = 0.0
+    occlusion_entropy: float = 0.0
     occlusion: float = 0.0               # area of the occlusion of the warped features
     occlusion_2: float = 0.0             # area of the torso over the background
     torso_cover: float = 0.0             # the torso's cover of the background against its mask
@@ -102,6 +102,8 @@ class HTBSRTaskConfig:
     init_from: str = ""                  # checkpoint or run of stage 2 or 3; empty: a random head (for tests)
 
     def __post_init__(self) -> None:
+        if self.loss == HTBSRLossConfig():
+            raise ValueError("no loss has a weight; the paper's weights are in configs/htbsr.yaml")
         if self.model.motion_adapter is None or self.model.htbsr is None:
             raise ValueError("model: stage 3 has a motion_adapter and an htbsr")
         if not self.data.torso:

@@ -41,17 +41,17 @@ TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 
 @dataclass(frozen=True, kw_only=True)
 class I2PLossConfig:
-    """Weights; a part whose weights are all 0 is not built."""
+    """Weights; a part whose weights are all 0 is not built. The paper's are in configs/i2p.yaml."""
 
-    image: float = 1.0
-    image_raw: float = 1.0
+    image: float = 0.0
+    image_raw: float = 0.0
     edges: float = 0.0                    # differences of neighbouring pixels of the image
     mask: float = 0.0                     # ray weights against the head mask
-    perceptual: float = 0.1
-    perceptual_raw: float = 0.1
-    adversarial_reference: float = 0.1
-    adversarial_target: float = 0.025
-    density: float = 0.25
+    perceptual: float = 0.0
+    perceptual_raw: float = 0.0
+    adversarial_reference: float = 0.0
+    adversarial_target: float = 0.0
+    density: float = 0.0
     density_every: int = 4
     density_step: float = 0.005
     edges_raw: float = 0.0                # as edges, of image_raw; with windows alone
@@ -85,6 +85,8 @@ class I2PConfig:
     initial_weights: InitialWeights = "imagenet"       # of the ResNet, without init_from
 
     def __post_init__(self) -> None:
+        if self.loss == I2PLossConfig():
+            raise ValueError("no loss has a weight; the paper's weights are in configs/i2p.yaml")
         if self.model.motion_adapter is not None or self.model.superresolution is None:
             raise ValueError("model: stage 1 has a superresolution and no motion_adapter")
         if self.teacher == "eg3d" and self.loss.mask > 0:

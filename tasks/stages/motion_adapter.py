@@ -61,27 +61,27 @@ TUNED = {"perturbation": 0.2, "eye_closing": 2.0}       # losses whose weights t
 
 @dataclass(frozen=True, kw_only=True)
 class MotionAdapterLossConfig:
-    """Weights; a part whose weights are all 0 is not built."""
+    """Weights; a part whose weights are all 0 is not built. The paper's are in configs/motion_adapter.yaml."""
 
-    image: float = 1.0                    # masked L1
-    image_raw: float = 1.0
+    image: float = 0.0                    # masked L1
+    image_raw: float = 0.0
     edges: float = 0.0
-    perceptual: float = 0.1
-    perceptual_raw: float = 0.1
-    lips: float = 0.5
-    lips_perceptual: float = 0.05
-    mask: float = 0.1                     # ray weights against the head mask
-    entropy: float = 0.01                 # of the ray weights
-    adversarial: float = 0.002
-    density: float = 0.25
+    perceptual: float = 0.0
+    perceptual_raw: float = 0.0
+    lips: float = 0.0
+    lips_perceptual: float = 0.0
+    mask: float = 0.0                     # ray weights against the head mask
+    entropy: float = 0.0                  # of the ray weights
+    adversarial: float = 0.0
+    density: float = 0.0
     density_every: int = 4
     density_step: float = 0.005
-    laplacian: float = 0.1                # squared, of the motion planes of t - 1, t, t + 1 (the paper's loss)
+    laplacian: float = 0.0                # squared, of the motion planes of t - 1, t, t + 1 (the paper's loss)
     laplacian_every: int = 4
     edges_raw: float = 0.0                # as edges, of image_raw; with windows alone
     planes: float = 0.0                   # mean square of the planes; with windows alone
     perturbation: float = 0.0             # target of the auto-tuned loss of noisy coefficients (2.7, randn); 0: off
-    eye_closing: float = 0.3              # target of the auto-tuned eye-closing loss (2.8); 0: off
+    eye_closing: float = 0.0              # target of the auto-tuned eye-closing loss (2.8); 0: off
 
     @property
     def needs_perceptual(self) -> bool:
@@ -109,6 +109,8 @@ class MotionAdapterTaskConfig:
     initial_weights: InitialWeights = "imagenet"       # of the encoders that init_from does not have
 
     def __post_init__(self) -> None:
+        if self.loss == MotionAdapterLossConfig():
+            raise ValueError("no loss has a weight; the paper's weights are in configs/motion_adapter.yaml")
         if self.model.motion_adapter is None or self.model.superresolution is None:
             raise ValueError("model: stage 2 has a motion_adapter and a superresolution")
         if self.data.pncc_size != self.model.motion_adapter.input_size:

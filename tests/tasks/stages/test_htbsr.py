@@ -14,7 +14,7 @@ from tasks.stages.learning_rates import ImageLearningRates
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, tiny_model
 
-PLAIN = HTBSRLossConfig(perceptual=0, lips_perceptual=0, adversarial=0, edges=0.5, occlusion=0.1, occlusion_2=0.1)
+PLAIN = HTBSRLossConfig(image=1.0, edges=0.5, lips=0.2, occlusion_entropy=0.001, occlusion=0.1, occlusion_2=0.1)
 
 
 @pytest.fixture

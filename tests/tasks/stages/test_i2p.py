@@ -13,8 +13,7 @@ from tasks.stages.learning_rates import ImageLearningRates
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import SIZE, changed_parts, tiny_model
 
-PLAIN = I2PLossConfig(perceptual=0, perceptual_raw=0, adversarial_reference=0, adversarial_target=0, edges=0.5,
-                      mask=0.1)
+PLAIN = I2PLossConfig(image=1.0, image_raw=1.0, edges=0.5, mask=0.1, density=0.25)
 
 
 @pytest.fixture

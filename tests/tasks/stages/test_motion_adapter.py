@@ -16,7 +16,8 @@ from tasks.stages.motion_adapter import MotionAdapterLossConfig, MotionAdapterTa
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, tiny_model
 
-PLAIN = MotionAdapterLossConfig(perceptual=0, perceptual_raw=0, lips_perceptual=0, adversarial=0, edges=0.5)
+PLAIN = MotionAdapterLossConfig(image=1.0, image_raw=1.0, edges=0.5, lips=0.5, mask=0.1, entropy=0.01, density=0.25,
+                                laplacian=0.1, eye_closing=0.3)
 
 
 @pytest.fixture

@@ -36,10 +36,10 @@ def stage(number: int, clips: ClipDataConfig, **settings: object) -> Task:
     """A stage with random weights, ready for pictures."""
     generator, model = torch.Generator().manual_seed(0), tiny_model(number)
     if number == 2:
-        loss = MotionAdapterLossConfig(perceptual=0, perceptual_raw=0, lips_perceptual=0, adversarial=0)
+        loss = MotionAdapterLossConfig(image=1.0)
         task = MotionAdapterTask(MotionAdapterTaskConfig(model=model, data=clips, loss=loss, **settings), generator)
     else:
-        loss = HTBSRLossConfig(perceptual=0, lips_perceptual=0, adversarial=0)
+        loss = HTBSRLossConfig(image=1.0)
         task = HTBSRTask(HTBSRTaskConfig(model=model, data=clips, loss=loss, **settings), generator)
     task.model.eval()
     return task
@@ -141,7 +141,8 @@ def test_with_windows_the_raw_picture_is_shown(clips):
 
 @pytest.fixture
 def speech(face):
-    config = A2MConfig(model=A2M, features="mel", face_model="procedural", data=DATA, loss=A2MLossConfig(sync=0.0))
+    config = A2MConfig(model=A2M, features="mel", face_model="procedural", data=DATA,
+                       loss=A2MLossConfig(expression=0.5))
     task = A2MTask(config, torch.Generator().manual_seed(0))
     task.modules["audio2motion"].eval()
     data = task.validation_dataset()
