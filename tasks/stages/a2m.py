@@ -34,17 +34,17 @@ LAPLACIANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class A2MLossConfig:
-    """Weights; 0 switches a term off. Defaults are the released run's."""
+    """Weights; 0 switches a term off. The released run's are in configs/a2m.yaml."""
 
-    kl: float = 0.02
+    kl: float = 0.0
     kl_rise: int = 2000                  # steps from 0 to `kl` ...
     kl_hold: int = 2000                  # ... and at it, then again from 0
-    expression: float = 0.5
-    landmarks: float = 0.5
-    laplacian: float = 1.0
+    expression: float = 0.0
+    landmarks: float = 0.0
+    laplacian: float = 0.0
     laplacian_ends: Literal["free", "zero_ends"] = "free"      # zero_ends: as released, pulls the ends to neutral
-    magnitude: float = 0.1
-    sync: float = 0.2
+    magnitude: float = 0.0
+    sync: float = 0.0
     sync_pairs: int = 8096               # windows a step
 
     def __post_init__(self) -> None:
@@ -67,6 +67,8 @@ class A2MConfig:
 
     def __post_init__(self) -> None:
         check_face_model(self.face_model)
+        if self.loss == A2MLossConfig():
+            raise ValueError("no loss has a weight; the paper's weights are in configs/a2m.yaml")
         if self.loss.sync > 0 and not self.sync_checkpoint:
             raise ValueError(f"loss.sync is {self.loss.sync} but sync_checkpoint is empty; train the syncnet task and "
                              "name its checkpoint, or set loss.sync=0")

@@ -94,7 +94,8 @@ class MotionAdapterTaskConfig:
         if self.loss.get("adversarial", 0.0) > 0:
             object.__setattr__(self, "adversary", adversary_of_model(self.adversary, self.model))
         self.check_losses()
-        check_weights(self.loss_targets, {}, (), TUNED)
+        if self.loss_targets:
+            check_weights(self.loss_targets, {}, (), TUNED)
         if self.loss_targets.get("perturbation", 0.0) > 0 and self.data.perturbation == 0:
             raise ValueError(f"loss_targets.perturbation is {self.loss_targets['perturbation']} but data.perturbation "
                              "0; set the latter, the size of the noise, to 0.01 or so")

@@ -42,8 +42,11 @@ def check_weights(weights: Mapping[str, float], terms: Terms, available: Collect
         available: inputs that the stage has as it is configured.
         others: losses that the stage computes outside the table.
     Raises:
-        ValueError: an unknown or a negative weight, or one above 0 whose loss lacks an input; it is named.
+        ValueError: no weight at all, an unknown or a negative one, or one above 0 whose loss lacks an input; it is
+            named.
     """
+    if not any(weights.values()):
+        raise ValueError("no loss has a weight; the paper's weights are in the YAML of the full stage")
     for name, weight in weights.items():
         if name not in terms and name not in others:
             raise ValueError(f"loss.{name} is no loss of this stage{nearest(name, {*terms, *others})}")

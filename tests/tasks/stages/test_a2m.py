@@ -16,7 +16,7 @@ from tests.tasks.steps import Steps
 from tests.tasks.tiny_speech import A2M, DATA, SYNC, face
 
 __all__ = ["face"]                   # a fixture
-LOSSES = A2MLossConfig(kl_rise=1, sync=0.0)
+LOSSES = A2MLossConfig(kl=0.02, kl_rise=1, expression=0.5, landmarks=0.5, laplacian=1.0, magnitude=0.1)
 
 
 def task_of(loss: A2MLossConfig = LOSSES, **settings) -> A2MTask:
@@ -63,6 +63,8 @@ def test_the_sync_network_is_frozen_and_pulls_on_the_motion(face, tmp_path):
 
 def test_a_sync_loss_without_a_sync_network_is_refused(face, tmp_path):
     with pytest.raises(ValueError, match="loss.sync is 0.2"):
+        A2MConfig(model=A2M, data=DATA, loss=A2MLossConfig(sync=0.2))
+    with pytest.raises(ValueError, match="no loss has a weight"):
         A2MConfig(model=A2M, data=DATA)
     with pytest.raises(UserError, match="no checkpoint"):
         task_of(replace(LOSSES, sync=0.2), sync_checkpoint=str(tmp_path / "nowhere"))

@@ -36,7 +36,7 @@ def stage(number: int, clips: ClipDataConfig, **settings: object) -> Task:
     generator, config = torch.Generator().manual_seed(0), {"model": tiny_model(number), "data": clips, **settings}
     kinds = {2: (MotionAdapterTask, MotionAdapterTaskConfig), 3: (HTBSRTask, HTBSRTaskConfig)}
     kind, config_class = kinds[number]
-    task = kind(config_class(**config), generator)
+    task = kind(config_class(loss={"image": 1.0}, **config), generator)
     task.model.eval()
     return task
 
@@ -127,7 +127,8 @@ def test_a_stage_shows_source_pncc_output_and_truth(clips, number):
 
 @pytest.fixture
 def speech(face):
-    config = A2MConfig(model=A2M, features="mel", face_model="procedural", data=DATA, loss=A2MLossConfig(sync=0.0))
+    config = A2MConfig(model=A2M, features="mel", face_model="procedural", data=DATA,
+                       loss=A2MLossConfig(expression=0.5))
     task = A2MTask(config, torch.Generator().manual_seed(0))
     task.modules["audio2motion"].eval()
     data = task.validation_dataset()
