@@ -60,9 +60,9 @@ def number_options(value: float) -> tuple[str, ...]:
     return tuple(t if "." in t else t.replace("e", ".0e") if "e" in t else f"{t}.0" for t in texts)
 
 
-def changed(node: ast.AST, **parts: object) -> str:
-    """Source of `node` with other parts."""
-    return ast.unparse(type(node)(**{**{name: getattr(node, name) for name in node._fields}, **parts}))
+def changed(node: ast.AST, field: str, value: object) -> str:
+    """Source of `node` with another value of one field."""
+    return ast.unparse(type(node)(**{name: value if name == field else getattr(node, name) for name in node._fields}))
 
 
 def alone(node: ast.expr) -> str:
@@ -85,9 +85,9 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST, tuple[str, ...]]]:
                 if ast.unparse(index) in ("0", "-1"):
                     yield "index", index, ("-1" if ast.unparse(index) == "0" else "0",)
         case ast.Compare(ops=[op]) if type(op) in SWAPPED:
-            yield "comparison", node, (changed(node, ops=[SWAPPED[type(op)]()]),)
+            yield "comparison", node, (changed(node, "ops", [SWAPPED[type(op)]()]),)
         case ast.BinOp(op=op) if type(op) in SWAPPED and not _is_text(node.left) and not _is_text(node.right):
-            yield "arithmetic", node, (changed(node, op=SWAPPED[type(op)]()),)
+            yield "arithmetic", node, (changed(node, "op", SWAPPED[type(op)]()),)
             if isinstance(op, ast.Mult):
                 yield "dropped factor", node, (alone(node.left), alone(node.right))
         case ast.If() | ast.IfExp() | ast.While() | ast.comprehension(ifs=[_]):
@@ -109,7 +109,7 @@ def changes_of_call(node: ast.Call) -> Iterator[tuple[str, ast.AST, tuple[str, .
     if name not in SYMMETRIC and not any(isinstance(argument, ast.Starred) for argument in node.args):
         for k, (a, b) in enumerate(zip(node.args, node.args[1:])):
             if type(a) is type(b) and ast.unparse(a) != ast.unparse(b):        # else it is a TypeError, most likely
-                yield "arguments", node, (changed(node, args=[*node.args[:k], b, a, *node.args[k + 2:]]),)
+                yield "arguments", node, (changed(node, "args", [*node.args[:k], b, a, *node.args[k + 2:]]),)
 
 
 def _is_text(node: ast.expr) -> bool:
