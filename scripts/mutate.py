@@ -34,7 +34,7 @@ CANDIDATES = ("modules/portrait", "modules/rendering", "modules/losses", "module
               "configs/base.yaml", "configs/i2p.yaml", "configs/motion_adapter.yaml", "configs/htbsr.yaml",
               "configs/syncnet.yaml", "configs/a2m.yaml")
 NOT_COPIED = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
-GOLDEN = "tests/test_golden.py"
+GOLDEN, OWN_TEST = "tests/test_golden.py", "tests/scripts/test_mutate.py"
 HANGS = 300                                                # seconds that one test may take
 
 KILLED, SURVIVED, BROKEN = "KILLED", "SURVIVED", "BROKEN"
@@ -73,14 +73,16 @@ def copied(root: Path, folder: Path) -> Path:
 # ---- which tests see a file
 
 def import_graph(root: Path) -> Graph:
-    """Who imports whom, or names its module in a string. Tests see the conftests above them, and YAML by `configs`."""
+    """Who imports whom, or names its module in a string; tests see the conftests above them.
+
+    A test that names `configs` or a file of it sees all YAML there.
+    """
     paths = [path.relative_to(root) for path in root.rglob("*.py")]
     modules = {".".join(path.with_suffix("").parts): path.as_posix() for path in paths}
     graph: Graph = {path: set() for path in modules.values()}
     for path in paths:
-        text = (root / path).read_text(encoding="utf-8")
         names = {f"{'.'.join(folder.parts)}.conftest" for folder in path.parents if path.name != "conftest.py"}
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(ast.parse((root / path).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -91,7 +93,7 @@ def import_graph(root: Path) -> Graph:
                     names |= {name for name in modules if name.startswith(node.value)}
         for name in names & modules.keys():
             graph[modules[name]].add(path.as_posix())
-        if path.parts[0] == "tests" and "configs" in text:
+        if path.parts[0] == "tests" and any(name == "configs" or name.startswith("configs/") for name in names):
             for config in (root / "configs").glob("*.yaml"):
                 graph.setdefault(config.relative_to(root).as_posix(), set()).add(path.as_posix())
     return graph
@@ -101,15 +103,15 @@ def seen_by(graph: Graph, path: str) -> list[str]:
     """Files that import `path`, themselves or through others, nearest first; its mirror test before all."""
     found, mirror = [path], Path("tests", path).with_name(f"test_{Path(path).name}").as_posix()
     for file in found:                                                         # it grows
-        found += sorted(graph.get(file, set()) - {*found})
+        found += sorted(graph.get(file, set()) - {*found}, key=lambda name: (name.count("/"), name))
     return sorted(found, key=lambda file: file != mirror)
 
 
 def groups_of_tests(root: Path, graph: Graph, path: str) -> list[list[str]]:
     """Arguments of pytest: the nearest test file, the others, the golden checks."""
     files = seen_by(graph, path)
-    tests = [file for file in files if Path(file).name.startswith("test_") and file != GOLDEN]
-    checks = [node.name for file in files if file.startswith("tests/golden/")
+    tests = [file for file in files if Path(file).name.startswith("test_") and file not in (GOLDEN, OWN_TEST)]
+    checks = [node.name for file in files if file.startswith("tests/golden/") and file not in tests
               for node in ast.parse((root / file).read_text(encoding="utf-8")).body
               if isinstance(node, ast.FunctionDef) and node.decorator_list]
     golden = [GOLDEN, "-k", " or ".join(checks)] if GOLDEN in graph and checks else []
