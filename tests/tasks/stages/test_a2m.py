@@ -128,3 +128,20 @@ def test_correlation_of_real_frames_only(generator):
 def test_the_rate_rises_then_falls():
     rates = [exponential_rate(step) for step in (0, 500, 1000, 250_000, 10**7)]
     assert rates == pytest.approx([1e-7, 2.5e-4, 5e-4, 5e-5, 1e-6])
+
+
+def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
+    start = replace(LOSSES, sync=0.2, sync_pairs=32)
+    batch, folder = batch_of(task_of()), saved_sync(tmp_path / "sync")
+
+    def terms(**weights):
+        torch.manual_seed(0)                                          # dropout
+        return task_of(replace(start, **weights), sync_checkpoint=folder).training_step(batch, 1, "audio2motion",
+                                                                                         state())
+
+    plain = terms()
+    assert plain.keys() == {"kl", "expression", "landmarks", "laplacian", "magnitude", "sync"}
+    for weight in plain:
+        doubled = terms(**{weight: 2 * getattr(start, weight)})
+        for name in plain:
+            torch.testing.assert_close(doubled[name], (1 + (name == weight)) * plain[name])

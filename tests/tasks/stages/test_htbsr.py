@@ -11,6 +11,7 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.htbsr import HTBSRLossConfig, HTBSRTask, HTBSRTaskConfig
 from tasks.stages.learning_rates import RateConfig
+from tests.tasks.terms import generator_terms
 from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, run_step, tiny_model
 
 PLAIN = HTBSRLossConfig(perceptual=0, lips_perceptual=0, adversarial=0, edges=0.5, occlusion=0.1, occlusion_2=0.1)
@@ -96,3 +97,39 @@ def test_validation_measures_and_shows(config, generator):
 def test_clips_without_torso_are_refused(config):
     with pytest.raises(ValueError, match="torso"):
         replace(config, data=replace(config.data, torso=False))
+
+
+def test_every_weight_is_the_factor_of_its_term(config, generator):
+    batch = pair_batch(generator)
+    start = replace(PLAIN, l1=0.1, torso_cover=0.1, torso_image=0.1, adversarial=0.1)
+
+    def terms(**weights):
+        task = HTBSRTask(replace(config, loss=replace(start, **weights), start_adversarial=0),
+                         torch.Generator().manual_seed(0))
+        return generator_terms(task, batch, step=4)
+
+    plain = terms()
+    for weight in ("image", "l1", "edges", "lips", "adversarial", "occlusion_entropy", "occlusion", "occlusion_2",
+                   "torso_cover", "torso_image"):
+        doubled = terms(**{weight: 2 * getattr(start, weight)})
+        assert {name.removeprefix("source_") for name in plain} >= {weight}
+        for name in plain:
+            torch.testing.assert_close(doubled[name], (1 + (name.removeprefix("source_") == weight)) * plain[name])
+
+
+def test_an_error_far_from_the_torso_counts_a_half(config, generator):
+    """The target is black; once all of it is torso, once nothing."""
+    batch = pair_batch(generator) | {"target_image": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)}
+    task = HTBSRTask(config, generator)
+    inside, outside = (generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
+                       for part in (4, 0))
+    assert float(outside["image"] / inside["image"]) == pytest.approx(0.5, rel=0.02)
+
+
+def test_the_discriminator_learns_for_ten_thousand_steps_before_it_is_heard(config, generator):
+    task = HTBSRTask(replace(config, loss=replace(PLAIN, adversarial=0.001), start_adversarial=40_000), generator)
+    batch, found = pair_batch(generator), []
+    for step in (29_999, 30_000, 39_999, 40_000):
+        names = run_step(task, batch, step).keys()
+        found.append(("discriminator/real_0" in names, "generator/adversarial" in names))
+    assert found == [(False, False), (True, False), (True, False), (True, True)]
