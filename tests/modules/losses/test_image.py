@@ -123,3 +123,13 @@ def test_the_fifth_of_the_pixels_that_is_farthest_off_counts_as_the_limit(genera
     small = losses.masked_l1(error / 1000, torch.zeros_like(error), torch.ones_like(error, dtype=torch.bool),
                              pooled=pooled)
     torch.testing.assert_close(small, error.mean() / 1000)                             # nothing below 0.5 is limited
+
+
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_a_mask_grows_to_all_sides_alike_and_keeps_its_size(kernel):
+    mask = torch.zeros(1, 1, 21, 15, dtype=torch.bool)
+    mask[..., 10, 7] = True
+    rows, columns = losses.dilate(mask, kernel)[0, 0].nonzero().unbind(dim=1)
+    assert losses.dilate(mask, kernel).shape == mask.shape
+    for found, middle in ((rows, 10), (columns, 7)):
+        assert found.min() == middle - kernel // 2 and found.max() == middle + kernel // 2
