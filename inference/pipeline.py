@@ -192,7 +192,7 @@ class TalkingPortrait:
         def batch_of_frames(start: int) -> np.ndarray:
             with self._inference():
                 driving = self.driving(portrait, track, slice(start, start + batch), still)
-                return pixels(driving, self.model(source, self._readable(driving)))
+                return pixels(driving, self.model(source, self.readable(driving)))
 
         photo = self.photo(portrait, track, background)
         [(source, still)] = map_in_order(once, [photo], min(1, self.workers))
@@ -217,7 +217,7 @@ class TalkingPortrait:
         pncc = PNCCInputs(canonical, source, self._pncc(portrait, track.expression[part], track.closing[part]))
         return Driving(track.cameras[part].to(self.device), pncc, self._here(track.keypoints[part]))
 
-    def _readable(self, driving: Driving) -> Driving:
+    def readable(self, driving: Driving) -> Driving:
         """Without PNCCs for a model of stage 1: a head that turns, but has one expression."""
         return driving if self.config.motion_adapter is not None else replace(driving, pncc=None)
 

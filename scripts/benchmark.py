@@ -16,12 +16,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from inference.devices import choose_device
 from inference.motion import Motion, natural_pose
@@ -48,7 +48,8 @@ class Variant:
 
     name: str
     dtype: torch.dtype
-    compiled: dict[str, nn.Module] = field(default_factory=dict)      # children of the model, compiled
+    model: Real3DPortrait
+    compiled: bool = False
     seconds: dict[str, list[float]] = field(default_factory=dict)
     peak: int | None = None
 
@@ -62,7 +63,7 @@ class Benchmark:
     def __init__(self, model: Real3DPortrait, config: Real3DPortraitConfig, batch: int, device: torch.device) -> None:
         face_model = procedural_model()
         self.talker = TalkingPortrait(model, config, face_model, None, device)
-        self.model, self.config, self.batch, self.device = self.talker.model, config, batch, device
+        self.config, self.batch, self.device = config, batch, device
         self.portrait = Portrait.from_procedural(PERSON, face_model, config.resolution)
         generator = torch.Generator().manual_seed(0)
         euler, translation = natural_pose(batch, generator)
@@ -72,9 +73,9 @@ class Benchmark:
         self.photo = self.talker.photo(self.portrait, self.track)
         self.still = self.talker.still_pncc(self.portrait, self.track)
 
-    def parts(self) -> Iterator[tuple[str, Callable[[], object]]]:
+    def parts(self, model: Real3DPortrait) -> Iterator[tuple[str, Callable[[], object]]]:
         """Name and function of each part, in the order of a frame; a part reads what the parts before it gave."""
-        model, made = self.model, {}
+        made: dict[str, Any] = {}
 
         def keep(name: str, function: Callable[[], object]) -> tuple[str, Callable[[], object]]:
             return name, lambda: made.__setitem__(name, function())
@@ -91,7 +92,7 @@ class Benchmark:
         source = Source(planes, made.get("source of HTB-SR"))
         decoder = "HTB-SR" if self.config.stage == 3 else "super-resolution"
         yield decoder, lambda: model.decoder.decode(made["render"], source.decoder, driving.keypoints)
-        yield WHOLE, lambda: to_pixels(model(source, self.driving()).image)
+        yield WHOLE, lambda: to_pixels(model(source, self.talker.readable(self.driving())).image)
 
     def driving(self) -> Driving:
         """Camera, PNCCs and key points of the frames, as `TalkingPortrait` makes them."""
@@ -100,9 +101,9 @@ class Benchmark:
     def measure(self, variant: Variant, record: bool) -> None:
         """Run every part once; `record` is False for the first time, which warms up and compiles."""
         reset_peak(self.device)
-        with self._as(variant), torch.inference_mode(), torch.autocast(
-                self.device.type, variant.dtype, enabled=variant.dtype != torch.float32):
-            for name, function in self.parts():
+        with torch.inference_mode(), torch.autocast(self.device.type, variant.dtype,
+                                                    enabled=variant.dtype != torch.float32):
+            for name, function in self.parts(variant.model):
                 synchronize(self.device)
                 start = time.perf_counter()
                 function()
@@ -112,18 +113,6 @@ class Benchmark:
         if record:
             peak = peak_memory(self.device)
             variant.peak = peak if variant.peak is None else max(variant.peak, peak)
-
-    @contextmanager
-    def _as(self, variant: Variant) -> Iterator[None]:
-        """The model with its children compiled, while the variant says so."""
-        own = {name: self.model.get_submodule(name) for name in variant.compiled}
-        try:
-            for name, child in variant.compiled.items():
-                setattr(self.model, name, child)
-            yield
-        finally:
-            for name, child in own.items():
-                setattr(self.model, name, child)
 
 
 def synchronize(device: torch.device) -> None:
@@ -153,13 +142,15 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def variants(model: Real3DPortrait, precisions: list[str], compiled: bool) -> list[Variant]:
-    """Every precision as it is, and compiled if asked for."""
+    """Every precision as it is, and compiled if asked for: a copy of the model whose parts are compiled when called."""
     result = []
     for name in precisions:
-        result.append(Variant(name, DTYPES[name]))
+        result.append(Variant(name, DTYPES[name], model))
         if compiled:
-            children = {part: torch.compile(child) for part, child in model.named_children() if child is not None}
-            result.append(Variant(f"{name} compiled", DTYPES[name], children))
+            copy = deepcopy(model)
+            for part in copy.children():
+                part.compile()
+            result.append(Variant(f"{name} compiled", DTYPES[name], copy, compiled=True))
     return result
 
 
@@ -251,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
         check(options)
         device = choose_device(options.device)
         bench = Benchmark(*build(options), options.batch, device)
-        found = variants(bench.model, options.precision, options.compile)
+        found = variants(bench.talker.model, options.precision, options.compile)
         repetitions = math.ceil(options.frames / options.batch)
         for repetition in range(repetitions + 1):
             for variant in found:

@@ -4,6 +4,7 @@ import pickle
 import re
 import shutil
 import tracemalloc
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -260,3 +261,55 @@ def test_a_clip_is_followed(clip, assets, talker):
     motion = talker.motion_from_clip(clip)
     assert len(motion) == 12
     assert 0.005 < float(motion.expression.std(dim=0).max()) < 2
+
+
+def head_of(stage: int) -> TalkingPortrait:
+    """A model of an earlier stage: without a torso."""
+    config = tiny_portrait_config(stage, driving=DrivingConfig.demo())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_portrait(config)
+    return TalkingPortrait(model, config, procedural_model(), None, torch.device("cpu"))
+
+
+def changed_frames(pipeline: TalkingPortrait, portrait, motion: Motion) -> list[int]:
+    """Frames that differ from those of a still motion."""
+    still = rendered(pipeline, portrait, still_motion(len(motion)))
+    return [k for k, (a, b) in enumerate(zip(rendered(pipeline, portrait, motion), still)) if not np.array_equal(a, b)]
+
+
+def spike(size: int) -> torch.Tensor:
+    """13 rows of zeros with a one in the middle of the first column."""
+    values = torch.zeros(13, size)
+    values[6, 0] = 1
+    return values
+
+
+def test_a_jerk_of_the_head_is_spread_over_seven_frames(portrait):
+    assert changed_frames(head_of(2), portrait, still_motion(13, translation=0.3 * spike(3))) == [*range(3, 10)]
+    assert changed_frames(head_of(2), portrait, still_motion(13, euler=0.3 * spike(3))) == [*range(3, 10)]
+
+
+def test_the_torso_follows_a_twitch_of_the_jaw_over_seven_frames_and_the_face_in_one(talker, portrait):
+    twitch = still_motion(13, expression=3 * spike(64))
+    assert changed_frames(head_of(2), portrait, twitch) == [6]
+    assert changed_frames(talker, portrait, twitch) == [*range(3, 10)]
+
+
+def test_transparent_frames_keep_the_body(talker, portrait):
+    def opacity(bias: float) -> np.ndarray:
+        """Alpha where the torso covers nothing (a low bias of its cover) or everything (a high one)."""
+        model = deepcopy(talker.model)
+        torch.nn.init.constant_(model.decoder.torso_model.occlusion_2_predictor[-2].bias, bias)
+        changed = TalkingPortrait(model, talker.config, talker.face_model, None, torch.device("cpu"))
+        return rendered(changed, portrait, still_motion(1), "transparent")[0, ..., 3]
+
+    assert opacity(-50.0).min() < 250
+    assert (opacity(50.0) == 255).all()
+
+
+def test_the_motion_is_seen_from_the_expression_of_the_photo(portrait):
+    smiling = replace(portrait, expression=torch.eye(64)[:1])
+    still = still_motion(1)
+    assert not np.array_equal(rendered(head_of(2), portrait, still), rendered(head_of(2), smiling, still))
+    assert np.array_equal(rendered(head_of(1), portrait, still), rendered(head_of(1), smiling, still))

@@ -9,6 +9,7 @@ import torch
 
 from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.driving import DrivingConfig
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from scripts import benchmark
@@ -29,11 +30,14 @@ print((peak_memory(device) - start) / 2**20)
 FRAME_PARTS = ["PNCC", "motion adapter", "render", "HTB-SR", "whole frame"]
 
 
-def tiny_bench(stage: int = 3, batch: int = 2, **changes: object) -> Benchmark:
+def tiny_bench(stage: int = 3, batch: int = 2) -> Benchmark:
+    config = tiny_portrait_config(stage, driving=DrivingConfig.demo())
+    if stage == 3:
+        config = replace(config, motion_adapter=replace(config.motion_adapter, pncc_inputs=("source", "driving")))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build_portrait(tiny_portrait_config(stage, **changes))
-    return Benchmark(model, batch, torch.device("cpu"))
+        model = build_portrait(config)
+    return Benchmark(model, config, batch, torch.device("cpu"))
 
 
 def test_the_command_compares_precisions_at_demo_size(capsys, tmp_path):
@@ -53,7 +57,7 @@ def test_the_command_compares_precisions_at_demo_size(capsys, tmp_path):
 
 
 def test_a_checkpoint_is_measured_with_its_own_parts(tmp_path, capsys):
-    config = tiny_portrait_config(stage=2)
+    config = tiny_portrait_config(stage=2, driving=DrivingConfig.demo())
     model = build_portrait(config)
     save_checkpoint(tmp_path / "c" / "portrait", {"model": to_dict(config)}, {
         name: part for name, part in model.named_children() if part is not None})
@@ -64,7 +68,8 @@ def test_a_checkpoint_is_measured_with_its_own_parts(tmp_path, capsys):
 
 
 def test_every_repetition_measures_every_part_once():
-    bench, variant = tiny_bench(), Variant("float32", torch.float32)
+    bench = tiny_bench()
+    variant = Variant("float32", torch.float32, bench.talker.model)
     for _ in range(3):
         bench.measure(variant, record=True)
     assert list(variant.seconds) == ["image to plane", "source of HTB-SR", *FRAME_PARTS]
@@ -72,45 +77,35 @@ def test_every_repetition_measures_every_part_once():
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_every_stage_and_an_adapter_of_two_pictures_are_measured(stage):
-    bench, variant = tiny_bench(stage, batch=1), Variant("bf16", torch.bfloat16)
-    if stage == 3:
-        config = bench.model.config
-        bench.model = build_portrait(replace(config, motion_adapter=replace(config.motion_adapter, pictures=2))).eval()
+def test_every_stage_is_measured(stage):
+    bench = tiny_bench(stage, batch=1)
+    variant = Variant("bf16", torch.bfloat16, bench.talker.model)
     bench.measure(variant, record=True)
     assert ("motion adapter" in variant.seconds) == (stage > 1) and ("HTB-SR" in variant.seconds) == (stage == 3)
 
 
 def test_the_warm_up_does_not_count():
-    bench, variant = tiny_bench(batch=1), Variant("float32", torch.float32)
+    bench = tiny_bench(batch=1)
+    variant = Variant("float32", torch.float32, bench.talker.model)
     bench.measure(variant, record=False)
     assert variant.seconds == {} and variant.peak is None
 
 
-def test_compiled_parts_are_used_and_taken_out_again(monkeypatch):
-    calls = []
+def test_compiled_parts_are_used_and_the_plain_model_stays_plain(monkeypatch):
+    compiled_parts, calls = [], []
 
-    class Counted(torch.nn.Module):
-        def __init__(self, own: torch.nn.Module) -> None:
-            super().__init__()
-            self.own = own
+    def compile_counted(self: torch.nn.Module) -> None:
+        compiled_parts.append(self)
+        self.register_forward_pre_hook(lambda module, _: calls.append(type(module).__name__))
 
-        def forward(self, *arguments):
-            calls.append(type(self.own).__name__)
-            return self.own(*arguments)
-
-        def __getattr__(self, name: str):
-            return super().__getattr__(name) if name == "own" else getattr(self.own, name)
-
-    monkeypatch.setattr(torch, "compile", Counted)
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_counted)
     bench = tiny_bench(batch=1)
-    before = dict(bench.model.named_children())
-    plain, compiled = variants(bench.model, ["float32"], compiled=True)
+    plain, compiled = variants(bench.talker.model, ["float32"], compiled=True)
     bench.measure(plain, record=True)
     assert calls == []
     bench.measure(compiled, record=True)
     assert {"ImageToPlane", "MotionAdapter", "VolumeRenderer", "HTBSR"} == set(calls)
-    assert dict(bench.model.named_children()) == before
+    assert not {*map(id, compiled_parts)} & {*map(id, bench.talker.model.modules())}
 
 
 def test_where_nothing_compiles_one_line_says_so(monkeypatch, capsys):
@@ -118,15 +113,16 @@ def test_where_nothing_compiles_one_line_says_so(monkeypatch, capsys):
         if variant.compiled:
             raise RuntimeError("no C++ compiler\nsecond line")
     monkeypatch.setattr(Benchmark, "measure", broken)
-    monkeypatch.setattr(Real3DPortraitConfig, "demo", tiny_portrait_config)
-    monkeypatch.setattr(torch, "compile", lambda module: module)
+    monkeypatch.setattr(Real3DPortraitConfig, "demo", lambda: tiny_portrait_config(driving=DrivingConfig.demo()))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
     assert main(["--device", "cpu", "--compile"]) == 2
     assert capsys.readouterr().err.strip().endswith("(no C++ compiler); leave out --compile")
 
 
 def test_the_table_gives_medians_ratios_and_dashes():
-    slow = Variant("float32", torch.float32, seconds={"render": [0.2, 0.4, 9.0], "whole frame": [1.0]})
-    fast = Variant("bf16", torch.bfloat16, seconds={"render": [0.2], "whole frame": [0.5]})
+    model = build_portrait(tiny_portrait_config())
+    slow = Variant("float32", torch.float32, model, seconds={"render": [0.2, 0.4, 9.0], "whole frame": [1.0]})
+    fast = Variant("bf16", torch.bfloat16, model, seconds={"render": [0.2], "whole frame": [0.5]})
     rows = [line.split("|")[1:-1] for line in table([slow, fast], batch=2).splitlines()]
     assert [cell.strip() for cell in rows[2]] == ["render", "200.0", "100.0", "0.50"]
     assert [cell.strip() for cell in rows[4]] == ["frames a second", "2.00", "4.00", "2.00"]

@@ -108,3 +108,28 @@ def test_lip_l1_sees_the_lips_alone():
 def test_lips_outside_the_picture_count_nothing():
     boxes = torch.tensor([[100, 120, 100, 120]])
     assert losses.lip_l1(torch.ones(1, 3, 64, 64), torch.zeros(1, 3, 64, 64), boxes) == 0
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_the_fifth_of_the_pixels_that_is_farthest_off_counts_as_the_limit(generator, pooled):
+    error = torch.randperm(101, generator=generator).view(1, 1, 1, 101) + 1.0          # 1 ... 101: rank 80 of 0 ... 100
+    prediction = error.clone().requires_grad_()
+    loss = losses.masked_l1(prediction, torch.zeros_like(error), torch.ones_like(error, dtype=torch.bool),
+                            pooled=pooled)
+    torch.testing.assert_close(loss, error.clamp(max=81).mean())
+    loss.backward()
+    assert torch.equal(prediction.grad[error < 81], torch.full((80,), 1 / 101))
+    assert torch.equal(prediction.grad[error > 81], torch.zeros(20))
+    small = losses.masked_l1(error / 1000, torch.zeros_like(error), torch.ones_like(error, dtype=torch.bool),
+                             pooled=pooled)
+    torch.testing.assert_close(small, error.mean() / 1000)                             # nothing below 0.5 is limited
+
+
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_a_mask_grows_to_all_sides_alike_and_keeps_its_size(kernel):
+    mask = torch.zeros(1, 1, 21, 15, dtype=torch.bool)
+    mask[..., 10, 7] = True
+    rows, columns = losses.dilate(mask, kernel)[0, 0].nonzero().unbind(dim=1)
+    assert losses.dilate(mask, kernel).shape == mask.shape
+    for found, middle in ((rows, 10), (columns, 7)):
+        assert found.min() == middle - kernel // 2 and found.max() == middle + kernel // 2

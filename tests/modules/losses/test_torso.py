@@ -75,3 +75,13 @@ def test_a_point_that_moves_with_its_picture_is_equivariant(generator: torch.Gen
     moved = brightest(transformed(spot, matrices))
     assert keypoint_equivariance(brightest(spot), moved, matrices).item() < 2e-3
     assert keypoint_equivariance(brightest(spot), brightest(spot), matrices).item() > 0.02
+
+
+def test_random_affine_maps_turn_scale_and_shift_a_little_to_both_sides(generator: torch.Generator) -> None:
+    linear, shift = random_affine(4000, generator).split([2, 1], dim=-1)
+    size = torch.linalg.det(linear).sqrt()[:, None, None]
+    assert torch.allclose(linear @ linear.mT, size.square() * torch.eye(2), atol=1e-5)            # no shear, no mirror
+    angle = torch.atan2(linear[:, 1, 0], linear[:, 0, 0])
+    for values, limit in ((angle, 0.3), (size - 1, 0.1), (shift[:, 0], 0.1), (shift[:, 1], 0.1)):
+        assert values.min() == pytest.approx(-limit, rel=0.02) and values.max() == pytest.approx(limit, rel=0.02)
+        assert abs(values.mean()) < 0.05 * limit

@@ -120,3 +120,20 @@ def test_correlation_of_real_frames_only(generator):
     b[1, 7:] = 100
     assert correlation(a, b, mask) == pytest.approx(1.0, abs=1e-5)
     assert correlation(a, -a, mask) == pytest.approx(-1.0, abs=1e-5)
+
+
+def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
+    start = replace(LOSSES, sync=0.2, sync_pairs=32)
+    batch, folder = batch_of(task_of()), saved_sync(tmp_path / "sync")
+
+    def terms(**weights):
+        torch.manual_seed(0)                                          # dropout
+        return task_of(replace(start, **weights), sync_checkpoint=folder).training_step(batch, 1, "audio2motion",
+                                                                                         state())
+
+    plain = terms()
+    assert plain.keys() == {"kl", "expression", "landmarks", "laplacian", "magnitude", "sync"}
+    for weight in plain:
+        doubled = terms(**{weight: 2 * getattr(start, weight)})
+        for name in plain:
+            torch.testing.assert_close(doubled[name], (1 + (name == weight)) * plain[name])

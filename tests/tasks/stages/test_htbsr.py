@@ -9,6 +9,7 @@ from modules.system.checkpoint import save_checkpoint
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.htbsr import INPUTS, TERMS, HTBSRTask, HTBSRTaskConfig
 from tests.tasks.steps import Steps
+from tests.tasks.terms import generator_terms
 from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
 
 PLAIN = {"image": 1.0, "edges": 0.5, "lips": 0.2, "occlusion_entropy": 0.001, "occlusion": 0.1, "occlusion_2": 0.1}
@@ -99,3 +100,30 @@ def test_every_promised_input_is_there_and_every_loss_finds_its_own(config, gene
     inputs = task.inputs(task.reenacted(frames, frames.target), frames.target)
     assert inputs.keys() == set(INPUTS)
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
+
+
+def test_every_weight_is_the_factor_of_its_term(config, generator):
+    batch = pair_batch(generator)
+    start = PLAIN | {"l1": 0.1, "torso_cover": 0.1, "torso_image": 0.1, "adversarial": 0.1}
+
+    def terms(**weights):
+        task = HTBSRTask(replace(config, loss=start | weights, start_adversarial=0),
+                         torch.Generator().manual_seed(0))
+        return generator_terms(task, batch, step=4)
+
+    plain = terms()
+    for weight in ("image", "l1", "edges", "lips", "adversarial", "occlusion_entropy", "occlusion", "occlusion_2",
+                   "torso_cover", "torso_image"):
+        doubled = terms(**{weight: 2 * start[weight]})
+        assert {name.removeprefix("source_") for name in plain} >= {weight}
+        for name in plain:
+            torch.testing.assert_close(doubled[name], (1 + (name.removeprefix("source_") == weight)) * plain[name])
+
+
+def test_an_error_far_from_the_torso_counts_a_half(config, generator):
+    """The target is black; once all of it is torso, once nothing."""
+    batch = pair_batch(generator) | {"target_image": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)}
+    task = HTBSRTask(config, generator)
+    inside, outside = (generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
+                       for part in (4, 0))
+    assert float(outside["image"] / inside["image"]) == pytest.approx(0.5, rel=0.02)

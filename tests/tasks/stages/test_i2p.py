@@ -6,9 +6,11 @@ import torch
 
 from modules.system.checkpoint import save_checkpoint
 from modules.system.errors import UserError
+from tasks.engine.optimization import build_optimizer
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import INPUTS, TERMS, I2PConfig, I2PTask, reference_runs
 from tests.tasks.steps import Steps
+from tests.tasks.terms import generator_terms
 from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, tiny_model
 from tests.tiny import tiny_portrait_config
 
@@ -122,3 +124,59 @@ def test_a_discriminator_of_another_size_is_refused_at_the_start(config):
         replace(config, model=tiny_portrait_config(1), loss=PLAIN | {"adversarial_target": 0.1})
     follows = replace(config, adversary=AdversaryConfig(), loss=PLAIN | {"adversarial_target": 0.1})
     assert follows.adversary.discriminator.resolution == SIZE
+
+
+def test_every_weight_is_the_factor_of_its_term(config, generator):
+    batch = view_batch(generator)
+
+    def terms(**weights):
+        loss = PLAIN | {"adversarial_reference": 0.1, "adversarial_target": 0.1} | weights
+        task = I2PTask(replace(config, loss=loss, start_adversarial=0), torch.Generator().manual_seed(0))
+        return generator_terms(task, batch, step=19)
+
+    plain = terms()
+    for weight, names in {
+            "image": ("reference_image", "target_image"), "image_raw": ("reference_image_raw", "target_image_raw"),
+            "edges": ("reference_edges", "target_edges"), "mask": ("reference_mask", "target_mask"),
+            "density": ("target_density",)}.items():
+        doubled = terms(**{weight: 2 * PLAIN[weight]})
+        for name in plain:
+            torch.testing.assert_close(doubled[name], (1 + (name in names)) * plain[name])
+
+
+@pytest.mark.parametrize("heard", ["reference", "target"])
+def test_reference_and_target_have_adversarial_weights_of_their_own(config, generator, heard):
+    def terms(weight):
+        loss = PLAIN | {f"adversarial_{heard}": weight}
+        task = I2PTask(replace(config, loss=loss, start_adversarial=0), torch.Generator().manual_seed(0))
+        found = generator_terms(task, batch, step=1)
+        return {name: term for name, term in found.items() if "adversarial" in name}
+
+    batch = view_batch(generator)
+    once, twice = terms(0.1), terms(0.2)
+    assert once.keys() == twice.keys() == {f"{heard}_adversarial"}
+    torch.testing.assert_close(twice[f"{heard}_adversarial"], 2 * once[f"{heard}_adversarial"])
+
+
+def moments_after_a_push(optimizer):
+    """What a step without gradients does after one with them: the largest move, and the share left of the squares."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-3
+    for push in (1.0, 0.0):
+        before = [p.detach().clone() for p in parameters]
+        squares = {p: optimizer.state[p]["exp_avg_sq"].clone() for p in parameters if p in optimizer.state}
+        for p in parameters:
+            p.requires_grad_(True).grad = torch.full_like(p, push)
+        optimizer.step()
+    moved = max(float((p - old).detach().abs().max()) for p, old in zip(parameters, before))
+    return moved, float((optimizer.state[parameters[0]]["exp_avg_sq"] / squares[parameters[0]]).mean())
+
+
+def test_no_optimiser_has_momentum_and_the_discriminators_is_adjusted_to_its_lazy_penalty(config, generator):
+    loss = PLAIN | {"adversarial_reference": 0.1, "adversarial_target": 0.025}
+    specs = {spec.name: spec for spec in I2PTask(replace(config, loss=loss), generator).optimizers()}
+    moved, left = zip(*(moments_after_a_push(build_optimizer(specs[name])) for name in ("generator", "discriminator")))
+    assert moved == (0.0, 0.0)
+    assert left[0] == pytest.approx(0.99, abs=1e-5)
+    assert left[1] ** 17 == pytest.approx(0.99 ** 16, abs=1e-5)       # 16 steps and a penalty are 17 updates

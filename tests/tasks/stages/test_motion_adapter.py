@@ -11,6 +11,7 @@ from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.motion_adapter import INPUTS, TERMS, MotionAdapterTask, MotionAdapterTaskConfig
 from tests.tasks.steps import Steps
+from tests.tasks.terms import generator_terms
 from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
 
 PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "lips": 0.5, "mask": 0.1, "entropy": 0.01, "density": 0.25,
@@ -144,3 +145,45 @@ def test_encoders_that_the_start_lacks_get_imagenet_weights(config, generator, t
     after_1.begin()
     assert all(torch.equal(value, mit[key]) for key, value in after_1.model.motion_adapter.mix_vit.state_dict().items())
     assert changed_parts(after_1.modules, first.modules) == {"motion_adapter"}
+
+
+def test_every_weight_is_the_factor_of_its_term(config, generator):
+    batch = pair_batch(generator)
+
+    def terms(**weights):
+        loss = PLAIN | {"adversarial": 0.1} | weights
+        task = MotionAdapterTask(replace(config, loss=loss, start_adversarial=0), torch.Generator().manual_seed(0))
+        return generator_terms(task, batch, step=47)
+
+    plain = terms()
+    for weight in ("image", "image_raw", "edges", "lips", "mask", "entropy", "density", "laplacian"):
+        doubled = terms(**{weight: 2 * PLAIN[weight]})
+        assert {name.removeprefix("source_") for name in plain} >= {weight}
+        for name in plain:
+            torch.testing.assert_close(doubled[name], (1 + (name.removeprefix("source_") == weight)) * plain[name])
+
+
+def test_what_is_computed_now_and_then_counts_for_the_steps_between(config, generator):
+    batch = pair_batch(generator)
+
+    def terms(every):
+        lazy = replace(config, density_every=every, laplacian_every=every)
+        task = MotionAdapterTask(lazy, torch.Generator().manual_seed(0))
+        return [generator_terms(task, batch, step) for step in (1, 2, 3)]
+
+    always, lazy = terms(1), terms(4)
+    for name in ("density", "laplacian", "eye_closing"):
+        assert [name in found for found in always] == [True, True, True]
+        assert [name in found for found in lazy] == [False, False, True]
+    for name in ("density", "laplacian"):
+        torch.testing.assert_close(lazy[2][name], 4 * always[2][name])
+
+
+def test_an_error_far_from_the_head_counts_a_fifth(config, generator):
+    """The target is black; once all of it is head, once nothing."""
+    batch = pair_batch(generator) | {"target_image": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)}
+    task = MotionAdapterTask(config, generator)
+    inside, outside = (generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
+                       for part in (3, 0))
+    for name in ("image", "image_raw"):
+        assert float(outside[name] / inside[name]) == pytest.approx(0.2, rel=0.02)

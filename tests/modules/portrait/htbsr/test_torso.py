@@ -164,3 +164,23 @@ def test_half_precision_runs_without_type_errors(portrait: tuple[Tensor, ...], f
 def test_impossible_configs_are_refused_with_the_value(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(change.values())))):
         TorsoConfig(**change)
+
+
+def test_the_gradient_that_reaches_the_motion_field_is_scaled(portrait: tuple[Tensor, ...],
+                                                              frames: tuple[Tensor, ...]) -> None:
+    torso, classes, _ = portrait
+
+    def gradient(factor: float) -> Tensor:
+        """Of the key points, which act through the motion field alone."""
+        torch.manual_seed(0)
+        model = TorsoModel(replace(TORSO, motion_gradient=factor)).eval()
+        driving = select_keypoints(frames[3], 4).requires_grad_()
+        result = model(model.encode_source(resize(torso, 16), classes), select_keypoints(frames[2], 4), driving,
+                       *head(3))
+        (result.image.square().mean() + result.occlusion.mean() + result.occlusion_2.square().mean()).backward()
+        return driving.grad
+
+    full = gradient(1.0)
+    assert full.abs().max() > 0
+    for factor in (0.1, 0.5):
+        assert relative_error(gradient(factor), factor * full) < 1e-4
