@@ -34,8 +34,6 @@ PARTS = {
     "torso_with_background": (BACKGROUND, *TORSO_CLASSES),
     "background": (BACKGROUND,),
 }
-COLOURS = np.array(
-    [(255, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (255, 0, 0), (0, 255, 0)], np.uint8)
 EYES_AND_LIPS = (            # outlines inside the face whose colour is not that of skin
     (33, 160, 158, 133, 153, 144), (263, 387, 385, 362, 380, 373),
     (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181))
@@ -53,11 +51,6 @@ def part_mask(classes: np.ndarray, part: str) -> np.ndarray:
 def part_image(picture: np.ndarray, classes: np.ndarray, part: str) -> np.ndarray:
     """The picture [H, W, 3] uint8 with everything but a part of `PARTS` black."""
     return np.where(part_mask(classes, part)[..., None], picture, 0).astype(np.uint8)
-
-
-def class_colours(classes: np.ndarray) -> np.ndarray:
-    """Class map [H, W] -> its colour code [H, W, 3] uint8 RGB, as the original stores it."""
-    return COLOURS[classes]
 
 
 def segment(picture: np.ndarray, landmarks: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:

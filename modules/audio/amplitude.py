@@ -56,9 +56,3 @@ def run_centres(closed: Tensor) -> Tensor:
     units = torch.zeros_like(closed)
     units[centres] = 1
     return units
-
-
-def polygon_area(points: Tensor) -> Tensor:
-    """Area inside closed polygons by the shoelace formula: [..., N, 2] -> [...]; e.g. the six points of an eye."""
-    x, y = points.unbind(-1)
-    return (x * y.roll(-1, -1) - y * x.roll(-1, -1)).sum(-1).abs() / 2

@@ -139,11 +139,6 @@ def landmark_loss(projected: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     return (weights[:, None] * (projected - target) ** 2).mean()
 
 
-def laplacian_loss(sequence: Tensor) -> Tensor:
-    """Mean square of x_t - (x_(t-1) + x_(t+1)) / 2, the ends repeated; [T, C] -> scalar."""
-    return (_second_difference(len(sequence)).to(sequence) @ sequence).square().mean()
-
-
 def _second_difference(frames: int) -> Tensor:
     """[T, T] matrix of the filter (-1/2, 1, -1/2) with repeated ends; float64."""
     matrix, index = torch.eye(frames, dtype=torch.float64), torch.arange(frames)

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from modules.analysis.crop import FACE_AREA, lip_box, official_crop, official_crop_box
+from modules.analysis.crop import FACE_AREA
 from modules.analysis.inpainting import fill_torso, inpaint_background, inpaint_torso
 from modules.analysis.landmarks import combine
-from modules.analysis.segmentation import class_colours, part_image, part_mask
+from modules.analysis.segmentation import part_image, part_mask
 from modules.face3d.landmark_sets import LANDMARKS_68
 from tests.golden.file import Golden, checks
+from tests.golden.reference import class_colours, lip_box, official_crop, official_crop_box
 
 PARTS = {"head": "head", "torso": "torso", "person": "person", "torso_with_bg": "torso_with_background",
          "bg": "background"}

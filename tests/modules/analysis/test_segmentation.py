@@ -10,7 +10,6 @@ from modules.analysis.segmentation import (
     CLOTHES,
     FACE_SKIN,
     HAIR,
-    class_colours,
     classes_from_person_and_hair,
     part_image,
     part_mask,
@@ -106,4 +105,3 @@ def test_part_images_tile_the_picture():
     classes = np.random.default_rng(1).integers(0, 6, (8, 8)).astype(np.uint8)
     parts = [part_image(picture, classes, part) for part in ("head", "torso", "background")]
     np.testing.assert_array_equal(sum(part.astype(int) for part in parts), picture)
-    assert len(np.unique(class_colours(np.arange(6)), axis=0)) == 6
