@@ -43,14 +43,14 @@ ONE_TONE = 0.004             # spread of chromaticity below which a picture is m
 DARKEST, BRIGHTEST = 0.3, 1.5      # brightness of the neck relative to the face
 
 
-def part_mask(classes: np.ndarray, part: str) -> np.ndarray:
+def shows_part(classes: np.ndarray, part: str) -> np.ndarray:
     """Where a class map (any shape) shows a part of `PARTS`: bool of the same shape."""
     return np.isin(classes, PARTS[part])
 
 
 def part_image(picture: np.ndarray, classes: np.ndarray, part: str) -> np.ndarray:
     """The picture [H, W, 3] uint8 with everything but a part of `PARTS` black."""
-    return np.where(part_mask(classes, part)[..., None], picture, 0).astype(np.uint8)
+    return np.where(shows_part(classes, part)[..., None], picture, 0).astype(np.uint8)
 
 
 def segment(picture: np.ndarray, landmarks: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:

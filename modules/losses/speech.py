@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.face3d.landmark_sets import EYES, LIPS, UPPER_LIDS
+from modules.face3d.landmark_sets import EYES, LIPS, UPPER_LIDS, landmark_weights
 
 _NO_COUNTERPART = (93, 127, 132, 234, 323, 356, 361, 454)
 _HEAVY_68 = (*range(28, 31), *range(36, 48), *range(60, 68))
@@ -46,22 +46,17 @@ def laplacian_zero_ends(x: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((x - (padded[:, :-2] + padded[:, 2:]) / 2) ** 2, mask)
 
 
-def landmark_weights(count: int) -> Tensor:
+def motion_weights(count: int) -> Tensor:
     """Weight of each landmark: [468] (eyes 3, upper lids 20, lips 5, unplaced 0) or [68] (eyes, inner lips, nose 5)."""
-    weights = torch.ones(count)
-    if count == 68:
-        weights[list(_HEAVY_68)] = 5
-    elif count == 468:
-        for points, value in ((EYES, 3), (UPPER_LIDS, 20), (LIPS, 5), (_NO_COUNTERPART, 0)):
-            weights[list(points)] = value
-    else:
+    if count not in (68, 468):
         raise ValueError(f"no weights for {count} landmarks; use 68 or 468")
-    return weights
+    return landmark_weights(count, ((_HEAVY_68, 5),) if count == 68 else
+                            ((EYES, 3), (UPPER_LIDS, 20), (LIPS, 5), (_NO_COUNTERPART, 0)))
 
 
-def landmark_error(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+def landmark_square(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Weighted mean square error of landmarks [B, T, 3 L], point-major xyz, L = 68 or 468."""
-    weights = landmark_weights(prediction.shape[-1] // 3).to(prediction).repeat_interleave(3)
+    weights = motion_weights(prediction.shape[-1] // 3).to(prediction).repeat_interleave(3)
     return masked_mean((prediction - truth) ** 2 * weights, mask)
 
 

@@ -20,13 +20,13 @@ from modules.losses.torso import (
     keypoint_equivariance,
     keypoint_spread,
     occlusion_area,
-    occlusion_entropy,
     random_affine,
     torso_cover,
     torso_l1,
     transformed,
 )
 from modules.media.pixels import to_float
+from modules.metrics.image import psnr
 from modules.portrait.htbsr.fusion import HTBSR
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from modules.system.checkpoint import find_checkpoint, load_state
@@ -57,7 +57,6 @@ from tasks.stages.image_terms import (
     weighted,
 )
 from tasks.stages.learning_rates import RateConfig, htbsr_rates
-from tasks.stages.previews import psnr
 from tasks.stages.short_videos import clip_video
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
@@ -211,7 +210,7 @@ class HTBSRTask(Task):
             "perceptual": lambda: perceptual_loss(network, output.image, truth),
             "lips": lambda: losses.lip_l1(output.image, truth, boxes),
             "lips_perceptual": lambda: lip_perceptual(network, output.image, truth, boxes),
-            "occlusion_entropy": lambda: occlusion_entropy(htbsr.occlusion_2),
+            "occlusion_entropy": lambda: losses.binary_entropy(htbsr.occlusion_2),
             "occlusion": lambda: occlusion_area(htbsr.occlusion, torso),
             "occlusion_2": lambda: occlusion_area(htbsr.occlusion_2, torso),
             "torso_cover": lambda: torso_cover(htbsr.occlusion_2, seen(TORSO_CLASSES), seen(HEAD_CLASSES)),

@@ -19,6 +19,7 @@ from modules.layers.resample import resize
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
 from modules.media.pixels import to_float
+from modules.metrics.image import psnr
 from modules.official.eg3d_snapshot import read_snapshot
 from modules.portrait.initial_weights import InitialWeights, load_imagenet
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
@@ -32,7 +33,7 @@ from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig, View
 from tasks.stages.image_terms import density_loss, image_stage_optimizers, perceptual_loss, seeded, warm_start, weighted
 from tasks.stages.learning_rates import RateConfig, i2p_rates
-from tasks.stages.previews import depth_picture, psnr
+from tasks.stages.previews import depth_picture
 
 TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from modules.analysis.segmentation_classes import HEAD_CLASSES
+from modules.analysis.segmentation_classes import HEAD_CLASSES, part_mask
 from modules.face3d.landmark_sets import OUTER_LIPS_68
 from modules.geometry.camera import Camera, pose_camera
 from modules.layers.resample import resize
@@ -126,10 +126,6 @@ def adapter_pictures(pncc: Tensor, driving: int, config: Real3DPortraitConfig) -
 
 
 # ---- masks and pictures
-
-def part_mask(classes: Tensor, parts: tuple[int, ...]) -> Tensor:
-    """Class maps uint8 [B, H, W] -> bool [B, 1, H, W], true on the classes `parts`."""
-    return torch.isin(classes, torch.tensor(parts, dtype=classes.dtype, device=classes.device))[:, None]
 
 
 def head_picture(image: Tensor, classes: Tensor) -> Tensor:

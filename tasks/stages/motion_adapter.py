@@ -18,6 +18,7 @@ from modules.layers.resample import resize
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
 from modules.media.pixels import to_float
+from modules.metrics.image import psnr
 from modules.portrait.initial_weights import InitialWeights, load_imagenet
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Real3DPortraitConfig
 from tasks.data.frame_pairs import ClipDataConfig
@@ -51,7 +52,7 @@ from tasks.stages.image_terms import (
     weighted,
 )
 from tasks.stages.learning_rates import RateConfig, motion_adapter_rates
-from tasks.stages.previews import depth_picture, psnr
+from tasks.stages.previews import depth_picture
 from tasks.stages.short_videos import clip_video
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")

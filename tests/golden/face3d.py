@@ -16,8 +16,8 @@ from modules.face3d.fitting import (
     FitProblem,
     fit_clip,
     fit_photo,
+    fit_weights,
     landmark_loss,
-    landmark_weights,
 )
 from modules.face3d.morphable_model import LandmarkEmbedding, MorphableModel
 from modules.face3d.shading import vertex_normals
@@ -185,7 +185,7 @@ def losses_of_the_fit(g: Golden) -> None:
     sixty_eight = torch.ones(68)
     sixty_eight[[*range(36, 48), *range(60, 68), 28, 29, 30]] = 3
     for key, config in (("image", FitConfig.photo("bfm")), ("video", FitConfig.clip("bfm"))):
-        loss = landmark_loss(projected, target, landmark_weights(config, valid))
+        loss = landmark_loss(projected, target, fit_weights(config, valid))
         g.check(loss, f"out.loss.{key}_landmarks468", LOSSES)
     g.check(landmark_loss(projected[:, :68], target[:, :68], sixty_eight), "out.loss.landmarks68", LOSSES)
     sequence = g.input("fit.loss.seq", (9, 64))

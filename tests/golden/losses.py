@@ -79,7 +79,7 @@ def dilation_and_lip_boxes(g: Golden) -> None:
 @checks("losses")
 def adversarial_losses_and_gradient_penalty(g: Golden) -> None:
     logits = normal(g, "logits", (6, 1), 0, 2)
-    g.check(losses.adversarial_generator(logits), "gan.generator", EXACT)
+    g.check(losses.adversarial_real(logits), "gan.generator", EXACT)
     g.check(losses.adversarial_fake(logits), "gan.fake", EXACT)
     g.check(losses.adversarial_real(logits), "gan.real", EXACT)
     weights = {name: g.constant("losses.r1." + name, shape, 0, std).requires_grad_()
@@ -152,8 +152,8 @@ def terms_of_the_motion_loss(g: Golden) -> None:
     found = {"mse": motion.mean_square(pred, truth, mask), "mae": mean_absolute(pred, truth, mask),
              "l2_reg": motion.magnitude(pred, mask), "velocity": velocity(pred, mask),
              "continuity": continuity(pred, truth, mask), "laplacian": smooth,
-             "lm468": motion.landmark_error(marks_pred, marks, mask),
-             "lm68": motion.landmark_error(marks_pred[..., :204], marks[..., :204], mask)}
+             "lm468": motion.landmark_square(marks_pred, marks, mask),
+             "lm68": motion.landmark_square(marks_pred[..., :204], marks[..., :204], mask)}
     for key, value in found.items():
         g.check(value, f"a2m.{key}", EXACT)
     g.check(1e3 * pred.grad, "a2m.laplacian.grad", GRADIENTS)

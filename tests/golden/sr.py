@@ -16,7 +16,8 @@ from modules.layers.stylegan import (
     SynthesisBlock,
     SynthesisBlockConfig,
 )
-from modules.losses.torso import occlusion_area, occlusion_entropy
+from modules.losses.image import binary_entropy
+from modules.losses.torso import occlusion_area
 from modules.official.names import load_official
 from modules.portrait.htbsr.fusion import HTBSR, HTBSRConfig
 from modules.portrait.htbsr.torso import TorsoConfig, TorsoModel, select_keypoints
@@ -216,7 +217,7 @@ def torso_model_and_its_losses(g: Golden) -> None:
         pairs = [occlusion_area(value[a:a + 1], mask[b:b + 1]) for a in range(batch) for b in range(batch)]
         g.check(torch.stack(pairs).mean(), f"loss_masked.{name}_reg_l1", TORSO)
     for prefix, count in (("loss", batch), ("loss_masked", batch), ("loss_masked_batch1", 1)):
-        entropy = occlusion_entropy(occlusions["occlusion_2"][:count])
+        entropy = binary_entropy(occlusions["occlusion_2"][:count])
         g.check(entropy, f"{prefix}.occlusion_2_weights_entropy", TORSO)
 
 

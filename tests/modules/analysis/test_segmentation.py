@@ -12,8 +12,8 @@ from modules.analysis.segmentation import (
     HAIR,
     classes_from_person_and_hair,
     part_image,
-    part_mask,
     segment,
+    shows_part,
 )
 from modules.face3d.landmark_sets import FACE_OVAL
 from modules.media.images import read_picture
@@ -89,7 +89,7 @@ def test_portraits_have_head_neck_and_clothes_in_order(media: Path, assets: Path
     assert set(np.unique(classes)) == {BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES}
     height = [np.flatnonzero(classes == part)[:, None].mean() for part in (HAIR, FACE_SKIN, BODY_SKIN, CLOTHES)]
     assert height[1] < height[2] < height[3]
-    assert 0.1 < part_mask(classes, "head").mean() < 0.6
+    assert 0.1 < shows_part(classes, "head").mean() < 0.6
 
 
 def test_transparent_pixels_are_background(media: Path, assets: Path):

@@ -36,10 +36,11 @@ def test_an_error_of_the_lips_costs_more_than_one_of_the_cheek():
     truth = torch.zeros(1, 4, 1404)
     lip, cheek = truth.clone(), truth.clone()
     lip[..., 13 * 3], cheek[..., 50 * 3] = 1, 1
-    ratio = losses.landmark_error(lip, truth, torch.ones(1, 4)) / losses.landmark_error(cheek, truth, torch.ones(1, 4))
+    of_lip, of_cheek = (losses.landmark_square(points, truth, torch.ones(1, 4)) for points in (lip, cheek))
+    ratio = of_lip / of_cheek
     assert_close(ratio, torch.tensor(5.0))
     with pytest.raises(ValueError, match="70"):
-        losses.landmark_weights(70)
+        losses.motion_weights(70)
 
 
 def test_the_two_divergences_agree_without_a_flow():
