@@ -10,8 +10,9 @@ from modules.analysis.crop import Box, clip_crop, crop_landmarks
 from modules.analysis.landmarks import MAX_OUTSIDE
 from modules.analysis.segmentation import segment_crop
 from modules.face3d.coefficients import FaceCoefficients
-from modules.face3d.fitting import fit_clip, landmark_error
+from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
+from modules.metrics.motion import landmark_error
 from modules.system.errors import UserError
 
 SMALLEST_SHARE = 0.05         # of the square that the face fills; what `segment` needs

@@ -20,7 +20,8 @@ from torch import Tensor
 from modules.audio.audio2motion import Audio2MotionConfig
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.syncnet import SyncNetConfig
-from modules.official.names import PORTRAITS, identify, official_state, portrait_config, to_official, to_ours
+from modules.official.configs import PORTRAITS, portrait_config
+from modules.official.names import identify, official_state, to_official, to_ours
 from modules.system.checkpoint import load_state, read_config, save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError, run_command

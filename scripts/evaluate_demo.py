@@ -22,9 +22,10 @@ from inference.portrait import FRONTAL_DISTANCE, Portrait
 from modules.analysis.landmarks import find_faces
 from modules.audio.features import read_audio
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
-from modules.face3d.landmark_sets import EYE_CORNERS, INNER_LIP_MIDDLES
-from modules.media.pixels import to_pixels
+from modules.media.pixels import to_pixels, to_tensor
 from modules.media.rates import FRAME_RATE, SAMPLE_RATE
+from modules.metrics.image import psnr
+from modules.metrics.motion import mouth_opening
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import HELD_OUT_SEED, sample_person
 from modules.procedural.render import render
@@ -33,18 +34,6 @@ from modules.system.errors import UserError, run_command
 
 TURN = math.radians(20)
 SETTLED = 8                   # frames after which smoothing no longer sees the start of a turn
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two uint8 pictures, in dB."""
-    return -10 * math.log10(float(np.mean((a.astype(np.float64) - b) ** 2)) / 255**2 + 1e-12)
-
-
-def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
-    """Distance of the inner lips in distances of the outer eye corners: [..., 478, 2] -> [...]."""
-    def distance(pair: tuple[int, int]) -> np.ndarray:
-        return np.linalg.norm(landmarks[..., pair[0], :] - landmarks[..., pair[1], :], axis=-1)
-    return distance(INNER_LIP_MIDDLES) / distance(EYE_CORNERS)
 
 
 def turned(yaw: float) -> Motion:
@@ -64,8 +53,8 @@ def view_quality(talker: TalkingPortrait, seed: int) -> dict[str, float]:
             found = list(talker.frames(portrait, turned(yaw), batch=SETTLED))[-1]
             face = FaceCoefficients(portrait.identity, torch.zeros(1, 64), torch.tensor([[0.0, yaw, 0.0]]),
                                     torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]))
-            truth = to_pixels(render(talker.face_model, person, face, talker.size).image)[0]
-            scores.append(psnr(found, truth))
+            truth = to_pixels(render(talker.face_model, person, face, talker.size).image)
+            scores.append(float(psnr(to_tensor(found), to_tensor(truth))))
         result[name] = sum(scores) / len(scores)
     return result
 
@@ -86,8 +75,9 @@ def mouth_following(talker: TalkingPortrait, seed: int, frames: int) -> tuple[fl
     motion = Motion(driver.expression, still, still, torch.zeros(frames, 1), "procedural")
     model = talker.face_model
     points = model.landmarks(portrait.identity, driver.expression, 478)
-    wanted = mouth_opening(project(pose_points(points, still, still + portrait.translation)).numpy())
-    found = mouth_opening(np.stack([found_landmarks(frame) for frame in talker.frames(portrait, motion)]))
+    wanted = mouth_opening(project(pose_points(points, still, still + portrait.translation))).numpy()
+    traced = np.stack([found_landmarks(frame) for frame in talker.frames(portrait, motion)])
+    found = mouth_opening(torch.from_numpy(traced)).numpy()
     seen = np.isfinite(found)
     return float(np.corrcoef(wanted[seen], found[seen])[0, 1]), float(seen.mean())
 
@@ -103,7 +93,7 @@ def speech_following(talker: TalkingPortrait, portrait: Portrait, path: Path) ->
     """Correlation of mouth opening with loudness, and opening in the quietest tenth as a share of the 90 % quantile."""
     motion = talker.motion_from_speech(path, torch.Generator().manual_seed(0))
     points = talker.face_model.landmarks(portrait.identity, motion.expression, 478)
-    opening = mouth_opening(points[..., :2].numpy())
+    opening = mouth_opening(points[..., :2]).numpy()
     loud = loudness(read_audio(path), len(motion))
     rest = np.quantile(opening, 0.02)
     quiet = opening[loud <= np.quantile(loud, 0.1)].mean() - rest

@@ -1,17 +1,13 @@
-"""Square crops around a face: of a photo, of a whole clip, and by the official rule (data_gen.md 1 and 7)."""
+"""Square crops around a face: of a photo and of a whole clip (data_gen.md 1)."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from modules.face3d.landmark_sets import OUTER_LIPS_68
-from modules.system.errors import UserError
-
 FACE_AREA = 0.2               # wanted share of the square that the face's bounding box fills
 LARGEST_FACE_AREA = 0.35      # accepted share where the photo ends before FACE_AREA is reached
 LARGEST_SHIFT = 0.12          # how far the face may be off the middle, in sides
-OFFICIAL_SIZE = 512
 
 
 @dataclass(frozen=True)
@@ -126,56 +122,3 @@ def centre_crop(picture: np.ndarray, size: int) -> np.ndarray:
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
     return crop_picture(picture, Box(left, top, left + side, top + side), size)
-
-
-# --- the official rules, for equal numbers with the released weights ---
-
-def official_crop_box(landmarks: np.ndarray, face_area: float = FACE_AREA) -> Box | None:
-    """The official box in the photo squashed to 512 x 512; None if the face is large enough (data_gen.md 1).
-
-    Args:
-        landmarks: [478, 2] in pixels of the squashed photo.
-        face_area: share of the picture above which it is left as it is.
-    Raises:
-        UserError: the face is too near to the border for a box.
-    """
-    low, high = landmarks.min(0), landmarks.max(0)
-    if np.prod(high - low) / OFFICIAL_SIZE ** 2 >= face_area:
-        return None
-    points = np.trunc(landmarks)
-    low, high = points.min(0), points.max(0)
-    centre = (low + high) / 2
-    side = np.floor(np.sqrt(np.prod(high - low) / face_area))
-    beyond = max(0.0, 2 * float(np.max([side / 2 - centre, centre + side / 2 - OFFICIAL_SIZE])))
-    side = np.floor(side - beyond)
-    if side < 1:
-        raise UserError("the face touches the border of the photo; use one with space around the face")
-    left, top, right, bottom = (int(v) for v in (*(centre - side / 2), *(centre + side / 2)))
-    return Box(left, top, right, bottom)
-
-
-def official_crop(picture: np.ndarray, box: Box | None) -> np.ndarray:
-    """The official crop: squashed, cut, enlarged, all bilinear; uint8 [H, W, 3] -> [512, 512, 3]."""
-    size = (OFFICIAL_SIZE, OFFICIAL_SIZE)
-    squashed = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
-    if box is None:
-        return squashed
-    part = np.ascontiguousarray(squashed[box.top:box.bottom, box.left:box.right])
-    return cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)
-
-
-def lip_box(points: np.ndarray, size: tuple[int, int]) -> Box:
-    """Square around the lips (data_gen.md 7), inside the picture.
-
-    Args:
-        points: [68, 2] pixels.
-        size: (W, H) of the picture.
-    """
-    lips = points[OUTER_LIPS_68]
-    low, high = lips.min(0), lips.max(0)
-    centre = ((low + high) / 2).astype(np.int64)
-    half = int(max(np.trunc((high - centre) * 1.2)))
-    start = np.maximum(centre - half, 0)
-    start = np.maximum(start - np.maximum(start + 2 * half - np.array(size), 0), 0)
-    left, top = (int(v) for v in start)
-    return Box(left, top, left + 2 * half, top + 2 * half)

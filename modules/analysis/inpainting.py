@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from modules.analysis.segmentation import part_mask
+from modules.analysis.segmentation import shows_part
 from modules.analysis.segmentation_classes import BODY_SKIN, CLOTHES
 
 _REFERENCE_SIZE = 512
@@ -46,7 +46,7 @@ def fill_torso(picture: np.ndarray, classes: np.ndarray,
     The official "torso with background" is this picture with the mask `mask | (classes == 0)`.
     """
     scale = max(picture.shape[:2]) / _REFERENCE_SIZE if scale is None else scale
-    head = part_mask(classes, "head")
+    head = shows_part(classes, "head")
     result = np.where(head[..., None], 0, picture).astype(np.uint8)
     cloth, neck = classes == CLOTHES, _grow_vertically(classes == BODY_SKIN, _rows(NECK_DILATION, scale))
 

@@ -34,8 +34,6 @@ PARTS = {
     "torso_with_background": (BACKGROUND, *TORSO_CLASSES),
     "background": (BACKGROUND,),
 }
-COLOURS = np.array(
-    [(255, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (255, 0, 0), (0, 255, 0)], np.uint8)
 EYES_AND_LIPS = (            # outlines inside the face whose colour is not that of skin
     (33, 160, 158, 133, 153, 144), (263, 387, 385, 362, 380, 373),
     (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181))
@@ -45,19 +43,14 @@ ONE_TONE = 0.004             # spread of chromaticity below which a picture is m
 DARKEST, BRIGHTEST = 0.3, 1.5      # brightness of the neck relative to the face
 
 
-def part_mask(classes: np.ndarray, part: str) -> np.ndarray:
+def shows_part(classes: np.ndarray, part: str) -> np.ndarray:
     """Where a class map (any shape) shows a part of `PARTS`: bool of the same shape."""
     return np.isin(classes, PARTS[part])
 
 
 def part_image(picture: np.ndarray, classes: np.ndarray, part: str) -> np.ndarray:
     """The picture [H, W, 3] uint8 with everything but a part of `PARTS` black."""
-    return np.where(part_mask(classes, part)[..., None], picture, 0).astype(np.uint8)
-
-
-def class_colours(classes: np.ndarray) -> np.ndarray:
-    """Class map [H, W] -> its colour code [H, W, 3] uint8 RGB, as the original stores it."""
-    return COLOURS[classes]
+    return np.where(shows_part(classes, part)[..., None], picture, 0).astype(np.uint8)
 
 
 def segment(picture: np.ndarray, landmarks: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:

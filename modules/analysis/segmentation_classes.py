@@ -1,5 +1,6 @@
 """The six classes of a pixel of a portrait, and which of them make up its parts (spec data_gen 3 and 4)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,3 +13,8 @@ TORSO_CLASSES = (BODY_SKIN, CLOTHES)
 def one_hot(classes: Tensor) -> Tensor:
     """Class numbers [B, H, W] of any integer type -> float32 [B, 6, H, W], 1 in the channel of the pixel's class."""
     return F.one_hot(classes.long(), CLASSES).movedim(-1, 1).float()
+
+
+def part_mask(classes: Tensor, parts: tuple[int, ...]) -> Tensor:
+    """Class maps [B, H, W] -> bool [B, 1, H, W], true on the classes `parts`."""
+    return torch.isin(classes, torch.tensor(parts, dtype=classes.dtype, device=classes.device))[:, None]

@@ -21,7 +21,7 @@ def _points(landmarks: Tensor) -> int:
     return 68 if landmarks.shape[1] == 68 else 468
 
 
-def mouth_opening(landmarks: Tensor) -> Tensor:
+def outer_lip_distance(landmarks: Tensor) -> Tensor:
     """Distance of the outer lips: landmarks [T, 68 or 468, 3] in dm, with the mean shape, no pose -> [T] dm (L1)."""
     return _distance(landmarks, *_MOUTH[_points(landmarks)])
 
@@ -33,7 +33,7 @@ def eye_opening(landmarks: Tensor) -> Tensor:
 
 def mouth_amplitude(landmarks: Tensor) -> Tensor:
     """0.9-quantile of the mouth opening of a clip -> scalar, dm."""
-    return mouth_opening(landmarks).quantile(0.9)
+    return outer_lip_distance(landmarks).quantile(0.9)
 
 
 def eye_amplitude(landmarks: Tensor) -> Tensor:
@@ -56,9 +56,3 @@ def run_centres(closed: Tensor) -> Tensor:
     units = torch.zeros_like(closed)
     units[centres] = 1
     return units
-
-
-def polygon_area(points: Tensor) -> Tensor:
-    """Area inside closed polygons by the shoelace formula: [..., N, 2] -> [...]; e.g. the six points of an eye."""
-    x, y = points.unbind(-1)
-    return (x * y.roll(-1, -1) - y * x.roll(-1, -1)).sum(-1).abs() / 2

@@ -14,7 +14,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE, FaceCoefficients, pose_points, project
-from modules.face3d.landmark_sets import EYE_CORNERS, EYE_CORNERS_68, EYES, FACE_OVAL, LIPS, UPPER_LIDS
+from modules.face3d.landmark_sets import (
+    EYES,
+    FACE_OVAL,
+    LIPS,
+    UPPER_LIDS,
+    landmark_weights,
+)
 from modules.face3d.morphable_model import MorphableModel
 from modules.geometry.camera import CAMERA_DISTANCE, FITTING_FOCAL_LENGTH
 from modules.geometry.rotation import euler_angles, rotation_matrix
@@ -107,41 +113,15 @@ def fit_clip(model: MorphableModel, landmarks: Tensor, config: FitConfig | None 
         return _fit(model, landmarks, config).to(landmarks.device)
 
 
-def landmark_error(model: MorphableModel, coefficients: FaceCoefficients, landmarks: Tensor) -> Tensor:
-    """Mean distance of fitted from given points per frame, in units of the outer-eye-corner distance.
-
-    Args:
-        landmarks: [T, L, 2] picture fractions, L = 68, 468 or 478.
-    Returns:
-        [T]; points without a place on the mesh do not count.
-    """
-    count = min(landmarks.shape[1], max(model.counts))
-    points = model.landmarks(coefficients.identity, coefficients.expression, count)
-    projected = project(pose_points(points, coefficients.euler, coefficients.translation))
-    valid = model.embedding(count).valid
-    corners = EYE_CORNERS_68 if count == 68 else EYE_CORNERS
-    width = torch.linalg.vector_norm(landmarks[:, corners[0]] - landmarks[:, corners[1]], dim=-1)
-    error = torch.linalg.vector_norm(projected - landmarks[:, :count], dim=-1)
-    return error[:, valid].mean(dim=1) / width
-
-
-def landmark_weights(config: FitConfig, valid: Tensor) -> Tensor:
+def fit_weights(config: FitConfig, valid: Tensor) -> Tensor:
     """Weight of each of the 468 or 478 points; [L] float64."""
-    weights = torch.ones(len(valid), dtype=torch.float64)
-    for points, weight in ((FACE_OVAL, config.oval), (EYES, config.eyes), (UPPER_LIDS, config.upper_lids),
-                           (LIPS, config.lips)):
-        weights[list(points)] = weight
-    return weights * valid.cpu()
+    sets = ((FACE_OVAL, config.oval), (EYES, config.eyes), (UPPER_LIDS, config.upper_lids), (LIPS, config.lips))
+    return landmark_weights(len(valid), sets) * valid.cpu()
 
 
 def landmark_loss(projected: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Mean of weight times squared difference over frames, points and both coordinates; [T, L, 2] pixels."""
     return (weights[:, None] * (projected - target) ** 2).mean()
-
-
-def laplacian_loss(sequence: Tensor) -> Tensor:
-    """Mean square of x_t - (x_(t-1) + x_(t+1)) / 2, the ends repeated; [T, C] -> scalar."""
-    return (_second_difference(len(sequence)).to(sequence) @ sequence).square().mean()
 
 
 def _second_difference(frames: int) -> Tensor:
@@ -169,7 +149,7 @@ class FitProblem:
         self.basis = torch.cat([expression, identity], dim=-1)                           # [L, 3, 64 + 80]
         unused = torch.zeros(count, 3, 6, dtype=torch.float64)
         self._columns = torch.cat([expression, unused, identity], dim=-1).float()        # [L, 3, 150]
-        self.weights = landmark_weights(config, model.embedding(count).valid)            # [L]
+        self.weights = fit_weights(config, model.embedding(count).valid)            # [L]
         self.target = PICTURE * landmarks[:, :count].detach().cpu().double()             # [T, L, 2]
         self.range = model.expression_range.detach().cpu().double()                      # [64, 2]
         smooth = [config.expression_smoothness] * EXPRESSION_SIZE + [config.pose_smoothness] * 6

@@ -1,5 +1,10 @@
 """Which landmarks are which: sets of MediaPipe's 478 points, and of the 68 points in iBUG order (spec face3d 5)."""
 
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
 # The 68 points, each as the number of the nearest of the 478.
 LANDMARKS_68 = (
     127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356, 70, 63, 105, 66, 107,
@@ -34,3 +39,11 @@ OUTER_LIPS_68 = slice(48, 60)
 OUTER_LIP_MIDDLES_68 = (51, 57)
 EYE_CORNERS_68 = (36, 45)
 LID_PAIRS_68 = ((41, 37), (40, 38), (47, 43), (46, 44))
+
+
+def landmark_weights(count: int, weights: Iterable[tuple[Iterable[int], float]]) -> Tensor:
+    """[count] float64: 1 for every landmark but those of the sets; of two sets that share a point the later counts."""
+    values = torch.ones(count, dtype=torch.float64)
+    for points, weight in weights:
+        values[list(points)] = weight
+    return values

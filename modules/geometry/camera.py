@@ -76,11 +76,6 @@ def normalised_intrinsics(focal_length: Tensor) -> Tensor:
     return intrinsics
 
 
-def fov_intrinsics(degrees: Tensor) -> Tensor:
-    """Fields of view [B] -> intrinsics [B, 3, 3], with EG3D's rounded constants (spec sr_torso_eg3d 10.2)."""
-    return normalised_intrinsics(1 / (torch.tan(degrees * 3.14159 / 360) * 1.414))
-
-
 def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = RELEASED_FOCAL_LENGTH) -> Camera:
     """The camera that sees the canonical head as the fitting camera sees the posed head (spec face3d 4).
 
@@ -117,17 +112,6 @@ def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, 
     right = -F.normalize(torch.cross(reference, forward, dim=-1), dim=-1)
     down = F.normalize(torch.cross(forward, right, dim=-1), dim=-1)
     return _camera(torch.stack([right, down, forward], dim=-1), origin, focal_length)
-
-
-def gaussian_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0, pitch: float = 0.0,
-                     spread: tuple[float, float] = (0.3, 0.155), radius: float = 2.7,
-                     look_at: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Camera:
-    """`count` cameras with normally distributed angles: spread = standard deviations of yaw and pitch,
-    radians."""
-    _check_angles(yaw, pitch)
-    yaws = yaw + spread[0] * torch.randn(count, generator=generator)
-    pitches = pitch + spread[1] * torch.randn(count, generator=generator)
-    return look_at_camera(yaws, pitches, radius, look_at=torch.tensor(look_at))
 
 
 def uniform_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0, pitch: float = 0.0,

@@ -44,22 +44,6 @@ def downsample_2x(image: Tensor) -> Tensor:
     return fir_filter(image, padding=1)[..., ::2, ::2]
 
 
-def gaussian_kernel(sigma: float) -> Tensor:
-    """The 1-D kernel 2^(-(i/sigma)^2) (base 2, not e) for |i| <= floor(3 sigma), normalised."""
-    radius = math.floor(3 * sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp2(-((offsets / sigma) ** 2))
-    return kernel / kernel.sum()
-
-
-def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """Separable blur of [B, C, H, W] with zeros outside; sigma in pixels, above 1/3 to have an effect."""
-    kernel = gaussian_kernel(sigma).to(image)
-    channels, radius = image.shape[1], len(kernel) // 2
-    image = F.conv2d(image, kernel.expand(channels, 1, 1, -1), padding=(0, radius), groups=channels)
-    return F.conv2d(image, kernel[:, None].expand(channels, 1, -1, 1), padding=(radius, 0), groups=channels)
-
-
 def bias_activation(x: Tensor, bias: Tensor | None, activation: str = "linear", gain: float = 1.0,
                     clamp: float | None = None) -> Tensor:
     """Bias, activation, gain, clamp, in this order, on [B, C, ...].

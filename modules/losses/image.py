@@ -63,18 +63,13 @@ def resize_mask(mask: Tensor, size: int) -> Tensor:
     return F.interpolate(mask.float(), size=(size, size), mode="nearest") > 0
 
 
-def adversarial_generator(logits: Tensor) -> Tensor:
-    """Non-saturating loss of the generator for the logits [B, 1] of its images (2.4)."""
-    return F.softplus(-logits).mean()
-
-
 def adversarial_fake(logits: Tensor) -> Tensor:
     """Loss of the discriminator for generated images, logits [B, 1] (2.4)."""
     return F.softplus(logits).mean()
 
 
 def adversarial_real(logits: Tensor) -> Tensor:
-    """Loss of the discriminator for real images, logits [B, 1] (2.4)."""
+    """Distance of logits [B, 1] from "real": the discriminator's for real images, the generator's for its own (2.4)."""
     return F.softplus(-logits).mean()
 
 
@@ -124,7 +119,7 @@ def tune_weight(weight: float, loss: float, target: float, limit: float, rate: f
 
 
 def binary_entropy(alpha: Tensor) -> Tensor:
-    """Mean entropy in bits of opacities in [0, 1], 0 if all are 0 or 1 (2.5)."""
+    """Mean entropy in bits of opacities or occlusions in [0, 1], 0 if all are 0 or 1 (2.5)."""
     a = alpha.float().clamp(1e-5, 1 - 1e-5)
     return (-a * a.log2() - (1 - a) * (1 - a).log2()).mean()
 

@@ -120,13 +120,13 @@ class PerceptualLoss(nn.Module):
                 F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
                 for image in (prediction, target.detach()))
         found = []
-        face = self._differences(self.vggface, 255 * x - self.face_mean, 255 * y - self.face_mean)
+        face = self.differences(self.vggface, 255 * x - self.face_mean, 255 * y - self.face_mean)
         x, y = (x - self.mean) / self.std, (y - self.mean) / self.std
-        for pair in zip(face, self._differences(self.vgg19, x, y)):
+        for pair in zip(face, self.differences(self.vgg19, x, y)):
             found += pair
         for _ in range(self.config.extra_scales):
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-            found.append(self._differences(self.vgg19, x, y)[-1])
+            found.append(self.differences(self.vgg19, x, y)[-1])
         return torch.stack(found)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -141,14 +141,9 @@ class PerceptualLoss(nn.Module):
         weights += [1.0] * self.config.extra_scales
         return (terms.nan_to_num(0.0) * torch.tensor(weights, device=terms.device, dtype=terms.dtype)).sum()
 
-    def vgg19_only(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The simpler loss of 3.2: VGG19 alone at the pictures' own size, images in [-1, 1]."""
-        x, y = (((image + 1) / 2 - self.mean) / self.std for image in (prediction, target.detach()))
-        differences = self._differences(self.vgg19, x, y)
-        return sum(weight * term for weight, term in zip(LAYER_WEIGHTS.values(), differences))
-
     @staticmethod
-    def _differences(network: VGGFeatures, x: Tensor, y: Tensor) -> list[Tensor]:
+    def differences(network: VGGFeatures, x: Tensor, y: Tensor) -> list[Tensor]:
+        """Mean absolute differences of a network's layers for two batches of its inputs [B, 3, H, W]."""
         with torch.no_grad():
             wanted = network(y)
         return [(value - wanted[name]).abs().mean() for name, value in network(x).items()]

@@ -7,30 +7,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.face3d.landmark_sets import EYES, LIPS, UPPER_LIDS
+from modules.face3d.landmark_sets import EYES, LIPS, UPPER_LIDS, landmark_weights
 
 _NO_COUNTERPART = (93, 127, 132, 234, 323, 356, 361, 454)
 _HEAVY_68 = (*range(28, 31), *range(36, 48), *range(60, 68))
 
 
-def _masked_mean(error: Tensor, mask: Tensor) -> Tensor:
+def masked_mean(error: Tensor, mask: Tensor) -> Tensor:
     """error [B, T, C], mask [B, T] -> mean over real frames and channels."""
     return (error * mask[..., None]).sum() / (mask.sum() * error.shape[-1])
 
 
 def mean_square(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Mean square error over real frames: [B, T, C] twice, mask [B, T] -> scalar."""
-    return _masked_mean((prediction - truth) ** 2, mask)
-
-
-def mean_absolute(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute error over real frames."""
-    return _masked_mean((prediction - truth).abs(), mask)
+    return masked_mean((prediction - truth) ** 2, mask)
 
 
 def magnitude(x: Tensor, mask: Tensor) -> Tensor:
     """Mean square of the values themselves: a pull to the neutral face."""
-    return _masked_mean(x ** 2, mask)
+    return masked_mean(x ** 2, mask)
 
 
 def laplacian(x: Tensor, mask: Tensor) -> Tensor:
@@ -48,39 +43,21 @@ def laplacian(x: Tensor, mask: Tensor) -> Tensor:
 def laplacian_zero_ends(x: Tensor, mask: Tensor) -> Tensor:
     """The official form: the frames before the first and after the last one count as 0 (spec 2.9, parity only)."""
     padded = F.pad(x, (0, 0, 1, 1))
-    return _masked_mean((x - (padded[:, :-2] + padded[:, 2:]) / 2) ** 2, mask)
+    return masked_mean((x - (padded[:, :-2] + padded[:, 2:]) / 2) ** 2, mask)
 
 
-def velocity(prediction: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute change from frame to frame, over n C like the other terms."""
-    change = (prediction[:, 1:] - prediction[:, :-1]).abs() * mask[:, 1:, None]
-    return change.sum() / (mask.sum() * prediction.shape[-1])
-
-
-def continuity(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """Mean square error of the changes, with the first frame's own error."""
-    error = prediction - truth
-    change = (error[:, 1:] - error[:, :-1]) ** 2 * mask[:, 1:, None]
-    return (change.sum() + (error[:, 0] ** 2).sum()) / (mask.sum() * prediction.shape[-1])
-
-
-def landmark_weights(count: int) -> Tensor:
+def motion_weights(count: int) -> Tensor:
     """Weight of each landmark: [468] (eyes 3, upper lids 20, lips 5, unplaced 0) or [68] (eyes, inner lips, nose 5)."""
-    weights = torch.ones(count)
-    if count == 68:
-        weights[list(_HEAVY_68)] = 5
-    elif count == 468:
-        for points, value in ((EYES, 3), (UPPER_LIDS, 20), (LIPS, 5), (_NO_COUNTERPART, 0)):
-            weights[list(points)] = value
-    else:
+    if count not in (68, 468):
         raise ValueError(f"no weights for {count} landmarks; use 68 or 468")
-    return weights
+    return landmark_weights(count, ((_HEAVY_68, 5),) if count == 68 else
+                            ((EYES, 3), (UPPER_LIDS, 20), (LIPS, 5), (_NO_COUNTERPART, 0)))
 
 
-def landmark_error(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+def landmark_square(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Weighted mean square error of landmarks [B, T, 3 L], point-major xyz, L = 68 or 468."""
-    weights = landmark_weights(prediction.shape[-1] // 3).to(prediction).repeat_interleave(3)
-    return _masked_mean((prediction - truth) ** 2 * weights, mask)
+    weights = motion_weights(prediction.shape[-1] // 3).to(prediction).repeat_interleave(3)
+    return masked_mean((prediction - truth) ** 2 * weights, mask)
 
 
 def kl_flow(mean: Tensor, log_scale: Tensor, latent: Tensor, prior_latent: Tensor, mask: Tensor) -> Tensor:
@@ -110,13 +87,6 @@ def binary_cross_entropy(probability: Tensor, labels: Tensor) -> Tensor:
     """-y log d - (1 - y) log(1 - d), logs not below -100, d clamped to [0, 1] -> per element, float32."""
     d = probability.float().clamp(0, 1)                              # rounding can give a cosine above 1
     return F.binary_cross_entropy(d, labels.float(), reduction="none")
-
-
-def contrastive(audio: Tensor, mouth: Tensor) -> Tensor:
-    """InfoNCE over rows and columns of the cosine matrix of unit vectors [B, D], scale 1 (spec 5.3)."""
-    similarity = audio @ mouth.T
-    target = torch.arange(len(similarity), device=similarity.device)
-    return (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
 
 
 def mean_where(values: Tensor, valid: Tensor) -> Tensor:

@@ -5,12 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def occlusion_entropy(occlusion: Tensor) -> Tensor:
-    """Mean binary entropy in bits of a map in [0, 1]: small when every pixel is clearly torso or clearly not."""
-    a = occlusion.float().clamp(1e-5, 1 - 1e-5)
-    return (-a * torch.log2(a) - (1 - a) * torch.log2(1 - a)).mean()
-
-
 def occlusion_area(occlusion: Tensor, torso_mask: Tensor | None = None, inside_weight: float = 0.3) -> Tensor:
     """Mean of the occlusion map, weighed down where the torso of the target frame is.
 

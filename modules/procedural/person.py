@@ -81,11 +81,6 @@ def sample_person(seed: int) -> Person:
         light_colour=colour)
 
 
-def sample_people(seeds: list[int]) -> list[Person]:
-    """One person for each seed."""
-    return [sample_person(seed) for seed in seeds]
-
-
 def _shades(draw: np.random.Generator, female: bool, made_up: bool, darkness: float) -> dict[str, float]:
     bearded = not female and draw.random() < 0.40
     return {

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from modules.analysis.segmentation_classes import HEAD_CLASSES, one_hot
+from modules.analysis.segmentation_classes import HEAD_CLASSES, one_hot, part_mask
 from modules.face3d.landmark_sets import OUTER_LIPS_68
 from modules.geometry.camera import Camera
 from modules.layers.resample import resize
@@ -71,7 +71,7 @@ class Frame:
 
     def mask(self, parts: tuple[int, ...]) -> Tensor:
         """Where the classes `parts` are, bool [B, 1, H, W]."""
-        return torch.isin(self.classes, torch.tensor(parts, dtype=torch.uint8, device=self.classes.device))[:, None]
+        return part_mask(self.classes, parts)
 
     def head_view(self, neural_resolution: int) -> DualView:
         """The head at both sizes, with its camera."""

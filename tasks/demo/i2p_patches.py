@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from modules.metrics.image import psnr
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import PortraitOutput
 from tasks.demo.patches import PATCH_INPUTS, PATCH_TERMS, PatchConfig, patch_losses, sample_patches
 from tasks.engine.registry import register
 from tasks.engine.task import StepState
 from tasks.stages.i2p import I2PConfig, I2PTask, photo_of
-from tasks.stages.previews import psnr
 from tasks.stages.terms import check_weights
 
 

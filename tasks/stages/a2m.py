@@ -17,6 +17,7 @@ from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
 from modules.face_models import check_face_model
 from modules.losses import speech as losses
+from modules.metrics.motion import mouth_correlation
 from modules.system.checkpoint import find_checkpoint, load_module, read_config
 from modules.system.config import from_dict
 from modules.system.errors import UserError
@@ -147,7 +148,7 @@ class A2MTask(SpeechTask):
         if len(parts) == 1:                                          # with an identity the landmarks alone count (1.5)
             terms["expression"] = weights.expression * losses.mean_square(motion, batch["expression"], mask)
         if weights.landmarks > 0:
-            error = losses.landmark_error(self._points("landmarks", motion, batch),
+            error = losses.landmark_square(self._points("landmarks", motion, batch),
                                           self._points("landmarks", batch["expression"], batch), mask)
             terms["landmarks"] = weights.landmarks * error
         return terms
@@ -177,9 +178,9 @@ class A2MTask(SpeechTask):
         """
         motion, mask = self._generate(batch), batch["mask"]
         points, target = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
-        return {"loss": losses.landmark_error(points, target, mask),
+        return {"loss": losses.landmark_square(points, target, mask),
                 "expression": losses.mean_square(motion[..., -EXPRESSION_SIZE:], batch["expression"], mask),
-                "mouth_correlation": correlation(_lip_distance(points), _lip_distance(target), mask)}
+                "mouth_correlation": mouth_correlation(points, target, mask)}
 
     def pictures(self, batch: Sample) -> Mapping[str, Tensor]:
         """Expressions over time, true above generated: dark is negative, bright positive."""
@@ -209,15 +210,3 @@ def speech_conditions(batch: Sample) -> SpeechConditions:
     """What the model is conditioned on, out of a batch of `tasks.data.speech_clips`."""
     return SpeechConditions(batch["audio"], batch["f0"], batch["blink"], batch["mouth_amplitude"],
                             batch["eye_amplitude"])
-
-
-def _lip_distance(points: Tensor) -> Tensor:
-    """[B, T, 1404] displacements -> how far the lips (points 0, 17) are farther apart than at rest [B, T]."""
-    return points[..., 1] - points[..., 17 * 3 + 1]
-
-
-def correlation(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-    """Pearson correlation over real frames, mean over the clips: [B, T] three times -> scalar."""
-    count = mask.sum(dim=1, keepdim=True).clamp(min=1)
-    a, b = ((x - (x * mask).sum(dim=1, keepdim=True) / count) * mask for x in (a, b))
-    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-8)).mean()

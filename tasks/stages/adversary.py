@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from modules.losses.image import adversarial_fake, adversarial_generator, adversarial_real, gradient_penalty
+from modules.losses.image import adversarial_fake, adversarial_real, gradient_penalty
 from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig, DualView
 
 R1_EVERY = 16       # steps; the learning rate and betas of the discriminator assume it (schedules.LAZY_R1)
@@ -30,7 +30,7 @@ class Adversary(nn.Module):
 
     def generator_loss(self, view: DualView, generator: torch.Generator) -> Tensor:
         """How far the discriminator is from taking a generated view for real."""
-        return adversarial_generator(self._logits(view, generator))
+        return adversarial_real(self._logits(view, generator))
 
     def discriminator_losses(self, fakes: Iterable[DualView], reals: Iterable[DualView], step: int,
                              generator: torch.Generator) -> dict[str, Tensor]:

@@ -19,13 +19,13 @@ from modules.losses.torso import (
     keypoint_equivariance,
     keypoint_spread,
     occlusion_area,
-    occlusion_entropy,
     random_affine,
     torso_cover,
     torso_l1,
     transformed,
 )
 from modules.media.pixels import to_float
+from modules.metrics.image import psnr
 from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.htbsr.fusion import HTBSR, HTBSROutput
@@ -48,7 +48,6 @@ from tasks.stages.image_terms import (
     validation_pairs,
 )
 from tasks.stages.learning_rates import ImageLearningRates, always
-from tasks.stages.previews import psnr
 from tasks.stages.short_videos import clip_video
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
@@ -63,7 +62,7 @@ TERMS = {
     "perceptual": Term(perceptual_loss, ("network", "image", "target")),
     "lips": Term(losses.lip_l1, ("image", "target", "lip_boxes")),
     "lips_perceptual": Term(lip_perceptual, ("network", "image", "target", "lip_boxes")),
-    "occlusion_entropy": Term(occlusion_entropy, ("torso_alpha",)),
+    "occlusion_entropy": Term(losses.binary_entropy, ("torso_alpha",)),
     "occlusion": Term(occlusion_area, ("feature_occlusion", "near_torso")),
     "occlusion_2": Term(occlusion_area, ("torso_alpha", "near_torso")),
     "torso_cover": Term(torso_cover, ("torso_alpha", "torso_half", "head_half")),

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
+from modules.metrics.image import psnr
 from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualView
@@ -33,7 +34,7 @@ from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig
 from tasks.stages.image_terms import density_loss, image_stage_optimizers, mean_l1, perceptual_loss
 from tasks.stages.learning_rates import ImageLearningRates, Unfreezing
-from tasks.stages.previews import depth_picture, psnr
+from tasks.stages.previews import depth_picture
 from tasks.stages.sizes import adversary_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
 from tasks.stages.warm_start import warm_start
@@ -48,7 +49,7 @@ TERMS = {
     "perceptual_raw": Term(perceptual_loss, ("network", "image_raw", "target_raw")),
 }
 INPUTS = ("image", "target", "image_raw", "target_raw", "ray_weights", "network")
-OTHERS = ("adversarial_reference", "adversarial_target", "density")
+FURTHER_LOSSES = ("adversarial_reference", "adversarial_target", "density")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class I2PConfig:
     def check_losses(self) -> None:
         """Raises ValueError: a weight would have no effect."""
         masks = ("head_raw",) if self.teacher == "procedural" else ()
-        check_weights(self.loss, TERMS, (*INPUTS, *masks), OTHERS)
+        check_weights(self.loss, TERMS, (*INPUTS, *masks), FURTHER_LOSSES)
 
     @property
     def adversarial(self) -> bool:

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from modules.analysis.segmentation_classes import HEAD_CLASSES
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
+from modules.metrics.image import psnr
 from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import PNCC_NAMES, PNCCInputs
@@ -38,7 +39,7 @@ from tasks.stages.image_terms import (
     validation_pairs,
 )
 from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreezing, Share, motion_adapter_share
-from tasks.stages.previews import depth_picture, psnr
+from tasks.stages.previews import depth_picture
 from tasks.stages.short_videos import clip_video
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms

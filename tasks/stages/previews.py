@@ -1,13 +1,7 @@
-"""Measures and pictures of the image stages' validation."""
+"""Pictures of the image stages' validation."""
 
 import torch
 from torch import Tensor
-
-
-def psnr(prediction: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images [B, 3, H, W] in [-1, 1], as values in [0, 1]; mean over the batch."""
-    error = ((prediction.float().clamp(-1, 1) - target.float()) / 2).square().flatten(1).mean(dim=1)
-    return (-10 * torch.log10(error.clamp(min=1e-10))).mean()
 
 
 def depth_picture(depth: Tensor, weights: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from modules.audio.features import FeatureKind
 from modules.audio.keypoints import Keypoints
-from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
+from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig
 from modules.face_models import check_face_model
+from modules.metrics.sync import sync_accuracy
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
@@ -117,27 +118,3 @@ class SyncNetTask(SpeechTask):
         points = self.frozen["points"](batch["identity"], batch["expression"])
         clip, window = sync_accuracy(self.modules["syncnet"], batch["audio"], points, batch["mask"])
         return {"clip_sync_accuracy": clip, "window_sync_accuracy": window}
-
-
-def sync_accuracy(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> tuple[Tensor, Tensor]:
-    """How often speech and lips sound more in sync as they are than `shift` frames early, and than late.
-
-    Args:
-        audio: [B, Tx, A]; points: [B, T, P]; mask: [B, T].
-    Returns:
-        Share of clips, by the mean cosine over all windows and against both shifts, and share of single windows
-        against one shift (silent ones, which nobody can tell apart, included).
-    """
-    frames, clips = points.shape[1], len(points)
-    starts = torch.arange(shift, frames - WINDOW - shift + 1, device=points.device)
-    mouth = sync.embed_mouth(windows(points, starts, WINDOW))
-    reach = windows(mask[..., None], starts - shift, WINDOW + 2 * shift)
-    real = reach.amin(dim=(1, 2)).view(-1, clips)                                    # [windows, B]
-
-    def confidence(offset: int) -> Tensor:
-        speech = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))
-        return (speech * mouth).sum(-1).view(-1, clips) * real
-
-    here, early, late = confidence(0), confidence(-shift), confidence(shift)
-    single = ((here > early).float() + (here > late).float()) / 2
-    return ((here.sum(0) > torch.maximum(early.sum(0), late.sum(0))).float().mean(), (single * real).sum() / real.sum())

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from modules.analysis.crop import FACE_AREA, lip_box, official_crop, official_crop_box
+from modules.analysis.crop import FACE_AREA
 from modules.analysis.inpainting import fill_torso, inpaint_background, inpaint_torso
 from modules.analysis.landmarks import combine
-from modules.analysis.segmentation import class_colours, part_image, part_mask
+from modules.analysis.segmentation import part_image, shows_part
 from modules.face3d.landmark_sets import LANDMARKS_68
 from tests.golden.file import Golden, checks
+from tests.golden.reference import class_colours, lip_box, official_crop, official_crop_box
 
 PARTS = {"head": "head", "torso": "torso", "person": "person", "torso_with_bg": "torso_with_background",
          "bg": "background"}
@@ -56,7 +57,7 @@ def part_images_and_class_colours(g: Golden) -> None:
     picture, classes = g.npz["in.frames"][2], g.npz["in.classes"][2]
     g.equal(class_colours(classes), "out.encoded_map")
     for name in g.names(r"out\.part\.(\w+)"):
-        g.equal(part_mask(classes, PARTS[name]), f"out.part_mask.{name}")
+        g.equal(shows_part(classes, PARTS[name]), f"out.part_mask.{name}")
         g.equal(part_image(picture, classes, PARTS[name]), f"out.part.{name}")
 
 

@@ -14,6 +14,7 @@ from modules.media.rates import HOP
 from modules.official.names import load_official
 from tests.conftest import media_folder
 from tests.golden.file import Golden, checks
+from tests.golden.reference import contrastive, polygon_area
 from tests.golden.watch import watched
 
 EXACT, NETWORKS = 1e-5, 1e-4
@@ -39,13 +40,13 @@ def losses_of_the_motion_model(g: Golden) -> None:
     marks, marks_pred = (noise(g, f"a2m.loss_lm_{w}", (*shape, 1404), 0.5) for w in ("gt", "pred"))
     pred.requires_grad_()
     g.check(losses.mean_square(pred, truth, mask), "out.mse_exp", EXACT)
-    g.check(losses.landmark_error(marks_pred, marks, mask), "out.mse_idexp_lm3d", EXACT)
+    g.check(losses.landmark_square(marks_pred, marks, mask), "out.mse_idexp_lm3d", EXACT)
     g.check(losses.magnitude(pred, mask), "out.l2_reg_exp", EXACT)
     smooth = losses.laplacian_zero_ends(pred, mask)
     smooth.backward()
     g.check(smooth, "out.lap_exp", EXACT)
     g.check(pred.grad, "out.lap_exp_grad", EXACT)
-    g.check(losses.landmark_weights(468), "out.lm_weight_from_grad", EXACT)
+    g.check(losses.motion_weights(468), "out.lm_weight_from_grad", EXACT)
     weights = torch.tensor([losses.kl_weight(int(step), 0.02) for step in g.npz["in.kl_steps"]])
     g.check(weights, "out.kl_weight", EXACT)
 
@@ -62,7 +63,7 @@ def amplitudes_blinks_and_polygons(g: Golden) -> None:
     g.equal(torch.stack([amplitude.run_centres(run) for run in g["in.erosion"]]), "out.erosion")
     shape = (*g.shape("out.polygon_area"), 6)
     polygon = torch.stack([noise(g, f"a2m.polygon_{axis}", shape, 0.1) for axis in "xy"], dim=-1)
-    g.check(amplitude.polygon_area(polygon), "out.polygon_area", EXACT)
+    g.check(polygon_area(polygon), "out.polygon_area", EXACT)
 
 
 # -------------------------------------------------------------------------------------------------- sync network
@@ -88,7 +89,7 @@ def embeddings_and_losses(g: Golden) -> None:
         g.check(value, f"eval.mid.{name}", NETWORKS)
     confidence = of_sound @ of_mouth.T
     found = {"audio_embedding": of_sound, "mouth_embedding": of_mouth, "cosine": cosine, "conf": confidence.diagonal(),
-             "conf_matrix": confidence, "clip_loss": losses.contrastive(of_sound, of_mouth),
+             "conf_matrix": confidence, "clip_loss": contrastive(of_sound, of_mouth),
              "loss_positive": sync.loss(cosine, torch.ones_like(cosine)),
              "loss_negative": sync.loss(cosine, torch.zeros_like(cosine)),
              "loss_labels_mean": sync.loss(cosine, LABELS).mean()}

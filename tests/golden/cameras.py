@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from modules.geometry.camera import fov_intrinsics, gaussian_cameras, look_at_camera, pose_camera, uniform_cameras
+from modules.geometry.camera import look_at_camera, pose_camera, uniform_cameras
 from modules.geometry.trajectory import mirror_index, prepare_poses, smooth_cameras, smooth_features
 from tests.golden.file import Golden, checks
+from tests.golden.reference import fov_intrinsics, gaussian_cameras
 
 EXACT, BEYOND_THE_POLES = 1e-5, 1e-3
 

@@ -8,7 +8,6 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from modules.audio.amplitude import polygon_area
 from modules.face3d.bfm import BFM_FILE, EYE_FILES, MEDIAPIPE_FILE, load_bfm
 from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points, project
 from modules.face3d.fitting import (
@@ -17,17 +16,17 @@ from modules.face3d.fitting import (
     FitProblem,
     fit_clip,
     fit_photo,
+    fit_weights,
     landmark_loss,
-    landmark_weights,
-    laplacian_loss,
 )
 from modules.face3d.morphable_model import LandmarkEmbedding, MorphableModel
-from modules.face3d.shading import harmonic_light, vertex_normals, vertex_texture
+from modules.face3d.shading import vertex_normals
 from modules.geometry.camera import pose_camera
 from modules.geometry.rotation import euler_angles, rotation_matrix
 from modules.official.bfm import LANDMARK_OFFSET
 from tests.golden.compare import relative_error
 from tests.golden.file import Golden, checks
+from tests.golden.reference import harmonic_light, laplacian_loss, polygon_area, vertex_texture
 
 EXACT, FITTED, PIXELS, LOSSES = 1e-5, 1e-4, 1e-3, 1e-4
 BASES = {"idBase": ("id_weights", 80, 0.008), "exBase": ("exp_weights", 64, 0.008), "texBase": ("tex_weights", 80, 3.0)}
@@ -186,7 +185,7 @@ def losses_of_the_fit(g: Golden) -> None:
     sixty_eight = torch.ones(68)
     sixty_eight[[*range(36, 48), *range(60, 68), 28, 29, 30]] = 3
     for key, config in (("image", FitConfig.photo("bfm")), ("video", FitConfig.clip("bfm"))):
-        loss = landmark_loss(projected, target, landmark_weights(config, valid))
+        loss = landmark_loss(projected, target, fit_weights(config, valid))
         g.check(loss, f"out.loss.{key}_landmarks468", LOSSES)
     g.check(landmark_loss(projected[:, :68], target[:, :68], sixty_eight), "out.loss.landmarks68", LOSSES)
     sequence = g.input("fit.loss.seq", (9, 64))

@@ -17,6 +17,7 @@ from tasks.engine.settings import read_settings
 from tasks.stages.learning_rates import always
 from tests.conftest import ROOT
 from tests.golden.file import Golden, checks
+from tests.golden.reference import continuity, mean_absolute, velocity, vgg19_only
 
 EXACT, GRADIENTS = 1e-5, 1e-4
 CLIPS, TOKENS = 12, 900                        # at most in a batch
@@ -78,7 +79,7 @@ def dilation_and_lip_boxes(g: Golden) -> None:
 @checks("losses")
 def adversarial_losses_and_gradient_penalty(g: Golden) -> None:
     logits = normal(g, "logits", (6, 1), 0, 2)
-    g.check(losses.adversarial_generator(logits), "gan.generator", EXACT)
+    g.check(losses.adversarial_real(logits), "gan.generator", EXACT)
     g.check(losses.adversarial_fake(logits), "gan.fake", EXACT)
     g.check(losses.adversarial_real(logits), "gan.real", EXACT)
     weights = {name: g.constant("losses.r1." + name, shape, 0, std).requires_grad_()
@@ -148,11 +149,11 @@ def terms_of_the_motion_loss(g: Golden) -> None:
     pred.requires_grad_()
     smooth = motion.laplacian_zero_ends(pred, mask)
     smooth.backward()
-    found = {"mse": motion.mean_square(pred, truth, mask), "mae": motion.mean_absolute(pred, truth, mask),
-             "l2_reg": motion.magnitude(pred, mask), "velocity": motion.velocity(pred, mask),
-             "continuity": motion.continuity(pred, truth, mask), "laplacian": smooth,
-             "lm468": motion.landmark_error(marks_pred, marks, mask),
-             "lm68": motion.landmark_error(marks_pred[..., :204], marks[..., :204], mask)}
+    found = {"mse": motion.mean_square(pred, truth, mask), "mae": mean_absolute(pred, truth, mask),
+             "l2_reg": motion.magnitude(pred, mask), "velocity": velocity(pred, mask),
+             "continuity": continuity(pred, truth, mask), "laplacian": smooth,
+             "lm468": motion.landmark_square(marks_pred, marks, mask),
+             "lm68": motion.landmark_square(marks_pred[..., :204], marks[..., :204], mask)}
     for key, value in found.items():
         g.check(value, f"a2m.{key}", EXACT)
     g.check(1e3 * pred.grad, "a2m.laplacian.grad", GRADIENTS)
@@ -252,7 +253,7 @@ def perceptual_losses(g: Golden) -> None:
         terms = loss.terms(x, y)
         g.check(torch.as_tensor(terms), f"perceptual.{key}.terms", EXACT)
         g.check(loss.combine(terms), f"perceptual.{key}", EXACT)
-    alone = loss.vgg19_only(*[x[..., 128:256, 128:256] for x in pair])
+    alone = vgg19_only(loss, *[x[..., 128:256, 128:256] for x in pair])
     g.check(alone, "perceptual.vgg19_only", EXACT)
 
 

@@ -16,13 +16,15 @@ from modules.layers.stylegan import (
     SynthesisBlock,
     SynthesisBlockConfig,
 )
-from modules.losses.torso import occlusion_area, occlusion_entropy
+from modules.losses.image import binary_entropy
+from modules.losses.torso import occlusion_area
 from modules.official.names import load_official
 from modules.portrait.build import build_htbsr
 from modules.portrait.htbsr.fusion import HTBSRConfig
 from modules.portrait.htbsr.torso import TorsoConfig, TorsoModel, select_keypoints
 from modules.rendering.superresolution import Superresolution, SuperresolutionConfig
 from tests.golden.file import Golden, checks
+from tests.golden.reference import gaussian_blur, gaussian_kernel
 from tests.golden.watch import watched
 
 STYLEGAN, TORSO = 1e-5, 3e-5          # max |difference| / max |reference|
@@ -57,8 +59,8 @@ def resampling_convolutions_and_activations(g: Golden) -> None:
     g.check(stylegan.downsample_2x(image), "downsample2d", STYLEGAN)
     for sigma in g.names(r"blur_sigma([\d.]+)"):
         blurred = g.input("ops.blur_image", g.shape(f"blur_sigma{sigma}"))
-        g.check(stylegan.gaussian_kernel(float(sigma)), f"blur_kernel_sigma{sigma}", STYLEGAN)
-        g.check(stylegan.gaussian_blur(blurred, float(sigma)), f"blur_sigma{sigma}", STYLEGAN)
+        g.check(gaussian_kernel(float(sigma)), f"blur_kernel_sigma{sigma}", STYLEGAN)
+        g.check(gaussian_blur(blurred, float(sigma)), f"blur_sigma{sigma}", STYLEGAN)
 
     lrelu, gain = {"activation": "lrelu"}, math.sqrt(0.5)
     cases = {"conv3_lrelu": (3, lrelu, 1.0), "conv3_down2_lrelu": (3, {**lrelu, "down": 2}, 1.0),
@@ -216,7 +218,7 @@ def torso_model_and_its_losses(g: Golden) -> None:
         pairs = [occlusion_area(value[a:a + 1], mask[b:b + 1]) for a in range(batch) for b in range(batch)]
         g.check(torch.stack(pairs).mean(), f"loss_masked.{name}_reg_l1", TORSO)
     for prefix, count in (("loss", batch), ("loss_masked", batch), ("loss_masked_batch1", 1)):
-        entropy = occlusion_entropy(occlusions["occlusion_2"][:count])
+        entropy = binary_entropy(occlusions["occlusion_2"][:count])
         g.check(entropy, f"{prefix}.occlusion_2_weights_entropy", TORSO)
 
 

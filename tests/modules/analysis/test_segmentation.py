@@ -10,11 +10,10 @@ from modules.analysis.segmentation import (
     CLOTHES,
     FACE_SKIN,
     HAIR,
-    class_colours,
     classes_from_person_and_hair,
     part_image,
-    part_mask,
     segment,
+    shows_part,
 )
 from modules.face3d.landmark_sets import FACE_OVAL
 from modules.media.images import read_picture
@@ -90,7 +89,7 @@ def test_portraits_have_head_neck_and_clothes_in_order(media: Path, assets: Path
     assert set(np.unique(classes)) == {BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES}
     height = [np.flatnonzero(classes == part)[:, None].mean() for part in (HAIR, FACE_SKIN, BODY_SKIN, CLOTHES)]
     assert height[1] < height[2] < height[3]
-    assert 0.1 < part_mask(classes, "head").mean() < 0.6
+    assert 0.1 < shows_part(classes, "head").mean() < 0.6
 
 
 def test_transparent_pixels_are_background(media: Path, assets: Path):
@@ -106,4 +105,3 @@ def test_part_images_tile_the_picture():
     classes = np.random.default_rng(1).integers(0, 6, (8, 8)).astype(np.uint8)
     parts = [part_image(picture, classes, part) for part in ("head", "torso", "background")]
     np.testing.assert_array_equal(sum(part.astype(int) for part in parts), picture)
-    assert len(np.unique(class_colours(np.arange(6)), axis=0)) == 6

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modules.audio.amplitude import blink_units, eye_amplitude, mouth_amplitude, polygon_area, run_centres
+from modules.audio.amplitude import blink_units, eye_amplitude, mouth_amplitude, run_centres
 
 
 def face(frames: int = 40, count: int = 68) -> torch.Tensor:
@@ -29,11 +29,6 @@ def test_amplitudes_are_what_was_built_in(count, eyes):
 def test_a_run_that_reaches_the_end_is_no_blink():
     assert run_centres(torch.tensor([1, 1, 0, 1, 0, 1, 1])).tolist() == [0, 1, 0, 1, 0, 0, 0]
     assert run_centres(torch.zeros(5)).sum() == 0
-
-
-def test_the_area_does_not_depend_on_place_and_direction():
-    square = torch.tensor([[0.0, 0], [2, 0], [2, 2], [0, 2]])
-    assert_close(polygon_area(torch.stack([square, square.flip(0) + 7])), torch.tensor([4.0, 4.0]))
 
 
 def test_other_landmark_sets_are_refused():

@@ -8,8 +8,10 @@ from torch.testing import assert_close
 
 from modules.face3d import fitting
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
-from modules.face3d.fitting import FitConfig, FitProblem, fit_clip, fit_photo, landmark_error, laplacian_loss
+from modules.face3d.fitting import FitConfig, FitProblem, fit_clip, fit_photo
 from modules.face3d.morphable_model import MorphableModel
+from modules.metrics.motion import landmark_error
+from tests.golden.reference import laplacian_loss
 from tests.modules.face3d.conftest import face_data
 
 WEAK = FitConfig(identity_prior=1e-4, expression_prior=1e-4)

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
-from modules.face3d.fitting import fit_photo, landmark_error
+from modules.face3d.fitting import fit_photo
 from modules.face3d.ict import load_ict
 from modules.face3d.pncc import render_pncc
 from modules.face_models import load_face_model
+from modules.metrics.motion import landmark_error
 from modules.system.errors import UserError
 
 

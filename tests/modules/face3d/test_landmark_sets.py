@@ -24,3 +24,7 @@ def test_pairs_stand_one_above_the_other_on_a_face():
     upper_lower = [sets.INNER_LIP_MIDDLES, sets.OUTER_LIP_MIDDLES, *sets.LID_MIDDLES, (sets.FOREHEAD, sets.CHIN)]
     assert all(points[upper, 1] > points[lower, 1] - 1e-3 for upper, lower in upper_lower)
     assert points[sets.LEFT_SIDE, 0] < points[sets.EYE_CORNERS[0], 0] < 0 < points[sets.RIGHT_SIDE, 0]
+
+
+def test_of_two_sets_the_later_weight_counts():
+    assert sets.landmark_weights(4, (((0, 1), 3.0), ((1,), 5.0))).tolist() == [3, 5, 1, 1]

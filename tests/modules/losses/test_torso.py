@@ -7,17 +7,11 @@ from modules.losses.torso import (
     keypoint_equivariance,
     keypoint_spread,
     occlusion_area,
-    occlusion_entropy,
     random_affine,
     torso_cover,
     torso_l1,
     transformed,
 )
-
-
-def test_entropy_is_one_bit_at_a_half_and_nothing_when_decided() -> None:
-    assert occlusion_entropy(torch.full((1, 1, 4, 4), 0.5)).item() == pytest.approx(1)
-    assert occlusion_entropy(torch.tensor([0.0, 1.0])).item() < 1e-3
 
 
 def test_area_counts_the_torso_less() -> None:

@@ -4,11 +4,9 @@ import torch
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.audio.syncnet import SyncNet, SyncNetConfig
 from modules.eg3d.generator import EG3DConfig, EG3DGenerator
-from modules.official.names import identify, load_official, official_state, portrait_config, to_official, to_ours
+from modules.official.names import identify, load_official, official_state, to_official, to_ours
 from modules.portrait.build import build_portrait
-from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig
-from modules.portrait.driving import DrivingConfig
 from modules.rendering.renderer import RendererConfig
 from modules.rendering.superresolution import SuperresolutionConfig
 from modules.system.errors import UserError
@@ -121,16 +119,3 @@ def test_checkpoint_files_may_be_nested_flat_or_bare():
         assert official_state(checkpoint).keys() == state.keys()
     with pytest.raises(UserError, match="no part 'syncnet'; it holds model, disc"):
         official_state(nested, "syncnet")
-
-
-@pytest.mark.parametrize(("network", "config"), [
-    ("image_to_plane", Real3DPortraitConfig.full(1)), ("head", Real3DPortraitConfig.full(2)),
-    ("portrait", Real3DPortraitConfig.released())])
-def test_the_config_of_an_official_file_is_read_from_its_shapes(network, config):
-    with torch.device("meta"):
-        state = build_portrait(config).state_dict()
-    found = portrait_config(to_official(state, network), network)
-    assert found.image_to_plane == config.image_to_plane
-    assert found.motion_adapter == config.motion_adapter
-    assert found.htbsr == config.htbsr and found.superresolution == config.superresolution
-    assert found.driving == DrivingConfig.released()     # as those weights learnt it

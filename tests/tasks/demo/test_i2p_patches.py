@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from modules.metrics.image import psnr
 from modules.portrait.discriminator import DualView
 from tasks.demo.i2p_patches import I2PPatchesConfig, I2PPatchesTask
 from tasks.demo.patches import PatchConfig
 from tasks.stages.i2p import photo_of
-from tasks.stages.previews import psnr
 from tests.tasks.stages.test_i2p import view_batch
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import RATES, changed_parts, tiny_model

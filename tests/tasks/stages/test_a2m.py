@@ -9,7 +9,7 @@ from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError
 from tasks.engine.task import StepState
-from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask, correlation
+from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask
 from tasks.stages.learning_rates import LearningRates
 from tasks.stages.syncnet import SyncNetTaskConfig
 from tests.tasks.steps import Steps
@@ -111,15 +111,6 @@ def test_the_divergence_is_annealed(face):
     batch = batch_of(task)
     at = [float(task.training_step(batch, step, "audio2motion", state())["kl"]) for step in (0, 50, 100)]
     assert at[0] == 0 and at[2] == pytest.approx(2 * at[1], rel=1e-4)
-
-
-def test_correlation_of_real_frames_only(generator):
-    a, mask = torch.randn(2, 12, generator=generator), torch.ones(2, 12)
-    mask[1, 7:] = 0
-    b = 3 * a + 1
-    b[1, 7:] = 100
-    assert correlation(a, b, mask) == pytest.approx(1.0, abs=1e-5)
-    assert correlation(a, -a, mask) == pytest.approx(-1.0, abs=1e-5)
 
 
 def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
