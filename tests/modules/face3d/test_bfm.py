@@ -38,6 +38,12 @@ def test_the_eyes_are_left_out_of_the_pncc(folder):
     assert torch.equal(model.pncc_triangles[0], model.triangles[2])
 
 
+def test_it_is_fitted_as_by_the_released_system(folder):
+    prior = load_bfm(folder / MODEL_FILE).fit_prior
+    assert (prior.photo.oval, prior.photo.eyes, prior.photo.lips, prior.photo.expression_prior) == (1, 5, 2, 0.05)
+    assert (prior.clip.eyes, prior.clip.upper_lids, prior.clip.identity_prior) == (3, 20, 0.2)
+
+
 def test_the_official_offset_moves_the_68_landmarks_by_one_vertex(folder):
     right, official = load_bfm(folder / MODEL_FILE), load_bfm(folder / MODEL_FILE, landmark68_offset=1)
     assert torch.equal(official.embedding(68).vertices, right.embedding(68).vertices + 1)
