@@ -12,6 +12,7 @@ from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
+from modules.face3d.fit_config import FitConfig, FitPrior
 from modules.face3d.morphable_model import (
     FaceModelData,
     LandmarkEmbedding,
@@ -26,6 +27,10 @@ MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"    # vertex of each MediaPipe 
 MEDIAPIPE_VERSIONS = (MEDIAPIPE_FILE, "index_mp468_from_mesh35709_v3.1.npy")    # the first that is there counts
 NCC_FILE = "ncc_code.npy"                             # [3, V]; optional
 EYE_FILES = ("bfm_left_eye_faces.npy", "bfm_right_eye_faces.npy")      # 1-based triangles over the eyes
+FIT_PRIOR = FitPrior(         # the released system's
+    photo=FitConfig(),
+    clip=FitConfig(eyes=3.0, upper_lids=20.0, lips=5.0, identity_prior=0.2, expression_prior=0.6,
+                   expression_smoothness=1.0, pose_smoothness=0.3))
 _KEYS = ("meanshape", "idBase", "exBase", "tri", "keypoints")
 
 
@@ -79,7 +84,7 @@ def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces:
     return MorphableModel(FaceModelData(
         name="bfm", mean=mean, identity_basis=_basis(arrays["idBase"], count, IDENTITY_SIZE),
         expression_basis=_basis(arrays["exBase"], count, EXPRESSION_SIZE), triangles=triangles,
-        pncc_triangles=triangles[kept], landmarks=landmarks,
+        pncc_triangles=triangles[kept], landmarks=landmarks, fit_prior=FIT_PRIOR,
         ncc=normalised_coordinates(mean, triangles) if ncc is None else ncc))
 
 

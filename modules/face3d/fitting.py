@@ -3,6 +3,10 @@
 The objective is that of the released system; it is minimised by Levenberg-Marquardt steps: frames are blocks
 of a banded system (the Laplacian terms couple neighbours), and the identity that they share is eliminated by
 a Schur complement.
+
+Shape can imitate a small turn of the head, and its distance most of all. Along such directions only the priors
+decide, and the objective is up to nine orders of magnitude flatter than along others. So that rounding has no
+say in the pose, the system is built and solved in float64, and steps bend along curved valleys.
 """
 
 from dataclasses import dataclass
@@ -14,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE, FaceCoefficients, pose_points, project
+from modules.face3d.fit_config import FitConfig
 from modules.face3d.landmark_sets import (
     EYES,
     FACE_OVAL,
@@ -28,55 +33,11 @@ from modules.geometry.rotation import euler_angles, rotation_matrix
 PICTURE = 224                            # residuals are measured in pixels of a picture of this size
 _FRAME = EXPRESSION_SIZE + 6             # unknowns of a frame: expression, euler, translation
 _MATRIX_SERVES = 0.2                     # relative decrease of the objective below which its matrix is kept
-_LEAST_DAMPING, _GREATEST_DAMPING = 1e-7, 1e3
-_SEGMENT = 500                         # frames solved together; a longer clip shares the identity of a sample
+_LEAST_DAMPING, _GREATEST_DAMPING = 1e-12, 1e3
+_BEND = 0.1                              # part of a step over which the residuals' second derivative is taken
+_CHUNK = 4                               # frames whose derivatives are taken together: about a processor's cache
+_SEGMENT = 500                           # frames solved together; a longer clip shares the identity of a sample
 _OVERLAP = 12                            # frames that neighbouring segments share
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """Weights of the objective. The defaults are the released system's for a photo.
-
-    Later landmark weights win: all points 1, oval, eyes, upper lids, lips; points without a place on the mesh
-    0.
-    """
-
-    oval: float = 1.0                    # weight of the 36 points of the face oval, which follow the contour
-    eyes: float = 5.0
-    upper_lids: float = 5.0
-    lips: float = 2.0
-    identity_prior: float = 0.3          # times the mean of the squared coefficients
-    expression_prior: float = 0.05
-    expression_smoothness: float = 0.0   # times the Laplacian term of the expression
-    pose_smoothness: float = 0.0         # times those of euler and of translation
-    range_penalty: float = 0.0           # times the sum of squared excess over the model's expression range
-    iterations: int = 25
-    tolerance: float = 1e-5              # relative decrease of the objective at which a fit ends
-
-    def __post_init__(self) -> None:
-        for name in ("oval", "eyes", "upper_lids", "lips", "identity_prior", "expression_prior",
-                     "expression_smoothness", "pose_smoothness", "range_penalty"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        if self.iterations < 1:
-            raise ValueError(f"iterations is {self.iterations}; at least 1 is needed")
-
-    @staticmethod
-    def photo(model_name: str) -> "FitConfig":
-        """Weights for one picture and the model called `model_name`."""
-        if model_name == "bfm":
-            return FitConfig()
-        return FitConfig(oval=0.1, lips=3.0, identity_prior=0.3, expression_prior=0.5, range_penalty=1.0)
-
-    @staticmethod
-    def clip(model_name: str) -> "FitConfig":
-        """Weights for a clip of one person."""
-        if model_name == "bfm":
-            return FitConfig(eyes=3.0, upper_lids=20.0, lips=5.0, identity_prior=0.2, expression_prior=0.6,
-                             expression_smoothness=1.0, pose_smoothness=0.3)
-        return FitConfig(oval=0.1, eyes=3.0, upper_lids=10.0, lips=5.0, identity_prior=0.3,
-                         expression_prior=0.5, expression_smoothness=2.0,
-                         pose_smoothness=0.3, range_penalty=1.0)
 
 
 def fit_photo(model: MorphableModel, landmarks: Tensor, config: FitConfig | None = None) -> FaceCoefficients:
@@ -85,11 +46,11 @@ def fit_photo(model: MorphableModel, landmarks: Tensor, config: FitConfig | None
     Args:
         model: on any device; the fit itself runs on the CPU.
         landmarks: [478, 2] or [468, 2] MediaPipe points, picture fractions, x right, y down; square picture.
-        config: default `FitConfig.photo`.
+        config: default `model.fit_prior.photo`.
     Returns:
         One row, float32, on the device of `landmarks`.
     """
-    return fit_clip(model, landmarks[None], config or FitConfig.photo(model.name))
+    return fit_clip(model, landmarks[None], config or model.fit_prior.photo)
 
 
 def fit_clip(model: MorphableModel, landmarks: Tensor, config: FitConfig | None = None) -> FaceCoefficients:
@@ -98,13 +59,13 @@ def fit_clip(model: MorphableModel, landmarks: Tensor, config: FitConfig | None 
     Args:
         model: on any device; the fit itself runs on the CPU.
         landmarks: [T, 478, 2] or [T, 468, 2], as in `fit_photo`.
-        config: default `FitConfig.clip`.
+        config: default `model.fit_prior.clip`.
     Returns:
         T rows (identity one row), float32, on the device of `landmarks`.
     Raises:
         ValueError: landmarks of a wrong shape, or not finite.
     """
-    config = config or FitConfig.clip(model.name)
+    config = config or model.fit_prior.clip
     if landmarks.ndim != 3 or tuple(landmarks.shape[1:]) not in ((468, 2), (478, 2)) or not len(landmarks):
         raise ValueError(f"landmarks have shape {tuple(landmarks.shape)}; expected [T, 468 or 478, 2]")
     if not landmarks.isfinite().all():
@@ -148,8 +109,8 @@ class FitProblem:
         self.mean, identity, expression = (part.detach().cpu().double() for part in parts)
         self.basis = torch.cat([expression, identity], dim=-1)                           # [L, 3, 64 + 80]
         unused = torch.zeros(count, 3, 6, dtype=torch.float64)
-        self._columns = torch.cat([expression, unused, identity], dim=-1).float()        # [L, 3, 150]
-        self.weights = fit_weights(config, model.embedding(count).valid)            # [L]
+        self._columns = torch.cat([expression, unused, identity], dim=-1)                # [L, 3, 150]
+        self.weights = fit_weights(config, model.embedding(count).valid)                 # [L]
         self.target = PICTURE * landmarks[:, :count].detach().cpu().double()             # [T, L, 2]
         self.range = model.expression_range.detach().cpu().double()                      # [64, 2]
         smooth = [config.expression_smoothness] * EXPRESSION_SIZE + [config.pose_smoothness] * 6
@@ -165,8 +126,13 @@ class FitProblem:
 
     def points(self, identity: Tensor, per_frame: Tensor) -> Tensor:
         """Landmarks without pose: identity [1, 80], per_frame [T, 70] -> [T, L, 3]."""
-        shape = torch.cat([per_frame[:, :EXPRESSION_SIZE], identity.expand(self.frames, -1)], dim=1)
+        shape = torch.cat([per_frame[:, :EXPRESSION_SIZE], identity.expand(len(per_frame), -1)], dim=1)
         return self.mean + torch.einsum("tk,lck->tlc", shape, self.basis)
+
+    def projection(self, identity: Tensor, per_frame: Tensor) -> Tensor:
+        """Where the landmarks are in the picture, in pixels; [T, L, 2]."""
+        posed = pose_points(self.points(identity, per_frame), per_frame[:, -6:-3], per_frame[:, -3:])
+        return PICTURE * project(posed)
 
     def objective(self, identity: Tensor, per_frame: Tensor, regularised: bool = True) -> Tensor:
         """The number to minimise; differentiable.
@@ -176,8 +142,7 @@ class FitProblem:
             per_frame: [T, 70] expression, euler, translation.
             regularised: False gives the landmark term alone.
         """
-        posed = pose_points(self.points(identity, per_frame), per_frame[:, -6:-3], per_frame[:, -3:])
-        loss = landmark_loss(PICTURE * project(posed), self.target, self.weights)
+        loss = landmark_loss(self.projection(identity, per_frame), self.target, self.weights)
         if not regularised:
             return loss
         expression = per_frame[:, :EXPRESSION_SIZE]
@@ -212,10 +177,26 @@ class FitProblem:
         with torch.enable_grad():
             return torch.autograd.grad(self.objective(*point), point)
 
+    def bend(self, point: tuple[Tensor, Tensor], step: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """What the second derivative of the residuals along a step adds to the gradient.
+
+        Args:
+            point, step: identity [1, 80] and frames [T, 70].
+        Returns:
+            [1, 80] and [T, 70].
+        """
+        ahead, behind = ([x + part * d for x, d in zip(point, step)] for part in (_BEND, -_BEND))
+        leaves = [x.detach().requires_grad_() for x in point]
+        with torch.enable_grad():
+            here = self.projection(*leaves)
+            second = (self.projection(*ahead) - 2 * here.detach() + self.projection(*behind)) / _BEND ** 2
+            product = 2 * (self.weights[:, None] * second * here).sum() / here.numel()
+            return torch.autograd.grad(product, leaves)
+
     def curvature(self, identity: Tensor, per_frame: Tensor) -> "Curvature":
         """Gauss-Newton matrix of the objective at a point, without the range penalty."""
-        jacobian = self._jacobian(identity, per_frame)                                   # [T, 2L, 150]
-        hessian = 2 * (jacobian.mT @ jacobian).double()                                  # [T, 150, 150]
+        parts = (self._jacobian(identity, rows) for rows in per_frame.split(_CHUNK))     # [<= 4, 2L, 150] each
+        hessian = torch.cat([2 * part.mT @ part for part in parts])                      # [T, 150, 150]
         frame, shared = slice(0, _FRAME), slice(_FRAME, None)
         blocks, block = hessian[:, frame, frame], hessian[:, shared, shared].sum(dim=0)
         prior = 2 * self.config.expression_prior / (self.frames * EXPRESSION_SIZE)
@@ -232,26 +213,28 @@ class FitProblem:
         return penalty
 
     def _jacobian(self, identity: Tensor, per_frame: Tensor) -> Tensor:
-        """Derivatives of the weighted residuals by expression, euler, translation, identity; float32 [T, 2L,
-        150]."""
+        """Derivatives of the weighted residuals of some frames by expression, euler, translation, identity.
+
+        Args:
+            identity: [1, 80].
+            per_frame: [N, 70], any of the T frames.
+        Returns:
+            [N, 2L, 150].
+        """
         rotation = rotation_matrix(per_frame[:, -6:-3])
-        turned = self.points(identity, per_frame) @ rotation.mT                          # [T, L, 3]
+        turned = self.points(identity, per_frame) @ rotation.mT                          # [N, L, 3]
         posed = turned + per_frame[:, None, -3:]
         depth = CAMERA_DISTANCE - posed[..., 2]
         scale = (self.weights / (2 * self.weights.numel() * self.frames)).sqrt()
-        zoom = scale * PICTURE * FITTING_FOCAL_LENGTH / depth                                    # [T, L]
-        of_point = torch.zeros(*turned.shape[:2], 2, 3, dtype=torch.float64)             # [T, L, 2, 3]
+        zoom = scale * PICTURE * FITTING_FOCAL_LENGTH / depth                            # [N, L]
+        of_point = torch.zeros(*turned.shape[:2], 2, 3, dtype=torch.float64)             # [N, L, 2, 3]
         of_point[..., 0, 0], of_point[..., 1, 1] = zoom, -zoom
         of_point[..., 0, 2], of_point[..., 1, 2] = zoom * posed[..., 0] / depth, -zoom * posed[..., 1] / depth
         axes = _rotation_axes(per_frame[:, -6:-3])[:, None].expand(-1, turned.shape[1], -1, -1)
         moved = torch.cross(axes, turned[:, :, None].expand_as(axes), dim=-1)            # d turned / d angle
-        columns = self._columns                                                          # [L, 3, 150]
-        of_shape = (of_point @ rotation[:, None]).float()[..., None]                     # [T, L, 2, 3, 1]
-        jacobian = of_shape[..., 0, :] * columns[:, None, 0]
-        for axis in (1, 2):
-            jacobian.addcmul_(of_shape[..., axis, :], columns[:, None, axis])
-        jacobian[..., EXPRESSION_SIZE:EXPRESSION_SIZE + 3] = (of_point @ moved.mT).float()
-        jacobian[..., EXPRESSION_SIZE + 3:_FRAME] = of_point.float()
+        jacobian = (of_point @ rotation[:, None]) @ self._columns                        # [N, L, 2, 150]
+        jacobian[..., EXPRESSION_SIZE:EXPRESSION_SIZE + 3] = of_point @ moved.mT
+        jacobian[..., EXPRESSION_SIZE + 3:_FRAME] = of_point
         return jacobian.flatten(1, 2)
 
 
@@ -347,8 +330,7 @@ def _solve(problem: FitProblem, identity: Tensor | None) -> FaceCoefficients:
     for _ in range(problem.config.iterations):
         if curvature is None:
             curvature, fresh = problem.curvature(*point), True
-        trial = _trial(problem, curvature, point, damping, fixed)
-        after = float(problem.objective(*trial)) if trial else torch.inf
+        trial, after = _trial(problem, curvature, point, value, damping, fixed)
         if not after <= value:
             if fresh and damping > _GREATEST_DAMPING:
                 break
@@ -363,11 +345,22 @@ def _solve(problem: FitProblem, identity: Tensor | None) -> FaceCoefficients:
     return FaceCoefficients(*rows)
 
 
-def _trial(problem: FitProblem, curvature: Curvature, point: tuple[Tensor, Tensor], damping: float,
-           fixed: bool) -> tuple[Tensor, Tensor] | None:
-    """The point after a damped step; None where rounding made the matrix indefinite."""
+def _trial(problem: FitProblem, curvature: Curvature, point: tuple[Tensor, Tensor], value: float, damping: float,
+           fixed: bool) -> tuple[tuple[Tensor, Tensor], float]:
+    """The point after a damped step, and its objective: infinite where rounding made the matrix indefinite.
+
+    A straight step that lowers nothing is bent by its second order ("geodesic acceleration", Transtrum and Sethna
+    2012, arXiv 1201.5885): where shape imitates motion, the least objective lies along a narrow curved valley.
+    """
+    diagonal = problem.penalty_curvature(point[1])
     try:
-        step = curvature.step(problem.gradient(*point), problem.penalty_curvature(point[1]), damping, fixed)
+        step = curvature.step(problem.gradient(*point), diagonal, damping, fixed)
+        trial = point[0] + step[0], point[1] + step[1]
+        after = float(problem.objective(*trial))
+        if after <= value:
+            return trial, after
+        bend = curvature.step(problem.bend(point, step), diagonal, damping, fixed)
+        trial = trial[0] + bend[0] / 2, trial[1] + bend[1] / 2
+        return trial, float(problem.objective(*trial))
     except np.linalg.LinAlgError:
-        return None
-    return point[0] + step[0], point[1] + step[1]
+        return point, torch.inf

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
+from modules.face3d.fit_config import NAMED_ACTIONS
 from modules.face3d.morphable_model import FaceModelData, LandmarkEmbedding, MorphableModel
 from modules.system.assets import find_asset
 from modules.system.errors import UserError
@@ -52,7 +53,7 @@ def load_ict(path: Path | None = None, landmark_path: Path | None = None) -> Mor
         triangles=triangles, pncc_triangles=triangles[in_face],
         landmarks={68: LandmarkEmbedding.of_vertices(torch.from_numpy(arrays["lm68"])),
                    478: _embedding(landmarks)},
-        expression_names=tuple(arrays["exp_names"].tolist()),
+        fit_prior=NAMED_ACTIONS, expression_names=tuple(arrays["exp_names"].tolist()),
         expression_range=torch.tensor(_SENSIBLE).repeat(EXPRESSION_SIZE, 1)))
 
 

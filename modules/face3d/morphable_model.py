@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
+from modules.face3d.fit_config import FitPrior
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,14 @@ class FaceModelData:
     """The arrays of a morphable model, centred.
 
     Args:
-        name: of the table in modules/face_models.py: which priors a fit uses.
+        name: of the table in modules/face_models.py.
         mean: [V, 3] dm.
         identity_basis: [V, 3, 80] dm per unit of the coefficient.
         expression_basis: [V, 3, 64].
         triangles: [F, 3] int64, all of the mesh, counter-clockwise seen from outside.
         pncc_triangles: [F2, 3] int64, the skin of the face: no eyeballs, no hair, no teeth.
         landmarks: {number of points: where they are}, at least 68 and 468 or 478.
+        fit_prior: how fits weigh its landmarks and coefficients.
         ncc: [V, 3] in [0, 1], or None to compute it from the mean shape.
         expression_names: of the modes that mean something, in order; () if none does.
         expression_range: [64, 2] least and greatest sensible value of each expression coefficient, which fits
@@ -66,6 +68,7 @@ class FaceModelData:
     triangles: Tensor
     pncc_triangles: Tensor
     landmarks: dict[int, LandmarkEmbedding]
+    fit_prior: FitPrior
     ncc: Tensor | None = None
     expression_names: tuple[str, ...] = ()
     expression_range: Tensor | None = None
@@ -99,6 +102,7 @@ class MorphableModel(nn.Module):
         super().__init__()
         self.name = data.name
         self.expression_names = data.expression_names
+        self.fit_prior = data.fit_prior
         self.counts = tuple(sorted(data.landmarks))
         self.register_buffer("mean", data.mean.float())
         self.register_buffer("identity_basis", data.identity_basis.float().contiguous())

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modules.face3d.fit_config import NAMED_ACTIONS
 from modules.face3d.morphable_model import FaceModelData, LandmarkEmbedding, MorphableModel
 from modules.procedural.expression_modes import Rig, expression_modes
 from modules.procedural.hair import STYLES, hair_grid, hair_points
@@ -112,7 +113,7 @@ def build_model(landmarks: dict[int, LandmarkEmbedding]) -> ProceduralModel:
         name="procedural", mean=_float(points - origin), triangles=torch.from_numpy(triangles),
         identity_basis=_float(np.stack(list(identity.values()), axis=-1)),
         expression_basis=_float(np.stack(list(expression.values()), axis=-1)[follow]),
-        pncc_triangles=torch.from_numpy(pncc), landmarks=landmarks)
+        pncc_triangles=torch.from_numpy(pncc), landmarks=landmarks, fit_prior=NAMED_ACTIONS)
     paint = np.concatenate([part.points if part.paint is None else part.paint for part in parts])
     numbers = torch.tensor([GROUPS.index(group) for group in groups], dtype=torch.uint8)
     return ProceduralModel(data, numbers, _float(paint), torch.from_numpy(lip).float(),

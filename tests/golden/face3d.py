@@ -8,11 +8,10 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from modules.face3d.bfm import BFM_FILE, EYE_FILES, MEDIAPIPE_FILE, load_bfm
+from modules.face3d.bfm import BFM_FILE, EYE_FILES, FIT_PRIOR, MEDIAPIPE_FILE, load_bfm
 from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points, project
 from modules.face3d.fitting import (
     PICTURE,
-    FitConfig,
     FitProblem,
     fit_clip,
     fit_photo,
@@ -184,7 +183,7 @@ def losses_of_the_fit(g: Golden) -> None:
     valid = g.once(model_beside).embedding(468).valid
     sixty_eight = torch.ones(68)
     sixty_eight[[*range(36, 48), *range(60, 68), 28, 29, 30]] = 3
-    for key, config in (("image", FitConfig.photo("bfm")), ("video", FitConfig.clip("bfm"))):
+    for key, config in (("image", FIT_PRIOR.photo), ("video", FIT_PRIOR.clip)):
         loss = landmark_loss(projected, target, fit_weights(config, valid))
         g.check(loss, f"out.loss.{key}_landmarks468", LOSSES)
     g.check(landmark_loss(projected[:, :68], target[:, :68], sixty_eight), "out.loss.landmarks68", LOSSES)
@@ -220,7 +219,7 @@ def stored_fit(g: Golden, key: str) -> tuple[Tensor, Tensor]:
 
 def fit_problem(g: Golden, kind: str) -> FitProblem:
     landmarks = g[f"in.{kind}.landmarks"].double() / 512
-    config = FitConfig.clip("bfm") if kind == "clip" else FitConfig.photo("bfm")
+    config = FIT_PRIOR.clip if kind == "clip" else FIT_PRIOR.photo
     return FitProblem(g.once(model_beside), landmarks.view(-1, 478, 2), config)
 
 

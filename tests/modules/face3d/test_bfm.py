@@ -31,6 +31,12 @@ def test_the_eyes_are_left_out_of_the_pncc(folder):
     assert torch.equal(model.pncc_triangles[0], model.triangles[2])
 
 
+def test_it_is_fitted_as_by_the_released_system(folder):
+    prior = load_bfm(folder / BFM_FILE).fit_prior
+    assert (prior.photo.oval, prior.photo.eyes, prior.photo.lips, prior.photo.expression_prior) == (1, 5, 2, 0.05)
+    assert (prior.clip.eyes, prior.clip.upper_lids, prior.clip.identity_prior) == (3, 20, 0.2)
+
+
 def test_published_colours_are_preferred(folder):
     colours = np.random.default_rng(0).random((3, len(face_data().mean)), dtype=np.float32)
     np.save(folder / NCC_FILE, colours)

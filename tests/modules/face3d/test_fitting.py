@@ -7,10 +7,15 @@ import torch
 from torch.testing import assert_close
 
 from modules.face3d import fitting
+from modules.face3d.bfm import FIT_PRIOR
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
-from modules.face3d.fitting import FitConfig, FitProblem, fit_clip, fit_photo
+from modules.face3d.fit_config import FitConfig
+from modules.face3d.fitting import FitProblem, fit_clip, fit_photo
 from modules.face3d.morphable_model import MorphableModel
 from modules.metrics.motion import landmark_error
+from modules.procedural.clips import sample_motion
+from modules.procedural.head import procedural_model
+from modules.procedural.person import sample_person
 from tests.golden.reference import laplacian_loss
 from tests.modules.face3d.conftest import face_data
 
@@ -31,16 +36,48 @@ def clip(
     return face, project(points)
 
 
-def rotation_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max())
 
 
-def test_a_photo_is_fitted_to_the_pixel_and_its_pose_is_found(face_model, generator):
-    face, landmarks = clip(face_model, 1, generator)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_photo_is_fitted_to_the_pixel_and_its_pose_is_found(face_model, seed):
+    face, landmarks = clip(face_model, 1, torch.Generator().manual_seed(seed))
     fit = fit_photo(face_model, landmarks[0], WEAK)
-    assert landmark_error(face_model, fit, landmarks).item() < 0.005
-    assert rotation_distance(fit.euler, face.euler) < 0.05
-    assert (fit.translation - face.translation).abs().max() < 0.3
+    assert landmark_error(face_model, fit, landmarks).item() < 0.001
+    assert distance(fit.euler, face.euler) < 0.005
+    assert distance(fit.translation, face.translation) < 0.05
+
+
+def test_the_pose_of_a_talking_person_is_found():
+    model, person = procedural_model(), sample_person(900003)
+    face = sample_motion(900003, 50)[49].replace(identity=person.identity[None])
+    face = face.replace(euler=face.euler + torch.tensor([[0.1, -0.3, 0.05]]))
+    points = pose_points(model.landmarks(face.identity, face.expression, 478), face.euler, face.translation)
+    fit = fit_photo(model, project(points)[0], WEAK)
+    assert landmark_error(model, fit, project(points)).item() < 0.001
+    assert distance(fit.euler, face.euler) < 0.01
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_pose_does_not_depend_on_rounding(loose_model, seed):
+    """A millionth of the picture is over ten times the rounding of float32, by which processors differ."""
+    generator = torch.Generator().manual_seed(seed)
+    _, landmarks = clip(loose_model, 1, generator)
+    fit = fit_photo(loose_model, landmarks[0], WEAK)
+    for _ in range(3):
+        moved = landmarks + 1e-6 * torch.randn(landmarks.shape, generator=generator)
+        again = fit_photo(loose_model, moved[0], WEAK)
+        assert distance(again.euler, fit.euler) < 0.003
+        assert distance(again.translation, fit.translation) < 0.03
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_pose_is_that_of_the_least_objective(loose_model, seed):
+    _, landmarks = clip(loose_model, 1, torch.Generator().manual_seed(seed))
+    fit = fit_photo(loose_model, landmarks[0], WEAK)
+    least = fit_photo(loose_model, landmarks[0], dataclasses.replace(WEAK, iterations=500, tolerance=1e-12))
+    assert distance(fit.euler, least.euler) < 0.003
 
 
 def test_a_clip_shares_one_identity(face_model, generator):
@@ -61,7 +98,7 @@ def test_turned_heads_are_found_from_afar(face_model, euler):
 
 def test_the_result_is_a_minimum(face_model, generator):
     _, landmarks = clip(face_model, 5, generator)
-    config = dataclasses.replace(FitConfig.clip("bfm"), tolerance=1e-9)
+    config = dataclasses.replace(FIT_PRIOR.clip, tolerance=1e-9)
     problem, fit = FitProblem(face_model, landmarks, config), fit_clip(face_model, landmarks, config)
     per_frame = torch.cat([fit.expression, fit.euler, fit.translation], dim=1).double()
     identity, least = fit.identity.double(), problem.objective(fit.identity.double(), per_frame)
@@ -133,11 +170,6 @@ def test_long_clips_are_fitted_in_overlapping_parts(face_model, generator, monke
 def test_unusable_landmarks_are_refused(face_model, landmarks):
     with pytest.raises(ValueError, match="landmarks"):
         fit_clip(face_model, landmarks)
-
-
-def test_negative_weights_are_refused_with_the_number():
-    with pytest.raises(ValueError, match="-0.5"):
-        FitConfig(identity_prior=-0.5)
 
 
 def test_points_without_a_place_on_the_mesh_do_not_matter(generator):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.face3d.fit_config import NAMED_ACTIONS
 from modules.face3d.fitting import fit_photo
 from modules.face3d.ict import load_ict
 from modules.face3d.pncc import render_pncc
@@ -59,6 +60,7 @@ def test_a_fit_returns_the_pose_and_sensible_expressions(ict, generator):
     assert landmark_error(ict, fit, landmarks).item() < 0.01
     assert (fit.euler - face.euler).abs().max() < 0.05
     assert fit.expression[0, ict.expression_names.index("jawOpen")] == pytest.approx(0.6, abs=0.25)
+    assert ict.fit_prior == NAMED_ACTIONS
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
