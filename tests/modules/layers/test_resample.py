@@ -22,4 +22,5 @@ def test_plain_resizing_by_two_averages_pixels(generator: torch.Generator) -> No
 def test_pixel_centres_are_where_resize_has_them() -> None:
     """A picture of its own pixel centres, made smaller, holds the centres of the smaller picture."""
     device = torch.device("cpu")
-    assert torch.allclose(resize(pixel_centres(8, device)[None], 4, antialias=False)[0], pixel_centres(4, device), atol=1e-6)
+    smaller = resize(pixel_centres(8, device)[None], 4, antialias=False)[0]
+    assert torch.allclose(smaller, pixel_centres(4, device), atol=1e-6)
