@@ -21,14 +21,14 @@ from modules.system.files import named_file
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "checkpoints" / "demo"
-PERSON = 900007              # any number is a person; no training has seen those from 900000 on
-TURN = math.radians(25)      # of the still
-SETTLED = 8                  # frames; cameras are smoothed over 7, so that a sudden turn needs some to arrive
+PERSON = 900007  # any number is a person; no training has seen those from 900000 on
+TURN = math.radians(25)  # of the still
+SETTLED = 8  # frames; cameras are smoothed over 7, so that a sudden turn needs some to arrive
 
 
 def talk(speech: Path, folder: Path) -> None:
     """Write talk.mp4, in which a procedural person says `speech`, and turned.png into `folder`."""
-    pipeline = TalkingPortrait.load(CHECKPOINT)          # the networks, once
+    pipeline = TalkingPortrait.load(CHECKPOINT)  # the networks, once
 
     # A Portrait is all that depends on the photo; pipeline.portrait(Path("face.jpg")) makes one of a real photo.
     portrait = pipeline.portrait_of_person(PERSON)
@@ -48,8 +48,13 @@ def talk(speech: Path, folder: Path) -> None:
     # pitch, yaw and roll in radians, and count from the first row on.
     euler = torch.zeros(SETTLED, 3)
     euler[1:, 1] = TURN
-    turn = Motion(expression=torch.zeros(SETTLED, 64), euler=euler, translation=torch.zeros(SETTLED, 3),
-                  blink=torch.zeros(SETTLED, 1), face_model=motion.face_model)
+    turn = Motion(
+        expression=torch.zeros(SETTLED, 64),
+        euler=euler,
+        translation=torch.zeros(SETTLED, 3),
+        blink=torch.zeros(SETTLED, 1),
+        face_model=motion.face_model,
+    )
     *_, still = pipeline.frames(portrait, turn)
     with named_file(folder / "turned.png") as part:
         Image.fromarray(still).save(part, "PNG")

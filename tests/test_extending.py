@@ -36,27 +36,32 @@ def module(code: str, **names: object) -> ModuleType:
 
 
 def test_the_stage_trains_resumes_and_refuses_a_bad_value(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     for name in ("yaw.py", "yaw.yaml"):
         (tmp_path / "mine" / name).write_text(block("A stage", f"mine/{name}"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "TASKS", dict(registry.TASKS))              # so that no other test finds the stage
+    monkeypatch.setattr(registry, "TASKS", dict(registry.TASKS))  # so that no other test finds the stage
     command = ["mine/yaw.yaml", "--output", "run", "--device", "cpu"]
     assert main([*command, "heads=0"]) == 2
     assert "heads is 0; it must be at least 1" in capsys.readouterr().err
-    for steps in ("steps=100", "steps=300"):                                  # the second resumes the first
+    for steps in ("steps=100", "steps=300"):  # the second resumes the first
         assert main([*command, steps]) == 0
     degrees = metrics(tmp_path / "run", "validation/degrees")
-    assert len(degrees) == 3                                                  # after 100, 200 and 300 steps
-    assert degrees[2] < degrees[0] and degrees[2] < 3                         # yaw is within 34 degrees
+    assert len(degrees) == 3  # after 100, 200 and 300 steps
+    assert degrees[2] < degrees[0] and degrees[2] < 3  # yaw is within 34 degrees
 
 
-@pytest.mark.parametrize("section, source, test", [
-    ("A metric", "modules/metrics/image.py", "tests/modules/metrics/test_image.py"),
-    ("A loss", "modules/losses/image.py", "tests/modules/losses/test_image.py")])
+@pytest.mark.parametrize(
+    "section, source, test",
+    [
+        ("A metric", "modules/metrics/image.py", "tests/modules/metrics/test_image.py"),
+        ("A loss", "modules/losses/image.py", "tests/modules/losses/test_image.py"),
+    ],
+)
 def test_the_function_passes_its_own_test(section: str, source: str, test: str, generator: torch.Generator) -> None:
     functions = vars(module(block(section, source), Tensor=Tensor))
     written = module(block(section, test), torch=torch, assert_close=assert_close, **functions)
@@ -70,9 +75,15 @@ def test_the_face_model_reads_its_file(tmp_path: Path, generator: torch.Generato
     numbers = np.random.default_rng(0)
     vertices = numbers.uniform(-10, 10, (500, 3))
     triangles = numbers.integers(500, size=(900, 3))
-    arrays = {"vertices": vertices, "identity": numbers.normal(size=(100, 500, 3)), "triangles": triangles,
-              "expression": numbers.normal(size=(10, 500, 3)), "skin_triangles": triangles[:600],
-              "landmarks_68": np.arange(68), "landmarks_478": np.arange(478)}
+    arrays = {
+        "vertices": vertices,
+        "identity": numbers.normal(size=(100, 500, 3)),
+        "triangles": triangles,
+        "expression": numbers.normal(size=(10, 500, 3)),
+        "skin_triangles": triangles[:600],
+        "landmarks_68": np.arange(68),
+        "landmarks_478": np.arange(478),
+    }
     np.savez(tmp_path / "my_head.npz", **arrays)
     face = load(tmp_path / "my_head.npz")
     assert face.name == "my_head"

@@ -13,8 +13,12 @@ from packaging.requirements import Requirement
 from tests.conftest import ROOT
 
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
-CHECKS = ["ruff format --check .", "ruff check .", "mypy",
-          "python -m pytest -n auto --dist loadfile -m not slow -k a word"]
+CHECKS = [
+    "ruff format --check .",
+    "ruff check .",
+    "mypy",
+    "python -m pytest -n auto --dist loadfile -m not slow -k a word",
+]
 SUPPORTED = re.compile(r"\((\d), (\d+)\) <= sys.version_info\[:2\] <= \((\d), (\d+)\)")
 
 
@@ -22,13 +26,15 @@ SUPPORTED = re.compile(r"\((\d), (\d+)\) <= sys.version_info\[:2\] <= \((\d), (\
 def checkout(tmp_path: Path) -> Path:
     """The scripts beside a .venv whose tools only write down how they were called; `breaks` names one that fails."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    (tmp_path / "scripts" / "setup.sh").write_text("#!/usr/bin/env bash\n", encoding="utf-8")      # nothing to install
+    (tmp_path / "scripts" / "setup.sh").write_text("#!/usr/bin/env bash\n", encoding="utf-8")  # nothing to install
     tools = tmp_path / ".venv" / "bin"
     tools.mkdir(parents=True)
     for name in ("ruff", "mypy", "python"):
-        (tools / name).write_text('#!/usr/bin/env bash\ncall="$(basename "$0") $*"\necho "${call% }" >> calls.txt\n'
-                                  'case "$call" in "$(cat breaks 2>/dev/null || echo -)"*) exit 3;; esac\n',
-                                  encoding="utf-8")
+        (tools / name).write_text(
+            '#!/usr/bin/env bash\ncall="$(basename "$0") $*"\necho "${call% }" >> calls.txt\n'
+            'case "$call" in "$(cat breaks 2>/dev/null || echo -)"*) exit 3;; esac\n',
+            encoding="utf-8",
+        )
         (tools / name).chmod(0o755)
     return tmp_path
 
@@ -47,7 +53,7 @@ def test_one_command_runs_every_check_and_hands_arguments_to_the_tests(checkout:
 @pytest.mark.parametrize("number", range(len(CHECKS)))
 def test_the_first_check_that_fails_ends_the_command(checkout: Path, number: int) -> None:
     (checkout / "breaks").write_text(CHECKS[number], encoding="utf-8")
-    assert check(checkout) == (3, CHECKS[:number + 1])
+    assert check(checkout) == (3, CHECKS[: number + 1])
 
 
 def test_hooks_before_a_commit_run_the_same_tools() -> None:
@@ -70,7 +76,8 @@ def test_settings_of_tools_stand_in_one_place() -> None:
     others = ("ruff.toml", ".ruff.toml", "mypy.ini", ".mypy.ini", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
     assert [name for name in others if (ROOT / name).exists()] == []
     assert (ROOT / ".editorconfig").read_text(encoding="utf-8").count(
-        f"max_line_length = {SETTINGS['ruff']['line-length']}\n") == 3
+        f"max_line_length = {SETTINGS['ruff']['line-length']}\n"
+    ) == 3
 
 
 def test_what_mypy_checks_is_there() -> None:
@@ -78,8 +85,9 @@ def test_what_mypy_checks_is_there() -> None:
     assert folders and all(list((ROOT / folder).glob("*.py")) for folder in folders)
 
 
-@pytest.mark.parametrize("line", [line for line in (ROOT / "requirements.txt").read_text().splitlines()
-                                  if line and not line.startswith("#")])
+@pytest.mark.parametrize(
+    "line", [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+)
 def test_every_requirement_is_pinned_to_a_version_that_it_allows(line: str) -> None:
     wanted = Requirement(line)
     pins = [Requirement(pin) for pin in (ROOT / "constraints.txt").read_text().splitlines() if "==" in pin]

@@ -29,15 +29,21 @@ def test_a_person_speaks_and_turns_the_head(tmp_path: Path) -> None:
     assert frames.shape == (10, 256, 256, 3) and still.shape == (256, 256, 3)
     with av.open(str(tmp_path / "out" / "talk.mp4")) as container:
         assert container.streams.audio
-    assert np.abs(frames[-1] - frames[0]).max() > 20                          # somebody speaks
-    assert np.abs(still - frames[0]).mean() > 3 * np.abs(frames[-1] - frames[0]).mean()       # and turns much further
+    assert np.abs(frames[-1] - frames[0]).max() > 20  # somebody speaks
+    assert np.abs(still - frames[0]).mean() > 3 * np.abs(frames[-1] - frames[0]).mean()  # and turns much further
 
 
 @pytest.mark.slow
 def test_the_whole_example_needs_less_than_a_minute_of_one_core(tmp_path: Path) -> None:
     before = os.times()
-    result = subprocess.run([sys.executable, "-m", "examples.talk"], cwd=tmp_path, capture_output=True, text=True,
-                            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=False)
+    result = subprocess.run(
+        [sys.executable, "-m", "examples.talk"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     after = os.times()
     assert result.returncode == 0 and result.stderr == "", result.stderr
     assert after.children_user + after.children_system - before.children_user - before.children_system < 60
