@@ -14,24 +14,20 @@ from PIL import Image
 
 from inference.motion import Motion, natural_pose, periodic_blink
 from inference.pipeline import TalkingPortrait
+from inference.run import DEMO, DEMO_PERSON
 from modules.media.video_reader import read_sound
 from modules.media.video_writer import VideoWriter
 from modules.system.errors import run_command
 from modules.system.files import named_file
 
-ROOT = Path(__file__).resolve().parents[1]
-CHECKPOINT = ROOT / "checkpoints" / "demo"
-PERSON = 900007  # any number is a person; no training has seen those from 900000 on
-TURN = math.radians(25)  # of the still
-SETTLED = 8  # frames; cameras are smoothed over 7, so that a sudden turn needs some to arrive
-
 
 def talk(speech: Path, folder: Path) -> None:
     """Write talk.mp4, in which a procedural person says `speech`, and turned.png into `folder`."""
-    pipeline = TalkingPortrait.load(CHECKPOINT)  # the networks, once
+    pipeline = TalkingPortrait.load(DEMO)  # the networks of the embedded checkpoint, once
 
-    # A Portrait is all that depends on the photo; pipeline.portrait(Path("face.jpg")) makes one of a real photo.
-    portrait = pipeline.portrait_of_person(PERSON)
+    # A Portrait is all that depends on the photo; pipeline.portrait(Path("face.jpg")) makes one of a real photo. Any
+    # number is a procedural person; no training has seen this one.
+    portrait = pipeline.portrait_of_person(DEMO_PERSON)
 
     # A Motion is all that changes from frame to frame: expression, head pose and blinks, 25 rows a second. Speech gives
     # the expression; pose and blinks are drawn from the generator, so that the same seed gives the same video.
@@ -45,14 +41,16 @@ def talk(speech: Path, folder: Path) -> None:
             video.write(frame)
 
     # The head is 3D: the same portrait under another motion, a turn to the side with a neutral face. Euler angles are
-    # pitch, yaw and roll in radians, and count from the first row on.
-    euler = torch.zeros(SETTLED, 3)
-    euler[1:, 1] = TURN
+    # pitch, yaw and roll in radians, and count from the first row on. Cameras are smoothed over 7 frames, so that a
+    # sudden turn needs 8 to arrive.
+    length = 8
+    euler = torch.zeros(length, 3)
+    euler[1:, 1] = math.radians(25)
     turn = Motion(
-        expression=torch.zeros(SETTLED, 64),
+        expression=torch.zeros(length, 64),
         euler=euler,
-        translation=torch.zeros(SETTLED, 3),
-        blink=torch.zeros(SETTLED, 1),
+        translation=torch.zeros(length, 3),
+        blink=torch.zeros(length, 1),
         face_model=motion.face_model,
     )
     *_, still = pipeline.frames(portrait, turn)
@@ -62,4 +60,4 @@ def talk(speech: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: talk(CHECKPOINT / "speech.wav", Path("infer_out/example"))))
+    sys.exit(run_command(lambda: talk(DEMO / "speech.wav", Path("infer_out/example"))))

@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from examples.talk import CHECKPOINT, talk
+from examples.talk import talk
+from inference.run import DEMO
 from tests.conftest import ROOT
 
 
@@ -21,7 +22,7 @@ def frames_of(path: Path) -> np.ndarray:
 
 
 def test_a_person_speaks_and_turns_the_head(tmp_path: Path) -> None:
-    wave, rate = soundfile.read(CHECKPOINT / "speech.wav", frames=16000 * 2 // 5)
+    wave, rate = soundfile.read(DEMO / "speech.wav", frames=16000 * 2 // 5)
     soundfile.write(tmp_path / "short.wav", wave, rate)
     talk(tmp_path / "short.wav", tmp_path / "out")
     frames = frames_of(tmp_path / "out" / "talk.mp4").astype(float)
