@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Install if needed, check the style, run the tests. Arguments go to pytest: bash scripts/test.sh -k rasterizer
+# Install if needed, check style and types, run the tests. Arguments go to pytest: bash scripts/test.sh -k rasterizer
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 .venv/bin/ruff check .
+.venv/bin/mypy
 # One thread a process: as many processes as cores are faster than threads that fight for them.
 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile -m "not slow" "$@"

@@ -9,12 +9,15 @@ import torch
 pytest.register_assert_rewrite("tests.golden")
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
+# What the tests use and the repository does not hold: golden numbers ($GOLDEN_DIR), photos and clips ($REAL3D_MEDIA)
+# and MediaPipe's models ($REAL3D_ASSETS). A variable that is not set means the folder golden, media or models of
+# $REAL3D_SHARED, a path from the root of the repository. This is the one place that looks outside of it.
+SHARED = (ROOT / os.environ.get("REAL3D_SHARED", "../shared")).resolve()
 GOLDEN_ERROR = "golden error of "        # a property of tests: [largest relative error, its key]
 
 
 def golden_folder() -> Path:
-    """$GOLDEN_DIR, or the folder beside the project."""
+    """Where golden numbers are looked for (see `SHARED`)."""
     return Path(os.environ.get("GOLDEN_DIR", SHARED / "golden"))
 
 
@@ -41,6 +44,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def media_folder() -> Path:
+    """Photos, clips and speech of real people; skips the test where there are none."""
     folder = Path(os.environ.get("REAL3D_MEDIA", SHARED / "media"))
     if not folder.is_dir():
         pytest.skip(f"no test media in {folder}; set REAL3D_MEDIA")

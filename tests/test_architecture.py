@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modules.system.config import from_dict, load_yaml
+from modules.system.config import from_dict, load_yaml, nearest
 from tasks.engine.registry import BUILT_IN, find_task
 from tasks.engine.settings import read_settings
 from tasks.engine.trainer_config import TrainerConfig
@@ -22,6 +22,7 @@ ALLOWED = {
     "tasks": {"modules", "tasks"},
     "inference": {"modules", "inference"},
     "scripts": {"modules", "data_gen", "tasks", "inference", "scripts"},
+    "examples": {"modules", "inference", "examples"},
 }
 PACKAGES = tuple(ALLOWED)
 
@@ -68,6 +69,10 @@ FORBIDDEN = {
     r"\bTODO\b|\bFIXME\b|\bXXX\b": "finish it or leave it out",
     r"^from __future__ import annotations": "dataclass fields must be types, not text",
 }
+LINKS = re.compile(r"""\]\(([^)\s]+)[^)]*\)|(?:src|href|srcset)="([^"\s]+)""")
+NAMED = re.compile(r"`((?:modules|tasks|data_gen|inference|scripts|examples|configs|tests|docs)/[\w./-]*)`(?!:$)",
+                   re.MULTILINE)        # in a document; a line that ends in a colon may name a file to be made
+UPWARDS = re.compile(r"(?:\.\./)+\w[\w./-]*|\bROOT\.parent\b")
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(home|root|work|opt|mnt|data\d*|Users|scratch|tmp)/\w+")
 LARGEST_FILE, LARGEST_FUNCTION, MOST_ARGUMENTS = 500, 60, 8
 
@@ -78,6 +83,10 @@ def files(*packages: str) -> list[str]:
 
 
 SOURCES = files(*PACKAGES)
+DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in (
+    *ROOT.glob("*.md"), *(path for folder in ("docs", "configs", "tests", *PACKAGES)
+                          for path in (ROOT / folder).rglob("*.md"))))
+SHELL = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "scripts").glob("*.sh"))
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
 
 
@@ -157,7 +166,7 @@ def test_no_imports_go_in_a_circle() -> None:
     assert not waiting, f"a circle is among, or reached from, {', '.join(sorted(waiting))}"
 
 
-@pytest.mark.parametrize("name", files("modules", "data_gen", "tasks", "inference"))
+@pytest.mark.parametrize("name", files("modules", "data_gen", "tasks", "inference", "examples"))
 def test_every_file_has_its_test(name: str) -> None:
     mirror = Path("tests", name).with_name(f"test_{Path(name).name}")
     if name in WITHOUT_MIRROR:
@@ -170,7 +179,8 @@ def test_every_exemption_is_of_a_file() -> None:
     assert [name for name in WITHOUT_MIRROR if not (ROOT / name).is_file()] == []
 
 
-@pytest.mark.parametrize("name", files("tests/modules", "tests/data_gen", "tests/tasks", "tests/inference"))
+@pytest.mark.parametrize("name", files("tests/modules", "tests/data_gen", "tests/tasks", "tests/inference",
+                                        "tests/examples"))
 def test_every_test_has_its_file(name: str) -> None:
     path = Path(name)
     if path.name.startswith("test_"):
@@ -210,10 +220,25 @@ def test_torch_load_reads_weights_only(name: str) -> None:
             assert safe, f"{name}:{node.lineno}: torch.load without weights_only=True"
 
 
-@pytest.mark.parametrize("name", [*SOURCES, *files("tests"), *CONFIGS])
+@pytest.mark.parametrize("name", [*SOURCES, *files("tests"), *CONFIGS, *DOCUMENTS, *SHELL])
 def test_no_paths_of_a_machine(name: str) -> None:
     found = MACHINE_PATHS.search(text(name))
     assert not found or name == "tests/test_architecture.py", f"{name}: {found.group()}"
+
+
+@pytest.mark.parametrize("name", [*SOURCES, *files("tests"), *CONFIGS, *DOCUMENTS, *SHELL])
+def test_nothing_points_outside_the_repository(name: str) -> None:
+    """Folders elsewhere come from environment variables; the tests' default for them stands in tests/conftest.py alone.
+
+    Documents and configs may go up to a file that exists, and texts of configs to any (`base: ../toy.yaml`).
+    """
+    if name in ("tests/conftest.py", "tests/test_architecture.py"):
+        return
+    for found in UPWARDS.findall(text(name)):
+        path = (ROOT / name).parent / found
+        there = name.endswith((".md", ".yaml")) and path.exists() and path.resolve().is_relative_to(ROOT)
+        in_a_text = not name.endswith(".yaml") and found.endswith(".yaml")
+        assert there or in_a_text, f"{name} points to {found}; name the folder by an environment variable"
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -283,3 +308,48 @@ def test_every_demo_config_builds_its_modules_and_optimisers(name: str) -> None:
     settings = read_settings(ROOT / name, fresh)
     task = settings.task(settings.task_config, torch.Generator().manual_seed(0))
     assert task.modules and all(spec.groups for spec in task.optimizers())
+
+
+# ---- documents
+
+def prose(name: str) -> str:
+    """A document without its code."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^( *)```.*?^\1```", "", text(name), flags=re.DOTALL | re.MULTILINE))
+
+
+def anchors(name: str) -> set[str]:
+    """What `#...` may name in a document: its headings, as GitHub writes them, and its own anchors."""
+    body = re.sub(r"^( *)```.*?^\1```", "", text(name), flags=re.DOTALL | re.MULTILINE)
+    found = set(re.findall(r"""<a (?:id|name)="([^"]+)""", body))
+    for title in re.findall(r"^#{1,6} +(.+?) *$", body, flags=re.MULTILINE):
+        title = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title)
+        slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        number = sum(1 for anchor in found if anchor == slug or re.fullmatch(re.escape(slug) + r"-\d+", anchor))
+        found.add(f"{slug}-{number}" if number else slug)
+    return found
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_relative_link_of_a_document_resolves(name: str) -> None:
+    for pair in LINKS.findall(prose(name)):
+        link = "".join(pair)
+        if re.match(r"[a-z]+:", link):                                 # another site; not asked here
+            continue
+        path, _, anchor = link.partition("#")
+        target = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert target.exists() and target.is_relative_to(ROOT), f"{name}: {link} leads nowhere"
+        if anchor and target.suffix == ".md":
+            known = anchors(target.relative_to(ROOT).as_posix())
+            assert anchor in known, f"{name}: {link}: there is no such heading{nearest(anchor, known)}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_that_a_document_names_exists(name: str) -> None:
+    missing = [path for path in NAMED.findall(text(name)) if not (ROOT / path).exists()]
+    assert not missing, f"{name} names {', '.join(missing)}"
+
+
+def test_the_page_of_the_architecture_names_every_folder_of_the_code() -> None:
+    folders = {Path(name).parent.as_posix() for name in SOURCES}
+    missing = sorted(folder for folder in folders if f"`{folder}/`" not in text("docs/architecture.md"))
+    assert not missing, f"docs/architecture.md has no line for {', '.join(missing)}"

@@ -1,4 +1,4 @@
-"""The original's numbers: every check of every golden file in $GOLDEN_DIR (default ../shared/golden).
+"""The original's numbers: every check of every golden file in $GOLDEN_DIR.
 
 The checks stand in tests/golden, declared by file; any other folder of the same layout works with them.
 """
