@@ -14,9 +14,10 @@ from PIL import Image
 
 from inference.motion import Motion, natural_pose, periodic_blink
 from inference.pipeline import TalkingPortrait
-from inference.run import DEMO_CHECKPOINT, DEMO_PERSON
+from inference.run import DEMO_PERSON
 from modules.media.audio import read_sound
 from modules.media.video_writer import VideoWriter
+from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import run_command
 from modules.system.files import named_file
 

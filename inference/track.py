@@ -13,7 +13,7 @@ from modules.geometry.camera import Camera
 from modules.geometry.trajectory import prepare_poses, smooth_cameras, smooth_features
 from modules.portrait.driving import DrivingConfig, head_camera, project_landmarks, torso_keypoints
 
-SMOOTHING = 7        # frames, of cameras and torso key points (spec face3d 8)
+SMOOTHING = 7        # frames, of cameras and torso key points (docs/spec/face3d.md#8)
 
 
 @dataclass(frozen=True)

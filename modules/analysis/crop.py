@@ -1,4 +1,4 @@
-"""Square crops around a face: of a photo and of a whole clip (data_gen.md 1)."""
+"""Square crops around a face: of a photo and of a whole clip (docs/spec/data_gen.md#1)."""
 
 from dataclasses import dataclass
 

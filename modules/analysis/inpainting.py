@@ -1,8 +1,8 @@
 """What the head hides: the torso continued upwards behind it, and the background behind the whole person.
 
-The torso rule is the one that the released torso model was trained on (data_gen.md 5); its lengths are pixels
-of a 512 picture and scale with the picture unless `scale` is given. The background (data_gen.md 6) is either
-that rule ("nearest": rays behind a person who does not move) or a smooth continuation ("smooth").
+The torso rule is the one that the released torso model was trained on (docs/spec/data_gen.md#5); its lengths are
+pixels of a 512 picture and scale with the picture unless `scale` is given. The background (docs/spec/data_gen.md#6) is
+either the original's rule ("nearest": rays behind a person who does not move) or a smooth continuation ("smooth").
 """
 
 from collections.abc import Sequence

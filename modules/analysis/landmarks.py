@@ -1,4 +1,4 @@
-"""Face landmarks of a photo or a clip, with refusals that say what is wrong (face3d.md 5).
+"""Face landmarks of a photo or a clip, with refusals that say what is wrong (docs/spec/face3d.md#5).
 
 Landmarks are MediaPipe's 478 points as fractions of the picture, x to the right, y down.
 """

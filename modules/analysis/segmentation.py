@@ -1,4 +1,4 @@
-"""Six classes for every pixel of a portrait, and the part images made from them (data_gen.md 3 and 4).
+"""Six classes for every pixel of a portrait, and the part images made from them (docs/spec/data_gen.md#3 and #4).
 
 Classes: 0 background, 1 hair, 2 body skin (neck), 3 face skin, 4 clothes, 5 others. They come from
 MediaPipe's 6-class model where that file is present, otherwise from its person and hair models, the landmarks

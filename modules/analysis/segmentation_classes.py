@@ -1,4 +1,4 @@
-"""The six classes of a pixel of a portrait, and which of them make up its parts (spec data_gen 3 and 4)."""
+"""The six classes of a pixel of a portrait, and which of them make up its parts (docs/spec/data_gen.md#3 and #4)."""
 
 import torch
 import torch.nn.functional as F

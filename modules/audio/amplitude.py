@@ -1,4 +1,4 @@
-"""How wide a speaker opens mouth and eyes, and when the eyes blink, from landmarks (spec audio2motion 7)."""
+"""How wide a speaker opens mouth and eyes, and when the eyes blink, from landmarks (docs/spec/audio2motion.md#7)."""
 
 import torch
 from torch import Tensor

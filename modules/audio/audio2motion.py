@@ -1,4 +1,4 @@
-"""Speech to facial motion: a VAE over expression coefficients with a flow prior (spec audio2motion 2, 3).
+"""Speech to facial motion: a VAE over expression coefficients with a flow prior (docs/spec/audio2motion.md#2, #3).
 
 Sequences are [B, T, C] at the public edge and [B, C, T] inside. Audio features have 50 frames a second, motion 25,
 latents 6.25.
@@ -19,7 +19,7 @@ DEFAULT_AMPLITUDE = 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class Audio2MotionConfig:
-    """Defaults are the released model (spec 2)."""
+    """Defaults are the released model (docs/spec/audio2motion.md#2)."""
 
     audio_size: int = 1024               # A, width of an audio feature: HuBERT-large 1024, mel 80
     motion_size: int = 64                # expression coefficients; 144 = identity and expression
@@ -109,7 +109,7 @@ class Reconstruction:
 
 
 class MotionEncoder(nn.Module):
-    """Motion -> posterior over latents at a quarter of the frame rate (spec 2.6)."""
+    """Motion -> posterior over latents at a quarter of the frame rate (docs/spec/audio2motion.md#2-6)."""
 
     def __init__(self, config: Audio2MotionConfig) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class MotionEncoder(nn.Module):
 
 
 class MotionDecoder(nn.Module):
-    """Latents and audio conditions -> motion (spec 2.8)."""
+    """Latents and audio conditions -> motion (docs/spec/audio2motion.md#2-8)."""
 
     def __init__(self, config: Audio2MotionConfig) -> None:
         super().__init__()
@@ -140,12 +140,12 @@ class MotionDecoder(nn.Module):
 
 
 class MotionVAE(nn.Module):
-    """Encoder, decoder, prior and the condition at the latents' rate."""
+    """Encoder, decoder, prior and the condition at the latents' rate (docs/spec/audio2motion.md#2-5)."""
 
     def __init__(self, config: Audio2MotionConfig) -> None:
         super().__init__()
         size = config.condition_size
-        self.g_pre_net = nn.Sequential(nn.Conv1d(size, size, 8, stride=4, padding=2))       # spec 2.5
+        self.g_pre_net = nn.Sequential(nn.Conv1d(size, size, 8, stride=4, padding=2))
         self.encoder = MotionEncoder(config)
         if config.flow_couplings:
             self.prior_flow = CouplingFlow(config.latent_size, config.flow_width, config.flow_kernel,
@@ -180,7 +180,7 @@ class Audio2Motion(nn.Module):
         self.vae = MotionVAE(config)
 
     def condition(self, speech: SpeechConditions) -> Tensor:
-        """The conditions at 25 Hz (spec 2.2) -> [B, G, T]; padding is not masked."""
+        """The conditions at 25 Hz -> [B, G, T] (docs/spec/audio2motion.md#2-2); padding is not masked."""
         audio = self._halve(speech.audio)                                            # [B, T, A]
         batch, frames = audio.shape[:2]
         parts = [self.mel_encoder(rearrange(audio, "b t a -> b a t"))]
@@ -202,7 +202,7 @@ class Audio2Motion(nn.Module):
         return rearrange(self.cond_proj(rearrange(joined, "b c t -> b t c")), "b t c -> b c t")
 
     def reconstruct(self, speech: SpeechConditions, motion: Tensor, mask: Tensor, noise: Tensor) -> Reconstruction:
-        """The training pass (spec 2.9).
+        """The training pass (docs/spec/audio2motion.md#2-9).
 
         Args:
             motion: [B, T, D] ground truth, zero where padded.
@@ -222,7 +222,10 @@ class Audio2Motion(nn.Module):
         return Reconstruction(rearrange(decoded, "b d t -> b t d"), mean, log_scale, latent, prior_latent, latent_mask)
 
     def decode_noise(self, speech: SpeechConditions, noise: Tensor) -> Tensor:
-        """Prior noise [B, C, T/4], already scaled by the temperature -> motion [B, T, D] (spec 2.10)."""
+        """Prior noise [B, C, T/4], already scaled by the temperature -> motion [B, T, D].
+
+        See docs/spec/audio2motion.md#2-10.
+        """
         g = self.condition(speech)
         s = self.vae.g_pre_net(g)
         everywhere = torch.ones_like(g[:, :1])                                       # the mask is 1 in this pass

@@ -1,4 +1,4 @@
-"""Sound files -> 16 kHz mono -> features of 50 frames a second and pitch (spec audio2motion 6)."""
+"""Sound files -> 16 kHz mono -> features of 50 frames a second and pitch (docs/spec/audio2motion.md#6)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -57,7 +57,10 @@ def read_audio(path: Path) -> Tensor:
 
 @lru_cache(maxsize=1)
 def mel_basis() -> Tensor:
-    """Triangular bands [80, 257] between 80 and 7600 Hz on the Slaney scale, of equal area (spec 6.3)."""
+    """Triangular bands [80, 257] between 80 and 7600 Hz on the Slaney scale, of equal area.
+
+    See docs/spec/audio2motion.md#6-3.
+    """
     def to_mel(hertz: np.ndarray) -> np.ndarray:
         above = 15 + np.log(np.maximum(hertz, 1000) / 1000) * 27 / np.log(6.4)
         return np.where(hertz < 1000, hertz * 3 / 200, above)
@@ -74,7 +77,10 @@ def mel_basis() -> Tensor:
 
 
 def mel_spectrogram(waveform: Tensor) -> Tensor:
-    """Waveform [N] at 16 kHz, N >= 512 -> log10 mel magnitudes [(N - 512) // 320 + 1, 80], not below -6 (spec 6.3)."""
+    """Waveform [N] at 16 kHz, N >= 512 -> log10 mel magnitudes [(N - 512) // 320 + 1, 80], not below -6.
+
+    See docs/spec/audio2motion.md#6-3.
+    """
     wave = waveform.double()                              # quiet bands drown in the rounding of a float32 transform
     window = torch.hann_window(FEATURE_WINDOW, periodic=True, dtype=wave.dtype, device=wave.device)
     spectrum = torch.stft(wave, FEATURE_WINDOW, HOP, window=window, center=False, return_complex=True).abs()
@@ -104,7 +110,7 @@ def mel_features(waveform: Tensor) -> Tensor:
 
 
 def pad_frames(features: Tensor) -> Tensor:
-    """[T, A] -> zeros appended up to a multiple of 8 frames (spec 6.2)."""
+    """[T, A] -> zeros appended up to a multiple of 8 frames (docs/spec/audio2motion.md#6-2)."""
     return F.pad(features, (0, 0, 0, -len(features) % GROUP))
 
 

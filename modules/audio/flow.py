@@ -1,4 +1,7 @@
-"""Gated convolutions and the mean-only coupling flow, the prior of the motion VAE (spec audio2motion 2.4, 2.7)."""
+"""Gated convolutions and the mean-only coupling flow, the prior of the motion VAE.
+
+See docs/spec/audio2motion.md#2-4, #2-7.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +28,10 @@ class WeightNormConv1d(nn.Module):
 
 
 class GatedConvolutions(nn.Module):
-    """Residual stack of tanh x sigmoid gated convolutions under a condition, dilation 1 (spec 2.4)."""
+    """Residual stack of tanh x sigmoid gated convolutions under a condition, dilation 1.
+
+    See docs/spec/audio2motion.md#2-4.
+    """
 
     def __init__(self, width: int, kernel: int, layers: int, condition_size: int) -> None:
         super().__init__()
@@ -51,7 +57,10 @@ class GatedConvolutions(nn.Module):
 
 
 class Coupling(nn.Module):
-    """x0, x1 -> x0, x1 + m(x0, condition): volume preserving; the identity at initialisation (spec 2.7)."""
+    """x0, x1 -> x0, x1 + m(x0, condition): volume preserving; the identity at initialisation.
+
+    See docs/spec/audio2motion.md#2-7.
+    """
 
     def __init__(self, channels: int, width: int, kernel: int, layers: int, condition_size: int) -> None:
         super().__init__()
@@ -88,7 +97,10 @@ class Flip(nn.Module):
 
 
 class CouplingFlow(nn.Module):
-    """Couplings with flips between them: forward maps posterior samples to the prior's space (spec 2.7)."""
+    """Couplings with flips between them: forward maps posterior samples to the prior's space.
+
+    See docs/spec/audio2motion.md#2-7.
+    """
 
     def __init__(self, channels: int, width: int, kernel: int, layers: int, couplings: int, condition_size: int,
                  ) -> None:

@@ -1,4 +1,7 @@
-"""HuBERT features through `transformers`, with the chunk rule of the released system (spec audio2motion 6.2)."""
+"""HuBERT features through `transformers`, with the chunk rule of the released system.
+
+See docs/spec/audio2motion.md#6-2.
+"""
 
 import pickle
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Landmark displacements of a face model: ten times its linear part, without the mean (spec audio2motion 4.2)."""
+"""Landmark displacements of a face model: ten times its linear part, without the mean.
+
+See docs/spec/audio2motion.md#4-2.
+"""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Pitch of speech by Boersma's autocorrelation method, and its coarse scale (spec audio2motion 2.3, 6.4).
+"""Pitch of speech by Boersma's autocorrelation method, and its coarse scale (docs/spec/audio2motion.md#2-3, #6-4).
 
 The method is Praat's "To Pitch (ac)" (P. Boersma, 1993, IFA Proceedings 17), in numpy, all frames at once.
 """
@@ -47,7 +47,10 @@ class PitchTrack:
 
 
 def coarse_pitch(f0: Tensor) -> Tensor:
-    """Hz -> 1..255 on the mel scale between 50 and 1100 Hz; unvoiced -> 1 (spec 2.3). Any shape, int64."""
+    """Hz -> 1..255 on the mel scale between 50 and 1100 Hz; unvoiced -> 1. Any shape, int64.
+
+    See docs/spec/audio2motion.md#2-3.
+    """
     mel = 1127 * torch.log(1 + f0 / 700)
     low, high = (1127 * float(np.log(1 + hertz / 700)) for hertz in (50, 1100))
     scaled = torch.where(mel > 0, (mel - low) * 254 / (high - low) + 1, mel)
@@ -73,7 +76,10 @@ def track_pitch(waveform: Array, config: PitchConfig | None = None) -> PitchTrac
 
 
 def pitch_at_hop(waveform: Array, frames: int) -> Array:
-    """f0 [frames] at 50 Hz, frame i centred at (i + 1) 20 ms, on the wave padded as in the spec (6.3, 6.4)."""
+    """f0 [frames] at 50 Hz, frame i centred at (i + 1) 20 ms, on the wave padded with zeros.
+
+    See docs/spec/audio2motion.md#6-3 and #6-4.
+    """
     padding = (len(waveform) // 320 + 1) * 320 - len(waveform)
     f0 = track_pitch(np.pad(np.asarray(waveform, dtype=np.float64), (0, padding))).f0[:frames]
     return np.pad(f0, (0, frames - len(f0)))

@@ -1,4 +1,7 @@
-"""Lip-sync expert: do 5 frames of landmarks and 10 frames of audio features belong together (spec audio2motion 5)."""
+"""Lip-sync expert: do 5 frames of landmarks and 10 frames of audio features belong together.
+
+See docs/spec/audio2motion.md#5.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +20,7 @@ KEYPOINT_SIZES = {"lm468": 1404, "lm68": 204, "lip": 60}
 
 @dataclass(frozen=True, kw_only=True)
 class SyncNetConfig:
-    """Defaults are the released network (spec 5.1)."""
+    """Defaults are the released network (docs/spec/audio2motion.md#5-1)."""
 
     audio_size: int = 1024
     keypoints: Literal["lm468", "lm68", "lip"] = "lm468"
@@ -65,7 +68,10 @@ class SyncLayer(nn.Module):
 
 
 def _encoder(inputs: int, first: int, config: SyncNetConfig, last_stride: int) -> nn.Sequential:
-    """10 audio frames (last_stride 2) or 5 landmark frames (last_stride 1) -> 1; the table of spec 5.1."""
+    """10 audio frames (last_stride 2) or 5 landmark frames (last_stride 1) -> 1.
+
+    The table of docs/spec/audio2motion.md#5-1.
+    """
     b, repeats = config.base, config.layers_per_block - 1
     layers: list[nn.Module] = [SyncLayer(inputs, first, 3), SyncLayer(first, b, 3)]
     layers += [SyncLayer(b, b, 3, residual=True) for _ in range(repeats)]

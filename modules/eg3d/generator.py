@@ -1,4 +1,7 @@
-"""The EG3D generator (Chan et al. 2022), frozen teacher of the image-to-plane model: latent -> tri-plane -> picture."""
+"""The EG3D generator (Chan et al. 2022), frozen teacher of the image-to-plane model: latent -> tri-plane -> picture.
+
+See docs/spec/sr_torso_eg3d.md#7.
+"""
 
 from dataclasses import dataclass, field
 

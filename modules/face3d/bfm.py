@@ -1,4 +1,4 @@
-"""The Basel Face Model 2009, face region, as prepared for single-image reconstruction (spec face3d 1.1).
+"""The Basel Face Model 2009, face region, as prepared for single-image reconstruction (docs/spec/face3d.md#1-1).
 
 Users bring `BFM_model_front.mat` and the small tables that lie beside it; nothing of it is distributed here.
 """

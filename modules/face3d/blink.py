@@ -1,4 +1,7 @@
-"""Blinks: how far the eyes are closed over time, and lids drawn over the eye holes of a PNCC (spec face3d 7)."""
+"""Blinks: how far the eyes are closed over time, and lids drawn over the eye holes of a PNCC.
+
+See docs/spec/face3d.md#7.
+"""
 
 import math
 

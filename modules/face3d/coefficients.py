@@ -1,6 +1,6 @@
 """Coefficients of a morphable model, the pose of a head, and its projection into the picture.
 
-Units and axes: decimetres, x to the right of a frontal picture, y up, z towards the viewer (spec face3d 2).
+Units and axes: decimetres, x to the right of a frontal picture, y up, z towards the viewer (docs/spec/face3d.md#2).
 """
 
 from dataclasses import dataclass, replace
@@ -103,7 +103,9 @@ def camera_points(posed: Tensor) -> Tensor:
 
 
 def project(posed: Tensor) -> Tensor:
-    """Posed points [..., N, 3] -> picture fractions [..., N, 2], x right, y down, 0..1 inside (spec 2.3,
-    lm2d)."""
+    """Posed points [..., N, 3] -> picture fractions [..., N, 2], x right, y down, 0..1 inside.
+
+    This is lm2d of docs/spec/face3d.md#2-3.
+    """
     xy = FITTING_FOCAL_LENGTH * posed[..., :2] / (CAMERA_DISTANCE - posed[..., 2:])
     return torch.stack([0.5 + xy[..., 0], 0.5 - xy[..., 1]], dim=-1)

@@ -1,4 +1,4 @@
-"""Landmarks of a photo or a clip -> identity, expression and pose (spec face3d 6).
+"""Landmarks of a photo or a clip -> identity, expression and pose (docs/spec/face3d.md#6).
 
 The objective is that of the released system; it is minimised by Levenberg-Marquardt steps: frames are blocks
 of a banded system (the Laplacian terms couple neighbours), and the identity that they share is eliminated by

@@ -1,4 +1,7 @@
-"""Which landmarks are which: sets of MediaPipe's 478 points, and of the 68 points in iBUG order (spec face3d 5)."""
+"""Which landmarks are which: sets of MediaPipe's 478 points, and of the 68 points in iBUG order.
+
+See docs/spec/face3d.md#5.
+"""
 
 from collections.abc import Iterable
 

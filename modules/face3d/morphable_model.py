@@ -2,7 +2,7 @@
 
 All models use 80 identity and 64 expression coefficients, decimetres, x to the right of a frontal picture, y
 up, z towards the viewer; the origin is about the middle of the face's skin, 0.5 dm behind the tip of the nose
-(spec face3d 1).
+(docs/spec/face3d.md#1).
 """
 
 from dataclasses import dataclass
@@ -88,7 +88,10 @@ class FaceModelData:
 
 
 class MorphableModel(nn.Module):
-    """S(identity, expression) = mean + identity_basis identity + expression_basis expression (spec 1.2)."""
+    """S(identity, expression) = mean + identity_basis identity + expression_basis expression.
+
+    See docs/spec/face3d.md#1-2.
+    """
 
     mean: Tensor                # [V, 3]
     identity_basis: Tensor      # [V, 3, 80]
@@ -160,8 +163,9 @@ class MorphableModel(nn.Module):
 
 
 def normalised_coordinates(mean: Tensor, triangles: Tensor) -> Tensor:
-    """NCC colours: the mean shape scaled to [0, 1] per axis over the vertices of `triangles` (spec face3d
-    3.1).
+    """NCC colours: the mean shape scaled to [0, 1] per axis over the vertices of `triangles`.
+
+    See docs/spec/face3d.md#3-1.
 
     Args:
         mean: [V, 3].

@@ -1,4 +1,4 @@
-"""PNCC: a face in the canonical pose, coloured by its coordinates on the mean shape (spec face3d 3)."""
+"""PNCC: a face in the canonical pose, coloured by its coordinates on the mean shape (docs/spec/face3d.md#3)."""
 
 from torch import Tensor
 

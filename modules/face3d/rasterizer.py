@@ -1,4 +1,4 @@
-"""A z-buffer for triangle meshes in plain PyTorch, CPU and CUDA: triangles -> pixels (spec face3d 3.3).
+"""A z-buffer for triangle meshes in plain PyTorch, CPU and CUDA: triangles -> pixels (docs/spec/face3d.md#3-3).
 
 Every triangle is expanded into the pixels of its bounding box, pixels are tested against the three edges, and
 the nearest triangle of each pixel wins by one `amin` over keys that hold depth and triangle number.

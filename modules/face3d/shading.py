@@ -1,4 +1,4 @@
-"""Surfaces in light: the normals of a mesh (spec face3d 1.3)."""
+"""Surfaces in light: the normals of a mesh (docs/spec/face3d.md#1-3)."""
 
 from typing import Literal
 

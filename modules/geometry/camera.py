@@ -1,7 +1,7 @@
 """Cameras of the tri-plane world: from head poses and from samplers.
 
 World of the tri-plane: X_w = 0.27 v + (0, 0.006, 0.161) for a point v of the morphable model in dm. Cameras
-use OpenCV axes (x right, y down, z forward) and intrinsics in picture widths. Sources: spec face3d 4,
+use OpenCV axes (x right, y down, z forward) and intrinsics in picture widths. Sources: docs/spec/face3d.md#4,
 sr_torso_eg3d 10.
 """
 
@@ -77,7 +77,7 @@ def normalised_intrinsics(focal_length: Tensor) -> Tensor:
 
 
 def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = RELEASED_FOCAL_LENGTH) -> Camera:
-    """The camera that sees the canonical head as the fitting camera sees the posed head (spec face3d 4).
+    """The camera that sees the canonical head as the fitting camera sees the posed head (docs/spec/face3d.md#4).
 
     Args:
         euler: [B, 3] pitch, yaw, roll in radians.
@@ -93,7 +93,7 @@ def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = RELEAS
 
 def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, look_at: Tensor | None = None,
                    roll: Tensor | None = None, focal_length: float = RELEASED_FOCAL_LENGTH) -> Camera:
-    """Cameras on a sphere around the origin (spec sr_torso_eg3d 10.1).
+    """Cameras on a sphere around the origin (docs/spec/sr_torso_eg3d.md#10-1).
 
     Args:
         yaw, pitch: [B] radians from frontal; positive pitch is below; the elevation is -asin(2 pitch / pi).
@@ -119,7 +119,7 @@ def uniform_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0,
                     look_at: tuple[float, float, float] = (0.0, 0.0, 0.2)) -> Camera:
     """`count` cameras, uniform in yaw +- spread[0], pitch +- spread[1] (radians) and radius[0] .. radius[1].
 
-    The defaults are those of the views in distillation: +-38 and +-26 degrees (spec sr_torso_eg3d 10.3).
+    The defaults are those of the views in distillation: +-38 and +-26 degrees (docs/spec/sr_torso_eg3d.md#10-3).
     """
     _check_angles(yaw, pitch)
     yaws = yaw + spread[0] * (2 * torch.rand(count, generator=generator) - 1)

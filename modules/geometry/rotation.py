@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def rotation_matrix(euler: Tensor) -> Tensor:
-    """M = Rz Ry Rx of pitch, yaw, roll (spec face3d 2.1).
+    """M = Rz Ry Rx of pitch, yaw, roll (docs/spec/face3d.md#2-1).
 
     Args:
         euler: [..., 3] radians.

@@ -1,4 +1,4 @@
-"""Poses and cameras along a clip: played back and forth, mapped to a photo, smoothed (spec face3d 8)."""
+"""Poses and cameras along a clip: played back and forth, mapped to a photo, smoothed (docs/spec/face3d.md#8)."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ def mirror_index(index: Tensor, count: int) -> Tensor:
 
 def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tensor, translation: Tensor,
                   frames: int, map_to_source: bool = True) -> tuple[Tensor, Tensor]:
-    """Poses of a clip for `frames` frames of a video of another person (spec face3d 8).
+    """Poses of a clip for `frames` frames of a video of another person (docs/spec/face3d.md#8).
 
     Args:
         source_euler, source_translation: [1, 3], pose in the photo.
@@ -34,8 +34,9 @@ def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tenso
 
 
 def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
-    """Mean position and chordal mean rotation over a window of frames that shrinks at the ends (spec face3d
-    8).
+    """Mean position and chordal mean rotation over a window of frames that shrinks at the ends.
+
+    See docs/spec/face3d.md#8.
 
     Frames whose window holds numbers that are not finite take the result of the frame before.
     """

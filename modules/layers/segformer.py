@@ -1,7 +1,7 @@
 """Transformer layers of SegFormer (Xie et al. 2021) and its MiT encoder.
 
 Attention reads keys and values from a reduced token map; a depth-wise convolution in the MLP stands in for positional
-embeddings. Parameter names follow the published checkpoints.
+embeddings. Parameter names follow the published checkpoints. See docs/spec/head.md#3-4 and #4-2.
 """
 
 import math

@@ -2,6 +2,7 @@
 
 Weights are stored un-scaled (equalised learning rate, Karras et al. 2018) and scaled when used. Layer names and the
 stored tensors follow the published checkpoints; the FIR kernel is a constant and is not stored.
+See docs/spec/sr_torso_eg3d.md#1.
 """
 
 import math

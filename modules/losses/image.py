@@ -1,4 +1,4 @@
-"""The losses of the image stages as pure functions (spec/training.md, section 2; sr_torso_eg3d.md, 5 and 9.4).
+"""The losses of the image stages as pure functions (docs/spec/training.md#2, docs/spec/sr_torso_eg3d.md#9-4).
 
 Images are [B, 3, H, W] in [-1, 1], masks boolean [B, 1, H, W]; each function returns a scalar unless it says so.
 Perceptual losses are in perceptual.py.
@@ -16,7 +16,7 @@ from modules.face3d.landmark_sets import OUTER_LIPS_68
 
 def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor, squared: bool = False,
                 pooled: bool = False) -> Tensor:
-    """Robust error of every pixel, summed over the channels, weighted and limited (2.1).
+    """Robust error of every pixel, summed over the channels, weighted and limited (docs/spec/training.md#2-1).
 
     Args:
         prediction: [B, C, H, W].
@@ -37,7 +37,10 @@ def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor, squared: boo
 
 def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor, outside: float = 0.1, squared: bool = False,
               pooled: bool = False) -> Tensor:
-    """`weighted_l1` with weight 1 where `mask` [B, 1, H, W] is true and `outside` elsewhere (2.1)."""
+    """`weighted_l1` with weight 1 where `mask` [B, 1, H, W] is true and `outside` elsewhere.
+
+    See docs/spec/training.md#2-1.
+    """
     if mask.dtype != torch.bool:
         raise TypeError(f"masked_l1: the mask is {mask.dtype}; it must be boolean")
     weight = torch.where(mask, 1.0, outside).to(prediction.dtype)
@@ -51,7 +54,10 @@ def edge_l1(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def dilate(mask: Tensor, kernel: int = 41) -> Tensor:
-    """Maximum over a square of odd side `kernel`, borders reflected (2.2); boolean [B, 1, H, W] in and out."""
+    """Maximum over a square of odd side `kernel`, borders reflected; boolean [B, 1, H, W] in and out.
+
+    See docs/spec/training.md#2-2.
+    """
     radius = (kernel - 1) // 2
     padded = F.pad(mask.float(), (radius,) * 4, mode="reflect")
     rows = F.max_pool2d(padded, (kernel, 1), stride=1)
@@ -59,22 +65,30 @@ def dilate(mask: Tensor, kernel: int = 41) -> Tensor:
 
 
 def resize_mask(mask: Tensor, size: int) -> Tensor:
-    """Every (H / size)-th pixel of a boolean mask [B, 1, H, W], from the first (2.2) -> [B, 1, size, size]."""
+    """Every (H / size)-th pixel of a boolean mask [B, 1, H, W], from the first -> [B, 1, size, size].
+
+    See docs/spec/training.md#2-2.
+    """
     return F.interpolate(mask.float(), size=(size, size), mode="nearest") > 0
 
 
 def adversarial_fake(logits: Tensor) -> Tensor:
-    """Loss of the discriminator for generated images, logits [B, 1] (2.4)."""
+    """Loss of the discriminator for generated images, logits [B, 1] (docs/spec/training.md#2-4)."""
     return F.softplus(logits).mean()
 
 
 def adversarial_real(logits: Tensor) -> Tensor:
-    """Distance of logits [B, 1] from "real": the discriminator's for real images, the generator's for its own (2.4)."""
+    """Distance of logits [B, 1] from "real": the discriminator's for real images, the generator's for its own.
+
+    See docs/spec/training.md#2-4.
+    """
     return F.softplus(-logits).mean()
 
 
 def gradient_penalty(logits: Tensor, images: tuple[Tensor, ...]) -> Tensor:
-    """R1: squared gradients of the summed logits, summed over an image, mean over batch and images (9.4).
+    """R1: squared gradients of the summed logits, summed over an image, mean over batch and images.
+
+    See docs/spec/sr_torso_eg3d.md#9-4.
 
     Args:
         logits: [B, 1] of real images.
@@ -85,33 +99,45 @@ def gradient_penalty(logits: Tensor, images: tuple[Tensor, ...]) -> Tensor:
 
 
 def density_points(batch: int, points: int, step: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Points uniform in the box [-0.5, 0.5)^3 and neighbours at distance about `step` (2.6) -> 2 x [B, points, 3]."""
+    """Points uniform in the box [-0.5, 0.5)^3 and neighbours at distance about `step` -> 2 x [B, points, 3].
+
+    See docs/spec/training.md#2-6.
+    """
     base = torch.rand(batch, points, 3, generator=generator) - 0.5
     return base, base + step * torch.randn(batch, points, 3, generator=generator)
 
 
 def density_l1(density: Tensor, neighbour: Tensor) -> Tensor:
-    """Mean absolute difference of raw densities at neighbouring points, [B, N, 1] each (2.6)."""
+    """Mean absolute difference of raw densities at neighbouring points, [B, N, 1] each (docs/spec/training.md#2-6)."""
     return (density - neighbour).abs().mean()
 
 
 def laplacian_l1(centre: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """Mean absolute distance of motion planes from the mean of their neighbours (2.7, 2.8); any equal shapes."""
+    """Mean absolute distance of motion planes from the mean of their neighbours; any equal shapes.
+
+    See docs/spec/training.md#2-7 and #2-8.
+    """
     return (centre - (before + after) / 2).abs().mean()
 
 
 def laplacian_squared(centre: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """The paper's Laplacian loss: mean squared distance of M(t) from (M(t - 1) + M(t + 1)) / 2 (section 7)."""
+    """The paper's Laplacian loss: mean squared distance of M(t) from (M(t - 1) + M(t + 1)) / 2.
+
+    See docs/spec/training.md#2-7.
+    """
     return (centre - (before + after) / 2).square().mean()
 
 
 def perturbation_l1(base: Tensor, perturbed: Tensor) -> Tensor:
-    """Mean absolute difference of the motion planes of a PNCC and of a perturbed one (2.7)."""
+    """Mean absolute difference of the motion planes of a PNCC and of a perturbed one (docs/spec/training.md#2-7)."""
     return (base - perturbed).abs().mean()
 
 
 def tune_weight(weight: float, loss: float, target: float, limit: float, rate: float = 0.01) -> float:
-    """Next value of an auto-tuned loss weight in [0, limit], which grows while the loss is above `target` (2.7)."""
+    """Next value of an auto-tuned loss weight in [0, limit], which grows while the loss is above `target`.
+
+    See docs/spec/training.md#2-7.
+    """
     if target == 0:
         return 0.0
     step = math.log10(loss + 1e-15) - math.log10(target + 1e-15)
@@ -119,13 +145,15 @@ def tune_weight(weight: float, loss: float, target: float, limit: float, rate: f
 
 
 def binary_entropy(alpha: Tensor) -> Tensor:
-    """Mean entropy in bits of opacities or occlusions in [0, 1], 0 if all are 0 or 1 (2.5)."""
+    """Mean entropy in bits of opacities or occlusions in [0, 1], 0 if all are 0 or 1 (docs/spec/training.md#2-5)."""
     a = alpha.float().clamp(1e-5, 1 - 1e-5)
     return (-a * a.log2() - (1 - a) * (1 - a).log2()).mean()
 
 
 def weights_mask(alpha: Tensor, head: Tensor) -> Tensor:
-    """Squared error of the rays' accumulated weights [B, 1, n, n] against the boolean head mask (2.5).
+    """Squared error of the rays' accumulated weights [B, 1, n, n] against the boolean head mask.
+
+    See docs/spec/training.md#2-5.
 
     Mean over head pixels plus mean over the others, pixels pooled over the batch; a class without pixels adds 0.
     """
@@ -135,7 +163,7 @@ def weights_mask(alpha: Tensor, head: Tensor) -> Tensor:
 
 
 def lip_boxes(landmarks: Tensor, size: int = 512) -> Tensor:
-    """Square boxes around the lips (2.3).
+    """Square boxes around the lips (docs/spec/training.md#2-3).
 
     Args:
         landmarks: [B, 68, 2] in pixels of a picture of side `size`, x right, y down.
@@ -161,7 +189,10 @@ def lip_crops(image: Tensor, boxes: Tensor) -> list[Tensor | None]:
 
 
 def lip_l1(prediction: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
-    """Mean absolute error of the lip crops (2.3), mean over the samples; an empty crop counts 0."""
+    """Mean absolute error of the lip crops, mean over the samples; an empty crop counts 0.
+
+    See docs/spec/training.md#2-3.
+    """
     pairs = zip(lip_crops(prediction, boxes), lip_crops(target, boxes))
     terms = [(a - b).abs().mean() for a, b in pairs if a is not None and b is not None]
     return sum(terms, start=prediction.new_zeros(())) / len(prediction)

@@ -1,4 +1,4 @@
-"""Perceptual loss on the features of VGG19 (ImageNet) and VGGFace (spec/training.md, section 3).
+"""Perceptual loss on the features of VGG19 (ImageNet) and VGGFace (docs/spec/training.md#3).
 
 The weights are files of others: torchvision's `vgg19-dcbb9e9d.pth` and Oxford's `vgg_face_dag.pth`, found by
 modules/system/assets.py. Nothing is downloaded here.
@@ -77,7 +77,7 @@ class VGGFeatures(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class PerceptualLossConfig:
-    """Of the loss that all image stages use (3.1)."""
+    """Settings of the loss of all image stages (docs/spec/training.md#3-1)."""
 
     size: int = 512                 # pixels a side to which other pictures are resized
     extra_scales: int = 3           # halvings of which only relu_5_1 of VGG19 counts
@@ -134,7 +134,7 @@ class PerceptualLoss(nn.Module):
         return self.combine(self.terms(prediction, target))
 
     def combine(self, terms: Tensor) -> Tensor:
-        """Weighted sum of `terms`; one that is not a number counts 0 (3.1)."""
+        """Weighted sum of `terms`; one that is not a number counts 0 (docs/spec/training.md#3-1)."""
         weights = []
         for weight in list(LAYER_WEIGHTS.values())[:len(self.config.vgg19.widths)]:
             weights += [weight / 255, weight]

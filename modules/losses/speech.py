@@ -1,4 +1,6 @@
-"""Losses of audio-to-motion and of the sync network, as pure functions (spec training 2.9-2.11, audio2motion 4.2, 5.3).
+"""Losses of audio-to-motion and of the sync network, as pure functions.
+
+See docs/spec/training.md#2-9, #2-10 and #2-11, docs/spec/audio2motion.md#4-2 and #5-3.
 
 Sequences are [B, T, C]; masks [B, T], 1 on real frames.
 """
@@ -41,7 +43,10 @@ def laplacian(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def laplacian_zero_ends(x: Tensor, mask: Tensor) -> Tensor:
-    """The official form: the frames before the first and after the last one count as 0 (spec 2.9, parity only)."""
+    """The official form: the frames before the first and after the last one count as 0.
+
+    For parity alone, see docs/spec/training.md#2-9.
+    """
     padded = F.pad(x, (0, 0, 1, 1))
     return masked_mean((x - (padded[:, :-2] + padded[:, 2:]) / 2) ** 2, mask)
 
@@ -61,7 +66,7 @@ def landmark_square(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 
 
 def kl_flow(mean: Tensor, log_scale: Tensor, latent: Tensor, prior_latent: Tensor, mask: Tensor) -> Tensor:
-    """One-sample KL between the posterior and a flow prior; may be negative for a batch (spec training 2.10).
+    """One-sample KL between the posterior and a flow prior; may be negative for a batch (docs/spec/training.md#2-10).
 
     Args:
         mean, log_scale, latent, prior_latent: [B, C, S].

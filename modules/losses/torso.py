@@ -1,4 +1,7 @@
-"""Losses of the torso model as pure functions: its occlusion maps, and key points that are learned (face-vid2vid)."""
+"""Losses of the torso model as pure functions: its occlusion maps, and key points that are learned (face-vid2vid).
+
+See docs/spec/sr_torso_eg3d.md#5.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""The Basel Face Model as the released weights learnt it (spec face3d 2.3)."""
+"""The Basel Face Model as the released weights learnt it (docs/spec/face3d.md#2-3)."""
 
 from pathlib import Path
 

@@ -3,6 +3,7 @@
 Such a file holds, besides the weights, the source code of its classes, which the original loader runs. Here a pickle
 reader knows a short list of names, each of which builds an inert record; every other name is refused. The layout of
 the files is that of StyleGAN2/3 and EG3D (persistent classes, legacy tensor storages).
+See docs/spec/sr_torso_eg3d.md#8.
 """
 
 import io

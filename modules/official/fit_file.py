@@ -1,4 +1,6 @@
-"""The original's files of fitted faces (NAME_coeff_fit_mp.npy), read without executing what they say (spec face3d 6).
+"""The original's files of fitted faces (NAME_coeff_fit_mp.npy), read without executing what they say.
+
+See docs/spec/face3d.md#6.
 
 NumPy stores the dictionary in such a file as a pickle. The reader here knows three names, those of a plain array, and
 each builds an inert record; every other name is refused.

@@ -3,6 +3,7 @@
 Inside a module our names are the original's; only the prefixes of a network's parts differ (`PREFIXES`). The blur
 kernels that the original stores in every layer are constants: they are dropped on the way here and made again on the
 way back, as are two training scalars. The command is `scripts/convert_checkpoint.py`.
+See docs/spec/head.md#9 and docs/spec/training.md#5.
 """
 
 import re

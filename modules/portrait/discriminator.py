@@ -1,4 +1,7 @@
-"""Dual discriminator: judges the picture together with the enlarged neural render, given the camera (EG3D, 4.4)."""
+"""Dual discriminator: judges the picture together with the enlarged neural render, given the camera.
+
+EG3D's paper, 4.3; see docs/spec/sr_torso_eg3d.md#9.
+"""
 
 import math
 from dataclasses import dataclass

@@ -2,6 +2,7 @@
 
 A low-resolution branch (dilated ResNet, atrous pyramid, transformer) sees the whole head; a convolution branch at half
 the input's resolution keeps detail; a predictor with a second transformer joins both into planes.
+See docs/spec/head.md#3.
 """
 
 from dataclasses import dataclass

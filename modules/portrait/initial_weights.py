@@ -1,4 +1,4 @@
-"""First weights of the two encoders, from files trained on ImageNet (spec/head.md, 3.6, 4.3 and quirk 13).
+"""First weights of the two encoders, from files trained on ImageNet (docs/spec/head.md#3-6 and #4-3).
 
 The networks are built without them; `load_imagenet` is called when a training starts, and only for the parts that
 start from nothing. The files are torchvision's ResNet-34 and the MiT of the encoder's scale, in SegFormer's names

@@ -1,4 +1,7 @@
-"""MotionAdapter: PNCC pictures of the canonical, source and driving face -> residual plane P_diff (paper, MA)."""
+"""MotionAdapter: PNCC pictures of the canonical, source and driving face -> residual plane P_diff (paper, MA).
+
+See docs/spec/head.md#4.
+"""
 
 from dataclasses import dataclass, field
 

@@ -5,6 +5,7 @@
     PNCC  -> MotionAdapter -> P_diff -+
 
 Stage 1 of the training has no motion adapter; stages 1 and 2 have the plain super-resolution as decoder.
+See docs/spec/head.md#6.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""TriGridRefiner: smooths the canonical tri-grid across its depth slices (a later variant of the model)."""
+"""TriGridRefiner: smooths the canonical tri-grid across its depth slices (a later variant of the model).
+
+See docs/spec/head.md#5.
+"""
 
 from dataclasses import dataclass
 

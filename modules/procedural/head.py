@@ -39,7 +39,7 @@ EXPRESSIONS = (
     "jaw_side", "jaw_forward", "tongue_up", "tongue_out",
 )
 _LANDMARKS = Path(__file__).parent / "landmarks.npz"
-_FROM_478 = (       # the 68 landmarks among the 478 of the detector (spec face3d 5)
+_FROM_478 = (       # the 68 landmarks among the 478; docs/spec/face3d.md#5
     127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356, 70, 63, 105, 66, 107, 336, 296,
     334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380, 61,
     40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178)

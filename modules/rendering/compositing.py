@@ -1,6 +1,7 @@
 """Volume rendering along rays: raw densities and depths -> weights, and from those a feature, a depth and a mask.
 
 All quantities live on the intervals between neighbouring samples (midpoint rule, as in mip-NeRF).
+See docs/spec/head.md#2-5.
 """
 
 import torch

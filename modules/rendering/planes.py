@@ -1,4 +1,7 @@
-"""Three feature planes and the small network that reads them: points in space -> features -> colour and density."""
+"""Three feature planes and the small network that reads them: points in space -> features -> colour and density.
+
+See docs/spec/head.md#2-3 and #2-4.
+"""
 
 import torch
 import torch.nn.functional as F

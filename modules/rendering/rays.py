@@ -1,6 +1,7 @@
 """Rays: from the pixels of a pinhole camera into the world, and where they meet the cube that holds the planes.
 
 Pure geometry in float32 whatever autocast says. World and camera axes: `modules/geometry/camera.py`.
+See docs/spec/head.md#2-1 and #2-2.
 """
 
 import torch

@@ -1,6 +1,7 @@
 """VolumeRenderer: rays -> samples -> plane features -> colours and densities -> images (EG3D's two-pass renderer).
 
 The order of work is that of `VolumeRenderer.render_rays`; each step is a function of a neighbouring file.
+See docs/spec/head.md#2.
 """
 
 from dataclasses import dataclass

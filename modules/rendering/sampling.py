@@ -1,4 +1,7 @@
-"""Depths along rays: stratified between two limits, then by importance where the first pass found matter."""
+"""Depths along rays: stratified between two limits, then by importance where the first pass found matter.
+
+See docs/spec/head.md#2-6.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,7 @@
-"""Super-resolution of the rendered feature image, n -> 2n -> 4n pixels, with two StyleGAN2 blocks (EG3D, 4.4)."""
+"""Super-resolution of the rendered feature image, n -> 2n -> 4n pixels, with two StyleGAN2 blocks.
+
+EG3D's paper, 4.2; see docs/spec/sr_torso_eg3d.md#2.
+"""
 
 from dataclasses import dataclass
 

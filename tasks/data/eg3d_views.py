@@ -1,4 +1,6 @@
-"""Views of the frozen EG3D generator for stage 1, made on the device while training (spec/training.md, 1.2 and 4.2).
+"""Views of the frozen EG3D generator for stage 1, made on the device while training.
+
+See docs/spec/training.md#1-2 and #4-2.
 
 The data set gives latents and cameras alone; `EG3DTeacher` turns a batch of them into pictures.
 """

@@ -1,4 +1,4 @@
-"""Frame pairs of prepared clips, for the motion adapter and HTB-SR (spec/training.md, 4.3).
+"""Frame pairs of prepared clips, for the motion adapter and HTB-SR (docs/spec/training.md#4-3).
 
 An item is a function of the seed and its number alone, so that the order is the same for any number of workers.
 Pictures leave the data set as uint8; the tasks convert them on the device (`pixels.to_float`).
@@ -27,7 +27,7 @@ from modules.system.files import whole_file
 from tasks.engine.seeds import item_generator
 
 FAR_FRAMES = 50                # source and target are up to this far apart: 2 s
-SOURCE_SHARE = 0.25            # how often the PNCC that gets noise is the source's (2.7)
+SOURCE_SHARE = 0.25            # how often the PNCC that gets noise is the source's; docs/spec/training.md#2-7
 OPEN_CLIPS = 256               # clips whose coefficients and maps stay in memory
 
 
@@ -48,8 +48,8 @@ class ClipDataConfig:
     cache: str = ""
     pairs_per_clip: int = 1000      # length of an epoch
     torso: bool = False             # inpainted torso of the source and the background
-    eye_closing: bool = False       # three PNCCs with partly closed eyes (2.8)
-    perturbation: float = 0.0       # size of the noise on the coefficients of one more PNCC (2.7, randn); 0: none
+    eye_closing: bool = False       # three PNCCs with partly closed eyes
+    perturbation: float = 0.0       # size of the noise on the coefficients of one more PNCC; 0: none
     seed: int = 999
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class ClipDataConfig:
 
 
 def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:
-    """Source and target frame: far pairs are preferred, at most 50 frames are asked for (4.3)."""
+    """Source and target frame: far pairs are preferred, at most 50 frames are asked for."""
     source = int(torch.randint(frames, (), generator=generator))
     while True:
         target = int(torch.randint(frames, (), generator=generator))
@@ -183,7 +183,7 @@ class _OpenClip:
         return pncc_pixels(model, self.clip.face, rows, size)
 
     def noisy_pncc(self, row: int, config: ClipDataConfig, model: MorphableModel, generator: torch.Generator) -> Tensor:
-        """uint8 [3, size, size]: the PNCC of frame `row` with normal noise on identity and expression (2.7, randn)."""
+        """uint8 [3, size, size]: the PNCC of frame `row` with normal noise on identity and expression."""
         face = self.clip.face[row]
         identity, expression = (value + config.perturbation * torch.randn(value.shape, generator=generator)
                                 for value in (face.identity, face.expression))

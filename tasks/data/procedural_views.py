@@ -1,4 +1,4 @@
-"""Teacher views for stage 1 (spec/training.md, 1.2 and 4.2): pictures of one head from several cameras.
+"""Teacher views for stage 1 (docs/spec/training.md#1-2): pictures of one head from several cameras.
 
 The views of the procedural teacher are rendered once, by several processes, and kept in a folder whose name tells the
 settings; training reads pairs of them. Views of a trained teacher (EG3D) are made on the device while training.

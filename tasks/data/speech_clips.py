@@ -1,6 +1,7 @@
 """Clips of speech and motion for the audio stages: made by code or prepared on disk, in batches of like length.
 
-A sample is a function of the seed and its number alone, whatever the number of workers (spec training 4.4).
+A sample is a function of the seed and its number alone, whatever the number of workers.
+See docs/spec/training.md#4-4.
 """
 
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def length_buckets(sizes: list[int], max_clips: int, max_tokens: int) -> list[li
 
 
 def make_sample(audio: AudioFeatures, identity: Tensor, expression: Tensor, model: MorphableModel) -> Sample:
-    """One clip as the motion model wants it, cut to whole latents (spec audio2motion 4.1).
+    """One clip as the motion model wants it, cut to whole latents (docs/spec/audio2motion.md#4-1).
 
     Args:
         identity: [1, 80].

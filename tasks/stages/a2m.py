@@ -1,4 +1,4 @@
-"""Audio to motion: the VAE with flow prior under its losses (spec training 1.5, audio2motion 4).
+"""Audio to motion: the VAE with flow prior under its losses (docs/spec/training.md#1-5).
 
     python -m tasks.run configs/a2m.yaml          (or configs/demo/a2m.yaml)
 """
@@ -111,7 +111,7 @@ class A2MTask(SpeechTask):
             self.frozen |= {"syncnet": sync, "sync_points": Keypoints(self.face, sync.config.keypoints)}
 
     def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
-        """The terms of spec training 1.5, weighted."""
+        """The terms of docs/spec/training.md#1-5, weighted."""
         model: Audio2Motion = self.modules["audio2motion"]
         speech = speech_conditions(batch)
         noise = model.noise(*speech.f0.shape, state.generator).to(speech.audio)
@@ -145,7 +145,7 @@ class A2MTask(SpeechTask):
             "laplacian": weights.laplacian * sum(LAPLACIANS[weights.laplacian_ends](part, mask) for part in parts),
             "magnitude": weights.magnitude * sum(losses.magnitude(part, mask) for part in parts),
         }
-        if len(parts) == 1:                                          # with an identity the landmarks alone count (1.5)
+        if len(parts) == 1:                                          # with an identity the landmarks alone count
             terms["expression"] = weights.expression * losses.mean_square(motion, batch["expression"], mask)
         if weights.landmarks > 0:
             error = losses.landmark_square(self._points("landmarks", motion, batch),
@@ -161,7 +161,7 @@ class A2MTask(SpeechTask):
         return losses.kl_normal(mean, log_scale, result.latent_mask)
 
     def _sync(self, motion: Tensor, batch: Sample, generator: torch.Generator) -> Tensor:
-        """The sync network's loss of random windows of the predicted motion (spec audio2motion 4.3)."""
+        """The sync network's loss of random windows of the predicted motion (docs/spec/audio2motion.md#4-3)."""
         frames = motion.shape[1]
         rounds = max(1, self.config.loss.sync_pairs // len(motion))
         starts = torch.randint(frames - WINDOW + 1, (rounds,), generator=generator).to(motion.device)

@@ -1,4 +1,4 @@
-"""The adversarial part of an image stage: dual discriminator, its losses, R1 (spec/training.md, 2.4)."""
+"""The adversarial part of an image stage: dual discriminator, its losses, R1 (docs/spec/training.md#2-4)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

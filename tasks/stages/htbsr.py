@@ -1,4 +1,4 @@
-"""Stage 3: head, torso and background super-resolution; the head's parts are fixed (spec/training.md, 1.4).
+"""Stage 3: head, torso and background super-resolution; the head's parts are fixed (docs/spec/training.md#1-4).
 
     python -m tasks.run configs/htbsr.yaml
 """
@@ -54,7 +54,7 @@ from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weig
 from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
-OUTSIDE = 0.5                # weight of pixels far from the torso (2.1)
+OUTSIDE = 0.5                # weight of pixels far from the torso; docs/spec/training.md#2-1
 TERMS = {
     "image": Term(partial(losses.masked_l1, outside=OUTSIDE), ("image", "target", "near_torso")),
     "l1": Term(mean_l1, ("image", "target")),             # without the limit of `image` on large errors

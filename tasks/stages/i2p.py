@@ -1,4 +1,4 @@
-"""Stage 1: distil a teacher's views into the image-to-plane network (spec/training.md, 1.2).
+"""Stage 1: distil a teacher's views into the image-to-plane network (docs/spec/training.md#1-2).
 
     python -m tasks.run configs/i2p.yaml
 
@@ -96,7 +96,10 @@ TEACHERS = {
 
 
 def reference_runs(step: int, start_adversarial: int) -> bool:
-    """Whether the reference view is trained at `step`: every 5th step at first, then every 2nd, then always (1.2)."""
+    """Whether the reference view is trained at `step`: every 5th step at first, then every 2nd, then always.
+
+    See docs/spec/training.md#1-2.
+    """
     if step + 1 < start_adversarial:
         return (step + 1) % 5 == 0
     return step >= start_adversarial + 5000 or (step + 1) % 2 == 0
@@ -161,7 +164,7 @@ class I2PTask(Task):
         if turn == 1 and density > 0 and (step + 1) % self.config.density_every == 0:
             planes = self.model.canonical_planes(photo_of(taught.views[1]))
             loss = density_loss(self.model, planes, self.config.density_step, state.generator)
-            terms["density"] = density * loss          # not times the interval, unlike stage 2 (training.md, 1.2)
+            terms["density"] = density * loss          # not times the interval (docs/spec/training.md#1-2)
         return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in terms.items()}
 
     def taught(self, batch: Mapping[str, Tensor]) -> TeacherBatch:

@@ -16,14 +16,17 @@ from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState
 from tasks.stages.adversary import Adversary
 from tasks.stages.learning_rates import LAZY_R1, ImageLearningRates, Share
 
-DENSITY_POINTS = 1000      # a sample (2.6)
+DENSITY_POINTS = 1000      # a sample; docs/spec/training.md#2-6
 REFERENCE_SIZE = 512       # of the pictures for which `DILATION` is given
-DILATION = 41              # side of the square by which masks grow (2.2)
+DILATION = 41              # side of the square by which masks grow; docs/spec/training.md#2-2
 
 
 def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str, ...], rates: ImageLearningRates,
                            share: Share) -> list[OptimizerSpec]:
-    """One Adam for the generator, with a group for each trained module, and one for the discriminator (1.1)."""
+    """One Adam for the generator, with a group for each trained module, and one for the discriminator.
+
+    See docs/spec/training.md#1-1.
+    """
     groups = [ParameterGroup(name=name, parameters=list(modules[name].parameters()), rate=rates.of(name, share))
               for name in trained if name in modules]
     specs = [OptimizerSpec(name="generator", groups=groups, betas=(rates.beta1, 0.99))]
@@ -62,14 +65,14 @@ def perceptual_loss(network: PerceptualLoss, prediction: Tensor, target: Tensor)
 
 
 def lip_perceptual(network: PerceptualLoss, prediction: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
-    """Perceptual loss of the lip crops, mean over the samples; an empty crop counts 0 (2.3)."""
+    """Perceptual loss of the lip crops, mean over the samples; an empty crop counts 0."""
     pairs = zip(losses.lip_crops(prediction, boxes), losses.lip_crops(target, boxes))
     terms = [perceptual_loss(network, a, b) for a, b in pairs if a is not None and b is not None]
     return sum(terms, start=prediction.new_zeros(())) / len(prediction)
 
 
 def density_loss(model: Real3DPortrait, planes: Tensor, step: float, generator: torch.Generator) -> Tensor:
-    """Smoothness of the raw density at random points of the box (2.6)."""
+    """Smoothness of the raw density at random points of the box."""
     points = losses.density_points(len(planes), DENSITY_POINTS, step, generator)
     return losses.density_l1(*(model.renderer.density(planes, p.to(planes.device)) for p in points))
 

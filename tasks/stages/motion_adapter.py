@@ -1,4 +1,4 @@
-"""Stage 2: motion adapter, with fine-tuning of the image-to-plane network (spec/training.md, 1.3).
+"""Stage 2: motion adapter, with fine-tuning of the image-to-plane network (docs/spec/training.md#1-3).
 
     python -m tasks.run configs/motion_adapter.yaml
 
@@ -47,7 +47,7 @@ from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TRAINED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution")
-OUTSIDE = 0.2                 # weight of pixels far from the head (2.1)
+OUTSIDE = 0.2                 # weight of pixels far from the head; docs/spec/training.md#2-1
 TUNED = {"perturbation": 0.2, "eye_closing": 2.0}       # losses whose weights tune themselves, and the largest weights
 TERMS = {
     "image": Term(partial(losses.masked_l1, outside=OUTSIDE), ("image", "target", "near_head")),
@@ -116,7 +116,10 @@ class MotionAdapterTaskConfig:
 
 
 class TunedWeight(nn.Module):
-    """A loss weight in [0, limit] that adapts itself (2.7); a buffer, so that it is saved with the weights."""
+    """A loss weight in [0, limit] that adapts itself; a buffer, so that it is saved with the weights.
+
+    See docs/spec/training.md#2-7.
+    """
 
     def __init__(self, limit: float) -> None:
         super().__init__()

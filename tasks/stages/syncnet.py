@@ -1,4 +1,6 @@
-"""The lip-sync expert: pairs of landmarks and speech that belong together, or do not (spec training 1.6, 4.5).
+"""The lip-sync expert: pairs of landmarks and speech that belong together, or do not.
+
+See docs/spec/training.md#1-6 and #4-5.
 
     python -m tasks.run configs/syncnet.yaml      (or configs/demo/syncnet.yaml)
 """
@@ -57,7 +59,9 @@ class SyncPairs:
 
 
 def sample_pairs(lengths: Tensor, count: int, generator: torch.Generator) -> SyncPairs:
-    """Draw pairs in the official proportions, each on its own; a shift of +-1 frame is never a negative (spec 4.5).
+    """Draw pairs in the official proportions, each on its own; a shift of +-1 frame is never a negative.
+
+    See docs/spec/training.md#4-5.
 
     Args:
         lengths: [B] real video frames of each clip, at least 25.
@@ -105,7 +109,7 @@ class SyncNetTask(SpeechTask):
         self.frozen = {"points": Keypoints(self.face, config.model.keypoints)}
 
     def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
-        """Cross-entropy of random pairs (spec training 2.11)."""
+        """Cross-entropy of random pairs (docs/spec/training.md#2-11)."""
         sync: SyncNet = self.modules["syncnet"]
         points = self.frozen["points"](batch["identity"], batch["expression"])
         pairs = sample_pairs(batch["mask"].sum(dim=1).long().cpu(), self.config.pairs, state.generator)

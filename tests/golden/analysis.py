@@ -1,4 +1,7 @@
-"""Crops, landmark sets, part images, torso and background inpainting against the original's numbers (data_gen 10)."""
+"""Crops, landmark sets, part images, torso and background inpainting against the original's numbers.
+
+See docs/spec/data_gen.md#10.
+"""
 
 import numpy as np
 

@@ -1,4 +1,7 @@
-"""The original's numbers for sound: features, HuBERT, sync network, and what is measured on landmarks (audio 12)."""
+"""The original's numbers for sound: features, HuBERT, sync network, and what is measured on landmarks.
+
+See docs/spec/audio2motion.md#12.
+"""
 
 import numpy as np
 import torch

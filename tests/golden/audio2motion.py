@@ -1,4 +1,4 @@
-"""The original's audio-to-motion model: passes, gradients, variants (audio2motion 12)."""
+"""The original's audio-to-motion model: passes, gradients, variants (docs/spec/audio2motion.md#12)."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""The original's cameras along a clip, feature smoothing, pose preparation and camera samplers (face3d 10, sr 12)."""
+"""The original's cameras along a clip, feature smoothing, pose preparation and camera samplers.
+
+See docs/spec/face3d.md#10 and docs/spec/sr_torso_eg3d.md#12.
+"""
 
 import math
 

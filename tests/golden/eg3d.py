@@ -1,4 +1,7 @@
-"""The EG3D teacher and the dual discriminator against the original's numbers (spec: super-resolution, section 12)."""
+"""The EG3D teacher and the dual discriminator against the original's numbers.
+
+See docs/spec/sr_torso_eg3d.md#12.
+"""
 
 import torch
 import torch.nn.functional as F

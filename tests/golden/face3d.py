@@ -1,4 +1,7 @@
-"""Numbers of the original's morphable model: shape, pose, landmarks, shading, cameras, fitting (face3d 10)."""
+"""Numbers of the original's morphable model: shape, pose, landmarks, shading, cameras, fitting.
+
+See docs/spec/face3d.md#10.
+"""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -193,7 +196,7 @@ def losses_of_the_fit(g: Golden) -> None:
 
 
 def official_schedule(problem: FitProblem, steps: int) -> tuple[Tensor, Tensor]:
-    """Adam for `steps` on the pose, then as many on everything, all from zero (spec face3d 6)."""
+    """Adam for `steps` on the pose, then as many on everything, all from zero (docs/spec/face3d.md#6)."""
     sizes = ((1, 80), (problem.frames, 64), (problem.frames, 3), (problem.frames, 3))
     identity, expression, euler, translation = (
         torch.zeros(s, dtype=torch.float64, requires_grad=True) for s in sizes

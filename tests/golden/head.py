@@ -1,4 +1,7 @@
-"""Golden numbers of the head model's parts: renderer, image-to-plane, tri-grid refinement, motion adapter (head 12)."""
+"""Golden numbers of the head model's parts: renderer, image-to-plane, tri-grid refinement, motion adapter.
+
+See docs/spec/head.md#12.
+"""
 
 import dataclasses
 import math

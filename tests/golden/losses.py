@@ -1,4 +1,7 @@
-"""The losses of all stages, schedules, batches, and perceptual networks against losses.npz (spec/training 11)."""
+"""The losses of all stages, schedules, batches, and perceptual networks against losses.npz.
+
+See docs/spec/training.md#11.
+"""
 
 from dataclasses import replace
 

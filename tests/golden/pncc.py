@@ -1,4 +1,7 @@
-"""The original's PNCC pictures, its rasteriser, and its eyes that close (face3d 10, audio2motion 12)."""
+"""The original's PNCC pictures, its rasteriser, and its eyes that close.
+
+See docs/spec/face3d.md#10 and docs/spec/audio2motion.md#12.
+"""
 
 import math
 

@@ -25,7 +25,7 @@ COLOURS = np.array(
 
 
 def official_crop_box(landmarks: np.ndarray, face_area: float = FACE_AREA) -> Box | None:
-    """The official box in the photo squashed to 512 x 512; None if the face is large enough (data_gen.md 1).
+    """The official box in the photo squashed to 512 x 512; None if the face is large enough (docs/spec/data_gen.md#1).
 
     Args:
         landmarks: [478, 2] in pixels of the squashed photo.
@@ -59,7 +59,7 @@ def official_crop(picture: np.ndarray, box: Box | None) -> np.ndarray:
 
 
 def lip_box(points: np.ndarray, size: tuple[int, int]) -> Box:
-    """Square around the lips (data_gen.md 7), inside the picture.
+    """Square around the lips, inside the picture (docs/spec/data_gen.md#7).
 
     Args:
         points: [68, 2] pixels.
@@ -81,7 +81,7 @@ def class_colours(classes: np.ndarray) -> np.ndarray:
 
 
 def fov_intrinsics(degrees: Tensor) -> Tensor:
-    """Fields of view [B] -> intrinsics [B, 3, 3], with EG3D's rounded constants (spec sr_torso_eg3d 10.2)."""
+    """Fields of view [B] -> intrinsics [B, 3, 3], with EG3D's rounded constants (docs/spec/sr_torso_eg3d.md#10-2)."""
     return normalised_intrinsics(1 / (torch.tan(degrees * 3.14159 / 360) * 1.414))
 
 
@@ -181,14 +181,17 @@ def continuity(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 
 
 def contrastive(audio: Tensor, mouth: Tensor) -> Tensor:
-    """InfoNCE over rows and columns of the cosine matrix of unit vectors [B, D], scale 1 (spec 5.3)."""
+    """InfoNCE over rows and columns of the cosine matrix of unit vectors [B, D], scale 1.
+
+    See docs/spec/audio2motion.md#5-3.
+    """
     similarity = audio @ mouth.T
     target = torch.arange(len(similarity), device=similarity.device)
     return (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
 
 
 def vgg19_only(loss: PerceptualLoss, prediction: Tensor, target: Tensor) -> Tensor:
-    """The simpler loss of 3.2: VGG19 alone at the pictures' own size, images in [-1, 1]."""
+    """The simpler loss of docs/spec/training.md#3-2: VGG19 alone at the pictures' own size, images in [-1, 1]."""
     x, y = (((image + 1) / 2 - loss.mean) / loss.std for image in (prediction, target.detach()))
     differences = loss.differences(loss.vgg19, x, y)
     return sum(weight * term for weight, term in zip(LAYER_WEIGHTS.values(), differences))

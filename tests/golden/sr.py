@@ -1,4 +1,7 @@
-"""Super-resolution, torso and fusion against the original's numbers (spec: super-resolution, section 12)."""
+"""Super-resolution, torso and fusion against the original's numbers.
+
+See docs/spec/sr_torso_eg3d.md#12.
+"""
 
 import math
 from unittest.mock import patch

@@ -189,7 +189,7 @@ def test_the_scales_of_the_image_to_plane_network_have_their_numbers_of_paramete
         return sum(p.numel() for p in model.image_to_plane.parameters()) / 1e6
 
     counts = [millions(name) for name in ("i2p_small", "i2p", "i2p_large_adapted")]
-    assert counts == pytest.approx([62.07, 87.33, 154.67], abs=0.01)                  # spec head 3
+    assert counts == pytest.approx([62.07, 87.33, 154.67], abs=0.01)                  # docs/spec/head.md#3
 
 
 def demo_batch(task: Task) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Convolution blocks of the torso model (face-vid2vid): plain, pre-activated, residual, down, up, spectral norm.
 
 Two- and three-dimensional versions share the code; names of the stored tensors follow the published checkpoints.
+See docs/spec/sr_torso_eg3d.md#3-1.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """HTB-SR: head over torso over background, then super-resolution to the final picture (paper, HTB-SR model).
 
 Names: n is the neural rendering resolution; features are fused at 2n and the picture has 4n pixels. With a
-super-resolution by 2 the rendered image already has 2n.
+super-resolution by 2 the rendered image already has 2n. See docs/spec/sr_torso_eg3d.md#4.
 """
 
 from dataclasses import dataclass, field

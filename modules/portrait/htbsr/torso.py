@@ -1,6 +1,6 @@
 """Torso model: key points -> dense motion -> warped torso features -> torso picture (paper, HTB-SR; face-vid2vid).
 
-Sizes for a picture of 4n pixels: torso image 2n, appearance volume D x n/2 x n/2.
+Sizes for a picture of 4n pixels: torso image 2n, appearance volume D x n/2 x n/2. See docs/spec/sr_torso_eg3d.md#3.
 """
 
 from dataclasses import dataclass

@@ -112,7 +112,7 @@ def test_sizes_of_the_two_presets():
         with torch.device("meta"):
             return sum(p.numel() for p in Audio2Motion(config).parameters())
 
-    assert count(Audio2MotionConfig.full()) == 11_864_064            # spec 2
+    assert count(Audio2MotionConfig.full()) == 11_864_064            # docs/spec/audio2motion.md#2
     assert count(Audio2MotionConfig.demo()) < 1_500_000
 
 
