@@ -1,0 +1,3 @@
+"""Training: the engine, the data, the stages."""
+
+import modules  # noqa: F401 (before PyTorch: how its threads wait)
