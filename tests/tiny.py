@@ -22,7 +22,7 @@ def tiny_portrait_config(stage: int = 3, depth: int = 1, picture_size: int = 64,
                         head_channels=4, head_blocks=1, generator_channels=8, generator_blocks=1, occlusion_channels=4)
     parts = {
         "image_to_plane": ImageToPlaneConfig(
-            input_size=32, encoder_widths=(4, 4, 8, 8), encoder_blocks=(1, 1, 1, 1), pyramid_channels=4,
+            input_size=32, encoder_widths=(8, 8, 8, 8), encoder_blocks=(1, 1, 1, 1), pyramid_channels=4,
             pyramid_dilations=(1, 2), vit_width=16, vit_blocks=1, vit_heads=2, vit_channels=4, low_channels=4,
             high_first=4, high_channels=4, high_layers=1, predictor_channels=(8, 4), predictor_width=16,
             predictor_heads=2, **shared),

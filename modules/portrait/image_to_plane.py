@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from modules.layers.initial import keep_scale
 from modules.layers.segformer import Block, BlockConfig, PatchEmbed, initialise, to_map
 
+_LEAST_WIDTH = 8      # narrower strided convolutions write past their memory without AVX-512 (oneDNN issue 6035)
 INPUT_MODES = {"rgb": 5, "rgb_alpha": 6, "rgb_camera": 8, "rgb_alpha_camera": 9}    # channels with the coordinates
 
 
@@ -54,6 +55,9 @@ class ImageToPlaneConfig:
         if len(self.encoder_widths) != 4 or len(self.encoder_blocks) != 4:
             raise ValueError("encoder_widths and encoder_blocks must have 4 entries each, not "
                              f"{len(self.encoder_widths)} and {len(self.encoder_blocks)}")
+        if min(self.encoder_widths) < _LEAST_WIDTH:
+            raise ValueError(f"encoder_widths are {list(self.encoder_widths)}; each must be at least {_LEAST_WIDTH}: "
+                             "narrower strided convolutions crash on processors without AVX-512")
         for name in ("vit_width", "predictor_width"):
             if getattr(self, name) % 4:
                 raise ValueError(f"{name} is {getattr(self, name)}; pixel shuffle needs a multiple of 4")

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from modules.portrait.image_to_plane import ImageToPlane, ImageToPlaneConfig, coordinate_channels, flip_planes
 
 TINY = ImageToPlaneConfig(
-    input_size=32, plane_channels=4, encoder_widths=(4, 4, 8, 8), encoder_blocks=(1, 1, 1, 1), pyramid_channels=4,
+    input_size=32, plane_channels=4, encoder_widths=(8, 8, 8, 8), encoder_blocks=(1, 1, 1, 1), pyramid_channels=4,
     pyramid_dilations=(1, 2), vit_width=16, vit_blocks=1, vit_heads=2, vit_channels=4, low_channels=4, high_first=4,
     high_channels=4, high_layers=1, predictor_channels=(8, 4), predictor_width=16, predictor_heads=2)
 
@@ -48,6 +48,11 @@ def test_alpha_defaults_to_where_the_picture_is_not_black():
     image[..., 8:, :] = 0.0
     alpha = model.network_input(image)[0, 3]
     assert (alpha[:8] == 0).all() and (alpha[8:] == 1).all()
+
+
+def test_an_encoder_too_narrow_for_some_processors_is_refused():
+    with pytest.raises(ValueError, match=r"\[4, 8, 8, 8\].*at least 8"):
+        dataclasses.replace(TINY, encoder_widths=(4, 8, 8, 8))
 
 
 def test_a_camera_mode_needs_its_camera():
