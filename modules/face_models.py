@@ -1,4 +1,4 @@
-"""Which morphable models there are: name -> what builds or reads it. A further model is one file and one line here."""
+"""Table of the morphable models: name -> function that builds or reads it. A further model is one file and one line."""
 
 from collections.abc import Callable
 from functools import cache
