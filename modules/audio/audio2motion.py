@@ -207,7 +207,7 @@ class Audio2Motion(nn.Module):
         """The training pass (docs/spec/audio2motion.md#2-9).
 
         Args:
-            motion: [B, T, D] ground truth, zero where padded.
+            motion: [B, T, D] target coefficients, 0 where padded.
             mask: [B, T], 1 on real frames.
             noise: [B, C, T/4] standard normal.
         Returns:

@@ -81,7 +81,7 @@ class Coupling(nn.Module):
         return torch.cat([x0, self._shift(x0, mask, condition) + x1 * mask], dim=1)
 
     def inverse(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
-        """Inverse of `forward` on real frames; the same shapes."""
+        """Inverse of `forward` on real frames: x [B, C, T] -> [B, C, T]."""
         x0, x1 = x.chunk(2, dim=1)
         return torch.cat([x0, (x1 - self._shift(x0, mask, condition)) * mask], dim=1)
 

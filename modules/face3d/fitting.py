@@ -201,7 +201,7 @@ class FitProblem:
             return torch.autograd.grad(product, leaves)
 
     def curvature(self, identity: Tensor, per_frame: Tensor) -> "Curvature":
-        """Gauss-Newton matrix of the objective at a point, without the range penalty."""
+        """Gauss-Newton matrix of the objective at identity [1, 80] and per_frame [T, 70], without the range penalty."""
         parts = (self._jacobian(identity, rows) for rows in per_frame.split(_CHUNK))     # [<= 4, 2L, 150] each
         hessian = torch.cat([2 * part.mT @ part for part in parts])                      # [T, 150, 150]
         frame, shared = slice(0, _FRAME), slice(_FRAME, None)

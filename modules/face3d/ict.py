@@ -1,6 +1,6 @@
 """The ICT Face Model Light (MIT licence): a morphable head whose expressions are named actions.
 
-`scripts.convert_ict` makes its files.
+`scripts.convert_ict` makes the file of its mesh from the published folder.
 
 Centimetres become decimetres, and the origin moves to the mean of the vertices of the file's `face` group,
 which puts eyes, nose and mouth within 0.05 dm of where they are in the Basel model, so that the cameras of

@@ -1,4 +1,4 @@
-"""Bytes of a picture <-> numbers in [-1, 1]: 0 is -1, 255 is 1. The only place that knows the scale."""
+"""Bytes of a picture <-> numbers in [-1, 1]: 0 is -1, 255 is 1. The only file that knows the scale."""
 
 import numpy as np
 import torch

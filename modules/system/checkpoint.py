@@ -135,7 +135,7 @@ def load_trainer_state(folder: Path | str) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged ({_first_line(error)}); delete {path.parent} to go on from an older "
+        raise UserError(f"{path} is damaged ({_first_line(error)}); delete {path.parent} to resume from an older "
                         "checkpoint") from error
 
 

@@ -40,7 +40,7 @@ def run_all(function: Callable[[Item], Result], items: Sequence[Item], workers: 
                 yield future.result()
     except BrokenProcessPool as error:
         raise UserError("a worker process was killed, perhaps for lack of memory; "
-                        "run again to go on, with fewer workers") from error
+                        "run again to resume, with fewer workers") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
