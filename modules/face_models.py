@@ -1,4 +1,4 @@
-"""Which morphable models there are: name -> what builds or reads it. A further model is one file and one line here."""
+"""Table of the morphable models: name -> function that builds or reads it. A further model is one file and one line."""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +11,7 @@ from modules.system.errors import UserError
 
 FACE_MODELS: dict[str, Callable[[], MorphableModel]] = {
     "bfm": load_bfm,                        # Basel Face Model 2009: files of its publishers
-    "ict": load_ict,                        # ICT-FaceKit: files of scripts/convert_ict.py
+    "ict": load_ict,                        # ICT-FaceKit: a file of scripts/convert_ict.py, and its landmarks
     "procedural": procedural_model,         # built by code
 }
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-FACE_AREA = 0.2               # wanted share of the square that the face's bounding box fills
+FACE_AREA = 0.2               # share of the square that the face's bounding box should fill
 LARGEST_FACE_AREA = 0.35      # accepted share where the photo ends before FACE_AREA is reached
-LARGEST_SHIFT = 0.12          # how far the face may be off the middle, in sides
+LARGEST_SHIFT = 0.12          # how far the face may be off the middle, in sides of the square
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ def photo_crop(picture: np.ndarray, landmarks: np.ndarray) -> Box:
     Args:
         picture: [H, W, 3], of which only the size is used.
         landmarks: [478, 2], fractions of the picture (x right, y down).
+    Returns:
+        A square in pixels of the picture.
     """
     height, width = picture.shape[:2]
     low, high = _extent(landmarks, (width, height))
@@ -56,6 +58,8 @@ def clip_crop(shape: tuple[int, int], landmarks: np.ndarray) -> Box:
     Args:
         shape: (H, W) of the frames.
         landmarks: [T, 478, 2], fractions of the frame.
+    Returns:
+        A square in pixels of the frames.
     """
     size = shape[::-1]
     low, high = _extent(landmarks, size)                                          # [T, 2]
@@ -72,12 +76,12 @@ def _extent(landmarks: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, n
 
 
 def _square(middle: np.ndarray, face_area: float, size: tuple[int, int], least_side: float) -> Box:
-    """The largest square, up to the wanted one, that fits with the face near enough to its middle."""
+    """The largest square, up to the ideal one, that fits with the face near enough to its middle."""
     limits = np.array(size, np.float64)
-    wanted = max(least_side, (face_area / FACE_AREA) ** 0.5)
+    ideal = max(least_side, (face_area / FACE_AREA) ** 0.5)
     smallest = max(least_side, (face_area / LARGEST_FACE_AREA) ** 0.5)
     room = float(np.minimum(middle, limits - middle).min()) / (0.5 - LARGEST_SHIFT)
-    side = max(int(min(max(limits.min(), smallest), max(room, smallest), wanted)), 2)
+    side = max(int(min(max(limits.min(), smallest), max(room, smallest), ideal)), 2)
     start = np.rint(np.clip(middle - side / 2, 0, np.maximum(limits - side, 0)))
     centred, farthest = middle - side / 2, LARGEST_SHIFT * side + 1
     left, top = (int(v) for v in np.clip(start, np.ceil(centred - farthest), np.floor(centred + farthest)))
@@ -105,19 +109,19 @@ def crop_picture(picture: np.ndarray, box: Box, size: int) -> np.ndarray:
 
 
 def crop_landmarks(landmarks: np.ndarray, shape: tuple[int, int], box: Box) -> np.ndarray:
-    """Landmarks [..., 2] as fractions of a picture of shape (H, W) -> as fractions of a box in it."""
+    """Landmarks [..., 2] in fractions of a picture of shape (H, W) -> [..., 2] in fractions of a box in it."""
     return (landmarks * shape[::-1] - (box.left, box.top)) / (box.width, box.height)
 
 
 def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize [H, W, ...] uint8 to (width, height): averaged when smaller, cubic when larger."""
+    """Resize uint8 [H, W] or [H, W, 3] to `size` = (width, height): averaged when smaller, cubic when larger."""
     smaller = size[0] * size[1] < picture.shape[0] * picture.shape[1]
     picture = np.ascontiguousarray(picture)
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
 def centre_crop(picture: np.ndarray, size: int) -> np.ndarray:
-    """The largest square in the middle, resized: [H, W, 3] -> [S, S, 3] uint8."""
+    """The largest square in the middle, resized: [H, W, 3] -> [S, S, 3] uint8, S = `size`."""
     height, width = picture.shape[:2]
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2

@@ -1,4 +1,4 @@
-"""What the head hides: the torso continued upwards behind it, and the background behind the whole person.
+"""Inpainting (paper, HTB-SR): the torso continued upwards behind the head, and the background behind the person.
 
 The torso rule is the one that the released torso model was trained on (docs/spec/data_gen.md#5); its lengths are
 pixels of a 512 picture and scale with the picture unless `scale` is given. The background (docs/spec/data_gen.md#6) is
@@ -31,7 +31,7 @@ def inpaint_torso(picture: np.ndarray, classes: np.ndarray,
     Args:
         picture: [H, W, 3] uint8.
         classes: [H, W] uint8, the six classes.
-        scale: factor on all lengths; None: longer side / 512; 1 as the official code at any size.
+        scale: factor on all lengths; None: longer side / 512; 1 is the official code's at any size.
     Returns:
         Picture [H, W, 3] uint8, 0 outside the torso, and its mask [H, W] bool.
     """
@@ -44,11 +44,16 @@ def fill_torso(picture: np.ndarray, classes: np.ndarray,
     """`inpaint_torso` with the background left in the picture (head pixels that are not filled are 0).
 
     The official "torso with background" is this picture with the mask `mask | (classes == 0)`.
+
+    Args:
+        picture, classes, scale: as for `inpaint_torso`.
+    Returns:
+        Picture [H, W, 3] uint8 and the mask of the torso [H, W] bool.
     """
     scale = max(picture.shape[:2]) / _REFERENCE_SIZE if scale is None else scale
     head = shows_part(classes, "head")
     result = np.where(head[..., None], 0, picture).astype(np.uint8)
-    cloth, neck = classes == CLOTHES, _grow_vertically(classes == BODY_SKIN, _rows(NECK_DILATION, scale))
+    cloth, neck = classes == CLOTHES, _dilate_vertically(classes == BODY_SKIN, _rows(NECK_DILATION, scale))
 
     rows, columns = _tops_under_head(cloth, head)
     cloth_filled = _fill_upwards(result, picture, rows, columns, CLOTH_ROWS, scale)
@@ -68,10 +73,10 @@ def _rows(length: float, scale: float) -> int:
     return max(int(round(length * scale)), 1)
 
 
-def _grow_vertically(mask: np.ndarray, rows: int) -> np.ndarray:
+def _dilate_vertically(mask: np.ndarray, rows: int) -> np.ndarray:
     column = np.ones((2 * rows + 1, 1), np.uint8)
-    grown = cv2.dilate(mask.astype(np.uint8), column, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return grown.astype(bool)
+    dilated = cv2.dilate(mask.astype(np.uint8), column, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return dilated.astype(bool)
 
 
 def _tops_under_head(mask: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Face landmarks of a photo or a clip, with refusals that say what is wrong (docs/spec/face3d.md#5).
+"""Face landmarks of a photo or a clip; refusals say what is wrong (docs/spec/face3d.md#5).
 
 Landmarks are MediaPipe's 478 points as fractions of the picture, x to the right, y down.
 """
@@ -50,13 +50,13 @@ def detect(picture: np.ndarray, name: str = "the picture", face_index: int | Non
     with FaceFinder(MAX_FACES) as finder:
         faces = find_in_tiles(finder, picture)
     landmarks = _choose(faces, picture, name, face_index)
-    _check_place(landmarks, picture, name)
+    _check_position(landmarks, picture, name)
     _check_looks(landmarks, picture, name)
     return landmarks
 
 
 def find_faces(picture: np.ndarray, max_faces: int = MAX_FACES) -> np.ndarray:
-    """All faces of a picture [H, W, 3], unguarded: [N, 478, 2] fractions, N may be 0."""
+    """All faces of a picture [H, W, 3] uint8, without the checks of `detect`: [N, 478, 2] fractions, N may be 0."""
     with FaceFinder(max_faces) as finder:
         return finder.find(picture)
 
@@ -72,11 +72,11 @@ def find_in_tiles(finder: FaceFinder, picture: np.ndarray) -> np.ndarray:
         side = int(size.min()) // count
         if len(faces) or side < MIN_FACE_WIDTH:
             break
-        found = []
+        candidates = []
         for left, top in _tile_corners(picture.shape, side):
             part = finder.find(picture[top:top + side, left:left + side])
-            found.extend((face * side + (left, top)) / size for face in part)
-        faces = _distinct(found)
+            candidates.extend((face * side + (left, top)) / size for face in part)
+        faces = _distinct(candidates)
     return faces
 
 
@@ -114,7 +114,7 @@ def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int |
     return faces[int(sizes.argmax())]
 
 
-def _check_place(landmarks: np.ndarray, picture: np.ndarray, name: str) -> None:
+def _check_position(landmarks: np.ndarray, picture: np.ndarray, name: str) -> None:
     outside = ((landmarks < 0) | (landmarks > 1)).any(-1).mean()
     if outside > MAX_OUTSIDE:
         raise UserError(f"the face in {name} is cut off by the border; use a photo that shows the whole face")
@@ -168,15 +168,15 @@ def _cover(picture: np.ndarray, points: np.ndarray) -> float:
         return np.median(chroma[near], axis=0) if near.any() else None
 
     bridge = [c for c in map(colour, BRIDGE) if c is not None]
-    places = [c for c in map(colour, LOWER_FACE) if c is not None]
-    if not bridge or not places:
+    lower = [c for c in map(colour, LOWER_FACE) if c is not None]
+    if not bridge or not lower:
         return 0.0
     middle = np.median(bridge, axis=0)
-    return min(float(np.linalg.norm(place - middle)) for place in places)
+    return min(float(np.linalg.norm(other - middle)) for other in lower)
 
 
 def combine(image: np.ndarray, video: np.ndarray) -> np.ndarray:
-    """Steady points from tracking, eyes and mouth from single pictures: two arrays [..., 478, 2] -> one."""
+    """Steady points from the tracker (`video`), eyes and mouth from single pictures (`image`): [..., 478, 2] each."""
     combined = np.array(video)
     chosen = list(EYES + MOUTH)
     combined[..., chosen, :] = image[..., chosen, :]
@@ -193,8 +193,8 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip",
     Args:
         frames: uint8 [H, W, 3], 25 a second, all of one size.
         name: what messages call it.
-        step_ms: time between frames as told to the tracker; longer smooths less (official scripts: 80 and
-            800).
+        step_ms: milliseconds between frames that the tracker is given; longer smooths less (official scripts: 80
+            and 800).
     Returns:
         [T, 478, 2] float64, fractions of the frame.
     Raises:
@@ -206,10 +206,10 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip",
     count = 0
     with FaceFinder() as finder, FaceFinder(track=True) as tracker:
         for count, frame in enumerate(frames, start=1):
-            found, tracked = finder.find(frame), tracker.find(frame, (count - 1) * step_ms)
-            if image is None and video is None and (len(found) or len(tracked)):
+            faces, tracked = finder.find(frame), tracker.find(frame, (count - 1) * step_ms)
+            if image is None and video is None and (len(faces) or len(tracked)):
                 detect(frame, name)
-            image = found[0] if len(found) else image
+            image = faces[0] if len(faces) else image
             video = tracked[0] if len(tracked) else video
             if image is not None or video is not None:
                 rows.append(combine(video if image is None else image, image if video is None else video))

@@ -1,4 +1,4 @@
-"""MediaPipe's models as plain functions of arrays: opened quietly, always closed, errors one can act on."""
+"""MediaPipe's models as plain functions of arrays: opened quietly, always closed, with errors that say what to do."""
 
 import os
 import sys
@@ -77,7 +77,7 @@ class FaceFinder:
 
 
 def confidences(picture: np.ndarray, model: str) -> np.ndarray:
-    """What a segmentation model thinks of every pixel.
+    """Probabilities of a segmentation model's classes for every pixel.
 
     Args:
         picture: [H, W, 3] uint8.
@@ -98,12 +98,12 @@ def confidences(picture: np.ndarray, model: str) -> np.ndarray:
 
 
 def person_confidence(picture: np.ndarray) -> np.ndarray:
-    """Probability [H, W] that a pixel of [H, W, 3] uint8 belongs to a person."""
+    """Probability [H, W] in [0, 1] that a pixel of [H, W, 3] uint8 belongs to a person."""
     return confidences(picture, "selfie_segmenter.tflite")[0]
 
 
 def hair_confidence(picture: np.ndarray) -> np.ndarray:
-    """Probability [H, W] that a pixel of [H, W, 3] uint8 is hair."""
+    """Probability [H, W] in [0, 1] that a pixel of [H, W, 3] uint8 is hair."""
     return confidences(picture, "hair_segmenter.tflite")[1]
 
 

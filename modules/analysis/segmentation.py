@@ -1,4 +1,4 @@
-"""Six classes for every pixel of a portrait, and the part images made from them (docs/spec/data_gen.md#3 and #4).
+"""Six classes for every pixel of a portrait, and the images of its parts (docs/spec/data_gen.md#3 and #4).
 
 Classes: 0 background, 1 hair, 2 body skin (neck), 3 face skin, 4 clothes, 5 others. They come from
 MediaPipe's 6-class model where that file is present, otherwise from its person and hair models, the landmarks
@@ -44,17 +44,17 @@ DARKEST, BRIGHTEST = 0.3, 1.5      # brightness of the neck relative to the face
 
 
 def shows_part(classes: np.ndarray, part: str) -> np.ndarray:
-    """Where a class map (any shape) shows a part of `PARTS`: bool of the same shape."""
+    """True where a class map (uint8, any shape) has a class of the part `part` of `PARTS`: bool of the same shape."""
     return np.isin(classes, PARTS[part])
 
 
 def part_image(picture: np.ndarray, classes: np.ndarray, part: str) -> np.ndarray:
-    """The picture [H, W, 3] uint8 with everything but a part of `PARTS` black."""
+    """The picture [H, W, 3] uint8, black wherever `classes` [H, W] is not of the part `part` of `PARTS`."""
     return np.where(shows_part(classes, part)[..., None], picture, 0).astype(np.uint8)
 
 
 def segment(picture: np.ndarray, landmarks: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
-    """Classes of a portrait.
+    """The class of every pixel of a portrait.
 
     Args:
         picture: [H, W, 3] uint8 RGB, one face that fills at least a twentieth of it.
@@ -79,10 +79,13 @@ def segment(picture: np.ndarray, landmarks: np.ndarray, alpha: np.ndarray | None
 def segment_crop(picture: np.ndarray, box: Box, landmarks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The square `box` of a picture, uint8 [size, size, 3], and its classes (`segment`), uint8 [size, size].
 
-    Classes are found at `ANALYSIS_SIZE`, whatever `size` is.
+    Classes are computed at `ANALYSIS_SIZE`, whatever `size` is.
 
     Args:
+        picture: [H, W, 3] uint8 RGB.
+        box: a square in its pixels.
         landmarks: [478, 2], fractions of the square.
+        size: pixels a side of both results.
     """
     classes = segment(crop_picture(picture, box, ANALYSIS_SIZE), landmarks)
     classes = cv2.resize(classes, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -129,7 +132,7 @@ def classes_from_person_and_hair(picture: np.ndarray, landmarks: np.ndarray, per
     Args:
         picture: [H, W, 3] uint8.
         landmarks: [478, 2], fractions of the picture.
-        person, hair: [H, W], probabilities.
+        person, hair: [H, W], probabilities in [0, 1].
     Returns:
         [H, W] uint8: 0..4 (hats count as hair or face).
     """
@@ -236,8 +239,8 @@ def _between(above: np.ndarray, below: np.ndarray, reach: float) -> np.ndarray:
 def _touching(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """The connected components of `mask` that touch `seed`."""
     _, labels = cv2.connectedComponents((mask | seed).astype(np.uint8), connectivity=4)
-    wanted = np.unique(labels[seed])
-    return mask & np.isin(labels, wanted[wanted > 0])
+    touched = np.unique(labels[seed])
+    return mask & np.isin(labels, touched[touched > 0])
 
 
 def _polygon(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -16,5 +16,5 @@ def one_hot(classes: Tensor) -> Tensor:
 
 
 def part_mask(classes: Tensor, parts: tuple[int, ...]) -> Tensor:
-    """Class maps [B, H, W] -> bool [B, 1, H, W], true on the classes `parts`."""
+    """Class maps [B, H, W] of any integer type -> bool [B, 1, H, W], True on the classes `parts`."""
     return torch.isin(classes, torch.tensor(parts, dtype=classes.dtype, device=classes.device))[:, None]

@@ -27,22 +27,22 @@ def outer_lip_distance(landmarks: Tensor) -> Tensor:
 
 
 def eye_opening(landmarks: Tensor) -> Tensor:
-    """Sum of the lid distances: landmarks [T, 68 or 468, 3] -> [T] dm (L1)."""
+    """Sum of the lid distances: landmarks [T, 68 or 468, 3] in dm, with the mean shape, no pose -> [T] dm (L1)."""
     return sum(_distance(landmarks, *pair) for pair in _EYES[_points(landmarks)])
 
 
 def mouth_amplitude(landmarks: Tensor) -> Tensor:
-    """0.9-quantile of the mouth opening of a clip -> scalar, dm."""
+    """0.9-quantile of the outer lips' distance in a clip: landmarks [T, 68 or 468, 3] in dm -> scalar, dm."""
     return outer_lip_distance(landmarks).quantile(0.9)
 
 
 def eye_amplitude(landmarks: Tensor) -> Tensor:
-    """0.9-quantile of the eye opening of a clip -> scalar, dm."""
+    """0.9-quantile of the eye opening of a clip: landmarks [T, 68 or 468, 3] in dm -> scalar, dm."""
     return eye_opening(landmarks).quantile(0.9)
 
 
 def blink_units(landmarks: Tensor) -> Tensor:
-    """One 1 in the middle of each blink: landmarks [T, L, 3] -> [T] int64."""
+    """One 1 in the middle of each blink, else 0: landmarks [T, 68 or 468, 3] in dm -> [T] int64."""
     opening = eye_opening(landmarks)
     return run_centres((opening / opening.quantile(0.75) < BLINK_RATIO).long())
 

@@ -1,4 +1,6 @@
-"""Speech to facial motion: a VAE over expression coefficients with a flow prior (docs/spec/audio2motion.md#2, #3).
+"""Speech to facial motion: a VAE over expression coefficients with a flow prior (paper, audio-to-motion).
+
+See docs/spec/audio2motion.md#2 and #3.
 
 Sequences are [B, T, C] at the public edge and [B, C, T] inside. Audio features have 50 frames a second, motion 25,
 latents 6.25.
@@ -19,7 +21,7 @@ DEFAULT_AMPLITUDE = 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class Audio2MotionConfig:
-    """Defaults are the released model (docs/spec/audio2motion.md#2)."""
+    """Sizes and conditions; the defaults are the released model's (docs/spec/audio2motion.md#2)."""
 
     audio_size: int = 1024               # A, width of an audio feature: HuBERT-large 1024, mel 80
     motion_size: int = 64                # expression coefficients; 144 = identity and expression
@@ -67,14 +69,14 @@ class Audio2MotionConfig:
 
 @dataclass(frozen=True)
 class SpeechConditions:
-    """What the motion is conditioned on.
+    """The conditions of the motion.
 
     Args:
         audio: [B, Tx, A] features at 50 Hz, Tx a multiple of 8.
         f0: [B, Tx] Hz, 0 = unvoiced.
         blink: [B, Tx, 1] integers 0 or 1; None = no blinks.
-        mouth_amplitude: [B, 1], decimetres; None = 0.4.
-        eye_amplitude: [B, 1]; None = 0.4 (only for models that use it).
+        mouth_amplitude: [B, 1] dm; None = 0.4.
+        eye_amplitude: [B, 1] dm; None = 0.4 (only for models that use it).
     """
 
     audio: Tensor
@@ -92,12 +94,12 @@ class SpeechConditions:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The training pass.
+    """What the training pass gives.
 
     Args:
-        motion: [B, T, D].
+        motion: [B, T, D] expression coefficients, 0 where padded.
         mean, log_scale, latent, prior_latent: [B, C, T/4]; posterior, its sample, the sample in the prior's space.
-        latent_mask: [B, 1, T/4].
+        latent_mask: [B, 1, T/4], 1 on real frames.
     """
 
     motion: Tensor
@@ -205,9 +207,11 @@ class Audio2Motion(nn.Module):
         """The training pass (docs/spec/audio2motion.md#2-9).
 
         Args:
-            motion: [B, T, D] ground truth, zero where padded.
+            motion: [B, T, D] target coefficients, 0 where padded.
             mask: [B, T], 1 on real frames.
             noise: [B, C, T/4] standard normal.
+        Returns:
+            The reconstructed motion, and what the KL term needs.
         """
         g = self.condition(speech)
         s = self.vae.g_pre_net(g)
@@ -222,7 +226,7 @@ class Audio2Motion(nn.Module):
         return Reconstruction(rearrange(decoded, "b d t -> b t d"), mean, log_scale, latent, prior_latent, latent_mask)
 
     def decode_noise(self, speech: SpeechConditions, noise: Tensor) -> Tensor:
-        """Prior noise [B, C, T/4], already scaled by the temperature -> motion [B, T, D].
+        """Prior noise [B, C, T/4], already scaled by the temperature -> motion [B, T, D] at 25 Hz.
 
         See docs/spec/audio2motion.md#2-10.
         """
@@ -235,7 +239,7 @@ class Audio2Motion(nn.Module):
         return rearrange(self.vae.decoder(latent, everywhere, g), "b d t -> b t d")
 
     def noise(self, batch: int, audio_frames: int, generator: torch.Generator | None) -> Tensor:
-        """Standard normal noise [B, C, Tx/8], drawn on the CPU."""
+        """Standard normal noise [B, C, Tx/8] for Tx = `audio_frames`, drawn on the CPU."""
         return torch.randn(batch, self.config.latent_size, audio_frames // 8, generator=generator)
 
     @torch.no_grad()
@@ -247,10 +251,11 @@ class Audio2Motion(nn.Module):
             audio: [B, Tx, A] at 50 Hz, Tx a multiple of 8.
             f0: [B, Tx] Hz, 0 = unvoiced.
             blink: [B, Tx, 1] integers, None = none.
-            mouth_amplitude: [B, 1], None = 0.4; larger = wider.
-            temperature: scale of the noise; 0 = the most likely motion.
+            mouth_amplitude: [B, 1] dm, None = 0.4; larger = wider.
+            generator: of the noise; None: PyTorch's own.
+            temperature: scale of the noise, at least 0; 0 = the most likely motion.
         Returns:
-            [B, Tx/2, D] expression coefficients.
+            [B, Tx/2, D] expression coefficients, 25 frames a second.
         """
         if temperature < 0:
             raise ValueError(f"temperature is {temperature}; it must be at least 0")

@@ -28,7 +28,7 @@ FeatureKind = Literal["hubert", "mel"]
 
 @dataclass(frozen=True)
 class AudioFeatures:
-    """What the motion model hears.
+    """Speech features and pitch, the input of the motion model.
 
     Args:
         features: [Tx, A] at 50 Hz, Tx a multiple of 8.
@@ -46,7 +46,7 @@ def read_audio(path: Path) -> Tensor:
     """Decode any sound or video file, recognised by its content -> [N] float32 in [-1, 1], 16 kHz, mono mix.
 
     Raises:
-        UserError: see `read_mono`; or the sound is shorter than one window of the features.
+        UserError: what `read_mono` refuses; or the sound is shorter than one window of the features.
     """
     wave = read_mono(path, SAMPLE_RATE)
     if len(wave) < FEATURE_WINDOW:
@@ -103,25 +103,28 @@ def normalise_mel(mel: Tensor) -> Tensor:
 
 
 def mel_features(waveform: Tensor) -> Tensor:
-    """Features of kind "mel": [N] -> [Tx, 80], Tx = 8 ceil(N / 2560); the end is padded with digital silence."""
+    """Features of kind "mel": waveform [N] at 16 kHz -> [Tx, 80] in about [-1.5, 2], Tx = 8 ceil(N / 2560).
+
+    The end is padded with digital silence.
+    """
     frames = GROUP * -(-len(waveform) // (GROUP * HOP))
     padded = F.pad(waveform.float(), (0, (frames - 1) * HOP + FEATURE_WINDOW - len(waveform)))
     return normalise_mel(mel_spectrogram(padded))
 
 
 def pad_frames(features: Tensor) -> Tensor:
-    """[T, A] -> zeros appended up to a multiple of 8 frames (docs/spec/audio2motion.md#6-2)."""
+    """Append zeros up to a multiple of 8 frames: [T, A] -> [Tx, A] (docs/spec/audio2motion.md#6-2)."""
     return F.pad(features, (0, 0, 0, -len(features) % GROUP))
 
 
 def extract(waveform: Tensor, kind: FeatureKind = "mel", hubert: HubertFeatures | None = None) -> AudioFeatures:
-    """Features and pitch of a speech.
+    """Features and pitch of speech.
 
     Args:
         waveform: [N] float32 at 16 kHz, at least 512 samples.
         kind: "mel" (demo) or "hubert" (released models; `hubert` must be given then).
     Returns:
-        Tx frames on the CPU or on HuBERT's device.
+        Tx frames at 50 Hz, on the CPU or on HuBERT's device.
     """
     if waveform.ndim != 1 or len(waveform) < FEATURE_WINDOW:
         raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {FEATURE_WINDOW} samples")

@@ -1,4 +1,4 @@
-"""Gated convolutions and the mean-only coupling flow, the prior of the motion VAE.
+"""Gated convolutions and the mean-only coupling flow, the prior of the motion VAE (paper, audio-to-motion).
 
 See docs/spec/audio2motion.md#2-4, #2-7.
 """
@@ -76,12 +76,12 @@ class Coupling(nn.Module):
         return self.post(self.enc(self.pre(x0) * mask, mask, condition)) * mask
 
     def forward(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
-        """x [B, C, T] -> [B, C, T]; the first half is never masked."""
+        """x [B, C, T], mask [B, 1, T], condition [B, G, T] -> [B, C, T]; the first half is never masked."""
         x0, x1 = x.chunk(2, dim=1)
         return torch.cat([x0, self._shift(x0, mask, condition) + x1 * mask], dim=1)
 
     def inverse(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
-        """The other way."""
+        """Inverse of `forward` on real frames: x [B, C, T] -> [B, C, T]."""
         x0, x1 = x.chunk(2, dim=1)
         return torch.cat([x0, (x1 - self._shift(x0, mask, condition)) * mask], dim=1)
 
@@ -110,13 +110,13 @@ class CouplingFlow(nn.Module):
             self.flows.extend([Coupling(channels, width, kernel, layers, condition_size), Flip()])
 
     def forward(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
-        """Posterior sample [B, C, T] -> prior space; mask [B, 1, T], condition [B, G, T]."""
+        """Posterior sample [B, C, T] -> the same in the prior's space; mask [B, 1, T], condition [B, G, T]."""
         for flow in self.flows:
             x = flow(x, mask, condition)
         return x
 
     def inverse(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
-        """Prior noise [B, C, T] -> latent."""
+        """Prior noise [B, C, T] -> latent [B, C, T]; mask [B, 1, T], condition [B, G, T]."""
         for flow in reversed(self.flows):
             x = flow.inverse(x, mask, condition)
         return x

@@ -32,12 +32,12 @@ class HubertFeatures(nn.Module):
 
     @property
     def size(self) -> int:
-        """D, numbers a frame."""
+        """D, numbers of a frame."""
         return self.network.config.hidden_size
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
-        """waveform [N] at 16 kHz -> frames [(N - 80) // 320, D]; a wave shorter than 400 samples gives no frame."""
+        """waveform [N] at 16 kHz -> frames [(N - 80) // 320, D], 50 a second; fewer than 400 samples give no frame."""
         wave = waveform.float()
         if len(wave) < RECEPTIVE_FIELD:
             return wave.new_zeros(0, self.size)
@@ -55,37 +55,37 @@ def _chunks(wave: Tensor) -> list[Tensor]:
 
 
 def load_hubert(source: str = DEFAULT_HUBERT) -> HubertFeatures:
-    """A HuBERT from a local folder (config.json and weights), from the assets, or from the Hugging Face hub.
+    """Load a HuBERT from a local folder (config.json and weights), from the assets, or from the Hugging Face hub.
 
     Args:
-        source: folder or hub name; of a hub name the assets folder is asked first (hubert-large-ls960-ft).
+        source: folder or hub name; for a hub name, the assets folder is searched first (hubert-large-ls960-ft).
     Raises:
-        UserError: it is neither here nor reachable, damaged, or no HuBERT.
+        UserError: it is neither on this machine nor reachable, or damaged, or no HuBERT.
     """
     local = Path(source).expanduser()
     asset = locate(local.name) if local.name and not local.exists() else None
-    place = str(asset or (local if local.exists() else source))
-    if Path(place).exists() and not (Path(place) / "config.json").is_file():
-        raise UserError(f"{place} holds no config.json; give the folder of a HuBERT model or a hub name")
+    origin = str(asset or (local if local.exists() else source))
+    if Path(origin).exists() and not (Path(origin) / "config.json").is_file():
+        raise UserError(f"{origin} holds no config.json; give the folder of a HuBERT model or a hub name")
     with _quiet_transformers():
         try:
-            return HubertFeatures(_read(place))
+            return HubertFeatures(_read(origin))
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            if Path(place).exists():
-                raise UserError(f"{place} cannot be read as a HuBERT ({reason}); get it again: {FETCH}") from error
+            if Path(origin).exists():
+                raise UserError(f"{origin} cannot be read as a HuBERT ({reason}); get it again: {FETCH}") from error
             raise UserError(f"no HuBERT {source} here, and the Hugging Face hub gives none ({reason}); get it with: "
                             f"{FETCH}, or name a local folder with --hubert") from error
 
 
-def _read(place: str) -> nn.Module:
+def _read(origin: str) -> nn.Module:
     from transformers import HubertModel, PretrainedConfig  # seconds to import: only when it is used
 
-    kind = PretrainedConfig.get_config_dict(place)[0].get("model_type")
+    kind = PretrainedConfig.get_config_dict(origin)[0].get("model_type")
     if kind != "hubert":
         raise ValueError(f"its config.json is of a {kind}")
-    network, found = HubertModel.from_pretrained(place, output_loading_info=True)
-    missing = sorted(set(found["missing_keys"]) - UNUSED)
+    network, report = HubertModel.from_pretrained(origin, output_loading_info=True)
+    missing = sorted(set(report["missing_keys"]) - UNUSED)
     if missing:
         raise ValueError(f"{len(missing)} tensors are missing: {', '.join(missing[:3])}")
     return network

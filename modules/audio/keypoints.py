@@ -17,10 +17,15 @@ SCALE = 10.0
 
 
 class Keypoints(nn.Module):
-    """Which landmarks move where: linear in the coefficients, without the mean shape."""
+    """Displacements of landmarks: linear in the coefficients, without the mean shape.
 
-    identity_basis: Tensor           # [P, 80]
-    expression_basis: Tensor         # [P, 64]
+    Args:
+        model: with 68 landmarks, and 468 for the set "lm468".
+        keypoints: the landmarks: all 468, all 68, or the 20 of the mouth among the 68.
+    """
+
+    identity_basis: Tensor           # [P, 80] 0.1 dm per unit of the coefficient
+    expression_basis: Tensor         # [P, 64] the same
 
     def __init__(self, model: MorphableModel, keypoints: KeypointSet) -> None:
         super().__init__()

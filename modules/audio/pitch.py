@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class PitchConfig:
-    """Defaults are the released system's."""
+    """Settings of the pitch tracker; the defaults are the released system's."""
 
     step: float = 0.02                   # seconds between frames
     floor: float = 80.0                  # Hz
@@ -76,7 +76,7 @@ def track_pitch(waveform: Array, config: PitchConfig | None = None) -> PitchTrac
 
 
 def pitch_at_hop(waveform: Array, frames: int) -> Array:
-    """f0 [frames] at 50 Hz, frame i centred at (i + 1) 20 ms, on the wave padded with zeros.
+    """Pitch of a waveform [N] at 16 kHz, padded with zeros: [frames] Hz, 50 a second, frame i centred at (i + 1) 20 ms.
 
     See docs/spec/audio2motion.md#6-3 and #6-4.
     """
@@ -124,7 +124,7 @@ def _autocorrelation(x: Array, size: int) -> Array:
 
 
 def _candidates(correlation: Array, silent: NDArray[np.bool_], config: PitchConfig) -> tuple[Array, Array]:
-    """Frequencies and strengths [F, K]; column 0 is "unvoiced" (0, 0), unused places are (0, -inf)."""
+    """Frequencies and strengths [F, K]; column 0 is "unvoiced" (0, 0), unused slots are (0, -inf)."""
     frames, lags = correlation.shape
     last = min(int(3 * SAMPLE_RATE / config.floor) // 3 + 2, lags - 1)
     middle, before, after = correlation[:, 2:last], correlation[:, 1:last - 1], correlation[:, 3:last + 1]
@@ -135,7 +135,7 @@ def _candidates(correlation: Array, silent: NDArray[np.bool_], config: PitchConf
     position = lag + 0.5 * (r_after - r_before) / (2 * r_k - r_before - r_after)
     strength = _fold(sinc_interpolation(correlation, row, position, 30))
     rank = strength - config.octave_cost * np.log2(config.floor * position / SAMPLE_RATE)
-    keep, place = _strongest(row, rank, config.candidates - 1)
+    keep, slot = _strongest(row, rank, config.candidates - 1)
     row, lag = row[keep], lag[keep]
     high = SAMPLE_RATE / position[keep] > 0.3 * SAMPLE_RATE
     best, value = np.empty(len(row)), np.empty(len(row))
@@ -144,8 +144,8 @@ def _candidates(correlation: Array, silent: NDArray[np.bool_], config: PitchConf
     frequency = np.zeros((frames, config.candidates))
     strengths = np.full((frames, config.candidates), -np.inf)
     strengths[:, 0] = 0
-    frequency[row, place + 1] = SAMPLE_RATE / best
-    strengths[row, place + 1] = _fold(value)
+    frequency[row, slot + 1] = SAMPLE_RATE / best
+    strengths[row, slot + 1] = _fold(value)
     return frequency, strengths
 
 
@@ -154,12 +154,12 @@ def _fold(value: Array) -> Array:
 
 
 def _strongest(row: NDArray[np.int64], rank: Array, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the `count` best of each row, and their places 0..count-1 within the row."""
+    """Indices of the `count` best of each row, and their slots 0..count-1 within the row."""
     order = np.lexsort((-rank, row))
     ordered = row[order]
-    place = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-    chosen = place < count
-    return order[chosen], place[chosen]
+    slot = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    chosen = slot < count
+    return order[chosen], slot[chosen]
 
 
 def sinc_interpolation(correlation: Array, row: NDArray[np.int64], position: Array, depth: int) -> Array:
@@ -167,8 +167,9 @@ def sinc_interpolation(correlation: Array, row: NDArray[np.int64], position: Arr
 
     Args:
         correlation: [F, L], r at lags 0 .. L-1; r(-lag) = r(lag).
-        row: [N], which frame.
-        position: [N], lags.
+        row: [N], the frame of each value.
+        position: [N], its lag in samples.
+        depth: taps on each side.
     Returns:
         [N].
     """

@@ -20,7 +20,7 @@ KEYPOINT_SIZES = {"lm468": 1404, "lm68": 204, "lip": 60}
 
 @dataclass(frozen=True, kw_only=True)
 class SyncNetConfig:
-    """Defaults are the released network (docs/spec/audio2motion.md#5-1)."""
+    """Sizes and score; the defaults are the released network's (docs/spec/audio2motion.md#5-1)."""
 
     audio_size: int = 1024
     keypoints: Literal["lm468", "lm68", "lip"] = "lm468"
@@ -100,15 +100,15 @@ class SyncNet(nn.Module):
             self.logit_bias = nn.Parameter(torch.tensor(-2.0))
 
     def embed_audio(self, audio: Tensor) -> Tensor:
-        """Features [B, 10, A] -> unit vectors [B, D]."""
+        """Features [B, 10, A] at 50 Hz -> unit vectors [B, D]."""
         return F.normalize(self.hubert_encoder(rearrange(audio, "b t a -> b a t")).flatten(1), dim=-1)
 
     def embed_mouth(self, landmarks: Tensor) -> Tensor:
-        """Landmarks [B, 5, P], displacements from the mean face times 10, point-major xyz -> unit vectors [B, D]."""
+        """Landmarks [B, 5, P] at 25 Hz, displacements in 0.1 dm, point-major xyz -> unit vectors [B, D]."""
         return F.normalize(self.mouth_encoder(rearrange(landmarks, "b t p -> b p t")).flatten(1), dim=-1)
 
     def forward(self, audio: Tensor, landmarks: Tensor) -> Tensor:
-        """audio [B, 10, A], landmarks [B, 5, P] -> cosine [B]: the confidence that they belong together."""
+        """audio [B, 10, A], landmarks [B, 5, P] -> cosine [B] in [-1, 1]: the confidence that they belong together."""
         return F.cosine_similarity(self.embed_audio(audio), self.embed_mouth(landmarks), dim=-1)
 
     def loss(self, cosine: Tensor, labels: Tensor) -> Tensor:
@@ -120,11 +120,12 @@ class SyncNet(nn.Module):
 
 
 def windows(sequence: Tensor, starts: Tensor, length: int) -> Tensor:
-    """Cut the same windows out of every sample, window-major.
+    """Cut the same time windows out of every sample, window-major.
 
     Args:
         sequence: [B, T, C].
         starts: [N] int64, first frames.
+        length: frames of a window.
     Returns:
         [N * B, length, C].
     """

@@ -1,4 +1,4 @@
-"""The prepared clip on disk: writing it whole or not at all, reading single frames and everything.
+"""The prepared clip on disk: written whole or not at all, read frame by frame or as a whole.
 
 A clip is a folder:
     video.mp4         H.264, 25 frames a second, every 5th a key frame, so that two random frames decode fast
@@ -9,7 +9,7 @@ A clip is a folder:
     audio.wav         optional, 16 kHz mono, as long as the video
     speech_KIND.npz   optional, KIND mel or hubert: features [Tx, A] and f0 [Tx] at 50 Hz
     pncc_N.npy        optional, uint8 [T + 1, 3, N, N]: the PNCC of every frame, then that of the neutral face
-Head, torso and person pictures are composed from video and mask when they are read.
+Images of head, torso and person are composed from video and mask when they are read.
 """
 
 import os
@@ -41,7 +41,7 @@ Inpainter = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]
 
 
 class CannotWrite(UserError):
-    """The place for the clips cannot be written: no fault of one clip, so a run should stop."""
+    """The folder of the clips cannot be written: no fault of one clip, so a run should stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,14 @@ class ClipContent:
     Attributes:
         frames: T pictures uint8 [H, W, 3]; any iterable, read once and in step with `classes`.
         classes: T class maps uint8 [H, W].
-        background: uint8 [H, W, 3], or a function that makes it of all pictures and class maps (`inpaint_background`);
-            it is given sequences that decode what was written when they are asked.
+        background: uint8 [H, W, 3], or a function of all pictures and class maps that makes it (`inpaint_background`);
+            it gets sequences that decode a frame of the written files when it is asked for.
         face: coefficients of the T frames, identity one row.
         face_model: name in the table of modules/face_models.py.
         landmarks: [T, L, 2] picture fractions, L = 478 or 68.
         audio: [N] float32 at 16 kHz, or None.
-        speech: features of the sound by kind ("mel", "hubert").
-        pncc: uint8 [T + 1, 3, N, N], or None.
+        speech: features of the sound at 50 Hz by kind ("mel", "hubert").
+        pncc: uint8 [T + 1, 3, N, N], of every frame, then of the neutral face; or None.
         source: where the clip comes from: file name and seconds.
         licence: under which terms it may be used, or who allowed it.
     """
@@ -80,7 +80,7 @@ def write_clip(folder: Path, content: ClipContent) -> None:
     """Write a clip; `folder` appears complete or not at all, also when several processes write the same one.
 
     Raises:
-        CannotWrite: the disk is full, or the place is gone.
+        CannotWrite: the disk is full, or the folder is gone.
         ValueError: the parts are not equally long.
     """
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -119,13 +119,13 @@ def _write_parts(part: Path, content: ClipContent) -> None:
 
 
 def write_speech(folder: Path, kind: str, audio: AudioFeatures) -> None:
-    """Store the features of a clip's sound in its folder, whole or not at all."""
+    """Store the features of a clip's sound, [Tx, A] and f0 [Tx], in its folder, whole or not at all."""
     with whole_file(speech_file(folder, kind)) as part, part.open("wb") as file:
         np.savez(file, features=audio.features.cpu().numpy(), f0=audio.f0.cpu().numpy())
 
 
 def speech_file(folder: Path, kind: str) -> Path:
-    """Where a clip's speech features of a kind lie, if it has any."""
+    """Path of a clip's speech features of a kind ("mel", "hubert"), whether it has them or not."""
     return folder / f"speech_{kind}.npz"
 
 
@@ -135,7 +135,7 @@ class Clip:
     Attributes:
         face: coefficients of the T frames, identity one row.
         face_model: name in the table of modules/face_models.py.
-        source, licence: see `ClipContent`; empty in clips of version 1.
+        source, licence: as in `ClipContent`; empty in clips of version 1.
     Raises:
         UserError: no clip, or one of a later format.
     """
@@ -161,6 +161,7 @@ class Clip:
 
     @property
     def name(self) -> str:
+        """Name of the clip's folder."""
         return self.folder.name
 
     def frames(self, indices: Iterable[int]) -> np.ndarray:
@@ -168,36 +169,36 @@ class Clip:
         return _decode(self.folder / "video.mp4", list(indices), "rgb24")
 
     def classes(self, indices: Iterable[int]) -> np.ndarray:
-        """Class maps uint8 [N, H, W] of single frames."""
+        """Class maps uint8 [N, H, W] in 0..5 of single frames, in the order of `indices`."""
         return _decode(self.folder / "masks.mkv", list(indices), "gray")
 
     def all_frames(self) -> Iterator[np.ndarray]:
-        """Every picture uint8 [H, W, 3] in order, in constant memory."""
+        """Every picture, uint8 [H, W, 3], in order, in constant memory."""
         return _decode_all(self.folder / "video.mp4", "rgb24")
 
     def all_classes(self) -> Iterator[np.ndarray]:
-        """Every class map uint8 [H, W] in order."""
+        """Every class map, uint8 [H, W] in 0..5, in order."""
         return _decode_all(self.folder / "masks.mkv", "gray")
 
     @property
     def landmarks(self) -> np.ndarray:
-        """[T, L, 2] float32, picture fractions; read anew each time."""
+        """Landmarks [T, L, 2] float32, picture fractions; read anew each time."""
         with np.load(self.folder / "clip.npz", allow_pickle=False) as arrays:
             return arrays["landmarks"]
 
     @cached_property
     def background(self) -> np.ndarray:
-        """uint8 [H, W, 3]."""
+        """The scene without the person, uint8 [H, W, 3]."""
         with Image.open(self.folder / "background.png") as picture:
             return np.asarray(picture.convert("RGB"))
 
     def audio(self) -> np.ndarray | None:
-        """[N] float32 at 16 kHz, None for a silent clip."""
+        """Sound [N] float32 in [-1, 1] at 16 kHz, None for a silent clip."""
         path = self.folder / "audio.wav"
         return soundfile.read(path, dtype="float32")[0] if path.is_file() else None
 
     def speech(self, kind: str) -> AudioFeatures | None:
-        """Stored features ("mel" or "hubert") of the sound, None if there are none."""
+        """Stored features ("mel" or "hubert") of the sound, [Tx, A] and f0 [Tx] at 50 Hz; None if there are none."""
         path = speech_file(self.folder, kind)
         if not path.is_file():
             return None
@@ -205,7 +206,7 @@ class Clip:
             return AudioFeatures(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["f0"]))
 
     def speech_length(self, kind: str) -> int:
-        """Frames at 50 Hz of the stored features, 0 if there are none."""
+        """Tx, frames at 50 Hz of the stored features, 0 if there are none."""
         path = speech_file(self.folder, kind)
         if not path.is_file():
             return 0
@@ -213,13 +214,13 @@ class Clip:
             return len(arrays["f0"])
 
     def stored_pncc(self, size: int) -> np.ndarray | None:
-        """uint8 [T + 1, 3, size, size], mapped from disk; None if they were not prepared at this size."""
+        """PNCCs uint8 [T + 1, 3, size, size], mapped from disk; None if they were not prepared at this size."""
         path = self.folder / f"pncc_{size}.npy"
         return np.load(path, mmap_mode="r") if path.is_file() else None
 
 
 def list_clips(folder: Path) -> list[Path]:
-    """The clips of a data set, sorted by name.
+    """Folders of the clips of a data set, sorted by name.
 
     Raises:
         UserError: there is none.
@@ -231,7 +232,7 @@ def list_clips(folder: Path) -> list[Path]:
 
 
 def _encode_pairs(part: Path, content: ClipContent) -> tuple[int, int]:
-    """Write both videos in step; the numbers of pictures and of class maps, which differ if one ends before."""
+    """Write both videos in step; the numbers of pictures and of class maps, which differ if one ends first."""
     count = 0
     classes = iter(content.classes)
     with (_encoder(part / "video.mp4", "libx264", ("rgb24", "yuv420p"), _VIDEO_OPTIONS) as add_frame,
@@ -278,7 +279,7 @@ class _Decoded(Sequence):
 
 
 def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
-    found: dict[int, np.ndarray] = {}
+    decoded: dict[int, np.ndarray] = {}
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
@@ -286,11 +287,11 @@ def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
             container.seek(round(index / FRAME_RATE / stream.time_base), stream=stream)
             for frame in container.decode(stream):
                 if round(float(frame.pts * stream.time_base) * FRAME_RATE) == index:
-                    found[index] = frame.to_ndarray(format=pixel_format)
+                    decoded[index] = frame.to_ndarray(format=pixel_format)
                     break
             else:
                 raise UserError(f"{path} has no frame {index}; prepare the clip again")
-    return np.stack([found[index] for index in indices])
+    return np.stack([decoded[index] for index in indices])
 
 
 def _decode_all(path: Path, pixel_format: str) -> Iterator[np.ndarray]:

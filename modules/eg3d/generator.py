@@ -1,6 +1,6 @@
-"""The EG3D generator (Chan et al. 2022), frozen teacher of the image-to-plane model: latent -> tri-plane -> picture.
+"""The EG3D generator (Chan et al. 2022), frozen teacher of the image-to-plane model.
 
-See docs/spec/sr_torso_eg3d.md#7.
+Latent -> tri-plane -> image (paper, image-to-plane model; docs/spec/sr_torso_eg3d.md#7).
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from modules.rendering.superresolution import Superresolution, SuperresolutionCo
 
 @dataclass(frozen=True, kw_only=True)
 class EG3DConfig:
-    """Sizes and habits of a generator; the defaults are the released FFHQ 512-128 model."""
+    """Sizes and switches of a generator; the defaults are the released FFHQ 512-128 model."""
 
     z_dim: int = 512
     w_dim: int = 512
@@ -33,7 +33,7 @@ class EG3DConfig:
     superresolution_noise: str = "none"
     superresolution_styles: str = "mapped"  # or "ones": constant styles, as in the portrait project's copy
     neural_resolution: int = 128
-    clamp_images: bool = False              # limit pictures to [-1, 1], as in the portrait project's copy
+    clamp_images: bool = False              # limit images to [-1, 1], as in the portrait project's copy
 
     def __post_init__(self) -> None:
         if self.plane_resolution < 8 or self.plane_resolution & (self.plane_resolution - 1):
@@ -65,13 +65,13 @@ class EG3DConfig:
 
 @dataclass(frozen=True)
 class EG3DOutput:
-    """A view of a sample."""
+    """B samples, each seen from a camera."""
 
-    image: Tensor           # [B, 3, R, R]
-    image_raw: Tensor       # [B, 3, n, n]
-    feature: Tensor         # [B, C, n, n], of which image_raw is the start
-    depth: Tensor           # [B, 1, n, n]
-    weights: Tensor         # [B, 1, n, n]
+    image: Tensor           # [B, 3, S, S] in about [-1, 1], S = resolution times scale of the super-resolution
+    image_raw: Tensor       # [B, 3, n, n] in about [-1, 1]
+    feature: Tensor         # [B, C, n, n]; image_raw is its first three channels
+    depth: Tensor           # [B, 1, n, n] world units along the ray
+    weights: Tensor         # [B, 1, n, n] in [0, 1], share of a ray that met matter
 
 
 class SynthesisNetwork(nn.Module):
@@ -108,7 +108,7 @@ class Backbone(nn.Module):
 
 
 class EG3DGenerator(nn.Module):
-    """Samples people and renders them from any camera."""
+    """Samples people from latents and renders them from any camera."""
 
     def __init__(self, config: EG3DConfig) -> None:
         super().__init__()
@@ -119,7 +119,16 @@ class EG3DGenerator(nn.Module):
 
     def styles(self, z: Tensor, conditioning: Camera, truncation_psi: float = 0.7,
                truncation_cutoff: int | None = None) -> Tensor:
-        """Latents [B, z_dim] and the cameras that condition them -> ws [B, num_ws, w_dim]."""
+        """Styles of latents under conditioning cameras, truncated towards the mean style.
+
+        Args:
+            z: [B, z_dim] standard normal.
+            conditioning: B cameras.
+            truncation_psi: 1 = none, 0 = the mean style.
+            truncation_cutoff: number of styles that are truncated; None: all.
+        Returns:
+            ws [B, num_ws, w_dim].
+        """
         camera = conditioning.vector() * self.config.camera_scale
         return self.backbone.mapping(z, camera, truncation_psi, truncation_cutoff)
 
@@ -129,13 +138,13 @@ class EG3DGenerator(nn.Module):
 
     def render(self, planes: Tensor, ws: Tensor, camera: Camera, resolution: int | None = None,
                generator: torch.Generator | None = None) -> EG3DOutput:
-        """A picture of each sample.
+        """Render each sample from its camera.
 
         Args:
             planes: [B, 3, C, R, R] from `planes`.
             ws: [B, num_ws, w_dim]; styles of the super-resolution.
-            camera: of batch B.
-            resolution: of the neural render; default the config's.
+            camera: B cameras.
+            resolution: n, rays a side; default the config's `neural_resolution`.
             generator: for the samples along the rays and the noise; None: the same samples every time.
         """
         rendering = self.renderer(planes, camera, resolution or self.config.neural_resolution, generator)
@@ -143,7 +152,7 @@ class EG3DGenerator(nn.Module):
 
     def finish(self, feature: Tensor, depth: Tensor, weights: Tensor, ws: Tensor,
                generator: torch.Generator | None = None) -> EG3DOutput:
-        """Super-resolution of a rendered feature image [B, C, n, n]; see `render`."""
+        """Super-resolution of a rendered feature image [B, C, n, n] with depth and weights [B, 1, n, n]."""
         feature = feature.to(ws.dtype)
         image_raw = feature[:, :3]
         ws = ws if self.config.superresolution_styles == "mapped" else None
@@ -153,6 +162,9 @@ class EG3DGenerator(nn.Module):
         return EG3DOutput(image, image_raw, feature, depth, weights)
 
     def forward(self, z: Tensor, conditioning: Camera, camera: Camera, truncation_psi: float = 0.7) -> EG3DOutput:
-        """Latents [B, z_dim], seen from `camera`, with the stored noise and evenly spaced samples."""
+        """Latents [B, z_dim] under B conditioning cameras, rendered from `camera`.
+
+        The noise is the stored one, and samples along rays are evenly spaced.
+        """
         ws = self.styles(z, conditioning, truncation_psi)
         return self.render(self.planes(ws), ws, camera)

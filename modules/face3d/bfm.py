@@ -38,8 +38,8 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
     """Read the model from a .mat file and the .npy tables in its folder.
 
     Args:
-        path: `BFM_model_front.mat`; None asks the asset resolver.
-        landmark68_offset: added to the vertices of the 68 landmarks (see modules/official/bfm.py).
+        path: `BFM_model_front.mat`; None: that of the assets folder.
+        landmark68_offset: added to the vertex numbers of the 68 landmarks; modules/official/bfm.py says why.
     Returns:
         MorphableModel called "bfm" with 68 and 468 landmarks.
     Raises:
@@ -66,25 +66,27 @@ def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces:
     """The model from the arrays of the file.
 
     Args:
-        arrays: meanshape [1, 3V], idBase [3V, 80], exBase [3V, 64], tri [F, 3] and keypoints (68), indices
-            1-based.
+        arrays: meanshape [1, 3V] dm, idBase [3V, 80] and exBase [3V, 64] dm per unit of the coefficient, tri [F, 3]
+            and keypoints (68), indices 1-based.
         mediapipe: [468] 0-based vertices, negative = none.
-        eye_faces: 1-based rows of `tri` that the PNCC leaves out.
+        eye_faces: [E] 1-based rows of `tri` that the PNCC leaves out.
         ncc: [V, 3] colours in [0, 1]; None computes them from the mean.
-        landmark68_offset: see `load_bfm`.
+        landmark68_offset: added to the vertex numbers of the 68 landmarks.
+    Raises:
+        UserError: a basis of a wrong shape.
     """
     mean = torch.from_numpy(np.asarray(arrays["meanshape"], dtype=np.float32).reshape(-1, 3))
     mean, count = mean - mean.double().mean(dim=0).float(), len(mean)
     triangles = torch.from_numpy(np.asarray(arrays["tri"]).astype(np.int64)) - 1
-    kept = torch.ones(len(triangles), dtype=torch.bool)
-    kept[eye_faces - 1] = False
+    in_pncc = torch.ones(len(triangles), dtype=torch.bool)
+    in_pncc[eye_faces - 1] = False
     keypoints = torch.from_numpy(np.asarray(arrays["keypoints"]).ravel().astype(np.int64))
     landmarks = {68: LandmarkEmbedding.of_vertices(keypoints - 1 + landmark68_offset),
                  468: LandmarkEmbedding.of_vertices(mediapipe)}
     return MorphableModel(FaceModelData(
         name="bfm", mean=mean, identity_basis=_basis(arrays["idBase"], count, IDENTITY_SIZE),
         expression_basis=_basis(arrays["exBase"], count, EXPRESSION_SIZE), triangles=triangles,
-        pncc_triangles=triangles[kept], landmarks=landmarks, fit_prior=FIT_PRIOR,
+        pncc_triangles=triangles[in_pncc], landmarks=landmarks, fit_prior=FIT_PRIOR,
         ncc=normalised_coordinates(mean, triangles) if ncc is None else ncc))
 
 

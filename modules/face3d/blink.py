@@ -16,8 +16,7 @@ _EROSION = 5              # skin nearer to the hole than this gives no colour
 
 
 def close_eyes(pncc: Tensor, amount: float, scale_distances: bool = True) -> Tensor:
-    """Pull the lids over the eye holes of one PNCC; returns the picture unchanged but for rounding if it has
-    none.
+    """Pull the lids over the eye holes of one PNCC; without eye holes only its values are rounded.
 
     Args:
         pncc: [3, H, W] in [-1, 1].
@@ -29,9 +28,9 @@ def close_eyes(pncc: Tensor, amount: float, scale_distances: bool = True) -> Ten
     """
     colours = ((pncc.detach().float() + 1) / 2 * 255).to(torch.int64).cpu().numpy()      # [3, H, W]
     scale = pncc.shape[-1] / _REFERENCE_SIZE if scale_distances else 1.0
-    found = _eye_regions(colours, scale) if amount > 0 else None
-    if found is not None:
-        eye, donors = found
+    regions = _eye_regions(colours, scale) if amount > 0 else None
+    if regions is not None:
+        eye, donors = regions
         lids = _lids(eye, amount)
         if donors.any():
             rows, columns = distance_transform_edt(~donors, return_distances=False, return_indices=True)
@@ -40,7 +39,7 @@ def close_eyes(pncc: Tensor, amount: float, scale_distances: bool = True) -> Ten
 
 
 def blink_curve(frames: int) -> Tensor:
-    """How far the eyes are closed over a blink: 4 t / T - 4 t^2 / T^2 for t = 0 .. T - 1; [T] float64."""
+    """How far the eyes are closed over a blink of T frames, 0 (open) to 1: 4 t / T - 4 t^2 / T^2; [T] float64."""
     t = torch.arange(frames, dtype=torch.float64)
     return 4 * t / frames - 4 * t**2 / frames**2
 

@@ -48,7 +48,7 @@ class FaceCoefficients:
         return self.expression.shape[0]
 
     def __getitem__(self, index: int | slice | Tensor) -> "FaceCoefficients":
-        """The frames `index`; an integer keeps the axis (one row). A shared identity stays one row."""
+        """Coefficients of the frames `index`; an integer keeps the axis (one row). A shared identity stays one row."""
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
         identity = self.identity if self.identity.shape[0] == 1 else self.identity[index]
@@ -64,7 +64,7 @@ class FaceCoefficients:
 
     @staticmethod
     def neutral(frames: int = 1) -> "FaceCoefficients":
-        """The mean face, no expression, frontal, at the origin."""
+        """The mean face without expression, frontal, at the origin: one row of identity, `frames` rows of the rest."""
         return FaceCoefficients(torch.zeros(1, IDENTITY_SIZE), torch.zeros(frames, EXPRESSION_SIZE),
                                 torch.zeros(frames, 3), torch.zeros(frames, 3))
 
@@ -86,24 +86,25 @@ class FaceCoefficients:
 
 
 def pose_points(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:
-    """p' = M p + t.
+    """Points of a posed head: p' = M p + t.
 
     Args:
         points: [B, N, 3] in model space, dm.
-        euler, translation: [B, 3].
+        euler: [B, 3] radians.
+        translation: [B, 3] dm.
     Returns:
-        [B, N, 3].
+        [B, N, 3] dm.
     """
     return points @ rotation_matrix(euler).transpose(-1, -2) + translation[:, None]
 
 
 def camera_points(posed: Tensor) -> Tensor:
-    """Posed points (x', y', z') -> (x', y', d) with the depth d = 10 - z'; [..., 3]."""
+    """Posed points (x', y', z') -> (x', y', d) with the depth d = 10 - z' from the camera; [..., 3] dm."""
     return torch.cat([posed[..., :2], CAMERA_DISTANCE - posed[..., 2:]], dim=-1)
 
 
 def project(posed: Tensor) -> Tensor:
-    """Posed points [..., N, 3] -> picture fractions [..., N, 2], x right, y down, 0..1 inside.
+    """Posed points [..., N, 3] in dm -> picture fractions [..., N, 2], x right, y down, 0..1 inside.
 
     This is lm2d of docs/spec/face3d.md#2-3.
     """

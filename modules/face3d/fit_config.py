@@ -1,4 +1,4 @@
-"""What a fit of a face model asks for: weights of the landmarks, priors and smoothness, for a photo and for a clip."""
+"""Settings of a fit of a face model: weights of the landmarks, priors and smoothness, for a photo and for a clip."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class FitConfig:
     """Weights of the objective. The defaults are the released system's for a photo.
 
-    Later landmark weights win: all points 1, oval, eyes, upper lids, lips; points without a place on the mesh 0.
+    Later landmark weights win: all points 1, oval, eyes, upper lids, lips; points that the mesh does not have 0.
     """
 
     oval: float = 1.0                    # weight of the 36 points of the face oval, which follow the contour
@@ -17,7 +17,7 @@ class FitConfig:
     identity_prior: float = 0.3          # times the mean of the squared coefficients
     expression_prior: float = 0.05
     expression_smoothness: float = 0.0   # times the Laplacian term of the expression
-    pose_smoothness: float = 0.0         # times those of euler and of translation
+    pose_smoothness: float = 0.0         # times the Laplacian terms of euler and of translation
     range_penalty: float = 0.0           # times the sum of squared excess over the model's expression range
     iterations: int = 50                 # at most; a photo needs about 5
     tolerance: float = 1e-5              # relative decrease of the objective at which a fit ends

@@ -49,6 +49,8 @@ def fit_photo(model: MorphableModel, landmarks: Tensor, config: FitConfig | None
         config: default `model.fit_prior.photo`.
     Returns:
         One row, float32, on the device of `landmarks`.
+    Raises:
+        ValueError: landmarks of a wrong shape, or not finite.
     """
     return fit_clip(model, landmarks[None], config or model.fit_prior.photo)
 
@@ -75,13 +77,18 @@ def fit_clip(model: MorphableModel, landmarks: Tensor, config: FitConfig | None 
 
 
 def fit_weights(config: FitConfig, valid: Tensor) -> Tensor:
-    """Weight of each of the 468 or 478 points; [L] float64."""
+    """Weight of each of the L = 468 or 478 points, 0 where `valid` [L] is False; [L] float64."""
     sets = ((FACE_OVAL, config.oval), (EYES, config.eyes), (UPPER_LIDS, config.upper_lids), (LIPS, config.lips))
     return landmark_weights(len(valid), sets) * valid.cpu()
 
 
 def landmark_loss(projected: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean of weight times squared difference over frames, points and both coordinates; [T, L, 2] pixels."""
+    """Mean of weight times squared difference over frames, points and both coordinates.
+
+    Args:
+        projected, target: [T, L, 2] pixels of a picture of side `PICTURE`.
+        weights: [L].
+    """
     return (weights[:, None] * (projected - target) ** 2).mean()
 
 
@@ -121,16 +128,16 @@ class FitProblem:
 
     @property
     def frames(self) -> int:
-        """T."""
+        """T, the number of frames."""
         return len(self.target)
 
     def points(self, identity: Tensor, per_frame: Tensor) -> Tensor:
-        """Landmarks without pose: identity [1, 80], per_frame [T, 70] -> [T, L, 3]."""
+        """Landmarks without pose: identity [1, 80], per_frame [T, 70] -> [T, L, 3] dm."""
         shape = torch.cat([per_frame[:, :EXPRESSION_SIZE], identity.expand(len(per_frame), -1)], dim=1)
         return self.mean + torch.einsum("tk,lck->tlc", shape, self.basis)
 
     def projection(self, identity: Tensor, per_frame: Tensor) -> Tensor:
-        """Where the landmarks are in the picture, in pixels; [T, L, 2]."""
+        """The landmarks projected into the picture: identity [1, 80], per_frame [T, 70] -> [T, L, 2] pixels."""
         posed = pose_points(self.points(identity, per_frame), per_frame[:, -6:-3], per_frame[:, -3:])
         return PICTURE * project(posed)
 
@@ -172,7 +179,7 @@ class FitProblem:
         return torch.cat([neutral, euler_angles(rotation), translation], dim=1)
 
     def gradient(self, identity: Tensor, per_frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the objective: [1, 80] and [T, 70]."""
+        """Gradient of the objective by the identity [1, 80] and by the frames' unknowns [T, 70]."""
         point = identity.detach().requires_grad_(), per_frame.detach().requires_grad_()
         with torch.enable_grad():
             return torch.autograd.grad(self.objective(*point), point)
@@ -194,7 +201,7 @@ class FitProblem:
             return torch.autograd.grad(product, leaves)
 
     def curvature(self, identity: Tensor, per_frame: Tensor) -> "Curvature":
-        """Gauss-Newton matrix of the objective at a point, without the range penalty."""
+        """Gauss-Newton matrix of the objective at identity [1, 80] and per_frame [T, 70], without the range penalty."""
         parts = (self._jacobian(identity, rows) for rows in per_frame.split(_CHUNK))     # [<= 4, 2L, 150] each
         hessian = torch.cat([2 * part.mT @ part for part in parts])                      # [T, 150, 150]
         frame, shared = slice(0, _FRAME), slice(_FRAME, None)

@@ -1,5 +1,6 @@
-"""The ICT Face Model Light (MIT licence): a morphable head with semantic expressions (`scripts.convert_ict`
-makes its file).
+"""The ICT Face Model Light (MIT licence): a morphable head whose expressions are named actions.
+
+`scripts.convert_ict` makes the file of its mesh from the published folder.
 
 Centimetres become decimetres, and the origin moves to the mean of the vertices of the file's `face` group,
 which puts eyes, nose and mouth within 0.05 dm of where they are in the Basel model, so that the cameras of
@@ -19,7 +20,7 @@ from modules.system.assets import find_asset
 from modules.system.errors import UserError
 
 ICT_FILE = "ict_facekit.npz"
-LANDMARK_FILE = "ict_mp468.npz"               # where the MediaPipe landmarks are on this mesh
+LANDMARK_FILE = "ict_mp468.npz"               # the MediaPipe landmarks as points of this mesh
 _MODEL_KEYS = ("v", "tri", "id_basis", "exp_basis", "exp_names", "group_names", "group_vrange", "sub_names",
                "sub_vrange", "lm68")
 _LANDMARK_KEYS = ("vert_index", "bary", "iris_vert_index", "iris_bary")
@@ -28,10 +29,10 @@ _DECIMETRES = 0.1                             # per centimetre
 
 
 def load_ict(path: Path | None = None, landmark_path: Path | None = None) -> MorphableModel:
-    """Read the model.
+    """Read the model from its two files.
 
     Args:
-        path, landmark_path: `ict_facekit.npz` and `ict_mp468.npz`; None asks the asset resolver.
+        path, landmark_path: `ict_facekit.npz` and `ict_mp468.npz`; None: those of the assets folder.
     Returns:
         MorphableModel called "ict" with 68 and 478 landmarks. Identity coefficients are standard deviations
         (the first 80 of 100); expressions are in the order of `expression_names`, the last 11 of the 64 do

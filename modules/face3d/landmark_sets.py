@@ -1,4 +1,4 @@
-"""Which landmarks are which: sets of MediaPipe's 478 points, and of the 68 points in iBUG order.
+"""Named sets of landmarks: of MediaPipe's 478 points, and of the 68 points in iBUG order.
 
 See docs/spec/face3d.md#5.
 """
@@ -45,7 +45,14 @@ LID_PAIRS_68 = ((41, 37), (40, 38), (47, 43), (46, 44))
 
 
 def landmark_weights(count: int, weights: Iterable[tuple[Iterable[int], float]]) -> Tensor:
-    """[count] float64: 1 for every landmark but those of the sets; of two sets that share a point the later counts."""
+    """Weight of each landmark: 1 for all but those of the sets; of two sets that share a point the later counts.
+
+    Args:
+        count: L, the number of landmarks.
+        weights: (numbers of the landmarks, their weight) for each set.
+    Returns:
+        [L] float64.
+    """
     values = torch.ones(count, dtype=torch.float64)
     for points, weight in weights:
         values[list(points)] = weight

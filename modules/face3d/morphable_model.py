@@ -21,7 +21,7 @@ class LandmarkEmbedding:
     Args:
         vertices: [L, 3] int64, 0-based.
         weights: [L, 3], sum 1.
-        valid: [L] bool; False for landmarks that have no place on this mesh (ignored in fits).
+        valid: [L] bool; False for landmarks that this mesh does not have (ignored in fits).
     """
 
     vertices: Tensor
@@ -47,16 +47,16 @@ class FaceModelData:
     """The arrays of a morphable model, centred.
 
     Args:
-        name: of the table in modules/face_models.py.
+        name: its name in the table of modules/face_models.py.
         mean: [V, 3] dm.
         identity_basis: [V, 3, 80] dm per unit of the coefficient.
-        expression_basis: [V, 3, 64].
+        expression_basis: [V, 3, 64] dm per unit of the coefficient.
         triangles: [F, 3] int64, all of the mesh, counter-clockwise seen from outside.
         pncc_triangles: [F2, 3] int64, the skin of the face: no eyeballs, no hair, no teeth.
-        landmarks: {number of points: where they are}, at least 68 and 468 or 478.
+        landmarks: {number of points: their embedding in the mesh}, at least 68 and 468 or 478.
         fit_prior: how fits weigh its landmarks and coefficients.
         ncc: [V, 3] in [0, 1], or None to compute it from the mean shape.
-        expression_names: of the modes that mean something, in order; () if none does.
+        expression_names: names of the modes that mean something, in order; () if none does.
         expression_range: [64, 2] least and greatest sensible value of each expression coefficient, which fits
             keep to; None if coefficients are standard deviations without limits.
     """
@@ -78,9 +78,9 @@ class FaceModelData:
         expected = {"mean": (count, 3), "identity_basis": (count, 3, IDENTITY_SIZE),
                     "expression_basis": (count, 3, EXPRESSION_SIZE)}
         for name, shape in expected.items():
-            found = tuple(getattr(self, name).shape)
-            if found != shape:
-                raise ValueError(f"{name} has shape {found}; expected {shape}")
+            actual = tuple(getattr(self, name).shape)
+            if actual != shape:
+                raise ValueError(f"{name} has shape {actual}; expected {shape}")
         for name in ("triangles", "pncc_triangles"):
             array = getattr(self, name)
             if array.numel() and not 0 <= int(array.min()) <= int(array.max()) < count:
@@ -88,14 +88,14 @@ class FaceModelData:
 
 
 class MorphableModel(nn.Module):
-    """S(identity, expression) = mean + identity_basis identity + expression_basis expression.
+    """A mesh that is linear in its coefficients: S = mean + identity_basis identity + expression_basis expression.
 
     See docs/spec/face3d.md#1-2.
     """
 
-    mean: Tensor                # [V, 3]
-    identity_basis: Tensor      # [V, 3, 80]
-    expression_basis: Tensor    # [V, 3, 64]
+    mean: Tensor                # [V, 3] dm
+    identity_basis: Tensor      # [V, 3, 80] dm per unit of the coefficient
+    expression_basis: Tensor    # [V, 3, 64] dm per unit of the coefficient
     triangles: Tensor           # [F, 3]
     pncc_triangles: Tensor      # [F2, 3]
     ncc: Tensor                 # [V, 3] in [0, 1]
@@ -141,8 +141,7 @@ class MorphableModel(nn.Module):
         return (of_identity + of_expression).unflatten(1, (-1, 3)) + self.mean
 
     def embedding(self, count: int) -> LandmarkEmbedding:
-        """The first `count` points of the smallest stored set that has as many; ValueError if there is
-        none."""
+        """The first `count` points of the smallest stored set that has as many; ValueError if there is none."""
         stored = next((c for c in self.counts if c >= count and (count == 68) == (c == 68)), None)
         if stored is None:
             raise ValueError(f"the {self.name} face model has {self.counts} landmarks, not {count}")
@@ -150,7 +149,7 @@ class MorphableModel(nn.Module):
         return LandmarkEmbedding(*(getattr(self, name)[:count] for name in names))
 
     def landmark_basis(self, count: int = 68) -> tuple[Tensor, Tensor, Tensor]:
-        """The model at its landmarks: mean [L, 3], identity [L, 3, 80], expression [L, 3, 64]."""
+        """The model at its first L = `count` landmarks: mean [L, 3], identity [L, 3, 80], expression [L, 3, 64], dm."""
         where = self.embedding(count)
         tables = (self.mean, self.identity_basis, self.expression_basis)
         return tuple(torch.einsum("lk,lk...->l...", where.weights, table[where.vertices]) for table in tables)
@@ -168,10 +167,10 @@ def normalised_coordinates(mean: Tensor, triangles: Tensor) -> Tensor:
     See docs/spec/face3d.md#3-1.
 
     Args:
-        mean: [V, 3].
+        mean: [V, 3], any unit of length.
         triangles: [F, 3] int64.
     Returns:
-        [V, 3]; vertices outside `triangles` are clamped to [0, 1].
+        [V, 3] in [0, 1]; vertices outside `triangles` are clamped.
     """
     used = mean[triangles.unique()] if triangles.numel() else mean
     low, high = used.amin(dim=0), used.amax(dim=0)

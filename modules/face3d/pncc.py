@@ -1,4 +1,7 @@
-"""PNCC: a face in the canonical pose, coloured by its coordinates on the mean shape (docs/spec/face3d.md#3)."""
+"""PNCC: a face in the canonical pose, coloured by its coordinates on the mean shape (paper, motion adapter).
+
+See docs/spec/face3d.md#3.
+"""
 
 from torch import Tensor
 
@@ -13,7 +16,7 @@ def render_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, siz
     Args:
         model: on the device of the coefficients.
         identity: [B, 80] or [1, 80].
-        expression: [B, 64]; zeros give the map of the canonical face.
+        expression: [B, 64]; zeros give the canonical PNCC.
         size: pixels a side.
     Returns:
         [B, 3, size, size] float32 in [-1, 1]; -1 where no skin is (background, eye holes, open mouth).
@@ -22,6 +25,14 @@ def render_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, siz
 
 
 def render_coordinates(model: MorphableModel, points: Tensor, size: int) -> Tensor:
-    """The same for vertices [B, V, 3] = (x', y', depth) in any pose."""
+    """Draw the coordinates on the mean shape for a face in any pose.
+
+    Args:
+        model: on the device of the points.
+        points: [B, V, 3] vertices (x', y', depth) in dm, as `camera_points` makes them.
+        size: pixels a side.
+    Returns:
+        [B, 3, size, size] float32 in [-1, 1]; -1 where no skin is.
+    """
     fragments = rasterize(points, model.pncc_triangles, size)
     return 2 * interpolate(fragments, model.ncc, model.pncc_triangles) - 1

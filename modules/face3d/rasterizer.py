@@ -21,12 +21,12 @@ Corners = list[list[Tensor]]          # column, row, depth of the three corners:
 
 @dataclass(frozen=True)
 class Fragments:
-    """What is seen in each pixel.
+    """The nearest triangle of each pixel.
 
     Args:
         triangle: [B, H, W] int64 row of `triangles`, -1 where nothing is.
-        barycentric: [B, H, W, 3] perspective-corrected weights of the corners, 0 where nothing is.
-        depth: [B, H, W] distance along the optical axis, 0 where nothing is.
+        barycentric: [B, H, W, 3] perspective-corrected weights of the corners, sum 1; 0 where nothing is.
+        depth: [B, H, W] dm along the optical axis, 0 where nothing is.
     """
 
     triangle: Tensor
@@ -44,7 +44,7 @@ def rasterize(points: Tensor, triangles: Tensor, size: int, focal_length: float 
     """Find the nearest triangle at every pixel centre; both sides of a triangle are seen.
 
     Args:
-        points: [B, V, 3]: x right, y up, depth > 0 (posed 3DMM points, see `camera_points`).
+        points: [B, V, 3] dm: x right, y up, depth > 0, as `camera_points` makes them of posed vertices.
         triangles: [F, 3] int64.
         size: pixels a side.
         focal_length: in picture widths; the optical axis passes through the centre of the picture.
@@ -64,12 +64,12 @@ def rasterize(points: Tensor, triangles: Tensor, size: int, focal_length: float 
 
 
 def interpolate(fragments: Fragments, attributes: Tensor, triangles: Tensor) -> Tensor:
-    """Picture of values given at the vertices; differentiable in the values.
+    """An image of values given at the vertices; differentiable in the values.
 
     Args:
         fragments: from `rasterize`.
         attributes: [V, C] or [B, V, C].
-        triangles: [F, 3], as given to `rasterize`.
+        triangles: [F, 3] int64, as given to `rasterize`.
     Returns:
         [B, C, H, W], 0 where nothing is.
     """
@@ -82,9 +82,9 @@ def interpolate(fragments: Fragments, attributes: Tensor, triangles: Tensor) -> 
         attributes = attributes.flatten(0, 1)
     weights = fragments.barycentric.flatten(0, 2).index_select(0, pixels).to(attributes.dtype)        # [P, 3]
     values = sum(weights[:, k, None] * attributes.index_select(0, corners[:, k]) for k in range(3))
-    picture = attributes.new_zeros(batch * height * width, attributes.shape[1])
-    picture = picture.index_copy(0, pixels, values)
-    return picture.view(batch, height, width, -1).permute(0, 3, 1, 2)                   # [B, C, H, W]
+    image = attributes.new_zeros(batch * height * width, attributes.shape[1])
+    image = image.index_copy(0, pixels, values)
+    return image.view(batch, height, width, -1).permute(0, 3, 1, 2)                   # [B, C, H, W]
 
 
 def _project(points: Tensor, size: int, focal_length: float) -> list[Tensor]:

@@ -11,7 +11,7 @@ def vertex_normals(vertices: Tensor, triangles: Tensor, weighting: Literal["area
     """Mean normals of the triangles around each vertex.
 
     Args:
-        vertices: [..., V, 3].
+        vertices: [..., V, 3], any unit of length.
         triangles: [F, 3] int64, counter-clockwise seen from outside.
         weighting: "area": large triangles count more; "equal": all the same, as the original does.
     Returns:

@@ -1,8 +1,8 @@
 """Cameras of the tri-plane world: from head poses and from samplers.
 
 World of the tri-plane: X_w = 0.27 v + (0, 0.006, 0.161) for a point v of the morphable model in dm. Cameras
-use OpenCV axes (x right, y down, z forward) and intrinsics in picture widths. Sources: docs/spec/face3d.md#4,
-sr_torso_eg3d 10.
+use OpenCV axes (x right, y down, z forward) and intrinsics in picture widths. See docs/spec/face3d.md#4 and
+docs/spec/sr_torso_eg3d.md#10.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 from modules.geometry.rotation import rotation_matrix
 
 WORLD_SCALE = 0.27                          # world units per dm
-WORLD_OFFSET = (0.0, 0.006, 0.161)          # of the model's origin
+WORLD_OFFSET = (0.0, 0.006, 0.161)          # world units, position of the morphable model's origin
 CAMERA_DISTANCE = 10.0                      # dm from the camera to the origin of the morphable model
 FITTING_FOCAL_LENGTH = 1015 / 224           # picture widths: faces are fitted, and procedural people drawn, with it
 RELEASED_FOCAL_LENGTH = 2985.29 / 700       # picture widths: the released weights were trained with it
@@ -28,7 +28,7 @@ class Camera:
     """B cameras.
 
     Args:
-        camera_to_world: [B, 4, 4], last row (0, 0, 0, 1).
+        camera_to_world: [B, 4, 4], OpenCV axes, world units, last row (0, 0, 0, 1).
         intrinsics: [B, 3, 3], lengths in picture widths, centre (0.5, 0.5).
     """
 
@@ -43,7 +43,7 @@ class Camera:
 
     @property
     def size(self) -> int:
-        """B."""
+        """B, the number of cameras."""
         return self.camera_to_world.shape[0]
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class Camera:
 
     @staticmethod
     def from_vector(vector: Tensor) -> "Camera":
-        """Inverse of `vector`: [B, 25]."""
+        """Cameras of the rows [B, 25] that `vector` makes."""
         return Camera(rearrange(vector[:, :16], "b (i j) -> b i j", i=4),
                       rearrange(vector[:, 16:], "b (i j) -> b i j", i=3))
 
@@ -83,6 +83,8 @@ def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = RELEAS
         euler: [B, 3] pitch, yaw, roll in radians.
         translation: [B, 3] dm.
         focal_length: in picture widths.
+    Returns:
+        B cameras.
     """
     to_head = rotation_matrix(euler).mT                                                  # [B, 3, 3]
     flip = euler.new_tensor([1.0, -1.0, -1.0])
@@ -98,8 +100,11 @@ def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, 
     Args:
         yaw, pitch: [B] radians from frontal; positive pitch is below; the elevation is -asin(2 pitch / pi).
         radius: [B] or a number, world units.
-        look_at: [3] or [B, 3] point in the middle of the picture; default the origin.
+        look_at: [3] or [B, 3] point in the middle of the picture, world units; default the origin.
         roll: [B] radians, default 0.
+        focal_length: in picture widths.
+    Returns:
+        B cameras.
     """
     polar = torch.arccos(1 - 2 * (pitch + math.pi / 2).clamp(_EPSILON, math.pi - _EPSILON) / math.pi)
     azimuth = math.pi / 2 - yaw
@@ -117,9 +122,14 @@ def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, 
 def uniform_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0, pitch: float = 0.0,
                     spread: tuple[float, float] = (0.6632, 0.4538), radius: tuple[float, float] = (2.7, 4.0),
                     look_at: tuple[float, float, float] = (0.0, 0.0, 0.2)) -> Camera:
-    """`count` cameras, uniform in yaw +- spread[0], pitch +- spread[1] (radians) and radius[0] .. radius[1].
+    """`count` cameras, uniform in yaw +- spread[0], pitch +- spread[1] and radius[0] .. radius[1].
 
     The defaults are those of the views in distillation: +-38 and +-26 degrees (docs/spec/sr_torso_eg3d.md#10-3).
+
+    Args:
+        yaw, pitch, spread: radians from frontal, within +-pi/2.
+        radius: least and greatest distance from the origin, world units.
+        look_at: point in the middle of the picture, world units.
     """
     _check_angles(yaw, pitch)
     yaws = yaw + spread[0] * (2 * torch.rand(count, generator=generator) - 1)

@@ -10,7 +10,7 @@ def rotation_matrix(euler: Tensor) -> Tensor:
     Args:
         euler: [..., 3] radians.
     Returns:
-        [..., 3, 3]; columns are multiplied from the right: p' = M p.
+        [..., 3, 3]; it acts on columns: p' = M p.
     """
     (sx, sy, sz), (cx, cy, cz) = euler.sin().unbind(-1), euler.cos().unbind(-1)
     rows = [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx,

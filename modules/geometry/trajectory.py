@@ -8,7 +8,14 @@ from modules.geometry.camera import Camera
 
 
 def mirror_index(index: Tensor, count: int) -> Tensor:
-    """0 .. n-1, n-1 .. 0, 0 .. for index = 0, 1, 2, ...; negative indices mirror at the start; int64."""
+    """Frames of a clip played back and forth: 0 .. n-1, n-1 .. 0, 0 .. for index = 0, 1, 2, ...
+
+    Args:
+        index: int64 of any shape; negative numbers mirror at the start.
+        count: n, frames of the clip.
+    Returns:
+        int64 in 0 .. n-1, of the same shape.
+    """
     turn, rest = torch.div(index, count, rounding_mode="floor"), index % count
     return torch.where(turn % 2 == 0, rest, count - 1 - rest)
 
@@ -18,11 +25,12 @@ def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tenso
     """Poses of a clip for `frames` frames of a video of another person (docs/spec/face3d.md#8).
 
     Args:
-        source_euler, source_translation: [1, 3], pose in the photo.
-        euler, translation: [N, 3], poses of the driving clip; played forwards and backwards if too short.
+        source_euler, source_translation: [1, 3] radians and dm, pose in the photo.
+        euler, translation: [N, 3] radians and dm, poses of the driving clip; played back and forth if too short.
+        frames: T of the new video.
         map_to_source: start from the photo's pose.
     Returns:
-        euler [frames, 3], translation [frames, 3]; the distance is that of the first frame everywhere.
+        euler [T, 3], translation [T, 3]; the distance is that of the first frame everywhere.
     """
     index = mirror_index(torch.arange(frames, device=euler.device), len(euler))
     euler, translation = euler[index], translation[index].clone()
@@ -36,9 +44,14 @@ def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tenso
 def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
     """Mean position and chordal mean rotation over a window of frames that shrinks at the ends.
 
-    See docs/spec/face3d.md#8.
+    Frames whose window holds numbers that are not finite take the result of the frame before. See
+    docs/spec/face3d.md#8.
 
-    Frames whose window holds numbers that are not finite take the result of the frame before.
+    Args:
+        camera: T cameras, one a frame.
+        window: frames, odd.
+    Returns:
+        T cameras with the same intrinsics.
     """
     matrices = camera.camera_to_world.double()
     frames, half = len(matrices), window // 2
@@ -61,8 +74,11 @@ def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
 
 
 def smooth_features(x: Tensor, window: int = 7) -> Tensor:
-    """Box filter along the first axis, the sequence mirrored at its ends: [T, ...] -> [T, ...]; odd
-    window."""
+    """Box filter along the first axis, the sequence mirrored at its ends: [T, ...] -> [T, ...].
+
+    Args:
+        window: frames; ValueError unless odd.
+    """
     if window % 2 == 0:
         raise ValueError(f"window {window} must be odd")
     half = window // 2

@@ -21,7 +21,7 @@ def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor, squared: boo
     Args:
         prediction: [B, C, H, W].
         target: [B, C, H, W].
-        weight: broadcasts to [B, 1, H, W].
+        weight: 0 or more, broadcasts to [B, 1, H, W].
         squared: squares instead of absolute differences.
         pooled: one limit for the whole batch, as the original has it; otherwise one a sample.
     Returns:
@@ -37,7 +37,7 @@ def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor, squared: boo
 
 def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor, outside: float = 0.1, squared: bool = False,
               pooled: bool = False) -> Tensor:
-    """`weighted_l1` with weight 1 where `mask` [B, 1, H, W] is true and `outside` elsewhere.
+    """`weighted_l1` with weight 1 where `mask` [B, 1, H, W] is True and `outside` elsewhere.
 
     See docs/spec/training.md#2-1.
     """
@@ -48,7 +48,7 @@ def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor, outside: float =
 
 
 def edge_l1(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of the horizontal and vertical differences of neighbouring pixels."""
+    """Mean absolute error of the horizontal plus that of the vertical differences of neighbours, [B, C, H, W] each."""
     error = prediction - target
     return (error[..., :, 1:] - error[..., :, :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
 
@@ -73,12 +73,12 @@ def resize_mask(mask: Tensor, size: int) -> Tensor:
 
 
 def adversarial_fake(logits: Tensor) -> Tensor:
-    """Loss of the discriminator for generated images, logits [B, 1] (docs/spec/training.md#2-4)."""
+    """The discriminator's loss of generated images, from their logits [B, 1] (docs/spec/training.md#2-4)."""
     return F.softplus(logits).mean()
 
 
 def adversarial_real(logits: Tensor) -> Tensor:
-    """Distance of logits [B, 1] from "real": the discriminator's for real images, the generator's for its own.
+    """Loss of logits [B, 1] that should say "real": the discriminator's of real images, the generator's of its own.
 
     See docs/spec/training.md#2-4.
     """
@@ -99,7 +99,7 @@ def gradient_penalty(logits: Tensor, images: tuple[Tensor, ...]) -> Tensor:
 
 
 def density_points(batch: int, points: int, step: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Points uniform in the box [-0.5, 0.5)^3 and neighbours at distance about `step` -> 2 x [B, points, 3].
+    """Points uniform in the box [-0.5, 0.5)^3 (world units) and neighbours about `step` away -> 2 x [B, points, 3].
 
     See docs/spec/training.md#2-6.
     """
@@ -121,7 +121,9 @@ def laplacian_l1(centre: Tensor, before: Tensor, after: Tensor) -> Tensor:
 
 
 def laplacian_squared(centre: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """The paper's Laplacian loss: mean squared distance of M(t) from (M(t - 1) + M(t + 1)) / 2.
+    """Laplacian loss (paper, motion adapter): mean squared distance of M(t) from (M(t - 1) + M(t + 1)) / 2.
+
+    Motion planes of three consecutive frames, any equal shapes.
 
     See docs/spec/training.md#2-7.
     """
@@ -129,7 +131,10 @@ def laplacian_squared(centre: Tensor, before: Tensor, after: Tensor) -> Tensor:
 
 
 def perturbation_l1(base: Tensor, perturbed: Tensor) -> Tensor:
-    """Mean absolute difference of the motion planes of a PNCC and of a perturbed one (docs/spec/training.md#2-7)."""
+    """Mean absolute difference of the motion planes of a PNCC and of a perturbed one; any equal shapes.
+
+    See docs/spec/training.md#2-7.
+    """
     return (base - perturbed).abs().mean()
 
 
@@ -145,17 +150,22 @@ def tune_weight(weight: float, loss: float, target: float, limit: float, rate: f
 
 
 def binary_entropy(alpha: Tensor) -> Tensor:
-    """Mean entropy in bits of opacities or occlusions in [0, 1], 0 if all are 0 or 1 (docs/spec/training.md#2-5)."""
+    """Mean entropy in bits of opacities or occlusions in [0, 1], any shape; 0 if all are 0 or 1.
+
+    See docs/spec/training.md#2-5.
+    """
     a = alpha.float().clamp(1e-5, 1 - 1e-5)
     return (-a * a.log2() - (1 - a) * (1 - a).log2()).mean()
 
 
 def weights_mask(alpha: Tensor, head: Tensor) -> Tensor:
-    """Squared error of the rays' accumulated weights [B, 1, n, n] against the boolean head mask.
-
-    See docs/spec/training.md#2-5.
+    """Squared error of the rays' accumulated weights against the head mask (docs/spec/training.md#2-5).
 
     Mean over head pixels plus mean over the others, pixels pooled over the batch; a class without pixels adds 0.
+
+    Args:
+        alpha: [B, 1, n, n] in [0, 1].
+        head: boolean [B, 1, n, n].
     """
     a = alpha.float().clamp(1e-5, 1 - 1e-5)
     inside, outside = (1 - a).square() * head, a.square() * ~head
@@ -166,9 +176,10 @@ def lip_boxes(landmarks: Tensor, size: int = 512) -> Tensor:
     """Square boxes around the lips (docs/spec/training.md#2-3).
 
     Args:
-        landmarks: [B, 68, 2] in pixels of a picture of side `size`, x right, y down.
+        landmarks: [B, 68, 2] in pixels of an image of side `size`, x right, y down.
+        size: pixels a side.
     Returns:
-        int64 [B, 4]: x0, x1, y0, y1, ends exclusive; inside the picture unless the lips are far outside it.
+        int64 [B, 4]: x0, x1, y0, y1, ends exclusive; inside the image unless the lips are far outside it.
     """
     low, high = landmarks[:, OUTER_LIPS_68].amin(dim=1), landmarks[:, OUTER_LIPS_68].amax(dim=1)             # [B, 2]
     centre = ((low + high) / 2).trunc()
@@ -189,7 +200,7 @@ def lip_crops(image: Tensor, boxes: Tensor) -> list[Tensor | None]:
 
 
 def lip_l1(prediction: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
-    """Mean absolute error of the lip crops, mean over the samples; an empty crop counts 0.
+    """Mean absolute error of the crops of images [B, 3, H, W] by `lip_boxes`, mean over samples; empty ones count 0.
 
     See docs/spec/training.md#2-3.
     """

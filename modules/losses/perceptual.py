@@ -1,7 +1,7 @@
 """Perceptual loss on the features of VGG19 (ImageNet) and VGGFace (docs/spec/training.md#3).
 
-The weights are files of others: torchvision's `vgg19-dcbb9e9d.pth` and Oxford's `vgg_face_dag.pth`, found by
-modules/system/assets.py. Nothing is downloaded here.
+The weights are files of others: torchvision's `vgg19-dcbb9e9d.pth` and Oxford's `vgg_face_dag.pth`, read
+from the assets folder. Nothing is downloaded here.
 """
 
 from dataclasses import dataclass
@@ -52,20 +52,20 @@ class VGGFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Normalised images [B, 3, H, W] -> {"relu_k_1": [B, C_k, H / 2^(k-1), W / 2^(k-1)]}."""
-        found = {}
+        activations = {}
         for number, layer in enumerate(self.features):
             image = layer(image)
             if number in self.taps:
-                found[f"relu_{len(found) + 1}_1"] = image
-        return found
+                activations[f"relu_{len(activations) + 1}_1"] = image
+        return activations
 
     def load_vgg19(self, state: dict[str, Tensor]) -> None:
-        """Weights of torchvision's VGG19; layers behind relu_5_1 and the classifier are left out."""
-        wanted = self.state_dict()
-        self.load_state_dict({name: value for name, value in state.items() if name in wanted})
+        """Load the weights of torchvision's VGG19, but for layers behind relu_5_1 and the classifier."""
+        own = self.state_dict()
+        self.load_state_dict({name: value for name, value in state.items() if name in own})
 
     def load_vggface(self, state: dict[str, Tensor]) -> None:
-        """Weights of the Oxford file (`conv1_1.weight` ...)."""
+        """Load the weights of the Oxford file, whose names are `conv1_1.weight` ..."""
         names = [key for key in self.state_dict() if key.endswith("weight")]
         blocks = [(block, layer) for block, count in enumerate((2, 2, 3, 3, 3), 1) for layer in range(1, count + 1)]
         renamed = {}
@@ -79,7 +79,7 @@ class VGGFeatures(nn.Module):
 class PerceptualLossConfig:
     """Settings of the loss of all image stages (docs/spec/training.md#3-1)."""
 
-    size: int = 512                 # pixels a side to which other pictures are resized
+    size: int = 512                 # pixels a side to which other images are resized
     extra_scales: int = 3           # halvings of which only relu_5_1 of VGG19 counts
     vgg19: VGGFeaturesConfig = VGGFeaturesConfig()
     vggface: VGGFeaturesConfig = VGGFeaturesConfig(convolutions=(2, 2, 3, 3, 3))
@@ -103,7 +103,7 @@ class PerceptualLoss(nn.Module):
 
     @classmethod
     def from_assets(cls, config: PerceptualLossConfig | None = None) -> "PerceptualLoss":
-        """With the published weights.
+        """The loss with the published weights of VGG19 and VGGFace.
 
         Raises:
             UserError: a weight file is missing or is another one.
@@ -114,27 +114,31 @@ class PerceptualLoss(nn.Module):
         return loss
 
     def terms(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean differences [13] before weighting: VGGFace and VGG19 layer by layer, then the extra scales."""
+        """Mean differences [13] before weighting: VGGFace and VGG19 layer by layer, then the extra scales.
+
+        Args:
+            prediction, target: [B, 3, H, W] in [0, 1].
+        """
         size = (self.config.size, self.config.size)
         x, y = (image if image.shape[-1] == size[1] else
                 F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
                 for image in (prediction, target.detach()))
-        found = []
+        terms = []
         face = self.differences(self.vggface, 255 * x - self.face_mean, 255 * y - self.face_mean)
         x, y = (x - self.mean) / self.std, (y - self.mean) / self.std
         for pair in zip(face, self.differences(self.vgg19, x, y)):
-            found += pair
+            terms += pair
         for _ in range(self.config.extra_scales):
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-            found.append(self.differences(self.vgg19, x, y)[-1])
-        return torch.stack(found)
+            terms.append(self.differences(self.vgg19, x, y)[-1])
+        return torch.stack(terms)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] -> scalar."""
+        """Perceptual loss of images [B, 3, H, W] in [0, 1] -> scalar."""
         return self.combine(self.terms(prediction, target))
 
     def combine(self, terms: Tensor) -> Tensor:
-        """Weighted sum of `terms`; one that is not a number counts 0 (docs/spec/training.md#3-1)."""
+        """Weighted sum of `terms` [13] -> scalar; a term that is not a number counts 0 (docs/spec/training.md#3-1)."""
         weights = []
         for weight in list(LAYER_WEIGHTS.values())[:len(self.config.vgg19.widths)]:
             weights += [weight / 255, weight]
@@ -145,5 +149,5 @@ class PerceptualLoss(nn.Module):
     def differences(network: VGGFeatures, x: Tensor, y: Tensor) -> list[Tensor]:
         """Mean absolute differences of a network's layers for two batches of its inputs [B, 3, H, W]."""
         with torch.no_grad():
-            wanted = network(y)
-        return [(value - wanted[name]).abs().mean() for name, value in network(x).items()]
+            target = network(y)
+        return [(value - target[name]).abs().mean() for name, value in network(x).items()]

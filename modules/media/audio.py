@@ -1,4 +1,4 @@
-"""Sound out of video and sound files, decoded as it is consumed, with PyAV alone."""
+"""Sound read from video and sound files, decoded as it is consumed, with PyAV alone."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Sound:
 
     Attributes:
         rate: samples a second.
-        blocks: gives the samples from the start, pieces [n, C] float32 in [-1, 1], C = 1 or 2.
+        blocks: a function that gives the samples from the start, pieces [n, C] float32 in [-1, 1], C = 1 or 2.
         seconds: length that the file claims; None if it claims none.
     """
 
@@ -31,23 +31,23 @@ class Sound:
 
     @classmethod
     def from_samples(cls, samples: np.ndarray, rate: int) -> "Sound":
-        """A sound in memory: samples [N] or [N, C] in [-1, 1]."""
+        """A sound in memory: samples [N] or [N, C] in [-1, 1], `rate` of them a second."""
         columns = np.asarray(samples, np.float32).reshape(len(samples), -1)
         return cls(rate, lambda: (columns[i:i + BLOCK] for i in range(0, len(columns), BLOCK)))
 
     def samples(self) -> np.ndarray:
-        """All of it: [N, C] float32."""
+        """The whole sound: [N, C] float32 in [-1, 1], C = 1 or 2."""
         pieces = list(self.blocks())
         return np.concatenate(pieces) if pieces else np.zeros((0, 1), np.float32)
 
 
 def read_mono(path: Path, rate: int) -> np.ndarray:
-    """All of a file's sound, from its own first sample on -> [N] float32 in [-1, 1], `rate` samples a second.
+    """A file's whole sound, from its own first sample on -> [N] float32 in [-1, 1], `rate` samples a second.
 
     Channels are mixed to their mean, more than two of them after FFmpeg's mix to stereo.
 
     Raises:
-        UserError: see `read_sound`; or the file is truncated, or holds no sound or samples that are not numbers.
+        UserError: what `read_sound` refuses; or the file is truncated, holds no sound, or samples that are not numbers.
     """
     path = Path(path)
     sound = read_sound(path, beside_pictures=False)
@@ -70,7 +70,7 @@ def read_sound(path: Path, optional: bool = False, beside_pictures: bool = True)
     Args:
         path: any file that FFmpeg reads.
         optional: give None instead of an error when there is no sound track.
-        beside_pictures: from the file's first picture on; False: from its own first sample on.
+        beside_pictures: start at the file's first picture; False: at its own first sample.
     Raises:
         UserError: no such file, not a media file, no sound track, or (while reading) it is damaged.
     """

@@ -1,4 +1,4 @@
-"""Opening a video or sound file of any kind; what cannot be opened is refused in one line."""
+"""Open a video or sound file of any kind; what cannot be opened is refused in one line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pictures from files of any kind as uint8 RGB: decoded by content, upright, 8 bit, alpha kept apart."""
+"""Read pictures from files of any kind as uint8 RGB: decoded by content, upright, 8 bit, alpha kept apart."""
 
 import warnings
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Picture:
 
     Attributes:
         rgb: [H, W, 3] uint8; transparent pixels are mixed with white.
-        alpha: [H, W] uint8, 0 where the picture says that there is background; None when it is opaque.
+        alpha: [H, W] uint8, 0 transparent (background) to 255 opaque; None when the whole picture is opaque.
     """
 
     rgb: np.ndarray
@@ -30,7 +30,7 @@ def read_picture(path: Path) -> np.ndarray:
     """Read a picture as uint8 RGB [H, W, 3], upright (EXIF), transparent pixels white.
 
     Raises:
-        UserError: see `load_picture`.
+        UserError: what `load_picture` refuses.
     """
     return load_picture(path).rgb
 

@@ -1,4 +1,4 @@
-"""Bytes of a picture <-> numbers in [-1, 1]: 0 is -1, 255 is 1. The only place that knows the scale."""
+"""Bytes of a picture <-> numbers in [-1, 1]: 0 is -1, 255 is 1. The only file that knows the scale."""
 
 import numpy as np
 import torch
@@ -6,21 +6,21 @@ from torch import Tensor
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """uint8 of any shape -> float32 in [-1, 1]."""
+    """uint8 of any shape, 0 to 255 -> float32 in [-1, 1]."""
     return pixels.float() / 127.5 - 1
 
 
 def to_uint8(image: Tensor) -> Tensor:
-    """Numbers of any shape -> uint8, rounded; what lies beyond [-1, 1] is clamped."""
+    """Values in [-1, 1] of any shape -> uint8, 0 to 255, rounded; values beyond [-1, 1] are clamped."""
     return ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def to_tensor(picture: np.ndarray) -> Tensor:
-    """uint8 [H, W, C] or [T, H, W, C] -> float32 [T, C, H, W] in [-1, 1]."""
+    """uint8 [H, W, C] (T = 1) or [T, H, W, C] -> float32 [T, C, H, W] in [-1, 1]."""
     frames = to_float(torch.from_numpy(np.ascontiguousarray(picture)))
     return (frames if frames.ndim == 4 else frames[None]).permute(0, 3, 1, 2).contiguous()
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
-    """[T, C, H, W] in [-1, 1] on any device -> uint8 [T, H, W, C], as `to_uint8`."""
+    """[T, C, H, W] in [-1, 1] on any device -> uint8 [T, H, W, C], rounded and clamped as by `to_uint8`."""
     return to_uint8(image).permute(0, 2, 3, 1).cpu().numpy()

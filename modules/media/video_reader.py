@@ -1,4 +1,4 @@
-"""Frames out of video files, decoded as they are consumed, with PyAV alone."""
+"""Frames read from video files, decoded as they are consumed, with PyAV alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from modules.system.errors import UserError
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file says of itself.
+    """What a video file states about itself.
 
     Attributes:
-        width, height: pixels as shown (upright, square pixels).
+        width, height: pixels as displayed (upright, square pixels).
         rate: frames a second in the file, on average.
         seconds: length, None if the file does not say.
         has_sound: whether there is a sound track.
@@ -34,11 +34,14 @@ class VideoInfo:
 def open_video(path: Path, rate: int = FRAME_RATE) -> tuple[VideoInfo, Iterator[np.ndarray]]:
     """A video at a fixed frame rate, decoded as it is consumed.
 
-    Frame k is the one that the file shows at k / rate seconds after its first frame, rounded to the nearest
+    Frame k is the file's frame at k / rate seconds after its first frame, rounded to the nearest
     tick, so variable frame rates keep their timing.
 
+    Args:
+        path: the file.
+        rate: frames a second.
     Returns:
-        What the file says, and its frames: uint8 [H, W, 3] RGB, upright.
+        What the file states, and its frames: uint8 [H, W, 3] RGB, upright.
     Raises:
         UserError: no such file, no video in it, or (while reading) it is damaged.
     """
@@ -60,7 +63,7 @@ def _frames(path: Path, rate: int) -> Iterator[np.ndarray]:
         stream = _stream(container, "video", path)
         stream.thread_type = "AUTO"
         step = float(1 / (stream.average_rate or rate))
-        start = shown = None
+        start = current = None
         tick = number = 0
         moment = 0.0
         try:
@@ -68,16 +71,16 @@ def _frames(path: Path, rate: int) -> Iterator[np.ndarray]:
                 moment = frame.time if frame.time is not None else number * step
                 start = moment if start is None else start
                 due = round((moment - start) * rate)
-                while shown is not None and tick < due:
-                    yield shown
+                while current is not None and tick < due:
+                    yield current
                     tick += 1
-                shown = _upright(frame, stream)
+                current = _upright(frame, stream)
         except FFmpegError as error:
             raise UserError(f"{path.name} is damaged after {moment:.1f} s ({error.strerror}); "
                             "cut it or save it again") from error
         last = max(round((moment - (start or 0) + step) * rate), tick + 1)
-        while shown is not None and tick < last:
-            yield shown
+        while current is not None and tick < last:
+            yield current
             tick += 1
 
 

@@ -1,4 +1,4 @@
-"""Frames and sound into video files, one frame at a time, with PyAV alone; `modules.media.video_reader` reads them."""
+"""Write frames and sound to video files, one frame at a time, with PyAV alone; `video_reader` reads them."""
 
 import secrets
 from collections.abc import Callable
@@ -66,13 +66,13 @@ class VideoWriter:
                  sound: Sound | None = None) -> None:
         """
         Args:
-            path: where; its folder is created.
+            path: the file to write; its folder is created.
             size: (W, H) of the frames; an odd side gets one more row or column.
             fps: frames a second.
             alpha: whether frames are RGBA.
-            sound: what is heard.
+            sound: the sound track; None for a silent video.
         Raises:
-            UserError: wrong file ending, the place cannot be written, or an encoder is missing.
+            UserError: wrong file ending, the file cannot be written, or an encoder is missing.
         """
         self._path, self._size, self._fps, self._alpha = Path(path), tuple(size), fps, alpha
         self._frames = self._samples = 0
@@ -83,10 +83,11 @@ class VideoWriter:
         self._attempt(lambda: self._open(encoder, pixel_format, sound), (FFmpegError, OSError, ValueError))
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame, uint8 [H, W, 3], or [H, W, 4] with alpha.
+        """Append a frame: uint8 [H, W, 3] RGB, or [H, W, 4] RGBA with alpha.
 
         Raises:
-            UserError: the disk is full or the place is gone; nothing is left there.
+            UserError: the disk is full or the folder is gone; no part of the file is left.
+            ValueError: a frame of another type or size.
         """
         height, width, channels = frame.shape
         if frame.dtype != np.uint8 or (width, height) != self._size or channels != (4 if self._alpha else 3):
@@ -185,18 +186,18 @@ class VideoWriter:
         """Hand over sound up to the end of the last frame."""
         if self._sound is None:
             return
-        wanted = self._frames * self._rate // self._fps - self._samples
+        needed = self._frames * self._rate // self._fps - self._samples
         pieces = [self._rest]
-        while sum(map(len, pieces)) < wanted:
-            pieces.append(next(self._blocks, np.zeros((wanted, self._rest.shape[1]), np.float32)))
+        while sum(map(len, pieces)) < needed:
+            pieces.append(next(self._blocks, np.zeros((needed, self._rest.shape[1]), np.float32)))
         joined = np.concatenate(pieces)
-        block, self._rest = joined[:wanted], joined[wanted:]
-        if wanted == 0:
+        block, self._rest = joined[:needed], joined[needed:]
+        if needed == 0:
             return
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block).reshape(1, -1), format="flt",
                                            layout="mono" if block.shape[1] == 1 else "stereo")
         frame.sample_rate, frame.pts, frame.time_base = self._rate, self._samples, Fraction(1, self._rate)
-        self._samples += wanted
+        self._samples += needed
         self._container.mux(self._sound.encode(frame))
 
     def _abandon(self) -> None:

@@ -1,4 +1,4 @@
-"""How well a face follows: its mouth in time, and its landmarks in the picture."""
+"""Motion metrics: how well the mouth follows in time, and landmarks in the picture."""
 
 import torch
 from torch import Tensor
@@ -21,20 +21,22 @@ def correlation(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
     Args:
         a, b: [B, T].
         mask: [B, T], 1 on real frames.
+    Returns:
+        Scalar in [-1, 1].
     """
     count = mask.sum(dim=1, keepdim=True).clamp(min=1)
     a, b = ((x - (x * mask).sum(dim=1, keepdim=True) / count) * mask for x in (a, b))
     return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-8)).mean()
 
 
-def mouth_correlation(found: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """`correlation` of how far the outer lips are farther apart than on the mean face; -1 to 1, higher is better.
+def mouth_correlation(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """`correlation` of the outer lips' vertical distance beyond the mean face's; -1 to 1, higher is better.
 
     Args:
-        found, truth: [B, T, 1404], displacements of 468 landmarks, point-major xyz (`audio.keypoints`).
+        prediction, target: [B, T, 1404], displacements of 468 landmarks in 0.1 dm, point-major xyz (`Keypoints`).
         mask: [B, T], 1 on real frames.
     """
-    return correlation(_lip_parting(found), _lip_parting(truth), mask)
+    return correlation(_lip_parting(prediction), _lip_parting(target), mask)
 
 
 def _lip_parting(points: Tensor) -> Tensor:
@@ -49,7 +51,7 @@ def mouth_opening(landmarks: Tensor) -> Tensor:
     Args:
         landmarks: [..., 478, 2 or more], in any unit that is the same along x and y.
     Returns:
-        [...]; not a number where the landmarks are none.
+        [...]; NaN where the landmarks are NaN.
     """
     return _distance(landmarks, INNER_LIP_MIDDLES) / _distance(landmarks, EYE_CORNERS)
 
@@ -60,9 +62,11 @@ def landmark_error(model: MorphableModel, coefficients: FaceCoefficients, landma
     0 or more, lower is better; about 0.01 for a fitted talking head.
 
     Args:
+        model: the face model of the fit.
+        coefficients: T rows.
         landmarks: [T, L, 2] picture fractions, L = 68, 468 or 478.
     Returns:
-        [T]; points without a place on the mesh do not count.
+        [T]; points that the mesh does not have do not count.
     """
     count = min(landmarks.shape[1], max(model.counts))
     points = model.landmarks(coefficients.identity, coefficients.expression, count)

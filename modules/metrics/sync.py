@@ -1,4 +1,4 @@
-"""How well a sync network knows which speech belongs to which lips."""
+"""Sync metrics: how well a sync network knows which speech belongs to which lips."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,16 @@ from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, windows
 
 
 def sync_accuracy(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> tuple[Tensor, Tensor]:
-    """How often speech and lips sound more in sync as they are than `shift` frames early, and than late.
+    """How often speech and lips seem more in sync as they are than with speech `shift` frames early, and than late.
 
     Shares from 0 to 1, higher is better: by chance 1/3 of the clips and 1/2 of the windows.
 
     Args:
-        audio: [B, Tx, A]; points: [B, T, P]; mask: [B, T].
+        sync: the network.
+        audio: [B, Tx, A] features at 50 Hz.
+        points: [B, T, P] landmark displacements in 0.1 dm at 25 Hz.
+        mask: [B, T], 1 on real frames.
+        shift: frames of 25 a second.
     Returns:
         Share of clips, by the mean cosine over all windows and against both shifts, and share of single windows
         against one shift (silent ones, which nobody can tell apart, included).
@@ -24,8 +28,8 @@ def sync_accuracy(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, sh
     real = reach.amin(dim=(1, 2)).view(-1, clips)                                    # [windows, B]
 
     def confidence(offset: int) -> Tensor:
-        heard = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))
-        return (heard * mouth).sum(-1).view(-1, clips) * real
+        speech = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))
+        return (speech * mouth).sum(-1).view(-1, clips) * real
 
     here, early, late = confidence(0), confidence(-shift), confidence(shift)
     single = ((here > early).float() + (here > late).float()) / 2

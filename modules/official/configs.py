@@ -1,4 +1,4 @@
-"""What an original checkpoint is built like, read from the names and shapes of its tensors: configs and sizes."""
+"""How the network of an original checkpoint is built, read from the names and shapes of its tensors."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -26,12 +26,12 @@ PORTRAITS = {"image_to_plane": 1, "head": 2, "portrait": 3}     # network -> sta
 
 
 def expected_shapes(network: str, module: nn.Module | None, state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    """What a complete state holds: our names and their shapes.
+    """The names (ours) and shapes of all tensors of a complete state.
 
     Args:
         network: a key of `names.PREFIXES`.
-        module: the module it is for; None: one of the released sizes, for a portrait of those that `state` shows.
-        state: official names.
+        module: the module it is for; None: one of the released sizes, for a portrait of those that `state` has.
+        state: tensors by official names.
     """
     builders: dict[str, Callable[[], nn.Module]] = {
         "audio2motion": lambda: Audio2Motion(Audio2MotionConfig.full()),
@@ -51,11 +51,11 @@ def expected_shapes(network: str, module: nn.Module | None, state: Mapping[str, 
 def portrait_config(state: Mapping[str, Tensor], network: str) -> Real3DPortraitConfig:
     """The config of an official portrait model, read from its tensors' names and shapes.
 
-    Widths are the original's; what its configs vary is found: scales, input mode, tri-grid, PNCC pictures, torso
+    Widths are the original's; what its configs vary is read: scales, input mode, tri-grid, PNCC pictures, torso
     version and fusion (predicted_alpha has the same tensors as head_weights and is taken for it).
 
     Args:
-        state: official names.
+        state: tensors by official names.
         network: "image_to_plane", "head" or "portrait".
     """
     stage = PORTRAITS[network]

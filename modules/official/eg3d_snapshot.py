@@ -39,7 +39,7 @@ PLAIN_MODULES = {
     ("torch.nn.modules.container", "Sequential"),
     ("torch.nn.modules.activation", "Softplus"),
 }
-# Point times the inverse of each matrix, first two kept: planes see (x, y), (x, z), (z, x).
+# Point times the inverse of each matrix, first two kept: planes hold (x, y), (x, z), (z, x).
 AXIS_MATRICES = [[[int(column == axis) for column in range(3)] for axis in axes] for axes in PLANE_AXES]
 SUPERRESOLUTION_SCALES = {"SuperresolutionHybrid8XDC": 4, "SuperresolutionHybrid8X": 4,
                           "SuperresolutionHybrid4X": 2, "SuperresolutionHybrid2X": 2}
@@ -253,7 +253,7 @@ def read_pickle(data: bytes) -> Any:
 # ------------------------------------------------------------------------------------------------ interpretation
 
 def state_dict(record: Record, depth: int = 0) -> dict[str, Tensor]:
-    """Parameters, then persistent buffers, then children, as PyTorch names and orders them."""
+    """Tensors of a module by name: parameters, then persistent buffers, then children, as PyTorch orders them."""
     if depth > MAX_NESTING:
         raise SnapshotError(f"modules nested more than {MAX_NESTING} deep")
     if not isinstance(record, Record):
@@ -276,7 +276,7 @@ def state_dict(record: Record, depth: int = 0) -> dict[str, Tensor]:
 
 
 def generator_config(record: Record, tensors: dict[str, Tensor]) -> EG3DConfig:
-    """Habits of a pickled generator from its attributes, sizes from its tensors (or arguments, for the widths)."""
+    """Config of a pickled generator: switches from attributes, sizes from tensors (widths from arguments)."""
     given, rendering, state = record.state["_init_kwargs"], record.state["rendering_kwargs"], record.state
     _check_supported(state, rendering)
     limits = (rendering["ray_start"], rendering["ray_end"])

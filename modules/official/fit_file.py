@@ -83,8 +83,10 @@ def _throw_away(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_official_fit(path: Path) -> FaceCoefficients:
-    """Coefficients of the Basel face model that the original fitted to a photo or clip.
+    """Coefficients of the Basel face model that the original fitted to a photo (T = 1) or clip.
 
+    Returns:
+        T rows, float32, on the CPU.
     Raises:
         UserError: no such file, or anything else in it than the arrays id, exp, euler and trans.
     """

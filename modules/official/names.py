@@ -48,7 +48,7 @@ PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
     "part": (("", ""),),                                  # any single module; give it to check against
 }
 
-# What a file is, told from a key that only it has; the first that fits counts.
+# The network of a file, recognised by a key that only it has; the first that fits counts.
 SIGNATURES = (
     ("portrait", "an HTB-SR (stage 3) checkpoint", r"superresolution\.torso_model\."),
     ("head", "a motion-adapter (stage 2) checkpoint", r"secc_img2plane_backbone\."),
@@ -101,7 +101,7 @@ def official_state(checkpoint: Mapping, child: str = "model") -> dict[str, Tenso
 
 
 def identify(state: Mapping[str, Tensor]) -> str | None:
-    """Which network an official state belongs to, a key of `PREFIXES`; None if none is recognised."""
+    """The network that an official state belongs to, a key of `PREFIXES`; None if none is recognised."""
     return next((name for name, _, pattern in SIGNATURES if any(re.match(pattern, key) for key in state)), None)
 
 
@@ -109,17 +109,17 @@ def to_ours(state: Mapping[str, Tensor], network: str, module: nn.Module | None 
     """Official names -> ours, ready for `load_state_dict(strict=True)`.
 
     Args:
-        state: official names, complete.
+        state: all tensors, by official names.
         network: a key of `PREFIXES`.
-        module: the module it is for; None: one of the released sizes (see `configs.portrait_config`).
+        module: the module it is for; None: one of the released sizes, or what `portrait_config` reads.
     Raises:
         UserError: another network's state, or unknown, missing or misshapen tensors, listed by name.
     """
     prefixes = _prefixes(network)
-    found = identify(state)
-    if network != "part" and found not in (None, network):
-        what = next(text for name, text, _ in SIGNATURES if name == found)
-        raise UserError(f"this looks like {what}; convert it as {found}, not as {network}")
+    recognised = identify(state)
+    if network != "part" and recognised not in (None, network):
+        what = next(text for name, text, _ in SIGNATURES if name == recognised)
+        raise UserError(f"this looks like {what}; convert it as {recognised}, not as {network}")
     renamed: dict[str, Tensor] = {}
     unknown = []
     for key, value in state.items():

@@ -1,11 +1,11 @@
-"""Backgrounds made by code: soft rooms, gradients and lights out of focus."""
+"""Procedural backgrounds: soft rooms, gradients and lights out of focus."""
 
 import torch
 from torch import Tensor
 
 
 def backdrop(seed: int, size: int) -> Tensor:
-    """The background of a seed, the same picture at every size: [3, size, size] in [-1, 1]."""
+    """The background of a seed, the same scene at every size: [3, size, size] in [-1, 1]."""
     generator = torch.Generator().manual_seed(77_000_000 + seed)
     centres = (torch.arange(size) + 0.5) / size
     v, u = torch.meshgrid(centres, centres, indexing="ij")

@@ -21,7 +21,15 @@ _CHUNK = 8
 
 @dataclass(frozen=True)
 class ProceduralClip:
-    """A clip: frames [T, 3, H, W] in [-1, 1], classes [T, H, W] uint8, depth [T, 1, H, W] dm, background [3, H, W]."""
+    """A rendered clip of T frames.
+
+    Args:
+        frames: [T, 3, H, W] in [-1, 1].
+        classes: [T, H, W] uint8, the six classes.
+        depth: [T, 1, H, W] dm from the camera, 0 where nothing is.
+        coefficients: T rows, identity one row.
+        background: [3, H, W] in [-1, 1].
+    """
 
     frames: Tensor
     classes: Tensor
@@ -34,16 +42,17 @@ def sample_motion(seed: int, frames: int, speech_motion: Tensor | None = None) -
     """Expression and pose of a seed; a longer clip of the same seed begins with the shorter one.
 
     Args:
-        frames: T at 25 a second.
-        speech_motion: [>= T, 64] what the mouth does; None for a mouth that chats at random.
+        seed: of the motion, independent of the person's.
+        frames: T, 25 a second.
+        speech_motion: [>= T, 64] expression of the mouth; None for a mouth that chats at random.
     Returns:
-        FaceCoefficients with identity zero (1 row): `replace(identity=person.identity[None])`.
+        T rows with identity zero (1 row); set it by `replace(identity=person.identity[None])`.
     """
     draw, eyes, brows, mouth = np.random.default_rng([25, seed]).spawn(4)
     time = np.arange(frames) / FRAME_RATE
     paces = ((_PITCH, 0.45), (_YAW, 0.30), (_ROLL, 0.35))
     euler = np.stack([limit * _drift(draw, time, pace) for limit, pace in paces], axis=1)
-    place = np.array([draw.uniform(-0.12, 0.12), draw.uniform(0.02, 0.20), draw.uniform(-5.7, -4.7)])
+    position = np.array([draw.uniform(-0.12, 0.12), draw.uniform(0.02, 0.20), draw.uniform(-5.7, -4.7)])
     sway = np.stack([extent * _drift(draw, time, 0.25) for extent in (0.12, 0.06, 0.15)], axis=1)
     expression = np.zeros((frames, EXPRESSION_SIZE), dtype=np.float32)
     for name, values in {**_eyes(eyes, time), **_brows(brows, time)}.items():
@@ -57,11 +66,16 @@ def sample_motion(seed: int, frames: int, speech_motion: Tensor | None = None) -
         expression += speech
         expression[:, expression_index("smile")] += mouth.uniform(0, 0.25) * (0.5 + 0.5 * _drift(mouth, time, 0.12))
     return FaceCoefficients(torch.zeros(1, IDENTITY_SIZE), torch.from_numpy(expression),
-                            torch.from_numpy(euler).float(), torch.from_numpy(place + sway).float())
+                            torch.from_numpy(euler).float(), torch.from_numpy(position + sway).float())
 
 
 def render_clip(model: ProceduralModel, person: Person, motion: FaceCoefficients, size: int) -> ProceduralClip:
-    """All frames of a person in motion; the identity is the person's, whatever `motion` says."""
+    """Render a person in motion; the identity is the person's, whatever `motion` says.
+
+    Args:
+        motion: T rows.
+        size: pixels a side.
+    """
     coefficients = motion.replace(identity=person.identity[None])
     background = backdrop(person.seed, size)
     parts = [render(model, person, coefficients[first:first + _CHUNK], size, background=background)
@@ -122,7 +136,7 @@ def _chat(draw: np.random.Generator, time: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def named_expression(frames: int, **actions: float | Tensor) -> Tensor:
-    """[frames, 64] with given actions of EXPRESSIONS, the rest 0; a value may be a number or [frames]."""
+    """Expression [frames, 64] with given actions of EXPRESSIONS, else 0; values are numbers or [frames], 1 = full."""
     unknown = sorted(set(actions) - set(EXPRESSIONS))
     if unknown:
         raise ValueError(f"unknown expression {unknown[0]!r}; known: {', '.join(EXPRESSIONS)}")

@@ -6,18 +6,26 @@ Array = np.ndarray
 
 
 def sigmoid(value: Array) -> Array:
-    """0 to 1, 1/2 at 0."""
+    """The logistic function: any shape -> the same in (0, 1), 1/2 at 0."""
     return 0.5 + 0.5 * np.tanh(value / 2)
 
 
 def smoothstep(value: Array, low: float, high: float) -> Array:
-    """0 below `low`, 1 above `high` (low > high turns it round)."""
+    """Any shape -> the same, 0 below `low`, 1 above `high`, smooth between; low > high reverses it."""
     share = np.clip((value - low) / (high - low), 0, 1)
     return share * share * (3 - 2 * share)
 
 
 def ball(points: Array, centre: tuple[float, float, float], radius: float) -> Array:
-    """[N] Gaussian around a point of the middle plane, or around a point and its mirror image."""
+    """Gaussian around a point of the middle plane, or around a point and its mirror image.
+
+    Args:
+        points: [N, 3] dm.
+        centre: dm; x = 0 is the middle plane.
+        radius: dm.
+    Returns:
+        [N], 1 at the centre.
+    """
     right = np.exp(-((points - np.array(centre)) ** 2).sum(1) / radius**2)
     if centre[0] == 0:
         return right
@@ -25,20 +33,23 @@ def ball(points: Array, centre: tuple[float, float, float], radius: float) -> Ar
 
 
 def sides(points: Array, centre: tuple[float, float, float], radius: float) -> Array:
-    """[N] as `ball`, but -1 on the mirrored side: multiplies what moves apart."""
+    """`ball` with -1 at the mirrored centre: [N, 3] dm -> [N]; a factor of what moves apart."""
     mirrored = np.exp(-((points - np.array(centre) * [-1, 1, 1]) ** 2).sum(1) / radius**2)
     return ball(points, centre, radius) - 2 * mirrored
 
 
 def move(x: Array | float = 0.0, y: Array | float = 0.0, z: Array | float = 0.0) -> Array:
-    """A displacement field [N, 3] of three components, of which at least one is an array."""
+    """A displacement field [N, 3] dm of three components, [N] or a number each, at least one [N]."""
     return np.stack(np.broadcast_arrays(x, y, z), axis=-1).astype(float)
 
 
 def wobble(points: Array, generator: np.random.Generator, radius: float, symmetric: float) -> Array:
-    """A random smooth field [N, 3] with root mean square about 1 over the face.
+    """A random smooth field [N, 3] with root mean square 1 over the face.
 
     Args:
+        points: [N, 3] dm.
+        generator: of the field's centres and strengths.
+        radius: of the bumps that it is made of, dm.
         symmetric: share of left-right symmetry, 0 to 1.
     """
     centres = generator.uniform([-0.75, -0.95, -0.1], [0.75, 0.85, 0.75], (14, 3))

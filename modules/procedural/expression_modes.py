@@ -1,4 +1,4 @@
-"""64 ways in which a face moves: named actions first (1 = the full action), then small smooth ones."""
+"""The 64 expression modes of the procedural head: named actions first (1 = full), then small smooth ones."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from modules.procedural.template import (
 )
 
 _SEED = 64
-_SPOKEN = ("lip_corners", "pucker", "lips_press", "smile")     # actions of the mouth with a fixed early place
+_SPOKEN = ("lip_corners", "pucker", "lips_press", "smile")     # actions of the mouth with a fixed early index
 _JAW_AXIS = np.array([0.0, 0.02, -0.30])
 _JAW_ANGLE = np.deg2rad(16.5)
 _GAZE_ANGLE = np.deg2rad(24)
@@ -27,13 +27,13 @@ _CORNER_SHARE = 0.42            # of the jaw's motion, at the corners of the mou
 
 @dataclass(frozen=True)
 class Rig:
-    """What the actions need to know of each vertex.
+    """What the actions need to know about each vertex.
 
     Args:
-        points: [N, 3] the average head.
-        groups: [N] part names.
+        points: [N, 3] dm, the average head.
+        groups: [N] names of the parts.
         lip: [N] 1 upper, -1 lower, 0 elsewhere (skin).
-        jaw: [N] share of the jaw's motion for parts other than the skin.
+        jaw: [N] share of the jaw's motion, 0 to 1, for parts other than the skin.
     """
 
     points: np.ndarray
@@ -81,7 +81,7 @@ def expression_modes(rig: Rig) -> dict[str, np.ndarray]:
 
 
 def jaw_weight(rig: Rig) -> np.ndarray:
-    """[N] share of the jaw's motion: 1 on chin and lower lip, 0 on the upper lip, between at the corners."""
+    """Share [N] of the jaw's motion: 1 on chin and lower lip, 0 on the upper lip, between at the corners."""
     x, y, z = rig.points.T
     away = np.abs(x) / MOUTH_HALF_WIDTH
     corner = 1 - np.clip(1 - away**2, 0, 1) ** 0.55         # an oval opening

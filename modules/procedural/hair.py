@@ -1,4 +1,4 @@
-"""Hair as a surface over the skull, one grid for all styles: how far it stands off, where it ends."""
+"""Hair as a surface over the skull, one grid for all styles: its thickness, and the height of its hem."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _HEAD_DROP = ARC_LENGTH - float(Surface.of_front(np.zeros(1), np.array([_FREE_FA
 
 @dataclass(frozen=True, kw_only=True)
 class HairStyle:
-    """A hair cut. Heights of the hem at angles from the front (degrees), thicknesses in dm."""
+    """A hair cut: heights of the hem (dm) at angles from the front (degrees), thicknesses in dm."""
 
     name: str
     angles: tuple[float, ...] = (0, 28, 48, 64, 80, 98, 118, 140, 180)
@@ -31,7 +31,7 @@ class HairStyle:
     bun: float = 0.0           # radius of a knot on top, dm
 
     def hem_heights(self, degrees: np.ndarray) -> np.ndarray:
-        """Height of the hem at angles from the front."""
+        """Height of the hem, [N] dm, at angles [N] from the front, 0 to 180 degrees."""
         return PchipInterpolator(self.angles, self.hem)(degrees)
 
     @property
@@ -68,7 +68,7 @@ STYLES = (
 
 
 def hair_grid() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Angle and fraction (0 crown, 1 hem) of each vertex, [N] each, and triangles [M, 3]."""
+    """Angle around the head (radians) and fraction (0 crown, 1 hem) of each vertex, [N] each, and triangles [M, 3]."""
     angle = np.linspace(-np.pi, np.pi, COLUMNS, endpoint=False)
     share = np.linspace(0, 1, ROWS)
     shares, angles = np.meshgrid(share, angle, indexing="ij")
@@ -83,6 +83,7 @@ def hair_points(style: HairStyle, length: float = 1.0, volume: float = 1.0) -> n
     """The hair of a style over the average head.
 
     Args:
+        style: the cut.
         length: scales how far the hem hangs below the ears (long styles).
         volume: scales how far the hair stands off.
     Returns:

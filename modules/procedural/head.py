@@ -1,4 +1,4 @@
-"""The morphable head made by code: mesh, 80 identity and 64 expression modes, landmarks. Nothing is downloaded.
+"""The procedural morphable head: mesh, 80 identity and 64 expression modes, landmarks. Nothing is downloaded.
 
 Every shape comes from the numbers in template.py, shell.py, parts.py and hair.py; identity_modes.py and
 expression_modes.py move it. Units: decimetres, x to the right of a frontal picture, y up, z towards the viewer; the
@@ -51,15 +51,15 @@ class ProceduralModel(MorphableModel):
     Args:
         data: the arrays; `mean` already has its origin in the centre of the face's area.
         groups: [V] index into GROUPS.
-        paint: [V, 3] coordinates for the painter (template.py's coordinates on skin).
+        paint: [V, 3] coordinates for the painter (on skin: template.py's coordinates, dm).
         lip: [V] 1 on and around the upper lip, -1 the lower, 0 elsewhere.
-        default_hair: [H, 3] hair of the average head in template.py's coordinates, as `Person.hair_points`.
+        default_hair: [H, 3] dm, hair of the average head in template.py's coordinates, as `Person.hair_points`.
     """
 
     groups: Tensor      # [V] uint8
     paint: Tensor       # [V, 3]
     lip: Tensor         # [V]
-    default_hair: Tensor
+    default_hair: Tensor        # [H, 3] dm
 
     def __init__(self, data: FaceModelData, groups: Tensor, paint: Tensor, lip: Tensor, default_hair: Tensor) -> None:
         super().__init__(data)
@@ -79,7 +79,7 @@ class ProceduralModel(MorphableModel):
 
 
 def expression_index(name: str) -> int:
-    """Column of an action of EXPRESSIONS."""
+    """Column of an action of EXPRESSIONS among the 64 expression coefficients."""
     return EXPRESSIONS.index(name)
 
 
@@ -90,7 +90,7 @@ def procedural_model() -> ProceduralModel:
 
 
 def build_model(landmarks: dict[int, LandmarkEmbedding]) -> ProceduralModel:
-    """The procedural head with given landmarks (`scripts.calibrate_landmarks` starts without)."""
+    """The procedural head with given landmarks, by their number (`scripts.calibrate_landmarks` starts without)."""
     shell = build_shell()
     parts = [Part("skin", shell.points, shell.triangles), *_all_parts(shell)]
     counts = np.array([len(part.points) for part in parts])

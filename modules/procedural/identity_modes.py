@@ -1,4 +1,4 @@
-"""80 ways in which heads differ: named proportions first, then smooth random ones; 1 = one standard deviation."""
+"""The 80 identity modes of the procedural head, in standard deviations: named proportions, then smooth random ones."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def identity_modes(points: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarr
     """Name -> displacement [N, 3] dm for 80 modes.
 
     Args:
-        points: [N, 3] the average head.
+        points: [N, 3] dm, the average head.
         groups: [N] name of each vertex's part.
     """
     modes = {**_proportions(points), **_jaw(points), **_nose(points), **_eyes(points, groups), **_upper_face(points),

@@ -1,7 +1,7 @@
-"""Colours of the procedural person at places on the surface, in closed form: crisp at any size, no texture files.
+"""Colours of a procedural person at points of the surface, in closed form: crisp at any size, no texture files.
 
-Every function takes `places` (paint coordinates, normals, lip side of N pixels) and a person, and returns albedo
-[N, 3] in 0..1. Paint coordinates move with the skin, so painted brows, lips and lashes follow every expression.
+The `paint_*` functions take the surface points of N pixels of a part and a person, and return albedo [N, 3] in 0..1.
+Paint coordinates move with the skin, so painted brows, lips and lashes follow every expression.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,14 @@ from modules.procedural.template import EYE_CENTRE, EYE_HALF_WIDTH, LID_DROP, LI
 
 
 @dataclass(frozen=True)
-class Places:
-    """N pixels of one part: paint [N, 3], normal [N, 3] unit, in the head's own axes; lip [N] 1 upper .. -1 lower."""
+class SurfacePoints:
+    """What N pixels of one part show of the surface.
+
+    Args:
+        paint: [N, 3] coordinates for the painter; their meaning depends on the part.
+        normal: [N, 3] unit, in the head's own axes.
+        lip: [N] from 1 (upper lip) to -1 (lower lip), 0 elsewhere.
+    """
 
     paint: Tensor
     normal: Tensor
@@ -23,28 +29,32 @@ class Places:
 
 
 def mix(base: Tensor, colour: Tensor, share: Tensor) -> Tensor:
-    """base [N, 3] towards colour [3] or [N, 3] by share [N]."""
+    """Move base [N, 3] towards colour [3] or [N, 3] by share [N], clamped to 0..1 -> [N, 3]."""
     return base + share.clamp(0, 1)[:, None] * (colour - base)
 
 
 def spot(x: Tensor, y: Tensor, shape: tuple[float, float, float, float]) -> Tensor:
-    """[N] Gaussian (x, y, width, height)."""
+    """Gaussian of shape (x, y, width, height) at x, y [N] -> [N], 1 in its middle."""
     x0, y0, width, height = shape
     return torch.exp(-(((x - x0) / width) ** 2) - ((y - y0) / height) ** 2)
 
 
 def step(value: Tensor, low: float, high: float) -> Tensor:
-    """0 below low, 1 above high, smooth between; low > high turns it round."""
+    """Any shape -> the same, 0 below `low`, 1 above `high`, smooth between; low > high reverses it."""
     share = ((value - low) / (high - low)).clamp(0, 1)
     return share * share * (3 - 2 * share)
 
 
 def noise(points: Tensor, scale: float, phase: float, waves: int = 6) -> Tensor:
-    """[N] smooth noise of about unit variance: a few sines in scattered directions.
+    """Smooth noise of about unit variance: a few sines in scattered directions.
 
     Args:
         points: [N, D] with D = 2 or 3.
-        scale: waves in a dm, about.
+        scale: about how many waves there are in a unit of `points`.
+        phase: radians; other phases give other noise.
+        waves: number of the sines.
+    Returns:
+        [N].
     """
     number = torch.arange(1, waves + 1, dtype=points.dtype, device=points.device)
     angles = torch.stack([number * 2.399963 + phase, number * 1.713 + 0.7 * phase], dim=0)
@@ -68,10 +78,10 @@ class _Skin:
         return _Skin(self.x[where], self.y[where], self.z[where], self.lip[where], self.paint[where])
 
 
-def paint_skin(places: Places, person: Person) -> tuple[Tensor, Tensor, Tensor]:
-    """Albedo [N, 3], gloss [N], share of hair on the scalp [N] of face and skull."""
-    side, y, z = places.paint.unbind(-1)
-    skin = _Skin(side.abs(), y, z, places.lip, places.paint)
+def paint_skin(surface: SurfacePoints, person: Person) -> tuple[Tensor, Tensor, Tensor]:
+    """Albedo [N, 3], gloss [N] and share of hair on the scalp [N], 0..1 each, of face and skull."""
+    side, y, z = surface.paint.unbind(-1)
+    skin = _Skin(side.abs(), y, z, surface.lip, surface.paint)
     x, front = skin.x, z > 0
     colour = _complexion(skin, person)
     gloss = torch.full_like(y, person.shade["gloss"])
@@ -93,7 +103,7 @@ def paint_skin(places: Places, person: Person) -> tuple[Tensor, Tensor, Tensor]:
     if len(rows) and not person.hair_style.hairless:
         scalp[rows] = _scalp(skin.rows(rows), person)
         rows = torch.nonzero(scalp > 0.01).squeeze(1)
-        speckle = 0.85 + 0.12 * noise(places.paint[rows] * colour.new_tensor([1, 0.3, 1]), 14.0, person.shade["phase"])
+        speckle = 0.85 + 0.12 * noise(surface.paint[rows] * colour.new_tensor([1, 0.3, 1]), 14.0, person.shade["phase"])
         colour[rows] = mix(colour[rows], person.hair.to(colour) * speckle[:, None], scalp[rows] * 0.96)
     return colour, gloss * (1 - scalp), scalp
 
@@ -112,7 +122,7 @@ def _complexion(at: _Skin, person: Person) -> Tensor:
 
 
 def _lid_edges(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Heights of the edges of the upper and the lower lid above the eye's centre at x (see template.eye_contour)."""
+    """Heights of the edges of the upper and the lower lid above the eye's centre at x, as in template.eye_contour."""
     along = ((x - EYE_CENTRE[0]) / EYE_HALF_WIDTH).clamp(-1, 1)
     across = (1 - along**2).clamp(min=0)
     return LID_RISE * across**0.625 + 0.010 * along, -LID_DROP * across**0.675 + 0.010 * along
@@ -166,7 +176,7 @@ def _wrinkles(colour: Tensor, at: _Skin, person: Person) -> Tensor:
 
 
 def lip_edges(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Line of the mouth and heights of the red above and below it at x >= 0 (as template.lip_heights)."""
+    """Line of the mouth and heights of the red above and below it, [N] dm each, at x [N] >= 0 (as `lip_heights`)."""
     inside = (1 - (x / MOUTH_HALF_WIDTH) ** 2).clamp(min=0)
     line = MOUTH_HEIGHT - 0.006 * (x / MOUTH_HALF_WIDTH).clamp(0, 1) ** 2 - 0.004 * torch.exp(-((x / 0.05) ** 2))
     bow = 0.007 * torch.exp(-(((x - 0.055) / 0.04) ** 2)) - 0.010 * torch.exp(-((x / 0.028) ** 2))
@@ -230,9 +240,9 @@ def _scalp(at: _Skin, person: Person) -> Tensor:
     return step(at.y - line.clamp(min=-0.5) + ragged - below_ear, -0.01, 0.06)
 
 
-def paint_eyes(places: Places, person: Person) -> Tensor:
-    """Albedo of the eyeballs; paint = direction from the eyeball's centre, the iris at +z."""
-    x, y, _ = places.paint.unbind(-1)
+def paint_eyes(surface: SurfacePoints, person: Person) -> Tensor:
+    """Albedo [N, 3] of the eyeballs; paint = direction from the eyeball's centre, the iris at +z."""
+    x, y, _ = surface.paint.unbind(-1)
     away = (x * x + y * y).sqrt()
     turn = torch.atan2(y, x)
     iris = person.iris.to(x.device)
@@ -245,18 +255,18 @@ def paint_eyes(places: Places, person: Person) -> Tensor:
     return mix(colour, x.new_tensor([0.02, 0.02, 0.025]), step(away, 0.172, 0.150))
 
 
-def paint_mouth(places: Places, person: Person) -> Tensor:
-    """Inner lips and cavity; paint = (x, way into the mouth, upper 1 / lower -1)."""
-    inside = places.paint[:, 1]
+def paint_mouth(surface: SurfacePoints, person: Person) -> Tensor:
+    """Albedo [N, 3] of inner lips and cavity; paint = (x, way into the mouth, upper 1 / lower -1)."""
+    inside = surface.paint[:, 1]
     lips = person.lips.to(inside.device)
     colour = (lips * 0.80).expand(len(inside), 3)
     colour = mix(colour, lips * lips.new_tensor([0.52, 0.34, 0.34]), step(inside, 0.1, 0.7))
     return mix(colour, lips.new_tensor([0.13, 0.035, 0.04]), step(inside, 0.8, 1.5))
 
 
-def paint_teeth(places: Places) -> Tensor:
-    """Paint = (angle along the arch, 0 gum .. 1 edge, upper 1 / lower -1)."""
-    turn, share, row = places.paint.unbind(-1)
+def paint_teeth(surface: SurfacePoints) -> Tensor:
+    """Albedo [N, 3] of the teeth; paint = (angle along the arch, 0 gum .. 1 edge, upper 1 / lower -1)."""
+    turn, share, row = surface.paint.unbind(-1)
     tooth = torch.where(row > 0, turn / 0.235, turn / 0.165)
     gap = torch.frac(tooth.abs())
     gap = torch.minimum(gap, 1 - gap)
@@ -266,35 +276,35 @@ def paint_teeth(places: Places) -> Tensor:
     return colour * torch.where(row > 0, 0.97, 0.82)[:, None]
 
 
-def paint_tongue(places: Places) -> Tensor:
-    """A wet red with a furrow in the middle."""
-    x = places.paint[:, 0]
+def paint_tongue(surface: SurfacePoints) -> Tensor:
+    """Albedo [N, 3] of the tongue: a wet red with a furrow in the middle."""
+    x = surface.paint[:, 0]
     colour = x.new_tensor([0.66, 0.30, 0.31]).expand(len(x), 3)
     return colour * (0.72 - 0.15 * torch.exp(-((x / 0.012) ** 2)))[:, None]
 
 
-def paint_ears(places: Places, person: Person) -> Tensor:
-    """Paint = (back, up, height of the relief)."""
-    skin = person.skin.to(places.paint.device)
-    back, up, height = places.paint.unbind(-1)
+def paint_ears(surface: SurfacePoints, person: Person) -> Tensor:
+    """Albedo [N, 3] of the ears; paint = (back, up, height of the relief), dm."""
+    skin = person.skin.to(surface.paint.device)
+    back, up, height = surface.paint.unbind(-1)
     colour = (skin * skin.new_tensor([1.0, 0.90, 0.88])).expand(len(up), 3)
     hollow = step(height, -0.004, -0.036) * step(up.abs(), 0.16, 0.06)
     return mix(colour, skin * skin.new_tensor([0.55, 0.38, 0.35]), 0.75 * hollow)
 
 
-def paint_neck(places: Places, person: Person) -> Tensor:
-    """Skin, darker in the shadow of the chin."""
-    x, y, z = places.paint.unbind(-1)
+def paint_neck(surface: SurfacePoints, person: Person) -> Tensor:
+    """Albedo [N, 3] of the neck: skin, darker in the shadow of the chin."""
+    x, y, z = surface.paint.unbind(-1)
     skin = person.skin.to(x.device)
-    colour = skin.expand(len(x), 3) * (1 + 0.012 * noise(places.paint, 3.0, person.shade["phase"]))[:, None]
+    colour = skin.expand(len(x), 3) * (1 + 0.012 * noise(surface.paint, 3.0, person.shade["phase"]))[:, None]
     tendon = torch.exp(-(((x.abs() - 0.30 + 0.28 * (-0.9 - y).clamp(0, 1)) / 0.05) ** 2)) * step(z, -0.5, -0.1)
     colour = colour * (1 + 0.03 * tendon)[:, None]
     return mix(colour, skin * skin.new_tensor([0.56, 0.46, 0.44]), 0.85 * step(y, -1.22, -0.93))
 
 
-def paint_shoulders(places: Places, person: Person) -> tuple[Tensor, Tensor]:
-    """Albedo [N, 3] and share of cloth [N] (the rest is skin) of the torso."""
-    x, y, z = places.paint.unbind(-1)
+def paint_shoulders(surface: SurfacePoints, person: Person) -> tuple[Tensor, Tensor]:
+    """Albedo [N, 3] of the torso and its share of cloth [N], 0..1 (the rest is skin)."""
+    x, y, z = surface.paint.unbind(-1)
     shade = person.shade
     front = step(z, -0.75, -0.35)
     away = (x.abs() ** 2 + (0.9 * (z + 0.58)) ** 2).sqrt()
@@ -303,7 +313,7 @@ def paint_shoulders(places: Places, person: Person) -> tuple[Tensor, Tensor]:
         cloth = step(away - 0.60 - front * 0.55 * (1 - x.abs() / 0.40).clamp(0, 1), -0.006, 0.006)
     else:
         cloth = step(away - (0.54, 0.68, 0.60, 0.50)[neckline], -0.006, 0.006)
-    fold = 0.06 * noise(places.paint, 1.0, shade["phase"]) + 0.025 * noise(places.paint, 3.1, 2.0)
+    fold = 0.06 * noise(surface.paint, 1.0, shade["phase"]) + 0.025 * noise(surface.paint, 3.1, 2.0)
     base, accent = person.clothes.to(x.device), person.clothes_accent.to(x.device)
     colour = base.expand(len(x), 3)
     if int(shade["pattern"]) == 2:
@@ -317,9 +327,9 @@ def paint_shoulders(places: Places, person: Person) -> tuple[Tensor, Tensor]:
     return mix(skin, colour, cloth), cloth
 
 
-def paint_hair(places: Places, person: Person) -> tuple[Tensor, Tensor]:
-    """Albedo [N, 3] and coverage [N]; paint = (cos, sin of the angle around the head, fraction from crown to hem)."""
-    around, share = torch.atan2(places.paint[:, 1], places.paint[:, 0]), places.paint[:, 2]
+def paint_hair(surface: SurfacePoints, person: Person) -> tuple[Tensor, Tensor]:
+    """Albedo [N, 3] and coverage [N], 0..1, of hair; paint = (cos, sin of the angle, fraction from crown to hem)."""
+    around, share = torch.atan2(surface.paint[:, 1], surface.paint[:, 0]), surface.paint[:, 2]
     style, shade = person.hair_style, person.shade
     phase = shade["phase"]
     bend = 0.05 * torch.sin(7 * share + 3 * around + phase) + style.wave * 2.2 * torch.sin(14 * share + 9 * around)

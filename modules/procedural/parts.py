@@ -1,4 +1,4 @@
-"""What the skin does not cover: lids' rims, mouth, teeth, tongue, eyeballs, ears, neck, shoulders (average head)."""
+"""Parts of the average head beside the skin: lids' rims, mouth, teeth, tongue, eyeballs, ears, neck, shoulders."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,12 @@ class Part:
     """A piece of the mesh.
 
     Args:
-        group: its name.
+        group: name of the part.
         points: [N, 3] dm.
         triangles: [M, 3] within the part; may name vertices of the skin as -1 - index.
         paint: [N, 3] coordinates for the painter; None for the points themselves.
-        jaw: [N] share of the jaw's motion.
-        parent: [N] vertex of the skin whose motion it copies, -1 for none.
+        jaw: [N] share of the jaw's motion, 0 to 1; None for 0.
+        parent: [N] vertex of the skin whose motion it copies, -1 or None for none.
     """
 
     group: str
@@ -34,7 +34,7 @@ class Part:
 
 
 def strips(rows: int, columns: int, closed: bool = False) -> np.ndarray:
-    """Triangles [M, 3] of a grid of rows x columns vertices; closed joins the last column to the first."""
+    """Triangles [M, 3] of a grid of rows x columns vertices; `closed` joins the last column to the first."""
     row, column = np.meshgrid(np.arange(rows - 1), np.arange(columns if closed else columns - 1), indexing="ij")
     a, b = row * columns + column, row * columns + (column + 1) % columns
     quads = np.stack([np.stack([a, b, b + columns], -1), np.stack([a, b + columns, a + columns], -1)], 2)
@@ -74,7 +74,7 @@ def inner_lips(shell: Shell) -> list[Part]:
 
 
 def mouth_cavity(lip_depth: float) -> Part:
-    """A dark bowl behind the lips; its lower half moves with the jaw."""
+    """A dark bowl behind the lips, whose z is `lip_depth` (dm); its lower half moves with the jaw."""
     turn, height = np.meshgrid(np.linspace(-1.5, 1.5, 15), np.linspace(-1, 1, 13))
     turn, height = turn.ravel(), height.ravel()
     bowl = np.sqrt(np.clip(1 - height**2, 0, 1))
@@ -86,7 +86,7 @@ def mouth_cavity(lip_depth: float) -> Part:
 
 
 def teeth(lip_depth: float) -> list[Part]:
-    """The upper arch, fixed to the skull, and the lower one, fixed to the jaw."""
+    """The upper arch, fixed to the skull, and the lower one, fixed to the jaw; the lips are at z = `lip_depth` (dm)."""
     turn = np.linspace(-1.25, 1.25, 29)
     parts = []
     for upper, top, bottom, width, back in ((True, -0.32, -0.446, 0.205, 0.035), (False, -0.418, -0.54, 0.190, 0.055)):
@@ -103,7 +103,7 @@ def teeth(lip_depth: float) -> list[Part]:
 
 
 def tongue(lip_depth: float) -> Part:
-    """A rounded body on the floor of the mouth."""
+    """A rounded body on the floor of the mouth, behind the lips at z = `lip_depth` (dm)."""
     turn, rise = np.meshgrid(np.linspace(0, 2 * np.pi, 20, endpoint=False), np.linspace(0, np.pi / 2, 7))
     turn, rise = turn.ravel(), rise.ravel()
     points = np.stack([0.150 * np.cos(turn) * np.cos(rise), MOUTH_HEIGHT - 0.105 + 0.075 * np.sin(rise),

@@ -1,4 +1,4 @@
-"""Who is in the picture: identity coefficients, colours, hair, clothes and light of a person drawn from a seed."""
+"""The procedural person of a seed: identity coefficients, colours, hair, clothes and light."""
 
 from dataclasses import dataclass
 
@@ -27,13 +27,15 @@ class Person:
     """One procedural person. Colours are [3] RGB in 0..1, lengths dm.
 
     Args:
-        seed: what `sample_person` was given.
-        identity: [80].
+        seed: the argument of `sample_person`.
+        identity: [80] coefficients, standard deviations.
         skin, lips, iris, hair, brows, clothes, clothes_accent: colours.
-        hair_style: the cut. hair: [H, 3] its points over the average head.
+        hair_style: the cut.
+        hair_points: [H, 3] its vertices over the average head.
         hem: [181] height of the painted hair line at whole degrees from the front.
-        shade: numbers of the painter by name (see `_shades`), 0..1 unless noted there.
-        light: [2, 3] directions to the key and the fill light; light_colour: [2, 3].
+        shade: the painter's numbers by name, in 0..1 unless `_shades` says otherwise.
+        light: [2, 3] unit directions to the key and the fill light, in the head's axes.
+        light_colour: [2, 3] their RGB intensities.
     """
 
     seed: int
@@ -84,7 +86,7 @@ def sample_person(seed: int) -> Person:
 def _shades(draw: np.random.Generator, female: bool, made_up: bool, darkness: float) -> dict[str, float]:
     bearded = not female and draw.random() < 0.40
     return {
-        "phase": draw.uniform(0, 100),                                           # of all noise
+        "phase": draw.uniform(0, 100),                                           # radians, of all noise
         "redness": draw.uniform(0.3, 1.0) * (1 - 0.6 * darkness),
         "freckles": float(draw.random() < 0.2) * draw.uniform(0.3, 1) * (1 - darkness),
         "stubble": 0.0 if female else draw.uniform(0.0, 0.35),
@@ -139,9 +141,9 @@ def _lights(draw: np.random.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _mix(colours: np.ndarray, share: float) -> np.ndarray:
-    place = share * (len(colours) - 1)
-    low = min(int(place), len(colours) - 2)
-    return colours[low] + (place - low) * (colours[low + 1] - colours[low])
+    position = share * (len(colours) - 1)
+    low = min(int(position), len(colours) - 2)
+    return colours[low] + (position - low) * (colours[low + 1] - colours[low])
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures of procedural people: pose, rasterise at twice the size, paint, light, average; with classes and depth.
+"""Images of procedural people: pose, rasterise at twice the size, paint, light, average; with classes and depth.
 
 Lights are carried with the head, so that the same head looks the same from every camera (the tri-plane's world).
 """
@@ -16,7 +16,7 @@ from modules.face3d.shading import vertex_normals
 from modules.procedural import painting
 from modules.procedural.backdrop import backdrop
 from modules.procedural.head import GROUPS, ProceduralModel
-from modules.procedural.painting import Places
+from modules.procedural.painting import SurfacePoints
 from modules.procedural.person import Person
 
 SUPERSAMPLING = 2
@@ -28,7 +28,7 @@ _HAIR_LIFT = 0.012            # dm; hair this little behind the skin is still se
 
 @dataclass(frozen=True)
 class Rendering:
-    """T pictures.
+    """T rendered frames.
 
     Args:
         image: [T, 3, H, W] in [-1, 1].
@@ -43,7 +43,7 @@ class Rendering:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Painted pixels of one frame: colour [N, 3], cover [N], kind [N], depth [N] at flat places pixels [N]."""
+    """Painted pixels of one frame: colour [N, 3], cover [N], kind [N], depth [N] at the flat indices `pixels` [N]."""
 
     pixels: Tensor
     colour: Tensor
@@ -54,12 +54,12 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """What a layer shows at flat places pixels [N]: triangle [N], depth [N] and the surface there."""
+    """What a layer shows at the flat indices `pixels` [N]: triangle [N], depth [N] and the surface there."""
 
     pixels: Tensor
     triangle: Tensor
     depth: Tensor
-    places: Places
+    surface: SurfacePoints
 
 
 @torch.no_grad()
@@ -68,7 +68,9 @@ def render(model: ProceduralModel, person: Person, coefficients: FaceCoefficient
     """Render a person over T frames.
 
     Args:
-        person: who; the identity in `coefficients` gives the shape (`person.identity[None]` for its own).
+        model: on the device of the coefficients.
+        person: gives colours, hair and light.
+        coefficients: T rows; their identity gives the shape (`person.identity[None]` for the person's own).
         size: pixels a side.
         parts: "full", or "head" for the head's classes (1, 3, 5) on -1.
         background: [3, size, size] in [-1, 1]; None for the person's own.
@@ -85,7 +87,7 @@ def render(model: ProceduralModel, person: Person, coefficients: FaceCoefficient
 
 
 def canonical_vertices(model: ProceduralModel, person: Person, coefficients: FaceCoefficients) -> Tensor:
-    """Vertices without pose, with the person's hair: [T, V, 3] dm."""
+    """Vertices [T, V, 3] dm without pose, with the person's hair, of T rows of coefficients."""
     vertices = model.vertices(coefficients.identity, coefficients.expression)
     hair = model.vertex_group("hair")
     vertices[:, hair] += person.hair_points.to(vertices) - model.default_hair
@@ -93,7 +95,7 @@ def canonical_vertices(model: ProceduralModel, person: Person, coefficients: Fac
 
 
 def posed_vertices(model: ProceduralModel, vertices: Tensor, coefficients: FaceCoefficients) -> Tensor:
-    """Pose of the head for the head, of the torso for the shoulders, in between for the neck: [T, V, 3]."""
+    """Pose vertices [T, V, 3] dm: the head's as the head, the shoulders' as the torso, the neck's in between."""
     euler, translation = coefficients.euler, coefficients.translation
     head = pose_points(vertices, euler, translation)
     share = translation.new_tensor([_TORSO_TRANSLATION, _TORSO_TRANSLATION, 1.0])
@@ -121,14 +123,14 @@ def _frame(model: ProceduralModel, person: Person, shape: Tensor, points: Tensor
     colour = points.new_zeros(large * large, 4)
     classes = torch.zeros(large * large, dtype=torch.uint8, device=points.device)
     depth = behind.depth.flatten().clone()
-    shown, layers = behind.mask.flatten(), []
+    visible, layers = behind.mask.flatten(), []
     if not person.hair_style.hairless:
         strands = model.triangles[hairy & facing if person.hair_style.ends == 0 else hairy]
         front = rasterize(points[None], strands, large)
-        nearer = front.mask.flatten() & (~shown | (front.depth.flatten() - _HAIR_LIFT < depth))
-        layers = [_paint_hair(person, _places(front, nearer, attributes, strands))]
-        shown = shown.index_put((layers[0].pixels[layers[0].cover > 0.999],), shown.new_zeros(()))
-    layers.insert(0, _paint_body(model, person, _places(behind, shown, attributes, body), body))
+        nearer = front.mask.flatten() & (~visible | (front.depth.flatten() - _HAIR_LIFT < depth))
+        layers = [_paint_hair(person, _surface_points(front, nearer, attributes, strands))]
+        visible = visible.index_put((layers[0].pixels[layers[0].cover > 0.999],), visible.new_zeros(()))
+    layers.insert(0, _paint_body(model, person, _surface_points(behind, visible, attributes, body), body))
     for layer in layers:
         _compose((colour, classes, depth), layer)
     return colour.view(large, large, 4), classes.view(large, large), depth.view(large, large)
@@ -142,19 +144,19 @@ def _facing(points: Tensor, triangles: Tensor) -> Tensor:
     return ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0] > 0
 
 
-def _places(fragments: Fragments, where: Tensor, attributes: Tensor, triangles: Tensor) -> _Pixels:
-    """What is interpolated at the pixels `where` [S * S] is True."""
+def _surface_points(fragments: Fragments, where: Tensor, attributes: Tensor, triangles: Tensor) -> _Pixels:
+    """The surface, interpolated at the pixels where `where` [S * S] is True."""
     pixels = torch.nonzero(where).squeeze(1)
     chosen = fragments.triangle.flatten()[pixels]
     corners = attributes[triangles].index_select(0, chosen)                               # [N, 3, 7]
     weights = fragments.barycentric.flatten(0, 2)[pixels]
     values = (corners * weights[..., None]).sum(dim=1)
-    places = Places(values[:, :3], F.normalize(values[:, 3:6], dim=-1), values[:, 6])
-    return _Pixels(pixels, chosen, fragments.depth.flatten()[pixels], places)
+    surface = SurfacePoints(values[:, :3], F.normalize(values[:, 3:6], dim=-1), values[:, 6])
+    return _Pixels(pixels, chosen, fragments.depth.flatten()[pixels], surface)
 
 
-def _select(places: Places, rows: Tensor) -> Places:
-    return Places(places.paint[rows], places.normal[rows], places.lip[rows])
+def _select(surface: SurfacePoints, rows: Tensor) -> SurfacePoints:
+    return SurfacePoints(surface.paint[rows], surface.normal[rows], surface.lip[rows])
 
 
 def _paint_body(model: ProceduralModel, person: Person, seen: _Pixels, triangles: Tensor) -> _Layer:
@@ -164,54 +166,63 @@ def _paint_body(model: ProceduralModel, person: Person, seen: _Pixels, triangles
     for number, name in enumerate(GROUPS[:-1]):
         rows = torch.nonzero(part == number).squeeze(1)
         if len(rows):
-            colour[rows], kind[rows] = _paint_part(name, _select(seen.places, rows), person)
+            colour[rows], kind[rows] = _paint_part(name, _select(seen.surface, rows), person)
     return _Layer(seen.pixels, colour, torch.ones_like(seen.depth), kind, seen.depth)
 
 
-def _paint_part(name: str, places: Places, person: Person) -> tuple[Tensor, Tensor]:
+def _paint_part(name: str, surface: SurfacePoints, person: Person) -> tuple[Tensor, Tensor]:
     """Lit colour [N, 3] and class [N] of pixels of one part."""
-    count = len(places.lip)
-    kind = torch.full((count,), FACE_SKIN, dtype=torch.uint8, device=places.lip.device)
+    count = len(surface.lip)
+    kind = torch.full((count,), FACE_SKIN, dtype=torch.uint8, device=surface.lip.device)
     if name == "skin":
-        albedo, gloss, scalp = painting.paint_skin(places, person)
-        return light(albedo, places.normal, person, gloss), torch.where(scalp > 0.5, HAIR, kind)
+        albedo, gloss, scalp = painting.paint_skin(surface, person)
+        return light(albedo, surface.normal, person, gloss), torch.where(scalp > 0.5, HAIR, kind)
     if name == "ears":
-        return light(painting.paint_ears(places, person), places.normal, person), kind
+        return light(painting.paint_ears(surface, person), surface.normal, person), kind
     if name == "neck":
-        return light(painting.paint_neck(places, person), places.normal, person), kind.fill_(BODY_SKIN)
+        return light(painting.paint_neck(surface, person), surface.normal, person), kind.fill_(BODY_SKIN)
     if name == "shoulders":
-        albedo, cloth = painting.paint_shoulders(places, person)
-        return light(albedo, places.normal, person), torch.where(cloth > 0.5, CLOTHES, BODY_SKIN).to(torch.uint8)
+        albedo, cloth = painting.paint_shoulders(surface, person)
+        return light(albedo, surface.normal, person), torch.where(cloth > 0.5, CLOTHES, BODY_SKIN).to(torch.uint8)
     if name == "eyeballs":
-        return _lit_eyes(places, person), kind
+        return _lit_eyes(surface, person), kind
     if name == "lids":
-        skin = person.skin.to(places.lip.device)
+        skin = person.skin.to(surface.lip.device)
         return (skin * skin.new_tensor([0.72, 0.50, 0.48])).expand(count, 3), kind
-    painted = {"mouth": lambda: painting.paint_mouth(places, person), "teeth": lambda: painting.paint_teeth(places),
-               "tongue": lambda: painting.paint_tongue(places)}[name]()
+    painted = {"mouth": lambda: painting.paint_mouth(surface, person), "teeth": lambda: painting.paint_teeth(surface),
+               "tongue": lambda: painting.paint_tongue(surface)}[name]()
     return painted * 0.92, kind
 
 
 def _paint_hair(person: Person, seen: _Pixels) -> _Layer:
-    places = seen.places
-    albedo, cover = painting.paint_hair(places, person)
-    inner = places.normal[:, 2] < -0.25
-    lit = light(albedo, places.normal, person) + albedo * (0.35 * _sheen(places, person))[:, None]
+    surface = seen.surface
+    albedo, cover = painting.paint_hair(surface, person)
+    inner = surface.normal[:, 2] < -0.25
+    lit = light(albedo, surface.normal, person) + albedo * (0.35 * _sheen(surface, person))[:, None]
     lit = torch.where(inner[:, None], albedo * 0.45, lit)
     kind = torch.full((len(cover),), HAIR, dtype=torch.uint8, device=albedo.device)
     return _Layer(seen.pixels, lit, cover, kind, seen.depth)
 
 
-def _sheen(places: Places, person: Person) -> Tensor:
+def _sheen(surface: SurfacePoints, person: Person) -> Tensor:
     """[N] band of light where the half vector is across the strands, which run down the head."""
-    half = F.normalize(person.light[0].to(places.normal) + places.normal.new_tensor([0, 0, 1.0]), dim=0)
-    down = places.normal.new_tensor([0, -1.0, 0]) + places.normal * places.normal[:, 1:2]
+    half = F.normalize(person.light[0].to(surface.normal) + surface.normal.new_tensor([0, 0, 1.0]), dim=0)
+    down = surface.normal.new_tensor([0, -1.0, 0]) + surface.normal * surface.normal[:, 1:2]
     along = (F.normalize(down, dim=-1) @ half).abs()
-    return (1 - along**2).clamp(min=0) ** 18 * (places.normal @ half).clamp(min=0)
+    return (1 - along**2).clamp(min=0) ** 18 * (surface.normal @ half).clamp(min=0)
 
 
 def light(albedo: Tensor, normal: Tensor, person: Person, gloss: Tensor | None = None) -> Tensor:
-    """Two soft lights, light from the sky and a weak gloss: [N, 3]."""
+    """Two soft lights, light from the sky and a weak gloss.
+
+    Args:
+        albedo: [N, 3] in 0..1.
+        normal: [N, 3] unit, in the head's axes.
+        person: whose lights they are.
+        gloss: [N]; None for a dull surface.
+    Returns:
+        Lit colours [N, 3], 0 or more.
+    """
     directions, colours = person.light.to(albedo), person.light_colour.to(albedo)
     sky = 0.46 + 0.11 * normal[:, 1] + 0.07 * normal[:, 2]
     diffuse = ((normal @ directions.T + 0.30) / 1.30).clamp(min=0) @ colours                # [N, 3]
@@ -222,9 +233,9 @@ def light(albedo: Tensor, normal: Tensor, person: Person, gloss: Tensor | None =
     return lit + (gloss * (normal @ half).clamp(min=0) ** 24)[:, None] * colours[0] * 1.6
 
 
-def _lit_eyes(places: Places, person: Person) -> Tensor:
-    normal = places.normal
-    lit = light(painting.paint_eyes(places, person), normal, person) * 1.08
+def _lit_eyes(surface: SurfacePoints, person: Person) -> Tensor:
+    normal = surface.normal
+    lit = light(painting.paint_eyes(surface, person), normal, person) * 1.08
     lit = lit * (1 - 0.45 * painting.step(normal[:, 1], 0.16, 0.50))[:, None]            # shadow of the upper lid
     half = F.normalize(person.light[0].to(normal) * 0.6 + normal.new_tensor([0, 0.05, 1.0]), dim=0)
     glint = painting.step(normal @ half, 0.9905, 0.9950)
@@ -255,17 +266,17 @@ def _finish(colour: Tensor, classes: Tensor, depth: Tensor, background: Tensor |
     return Rendering(image.permute(0, 3, 1, 2), final, torch.where(final > 0, mean_depth, 0.0)[:, None])
 
 
-def _fine_pixels(picture: Tensor) -> list[Tensor]:
-    """[T, S, S, ...] -> SUPERSAMPLING^2 pictures [T, H, W, ...]: the fine pixels of each pixel."""
+def _fine_pixels(image: Tensor) -> list[Tensor]:
+    """[T, S, S, ...] -> SUPERSAMPLING^2 images [T, H, W, ...]: the fine pixels of each pixel."""
     every = range(SUPERSAMPLING)
-    return [picture[:, row::SUPERSAMPLING, column::SUPERSAMPLING] for row in every for column in every]
+    return [image[:, row::SUPERSAMPLING, column::SUPERSAMPLING] for row in every for column in every]
 
 
-def _majority(pictures: list[Tensor]) -> Tensor:
+def _majority(images: list[Tensor]) -> Tensor:
     """The most frequent class of each pixel, the lowest on a tie: [T, H, W] uint8."""
-    final = pictures[0].clone()
-    mixed = torch.nonzero(sum((picture != final) for picture in pictures[1:]), as_tuple=True)
-    votes = torch.stack([picture[mixed] for picture in pictures])                         # [fine, M]
+    final = images[0].clone()
+    mixed = torch.nonzero(sum((image != final) for image in images[1:]), as_tuple=True)
+    votes = torch.stack([image[mixed] for image in images])                               # [fine, M]
     counts = torch.stack([(votes == kind).sum(dim=0) for kind in range(OTHERS + 1)])
     final[mixed] = counts.argmax(dim=0).to(torch.uint8)
     return final

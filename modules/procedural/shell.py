@@ -22,7 +22,7 @@ _EYE_RINGS = (0.0, 0.012, 0.028, 0.048, 0.074, 0.105)
 _LIP_POINTS = 14                                  # from the middle to a corner
 _LIP_RINGS = (0.0, 0.14, 0.32, 0.55, 0.8, 1.0, 1.25, 1.6, 2.1)     # in heights of the red of the lip
 _UNROLL = 0.72                                    # dm of the layout for a radian of angle
-_OPEN = 0.055                                     # the mouth is laid out open, so that its lips are told apart
+_OPEN = 0.055                                     # dm; the layout's mouth is open, to keep the lips distinct
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Shell:
         points: [N, 3] dm.
         triangles: [M, 3], counter-clockwise from outside.
         lip: [N] 1 on the upper lip and around it, -1 on the lower, 0 elsewhere.
-        angle: [N] around the head, 0 in front.
-        eye_edges: two arrays [32]: vertices of the lids' edges, of the eye at x > 0 and at x < 0, in order.
-        lip_edges: vertices of the upper and of the lower lip along the mouth, [2, K], from x < 0 to x > 0.
+        angle: [N] radians around the head, 0 in front.
+        eye_edges: [2, 32] vertices of the lids' edges, of the eye at x > 0 and at x < 0, in order.
+        lip_edges: [2, K] vertices of the upper and of the lower lip along the mouth, from x < 0 to x > 0.
     """
 
     points: np.ndarray
@@ -172,7 +172,7 @@ def _above_lips(surface: Surface) -> np.ndarray:
 
 
 def eye_rim(points: np.ndarray) -> np.ndarray:
-    """The inner edge of the lids, on the eyeball, for points [N, 3] of their outer edge."""
+    """The inner edge of the lids, on the eyeball, for points of their outer edge: [N, 3] dm -> [N, 3] dm."""
     sign = np.sign(points[:, :1])
     offset = points[:, :2] * np.concatenate([sign, np.ones_like(sign)], axis=1) - EYE_CENTRE[:2]
     offset = offset * 0.95

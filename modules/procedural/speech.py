@@ -1,4 +1,4 @@
-"""Speech of people who do not exist: random syllables with known phoneme times, their sound and their mouth motion.
+"""Procedural speech: random syllables with known phoneme times, their sound and their mouth motion.
 
 `synthesize(seed, seconds)` gives an utterance in babble of all languages and none; the mouth track uses the named
 expression modes of the procedural head at 25 frames a second.
@@ -35,9 +35,9 @@ class Phone:
 
     Args:
         f1, f2, f3: formants of an average man, Hz.
-        voicing, frication, breath: amplitudes.
+        voicing, frication, breath: amplitudes, 0..1.
         noise, noise_width: centre in Hz and width in octaves of the frication.
-        damping: of the resonances; nasals are damped.
+        damping: of the resonances, 1 = normal; nasals are damped more.
         seconds: usual length.
         closure: part of the length with the mouth closed inside (plosives), then a burst.
         jaw, corners, pucker, press: mouth targets, 0..1.
@@ -114,7 +114,7 @@ _JAW_OF_SPEECH = 0.8                 # an open vowel of a normal speaker, as a s
 
 @dataclass(frozen=True)
 class Phoneme:
-    """A name of INVENTORY with its times in seconds."""
+    """A name of INVENTORY with its start and end in seconds."""
 
     name: str
     start: float
@@ -123,11 +123,11 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class Utterance:
-    """A stretch of speech.
+    """A piece of procedural speech.
 
     Args:
         audio: [N] float32 in [-1, 1], 16 kHz.
-        expression: [T, 64], 25 frames a second, frame t is the mouth at (t + 1/2) / 25 s.
+        expression: [T, 64] coefficients, 25 frames a second, frame t is the mouth at (t + 1/2) / 25 s.
         phonemes: in order, without gaps.
         f0: [2 T] Hz at 50 Hz, value i at (i + 1) / 50 s, 0 = unvoiced.
     """
@@ -149,7 +149,12 @@ class _Stream:
 
 
 def synthesize(seed: int, seconds: float) -> Utterance:
-    """Clean speech of a random speaker, a function of the seed alone; lengths are rounded down to whole frames."""
+    """Clean speech of a random speaker, a function of the seed and the length alone.
+
+    Args:
+        seed: of speaker and words.
+        seconds: at least 0.04; rounded down to whole frames of 25 a second.
+    """
     random = np.random.default_rng([seed, 0x5BEEC])
     frames = int(seconds * FRAME_RATE)
     if frames < 1:
@@ -166,7 +171,14 @@ def synthesize(seed: int, seconds: float) -> Utterance:
 
 
 def rerecord(audio: Tensor, seed: int) -> Tensor:
-    """The same speech [N] in a random room through a random microphone with random noise and level -> [N]."""
+    """The same speech in a random room, through a random microphone, with random noise and level.
+
+    Args:
+        audio: [N] in [-1, 1], 16 kHz.
+        seed: of the recording.
+    Returns:
+        [N] float32 in [-1, 1].
+    """
     random = np.random.default_rng([seed, 0xA06])
     return torch.from_numpy(record(audio.double().numpy(), random).astype(np.float32)).clamp(-1, 1)
 

@@ -1,6 +1,6 @@
 """The skin of the average head as a surface over two parameters, from anthropometric numbers.
 
-Horizontal sections of the head are pairs of half ellipses; their half width, front, widest place and back are curves
+Horizontal sections of the head are pairs of half ellipses; their half width, front, widest point and back are curves
 over the height (`_SECTIONS`). The face is a relief on the front of that loft: sockets, nose, cheekbones, lips and
 chin are sums of smooth bumps over the frontal coordinates (x, y). Units: decimetres, x to the right of a frontal
 picture, y up, z towards the viewer; the origin lies behind the nose.
@@ -20,7 +20,7 @@ LID_DROP = 0.042                                 # of the lower lid below it
 MOUTH_HALF_WIDTH = 0.248
 MOUTH_HEIGHT = -0.428
 
-# height, half width, front, widest place, back; from under the chin to the crown
+# height, half width, front, widest point, back; from under the chin to the crown
 _SECTIONS = np.array([
     [-0.975, 0.000, 0.345, 0.325, 0.30],
     [-0.955, 0.130, 0.440, 0.310, 0.22],
@@ -76,21 +76,21 @@ _LOWER_LIP = PchipInterpolator([0, 0.15, 0.45, 0.75, 1.0, 1.35, 1.8], [-0.020, 0
 
 @dataclass(frozen=True)
 class Surface:
-    """Places on the skin: angle [N] from the front (radians, x = width sin), arc [N] along the side contour."""
+    """Points on the skin: angle [N] from the front (radians, x = width sin), arc [N] along the side contour (dm)."""
 
     angle: np.ndarray
     arc: np.ndarray
 
     @staticmethod
     def of_front(x: np.ndarray, y: np.ndarray) -> "Surface":
-        """The places with frontal coordinates x, y on the front half."""
+        """The points with frontal coordinates x, y [N] dm on the front half."""
         arc = np.interp(y, _DENSE_HEIGHT, _DENSE_ARC)
         width = np.maximum(_LOFT(arc)[..., 1], 1e-6)
         return Surface(np.arcsin(np.clip(x / width, -1, 1)), arc)
 
 
 def bump(x: np.ndarray, y: np.ndarray, shape: tuple[float, float, float, float]) -> np.ndarray:
-    """A Gaussian (x, y, width, height) over frontal coordinates; a pair, left and right, when its x is not 0."""
+    """A Gaussian of shape (x, y, width, height) dm at x, y [N] -> [N]; a pair, left and right, unless its x is 0."""
     x0, y0, width, height = shape
     vertical = np.exp(-(((y - y0) / height) ** 2))
     right = np.exp(-(((x - x0) / width) ** 2))
@@ -98,7 +98,7 @@ def bump(x: np.ndarray, y: np.ndarray, shape: tuple[float, float, float, float])
 
 
 def loft(surface: Surface) -> np.ndarray:
-    """The head without relief: [N, 3]."""
+    """The head without relief: [N, 3] dm."""
     y, width, front, middle, back = np.moveaxis(_LOFT(surface.arc), -1, 0)
     cosine = np.cos(surface.angle)
     z = middle + np.where(cosine > 0, front - middle, middle - back) * cosine
@@ -116,12 +116,12 @@ def outward(surface: Surface) -> np.ndarray:
 
 
 def lip_line(x: np.ndarray) -> np.ndarray:
-    """Height of the line between the closed lips."""
+    """Height, [N] dm, of the line between the closed lips at x [N]."""
     return MOUTH_HEIGHT - 0.006 * np.clip(np.abs(x) / MOUTH_HALF_WIDTH, 0, 1) ** 2 - 0.004 * np.exp(-((x / 0.05) ** 2))
 
 
 def lip_heights(x: np.ndarray, half_width: float = MOUTH_HALF_WIDTH) -> tuple[np.ndarray, np.ndarray]:
-    """Height of the red of the upper and of the lower lip at x."""
+    """Heights, [N] dm each, of the red of the upper and of the lower lip at x [N]."""
     inside = np.clip(1 - (x / half_width) ** 2, 0, 1)
     bow = 0.007 * bump(x, np.zeros_like(x), (0.055, 0, 0.04, 1)) - 0.010 * np.exp(-((x / 0.028) ** 2))
     return (0.086 + bow) * inside**0.8, 0.104 * inside**0.62
@@ -137,7 +137,14 @@ def _lips(x: np.ndarray, y: np.ndarray, upper: np.ndarray) -> np.ndarray:
 
 
 def relief(x: np.ndarray, y: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """How far the face stands out of the loft at frontal coordinates; `upper` tells the lip of points on the line."""
+    """How far the face stands out of the loft.
+
+    Args:
+        x, y: [N] dm, frontal coordinates.
+        upper: [N] bool, True for points of the upper lip and above it, so that points on the line have a lip.
+    Returns:
+        [N] dm.
+    """
     height = sum(amount * bump(x, y, shape) for *shape, amount in _BUMPS)
     inside = (y > _NOSE_HEIGHTS[0]) & (y < _NOSE_HEIGHTS[-1])
     nose = np.where(inside, _NOSE(np.clip(y, _NOSE_HEIGHTS[0], _NOSE_HEIGHTS[-1])), 0)
@@ -145,7 +152,7 @@ def relief(x: np.ndarray, y: np.ndarray, upper: np.ndarray) -> np.ndarray:
 
 
 def over_eyes(points: np.ndarray) -> np.ndarray:
-    """Lift the skin [N, 3] over the eyeballs: a smooth maximum of the face and a sphere around the eye."""
+    """Lift the skin [N, 3] dm over the eyeballs -> [N, 3]: a smooth maximum of the face and a sphere around the eye."""
     offset = np.abs(points[:, 0]) - EYE_CENTRE[0], points[:, 1] - EYE_CENTRE[1]
     square = (EYE_RADIUS + LID_GAP) ** 2 - offset[0] ** 2 - offset[1] ** 2
     sphere = EYE_CENTRE[2] + np.sqrt(np.maximum(square, 0)) - 4 * np.maximum(-square, 0)
@@ -158,7 +165,7 @@ def over_eyes(points: np.ndarray) -> np.ndarray:
 
 
 def skin(surface: Surface, upper: np.ndarray) -> np.ndarray:
-    """The average head: [N, 3]."""
+    """The average head: [N, 3] dm; `upper` [N] as in `relief`."""
     points = loft(surface)
     front = np.clip(np.cos(surface.angle) / 0.5, 0, 1)
     points[:, 2] += relief(points[:, 0], points[:, 1], upper) * front**2 * (3 - 2 * front)

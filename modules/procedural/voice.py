@@ -79,7 +79,7 @@ class VoiceTracks:
 
 
 def synthesize_voice(tracks: VoiceTracks, speaker: Speaker, samples: int, random: np.random.Generator) -> Array:
-    """Sound [samples] at 16 kHz with a peak of about 0.5."""
+    """The sound of a voice: [samples] at 16 kHz in [-0.5, 0.5]."""
     at = np.arange(samples) * (CONTROL_RATE / SAMPLE_RATE)
     voicing, breath, frication, f0 = (np.interp(at, np.arange(len(track)), track) for track in (
         tracks.voicing, tracks.breath, tracks.frication, tracks.f0))
@@ -95,7 +95,7 @@ def synthesize_voice(tracks: VoiceTracks, speaker: Speaker, samples: int, random
 
 
 def glottal_pulse(phase: Array) -> Array:
-    """Derivative of the glottal flow over one period: phase in [0, 1), opening until 0.4, sharp closure at 0.6."""
+    """Derivative of the glottal flow over one period: phase [N] in [0, 1), opening until 0.4, sharp closure at 0.6."""
     return _PULSE[(phase * len(_PULSE)).astype(np.int64)]
 
 
@@ -153,7 +153,7 @@ def moving_filter(source: Array, response: NDArray[np.complexfloating | np.float
 
 
 def record(wave: Array, random: np.random.Generator) -> Array:
-    """The same speech as another microphone hears it: room, colour, band limit, noise, distortion, level -> [N]."""
+    """The same speech [N] at 16 kHz, recorded otherwise: room, colour, band limit, noise, distortion, level -> [N]."""
     if random.random() < 0.5:
         seconds = random.uniform(0.1, 0.6)
         tail = random.standard_normal(int(seconds * SAMPLE_RATE)) * np.exp(

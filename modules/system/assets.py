@@ -1,4 +1,4 @@
-"""Files that do not come with the repository: which there are (assets.yaml), and where they lie here."""
+"""Files that do not come with the repository: the list of them (assets.yaml), and their paths on this machine."""
 
 import hashlib
 import os
@@ -28,11 +28,11 @@ class Asset:
         licence: its licence or terms.
         needed_by: what cannot be done without it.
         source: the page of its publishers.
-        address: where `fetch` downloads it from; None if it cannot be fetched automatically.
+        address: the URL from which `fetch` downloads it; None if it cannot be fetched automatically.
         hub: name of a repository on the Hugging Face hub, instead of an address.
         size: bytes, where known (of the whole folder for hub entries).
         sha256: the checksum, or its published beginning, where known.
-        how: how to get it by hand (gated, converted or unknown addresses).
+        how: what to do to get it by hand (gated, converted or unknown addresses).
         optional: True if there is something to use instead.
     """
 
@@ -61,7 +61,7 @@ class Asset:
 
     @property
     def advice(self) -> str:
-        """What to do when it is missing."""
+        """What a user can do when it is missing: a command, or the words of `how`."""
         if self.fetchable:
             return f"python -m scripts.assets fetch {self.name}"
         return self.how
@@ -76,7 +76,7 @@ def manifest() -> dict[str, Asset]:
 
 
 def asset_folders(folder: Path | None = None) -> list[Path]:
-    """Where assets are looked for, in order: `folder`, or $REAL3D_ASSETS and then checkpoints/assets."""
+    """The folders that are searched for assets, in order: `folder`, or $REAL3D_ASSETS and then checkpoints/assets."""
     if folder is not None:
         return [Path(folder)]
     variable = os.environ.get(FOLDER_VARIABLE)
@@ -84,10 +84,10 @@ def asset_folders(folder: Path | None = None) -> list[Path]:
 
 
 def locate(name: str, folder: Path | None = None) -> Path | None:
-    """Path of an asset, None when it is not here. See `asset_folders`."""
-    for place in asset_folders(folder):
-        if (place / name).exists():
-            return place / name
+    """Path of an asset in the first of `asset_folders(folder)` that has it; None when none has."""
+    for candidate in asset_folders(folder):
+        if (candidate / name).exists():
+            return candidate / name
     return None
 
 
@@ -100,14 +100,14 @@ def find_asset(name: str, folder: Path | None = None) -> Path:
     path = locate(name, folder)
     if path is not None:
         return path
-    places = " or ".join(str(place) for place in asset_folders(folder))
+    searched = " or ".join(str(candidate) for candidate in asset_folders(folder))
     asset = manifest().get(name)
     if asset is None:
-        raise UserError(f"{name} is missing in {places}")
+        raise UserError(f"{name} is missing in {searched}")
     if asset.fetchable:
-        raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {places}; "
+        raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {searched}; "
                         f"get it with: {asset.advice}")
-    raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {places}; {asset.how}")
+    raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {searched}; {asset.how}")
 
 
 def checksum_is_right(path: Path, sha256: str | None) -> bool:

@@ -1,6 +1,6 @@
 """A checkpoint is a folder, written whole or not at all: config.yaml, NAME.safetensors per module, trainer.pt.
 
-config.yaml is the resolved config, NAME.safetensors the weights to use, trainer.pt what is needed to go on training
+config.yaml is the resolved config, NAME.safetensors the weights to use, trainer.pt what is needed to resume training
 (optimisers, position); the latter is read with weights_only=True, so that no file can execute code.
 """
 
@@ -31,8 +31,8 @@ def save_checkpoint(folder: Path | str, config: Mapping[str, Any],
     """Write a checkpoint beside `folder` and rename it; an older one of that name is replaced only when all is written.
 
     Args:
-        folder: where; its parents are created.
-        config: plain values (see `modules.system.config.to_dict`).
+        folder: the folder to write; its parents are created.
+        config: plain values, as `modules.system.config.to_dict` makes them.
         modules: name -> module or its state dict.
         trainer_state: tensors, numbers, strings, lists and dicts.
         half: store floating point weights in float16.
@@ -77,11 +77,11 @@ def load_module(folder: Path | str, name: str, module: nn.Module) -> None:
     getattr(module, "_orig_mod", module).load_state_dict(state)
 
 
-def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """What keeps `state` from filling a module whose state is `wanted`, a few keys of each kind; empty: nothing."""
-    missing, unknown = wanted.keys() - state.keys(), state.keys() - wanted.keys()
-    misshapen = [f"{key} {list(state[key].shape)} instead of {list(wanted[key].shape)}"
-                 for key in wanted if key in state and state[key].shape != wanted[key].shape]
+def misfits(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """What keeps `state` from filling a module whose state is `expected`, a few keys of each kind; empty: nothing."""
+    missing, unknown = expected.keys() - state.keys(), state.keys() - expected.keys()
+    misshapen = [f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}"
+                 for key in expected if key in state and state[key].shape != expected[key].shape]
     return "; ".join(f"{title} {_few(sorted(keys))}" for title, keys in
                      (("missing", missing), ("unknown", unknown), ("shape of", misshapen)) if keys)
 
@@ -135,7 +135,7 @@ def load_trainer_state(folder: Path | str) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged ({_first_line(error)}); delete {path.parent} to go on from an older "
+        raise UserError(f"{path} is damaged ({_first_line(error)}); delete {path.parent} to resume from an older "
                         "checkpoint") from error
 
 
@@ -157,6 +157,7 @@ def read_model_config(folder: Path, kind: type[T],
     """The network's settings in the config.yaml of a checkpoint.
 
     Args:
+        folder: the checkpoint.
         kind: dataclass of the settings.
         update: brings the group `model` of older checkpoints up to date.
     Raises:
@@ -178,7 +179,7 @@ def checkpoint_step(folder: Path) -> int:
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint that `path` means: itself, or of a training run the best one, else the newest.
+    """The checkpoint that `path` names: the folder itself, or the best one of a training run, else its newest.
 
     Raises:
         UserError: there is none.

@@ -50,7 +50,7 @@ def load_yaml(path: Path | str, overrides: Iterable[str] = ()) -> Settings:
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], start: T | None = None) -> T:
-    """Build the dataclass `kind` from a mapping.
+    """Build the dataclass `kind` from a mapping; unknown keys and values of a wrong type are refused.
 
     Missing keys keep the value of `start`, or the default. Nested mappings build nested dataclasses, starting from the
     default of their field.
@@ -76,7 +76,7 @@ def to_dict(config: Any) -> Any:
 
 
 def save_yaml(path: Path | str, values: Mapping[str, Any]) -> None:
-    """Write a mapping (see `to_dict`) as YAML, keys in their order."""
+    """Write a mapping or a dataclass, made plain by `to_dict`, as YAML, keys in their order."""
     text = yaml.safe_dump(to_dict(values), sort_keys=False, allow_unicode=True, width=110)
     Path(path).write_text(text, encoding="utf-8")
 
@@ -134,8 +134,8 @@ def _parse(text: str, where: str) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{where}, line {mark.line + 1}" if mark else where
-        raise UserError(f"{place}: {getattr(error, 'problem', None) or 'not valid YAML'}") from error
+        location = f"{where}, line {mark.line + 1}" if mark else where
+        raise UserError(f"{location}: {getattr(error, 'problem', None) or 'not valid YAML'}") from error
 
 
 def _load(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:

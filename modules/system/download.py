@@ -16,7 +16,7 @@ HUB_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "pytorc
 
 
 def fetch(asset: Asset, folder: Path, timeout: float = TIMEOUT, pause: float = 2.0) -> Path:
-    """Bring an asset into `folder`; nothing is done if it is there and its checksum is right.
+    """Download an asset into `folder`; nothing is done if it is there and its checksum is right.
 
     Args:
         asset: an entry of the manifest.

@@ -10,7 +10,7 @@ from modules.system.errors import UserError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write `path`: a sibling that takes its place at the end of the `with`, or is deleted after an error.
+    """A temporary file beside `path`: it replaces `path` at the end of the `with`, or is deleted after an error.
 
     The folder is made if it is not there; several processes may write the same file.
     """
@@ -25,10 +25,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def named_file(path: Path) -> Iterator[Path]:
-    """`whole_file` for a place that the user named.
+    """`whole_file` for a path that the user gave.
 
     Raises:
-        UserError: the place cannot be written, or the disk is full.
+        UserError: the file cannot be written, or the disk is full.
     """
     try:
         with whole_file(path) as part:

@@ -1,4 +1,4 @@
-"""One function over many items in several processes: results as they come, one thread in each process."""
+"""Run one function over many items in several processes: results as they are ready, one thread in each process."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -17,11 +17,11 @@ Result = TypeVar("Result")
 
 
 def run_all(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    """Results of `function` in the order in which they are ready.
+    """Results of `function` for all items, in the order in which they are ready.
 
     Args:
-        function: of a module, or a `partial` of one, so that processes can be sent it.
-        items: its arguments.
+        function: a function of a module, or a `partial` of one: it is sent to the processes.
+        items: the arguments, one for each call.
         workers: processes; with 1, or one item, everything happens in this one, in order.
     Raises:
         UserError: a process was killed. What `function` raises is raised here; then what has not begun is dropped.
@@ -40,7 +40,7 @@ def run_all(function: Callable[[Item], Result], items: Sequence[Item], workers: 
                 yield future.result()
     except BrokenProcessPool as error:
         raise UserError("a worker process was killed, perhaps for lack of memory; "
-                        "run again to go on, with fewer workers") from error
+                        "run again to resume, with fewer workers") from error
     finally:
         pool.shutdown(cancel_futures=True)
 

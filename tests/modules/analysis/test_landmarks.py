@@ -63,9 +63,9 @@ def test_a_small_bystander_does_not_matter(man: np.ndarray):
 def test_a_face_too_low_for_the_detector_is_found_in_tiles(man: np.ndarray):
     picture = pasted(man, 200, (1500, 2000), 1210, 730)
     assert len(find_faces(picture)) == 0
-    found = detect(picture) * (2000, 1500)
+    points = detect(picture) * (2000, 1500)
     expected = detect(man) * 200 + (1210, 730)
-    assert np.abs(found - expected).mean() < 4
+    assert np.abs(points - expected).mean() < 4
 
 
 def test_a_face_of_few_pixels_is_refused_with_the_number(man: np.ndarray):

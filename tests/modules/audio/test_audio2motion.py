@@ -40,7 +40,7 @@ def test_a_seed_means_the_same_motion_and_the_temperature_scales_the_variety(mod
     assert (motion(1, 1.0) - motion(2, 1.0)).norm() > (motion(1, 0.1) - motion(2, 0.1)).norm() > 0
 
 
-def test_every_condition_is_heard(model):
+def test_every_condition_changes_the_motion(model):
     s = speech()
     noise = torch.zeros(2, 16, 4)
     base = model.decode_noise(s, noise)
@@ -53,12 +53,12 @@ def test_every_condition_is_heard(model):
 @pytest.mark.parametrize(("condition", "value"), [
     ("pitch", {"f0": torch.full((2, 32), 300.0)}), ("blink", {"blink": torch.ones(2, 32, 1, dtype=torch.long)}),
     ("mouth_amplitude", {"mouth_amplitude": torch.ones(2, 1)})])
-def test_a_condition_that_is_left_out_is_not_heard(condition, value, model):
+def test_a_condition_that_is_left_out_changes_nothing(condition, value, model):
     s, noise = speech(), torch.zeros(2, 16, 4)
-    deaf = Audio2Motion(replace(TINY, **{condition: False})).eval()
-    assert torch.equal(deaf.decode_noise(s, noise), deaf.decode_noise(replace(s, **value), noise))
-    assert deaf.config.conditions == model.config.conditions - 1 == 3
-    assert deaf.cond_proj.in_features == 3 * 8
+    without = Audio2Motion(replace(TINY, **{condition: False})).eval()
+    assert torch.equal(without.decode_noise(s, noise), without.decode_noise(replace(s, **value), noise))
+    assert without.config.conditions == model.config.conditions - 1 == 3
+    assert without.cond_proj.in_features == 3 * 8
 
 
 def test_missing_conditions_have_their_defaults(model):
@@ -68,7 +68,7 @@ def test_missing_conditions_have_their_defaults(model):
     assert_close(model.decode_noise(s, noise), model.decode_noise(given, noise))
 
 
-def test_averaging_hears_odd_frames_and_nearest_does_not(model):
+def test_averaging_uses_odd_frames_and_nearest_does_not(model):
     s, noise = speech(), torch.zeros(2, 16, 4)
     odd = s.audio.clone()
     odd[:, 1::2] += 1

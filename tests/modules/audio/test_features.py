@@ -24,9 +24,9 @@ def test_speech_is_read_at_16_khz_and_must_fill_a_window(tmp_path):
 
 @pytest.mark.parametrize("samples", [512, 2560, 2561, 16000])
 def test_features_are_whole_groups_and_as_long_as_the_pitch(samples):
-    found = extract(torch.randn(samples) * 0.1, "mel")
-    assert found.features.shape == (8 * -(-samples // 2560), 80)
-    assert found.f0.shape == (len(found),)
+    audio = extract(torch.randn(samples) * 0.1, "mel")
+    assert audio.features.shape == (8 * -(-samples // 2560), 80)
+    assert audio.f0.shape == (len(audio),)
 
 
 def test_mel_features_do_not_depend_on_loudness_and_silence_is_the_floor():

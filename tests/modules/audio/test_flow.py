@@ -56,7 +56,7 @@ def test_weight_norm_starts_as_the_plain_convolution_and_scales_with_g():
     assert_close(layer(x) - bias, 2 * (plain - bias))
 
 
-def test_gated_convolutions_do_not_hear_masked_frames_beyond_the_first_layer():
+def test_gated_convolutions_ignore_masked_frames_beyond_the_first_layer():
     stack = shaken(lambda: GatedConvolutions(4, 3, 3, 2))
     mask = torch.ones(1, 1, 8)
     mask[..., 5:] = 0

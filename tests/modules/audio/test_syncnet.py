@@ -39,8 +39,8 @@ def test_gradients_reach_the_landmarks_even_at_the_ends_of_the_scale(sync):
 
 def test_windows_are_cut_from_every_clip():
     sequence = torch.arange(20.0).view(2, 10, 1)
-    found = windows(sequence, torch.tensor([0, 4]), 3)[..., 0]
-    assert found.tolist() == [[0, 1, 2], [10, 11, 12], [4, 5, 6], [14, 15, 16]]
+    pieces = windows(sequence, torch.tensor([0, 4]), 3)[..., 0]
+    assert pieces.tolist() == [[0, 1, 2], [10, 11, 12], [4, 5, 6], [14, 15, 16]]
 
 
 def test_sizes_of_the_presets_and_of_the_official_keys():

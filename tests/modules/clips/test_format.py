@@ -87,7 +87,7 @@ def test_a_clip_that_fails_leaves_nothing_behind(tmp_path, content, short, messa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_from_a_bad_clip(tmp_path, content, monkeypatch):
+def test_a_full_disk_is_distinguished_from_a_bad_clip(tmp_path, content, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 

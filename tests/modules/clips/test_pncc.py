@@ -16,9 +16,9 @@ def face():
 
 def test_pixels_are_those_of_the_face_model(face):
     model = load_face_model("procedural")
-    found = pncc_pixels(model, face, [-1, 1], 32)
+    pixels = pncc_pixels(model, face, [-1, 1], 32)
     expected = render_pncc(model, face.identity, torch.stack([torch.zeros(64), face.expression[1]]), 32)
-    assert found.dtype == torch.uint8 and (found / 127.5 - 1 - expected).abs().max() <= 1 / 127.5
+    assert pixels.dtype == torch.uint8 and (pixels / 127.5 - 1 - expected).abs().max() <= 1 / 127.5
 
 
 def test_all_frames_come_in_order_and_the_neutral_face_last(face):

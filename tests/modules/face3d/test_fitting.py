@@ -41,7 +41,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_photo_is_fitted_to_the_pixel_and_its_pose_is_found(face_model, seed):
+def test_a_photo_is_fitted_to_the_pixel_and_its_pose_is_recovered(face_model, seed):
     face, landmarks = clip(face_model, 1, torch.Generator().manual_seed(seed))
     fit = fit_photo(face_model, landmarks[0], WEAK)
     assert landmark_error(face_model, fit, landmarks).item() < 0.001
@@ -49,7 +49,7 @@ def test_a_photo_is_fitted_to_the_pixel_and_its_pose_is_found(face_model, seed):
     assert distance(fit.translation, face.translation) < 0.05
 
 
-def test_the_pose_of_a_talking_person_is_found():
+def test_the_pose_of_a_talking_person_is_recovered():
     model, person = procedural_model(), sample_person(900003)
     face = sample_motion(900003, 50)[49].replace(identity=person.identity[None])
     face = face.replace(euler=face.euler + torch.tensor([[0.1, -0.3, 0.05]]))
@@ -88,7 +88,7 @@ def test_a_clip_shares_one_identity(face_model, generator):
 
 
 @pytest.mark.parametrize("euler", [(0.0, 0.8, 0.0), (-0.5, 0.0, 0.0), (0.2, -0.4, 2.5)])
-def test_turned_heads_are_found_from_afar(face_model, euler):
+def test_poses_of_turned_heads_are_recovered_from_afar(face_model, euler):
     neutral = FaceCoefficients.neutral(1)
     points = face_model.landmarks(neutral.identity, neutral.expression, 468)
     landmarks = project(pose_points(points, torch.tensor([euler]), torch.tensor([[0.5, -0.4, -6.0]])))
@@ -172,7 +172,7 @@ def test_unusable_landmarks_are_refused(face_model, landmarks):
         fit_clip(face_model, landmarks)
 
 
-def test_points_without_a_place_on_the_mesh_do_not_matter(generator):
+def test_points_that_the_mesh_does_not_have_do_not_matter(generator):
     data = face_data()
     embedding = data.landmarks[468]
     valid = embedding.valid.clone()

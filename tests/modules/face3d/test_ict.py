@@ -20,7 +20,7 @@ def ict(assets):
     return load_face_model("ict")
 
 
-def test_it_has_the_size_and_place_of_a_face_in_decimetres(ict):
+def test_it_has_the_size_and_position_of_a_face_in_decimetres(ict):
     skin = ict.mean[ict.pncc_triangles.unique()]
     assert (skin.amax(dim=0) - skin.amin(dim=0)).tolist() == pytest.approx([1.5, 1.99, 1.07], abs=0.05)
     corners = ict.landmarks(torch.zeros(1, 80), torch.zeros(1, 64))[0, [36, 45]]

@@ -25,15 +25,15 @@ def naive(points: torch.Tensor, triangles: torch.Tensor, size: int) -> torch.Ten
     column = size / 2 * (1 + 2 * FOCAL * points[:, 0] / points[:, 2])
     row = size / 2 * (1 - 2 * FOCAL * points[:, 1] / points[:, 2])
     centres = torch.arange(size, dtype=torch.float64) + 0.5
-    nearest, found = torch.full((size, size), torch.inf, dtype=torch.float64), torch.full((size, size), -1)
+    nearest, owner = torch.full((size, size), torch.inf, dtype=torch.float64), torch.full((size, size), -1)
     for number, corners in enumerate(triangles):
         x, y = column[corners][:, None, None] - centres, row[corners][:, None, None] - centres[:, None]
         weights = torch.stack([x[b] * y[c] - y[b] * x[c] for b, c in ((1, 2), (2, 0), (0, 1))])
         weights = weights / weights.sum(dim=0)
         depth = 1 / (weights / points[corners, 2][:, None, None]).sum(dim=0)
         closer = (weights > 0).all(dim=0) & (depth < nearest)
-        nearest, found = torch.where(closer, depth, nearest), torch.where(closer, number, found)
-    return found
+        nearest, owner = torch.where(closer, depth, nearest), torch.where(closer, number, owner)
+    return owner
 
 
 def random_mesh(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

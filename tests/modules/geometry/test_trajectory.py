@@ -8,7 +8,7 @@ from modules.geometry.camera import Camera, pose_camera
 from modules.geometry.trajectory import mirror_index, prepare_poses, smooth_cameras, smooth_features
 
 
-def test_a_short_clip_plays_forwards_and_backwards():
+def test_a_short_clip_is_played_back_and_forth():
     assert mirror_index(torch.arange(-2, 8), 3).tolist() == [1, 0, 0, 1, 2, 2, 1, 0, 0, 1]
 
 

@@ -131,5 +131,5 @@ def test_a_mask_grows_to_all_sides_alike_and_keeps_its_size(kernel):
     mask[..., 10, 7] = True
     rows, columns = losses.dilate(mask, kernel)[0, 0].nonzero().unbind(dim=1)
     assert losses.dilate(mask, kernel).shape == mask.shape
-    for found, middle in ((rows, 10), (columns, 7)):
-        assert found.min() == middle - kernel // 2 and found.max() == middle + kernel // 2
+    for covered, middle in ((rows, 10), (columns, 7)):
+        assert covered.min() == middle - kernel // 2 and covered.max() == middle + kernel // 2

@@ -26,17 +26,17 @@ def test_the_laplacian_sees_trembling(mask):
 
 
 def test_masked_frames_do_not_count(mask):
-    truth, prediction = torch.zeros(2, 10, 3), torch.ones(2, 10, 3)
+    target, prediction = torch.zeros(2, 10, 3), torch.ones(2, 10, 3)
     prediction[1, 6:] = 100
-    assert_close(losses.mean_square(prediction, truth, mask), torch.tensor(1.0))
+    assert_close(losses.mean_square(prediction, target, mask), torch.tensor(1.0))
     assert_close(losses.magnitude(prediction, mask), torch.tensor(1.0))
 
 
 def test_an_error_of_the_lips_costs_more_than_one_of_the_cheek():
-    truth = torch.zeros(1, 4, 1404)
-    lip, cheek = truth.clone(), truth.clone()
+    target = torch.zeros(1, 4, 1404)
+    lip, cheek = target.clone(), target.clone()
     lip[..., 13 * 3], cheek[..., 50 * 3] = 1, 1
-    of_lip, of_cheek = (losses.landmark_square(points, truth, torch.ones(1, 4)) for points in (lip, cheek))
+    of_lip, of_cheek = (losses.landmark_square(points, target, torch.ones(1, 4)) for points in (lip, cheek))
     ratio = of_lip / of_cheek
     assert_close(ratio, torch.tensor(5.0))
     with pytest.raises(ValueError, match="70"):

@@ -40,12 +40,12 @@ def test_the_torso_cover_is_free_behind_the_head_and_zero_where_right():
     assert float(torso_cover(1 - torso.float(), torso, head)) == 2
 
 
-def test_the_torso_picture_counts_only_where_the_torso_is_seen():
+def test_the_torso_image_counts_only_where_the_torso_is_seen():
     torso = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
     torso[0, :, 2:] = True
-    image, truth = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5)
-    assert float(torso_l1(image, truth, torso)) == 0.5
-    assert float(torso_l1(image, truth, torch.zeros_like(torso))) == 0
+    image, target = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5)
+    assert float(torso_l1(image, target, torso)) == 0.5
+    assert float(torso_l1(image, target, torch.zeros_like(torso))) == 0
 
 
 def test_key_points_that_keep_apart_cost_nothing() -> None:

@@ -34,9 +34,9 @@ def test_a_variable_frame_rate_keeps_its_timing(tmp_path: Path):
 def test_thirty_frames_a_second_become_twenty_five(tmp_path: Path):
     write_video(tmp_path / "thirty.mp4", counting_frames(24), fps=30)
     info, frames = open_video(tmp_path / "thirty.mp4")
-    shown = levels(frames)
-    assert info.rate == 30 and len(shown) == 20
-    assert np.abs(np.array(shown) - np.arange(20) * 1.2).max() <= 0.7
+    decoded = levels(frames)
+    assert info.rate == 30 and len(decoded) == 20
+    assert np.abs(np.array(decoded) - np.arange(20) * 1.2).max() <= 0.7
 
 
 @pytest.mark.parametrize("angle, matrix, turn", [
@@ -47,15 +47,15 @@ def test_a_turned_phone_video_is_shown_upright(tmp_path: Path, angle: int, matri
     frame[:24, :32] = 220
     path = write_video(tmp_path / f"{angle}.mp4", [frame] * 2)
     data = bytearray(path.read_bytes())
-    place = data.index(b"tkhd") + 4 + 40                  # the display matrix of a version 0 track header
+    start = data.index(b"tkhd") + 4 + 40                  # the display matrix of a version 0 track header
     for offset, value in zip((0, 4, 12, 16), matrix, strict=True):
-        data[place + offset:place + offset + 4] = (value << 16).to_bytes(4, "big", signed=True)
+        data[start + offset:start + offset + 4] = (value << 16).to_bytes(4, "big", signed=True)
     path.write_bytes(data)
     info, frames = open_video(path)
-    shown = next(frames)
+    decoded = next(frames)
     expected = turn(frame)
-    assert (info.height, info.width) == expected.shape[:2] == shown.shape[:2]
-    assert np.abs(shown.astype(int) - expected).mean() < 6
+    assert (info.height, info.width) == expected.shape[:2] == decoded.shape[:2]
+    assert np.abs(decoded.astype(int) - expected).mean() < 6
 
 
 def test_reading_holds_few_frames_at_a_time(tmp_path: Path):

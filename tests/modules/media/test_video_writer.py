@@ -101,7 +101,7 @@ def test_a_damaged_sound_stops_the_video_and_leaves_nothing(tmp_path: Path):
 @pytest.mark.parametrize("name, alpha, words", [
     ("a.avi", False, "written as .mp4"), ("a.mp4", True, ".webm or .mov"), ("folder.mp4", False, "is a folder"),
     ("file/a.mp4", False, "cannot be written")])
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, name: str, alpha: bool, words: str):
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path, name: str, alpha: bool, words: str):
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=words) as caught:

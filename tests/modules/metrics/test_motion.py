@@ -27,11 +27,11 @@ def test_a_mouth_that_follows_correlates_and_one_that_does_the_opposite_does_not
     points = Keypoints(procedural_model(), "lm468")
     still, follows, opposite = (points(torch.zeros(1, 80), named_expression(5, jaw_open=values)[None])
                                 for values in (torch.full((5,), 0.3), jaw / 2, 1 - jaw))
-    truth = points(torch.zeros(1, 80), named_expression(5, jaw_open=jaw)[None])
+    target = points(torch.zeros(1, 80), named_expression(5, jaw_open=jaw)[None])
     mask = torch.ones(1, 5)
-    assert mouth_correlation(follows, truth, mask) == pytest.approx(1.0, abs=1e-4)
-    assert mouth_correlation(opposite, truth, mask) == pytest.approx(-1.0, abs=1e-4)
-    assert abs(float(mouth_correlation(still, truth, mask))) < 0.1
+    assert mouth_correlation(follows, target, mask) == pytest.approx(1.0, abs=1e-4)
+    assert mouth_correlation(opposite, target, mask) == pytest.approx(-1.0, abs=1e-4)
+    assert abs(float(mouth_correlation(still, target, mask))) < 0.1
 
 
 def test_an_opening_grows_with_the_jaw_and_not_with_the_picture():

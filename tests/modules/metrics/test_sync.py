@@ -14,7 +14,7 @@ class Echo(torch.nn.Module):
         return self.embed_audio(points)
 
 
-def test_a_perfect_network_tells_all_clips_apart_and_one_that_is_late_none():
+def test_a_perfect_network_is_right_about_all_clips_and_one_that_is_late_about_none():
     phase = torch.rand(3, 40, generator=torch.Generator().manual_seed(0)) * 6
     audio, mask = phase.repeat_interleave(2, dim=1)[..., None], torch.ones(3, 40)
     clips, single = sync_accuracy(Echo(), audio, phase[..., None], mask)

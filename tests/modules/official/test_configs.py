@@ -15,11 +15,11 @@ from modules.portrait.driving import DrivingConfig
 def test_the_config_of_an_official_file_is_read_from_its_shapes(network, config):
     with torch.device("meta"):
         state = build_portrait(config).state_dict()
-    found = portrait_config(to_official(state, network), network)
-    assert found.image_to_plane == config.image_to_plane
-    assert found.motion_adapter == config.motion_adapter
-    assert found.htbsr == config.htbsr and found.superresolution == config.superresolution
-    assert found.driving == DrivingConfig.released()     # as those weights learnt it
+    recognised = portrait_config(to_official(state, network), network)
+    assert recognised.image_to_plane == config.image_to_plane
+    assert recognised.motion_adapter == config.motion_adapter
+    assert recognised.htbsr == config.htbsr and recognised.superresolution == config.superresolution
+    assert recognised.driving == DrivingConfig.released()     # as those weights learnt it
 
 
 def test_without_a_module_the_released_sizes_are_expected():

@@ -60,10 +60,10 @@ class Attack:
 
 
 @pytest.mark.parametrize("kind", ["call", "eval"])
-@pytest.mark.parametrize("place", ["exp", "surprise"])
-def test_code_in_a_file_is_not_executed(tmp_path, kind, place):
+@pytest.mark.parametrize("key", ["exp", "surprise"])
+def test_code_in_a_file_is_not_executed(tmp_path, kind, key):
     victim = tmp_path / "executed"
-    write(tmp_path / "evil.npy", fitted() | {place: Attack(str(victim), kind)})
+    write(tmp_path / "evil.npy", fitted() | {key: Attack(str(victim), kind)})
     with pytest.raises(UserError, match="evil.npy.*which is no array"):
         read_official_fit(tmp_path / "evil.npy")
     assert not victim.exists()

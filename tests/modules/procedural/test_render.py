@@ -40,12 +40,12 @@ def test_a_portrait_shows_hair_face_neck_and_clothes_on_a_background(model):
 def test_head_pictures_hold_the_same_head_on_minus_one(model):
     person = sample_person(5)
     full, head = (render(model, person, face(person), SIZE, parts=parts) for parts in ("full", "head"))
-    kept = torch.isin(full.classes, torch.tensor([1, 3, 5], dtype=torch.uint8))
-    assert (kept != (head.classes > 0)).float().mean() < 0.01
-    inner = -torch.nn.functional.max_pool2d(-kept[:, None].float(), 3, 1, 1) > 0
+    of_head = torch.isin(full.classes, torch.tensor([1, 3, 5], dtype=torch.uint8))
+    assert (of_head != (head.classes > 0)).float().mean() < 0.01
+    inner = -torch.nn.functional.max_pool2d(-of_head[:, None].float(), 3, 1, 1) > 0
     difference = (full.image - head.image).abs()[inner.expand_as(full.image)]
     assert (difference > 1e-5).float().mean() < 0.01                 # pixels shared with the neck between strands
-    outer = torch.nn.functional.max_pool2d(kept[:, None].float(), 3, 1, 1) == 0
+    outer = torch.nn.functional.max_pool2d(of_head[:, None].float(), 3, 1, 1) == 0
     assert (head.image[outer.expand_as(head.image)] == -1).float().mean() > 0.99     # but for single strands
 
 

@@ -65,11 +65,11 @@ def test_the_mouth_moves_smoothly(utterances):
 
 
 def test_the_sound_is_loud_when_the_mouth_is_open(utterances):
-    found = []
+    correlations = []
     for u in utterances:
         level = u.audio.view(100, 640).square().mean(1).sqrt().numpy()
-        found.append(np.corrcoef(level, mode(u, "jaw_open").numpy())[0, 1])
-    assert np.mean(found) > 0.6
+        correlations.append(np.corrcoef(level, mode(u, "jaw_open").numpy())[0, 1])
+    assert np.mean(correlations) > 0.6
 
 
 def test_pitch_is_given_in_vowels_and_not_in_pauses(utterances):

@@ -22,7 +22,7 @@ def front() -> tuple[np.ndarray, np.ndarray]:
     return x.ravel(), y.ravel()
 
 
-def test_places_of_the_front_keep_their_frontal_coordinates(front):
+def test_points_of_the_front_keep_their_frontal_coordinates(front):
     x, y = front
     points = skin(Surface.of_front(x, y), np.ones(len(x), bool))
     np.testing.assert_allclose(points[:, :2], np.stack(front, -1), atol=2e-3)

@@ -44,7 +44,7 @@ def test_a_missing_file_is_named_with_licence_and_remedy(folders: tuple[Path, Pa
     assert all(word in message for word in words)
 
 
-def test_every_entry_has_a_place_a_licence_and_a_user():
+def test_every_entry_has_a_source_a_licence_and_a_user():
     for asset in manifest().values():
         assert asset.licence and asset.needed_by and asset.what, asset.name
         assert asset.source.startswith("https://") or asset.source == "this project"

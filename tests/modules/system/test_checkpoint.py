@@ -102,7 +102,7 @@ def test_a_failure_while_writing_leaves_the_old_checkpoint(
     assert os.listdir(tmp_path) == ["c"]
 
 
-def test_a_full_device_is_told(tmp_path: Path) -> None:
+def test_a_full_device_is_reported(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     signal = pytest.importorskip("signal")
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -155,7 +155,7 @@ def test_a_module_is_untouched_when_its_weights_do_not_fit(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff" * 100, None])
-def test_damaged_weights_are_told_by_their_file(tmp_path: Path, content: bytes | None) -> None:
+def test_damaged_weights_are_reported_with_their_file(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "part.safetensors"
     save_file({"weight": torch.zeros(50)}, path)
     path.write_bytes(path.read_bytes()[:-20] if content is None else content)
@@ -174,7 +174,7 @@ def test_a_trainer_state_cannot_execute_code(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_missing_things_are_told_with_what_is_there(tmp_path: Path) -> None:
+def test_missing_files_are_reported_with_those_that_are_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no checkpoint: it has no config.yaml"):
         read_config(tmp_path)
     with pytest.raises(UserError, match="there is no folder"):

@@ -136,7 +136,7 @@ def test_a_resolved_config_makes_the_same_config_again(tmp_path: Path) -> None:
     ({"steps": 1, "model": {"preset": "tiny"}}, "model.preset is tiny; the choices are demo, full, staged"),
     ({"steps": 1, "model": {"renderer": {"samples_coarse": 0}}}, "model.renderer: samples_coarse is 0; it must be"),
 ])
-def test_a_wrong_value_is_told_with_its_key(values: dict, message: str) -> None:
+def test_a_wrong_value_is_reported_with_its_key(values: dict, message: str) -> None:
     with pytest.raises(UserError, match=message.replace("?", r"\?").replace("[", r"\[")):
         from_dict(Stage, values)
 
@@ -159,7 +159,7 @@ def test_a_wrong_key_names_the_file_it_is_in(tmp_path: Path) -> None:
     ("base: own.yaml\n", "in a circle"),
     ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
 ])
-def test_a_bad_file_is_told(tmp_path: Path, text: str, message: str) -> None:
+def test_a_bad_file_is_reported(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_yaml(write(tmp_path, "own.yaml", text))
 

@@ -37,13 +37,13 @@ class Server:
         self.address = f"http://127.0.0.1:{self._http.server_port}/model.bin"
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        wanted = request.headers["Range"]
-        self.ranges.append(wanted)
+        requested = request.headers["Range"]
+        self.ranges.append(requested)
         action = self.script.pop(0) if self.script else "whole"
         if action.isdigit():
             request.send_error(int(action))
             return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.honours_ranges else 0
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and self.honours_ranges else 0
         if start >= len(CONTENT):
             request.send_error(416)
             return

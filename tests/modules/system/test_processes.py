@@ -22,15 +22,15 @@ def die(item: int) -> None:
 
 
 def test_one_worker_is_this_process_and_keeps_the_order():
-    found = list(run_all(partial(where, 10), [3, 1, 2], workers=1))
-    assert [item for item, _, _ in found] == [13, 11, 12] and {pid for _, pid, _ in found} == {os.getpid()}
+    results = list(run_all(partial(where, 10), [3, 1, 2], workers=1))
+    assert [item for item, _, _ in results] == [13, 11, 12] and {pid for _, pid, _ in results} == {os.getpid()}
     assert list(run_all(fail, [], workers=4)) == []
 
 
 def test_several_workers_do_every_item_once_with_one_thread_each():
-    found = list(run_all(partial(where, 0), list(range(8)), workers=2))
-    assert sorted(item for item, _, _ in found) == list(range(8))
-    assert os.getpid() not in {pid for _, pid, _ in found} and {threads for _, _, threads in found} == {1}
+    results = list(run_all(partial(where, 0), list(range(8)), workers=2))
+    assert sorted(item for item, _, _ in results) == list(range(8))
+    assert os.getpid() not in {pid for _, pid, _ in results} and {threads for _, _, threads in results} == {1}
 
 
 def test_an_error_of_a_worker_is_raised_here():
