@@ -125,3 +125,18 @@ def test_the_demo_is_small() -> None:
 def test_impossible_configs_are_refused_with_the_value(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(change.values())))):
         HTBSRConfig(**change)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ["v1", "v2", "v3"])
+def test_a_head_that_no_ray_meets_leaves_no_trace(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
+                                                  frames: tuple[Tensor, ...], fusion: str) -> None:
+    model = build(replace(tiny, fusion=fusion, torso=replace(tiny.torso, version="v1")))     # it does not steer
+    feature, _, kp_source, kp_driving = frames
+    source = model.encode_source(*portrait)
+
+    def picture(feature: Tensor, weights: float) -> Tensor:
+        return model(feature[:, :3], feature, torch.full((3, 1, 8, 8), weights), source, kp_source, kp_driving).image
+
+    assert torch.allclose(picture(feature, 0.0), picture(-feature, 0.0), atol=1e-5)
+    assert not torch.allclose(picture(feature, 0.5), picture(-feature, 0.5), atol=1e-2)
