@@ -11,6 +11,7 @@ from modules.system.errors import UserError
 from tasks.engine.task import StepState
 from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask, correlation, exponential_rate
 from tasks.stages.syncnet import SyncNetTaskConfig
+from tests.tasks.terms import gain_of_best_metric
 from tests.tasks.tiny_speech import A2M, DATA, SYNC, face
 
 __all__ = ["face"]                   # a fixture
@@ -145,3 +146,8 @@ def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
         doubled = terms(**{weight: 2 * getattr(start, weight)})
         for name in plain:
             torch.testing.assert_close(doubled[name], (1 + (name == weight)) * plain[name])
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face):
+    task = task_of()
+    assert gain_of_best_metric(task, batch_of(task), steps=30) > 0

@@ -11,7 +11,7 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.htbsr import HTBSRLossConfig, HTBSRTask, HTBSRTaskConfig
 from tasks.stages.learning_rates import RateConfig
-from tests.tasks.terms import generator_terms
+from tests.tasks.terms import gain_of_best_metric, generator_terms
 from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, run_step, tiny_model
 
 PLAIN = HTBSRLossConfig(perceptual=0, lips_perceptual=0, adversarial=0, edges=0.5, occlusion=0.1, occlusion_2=0.1)
@@ -133,3 +133,7 @@ def test_the_discriminator_learns_for_ten_thousand_steps_before_it_is_heard(conf
         names = run_step(task, batch, step).keys()
         found.append(("discriminator/real_0" in names, "generator/adversarial" in names))
     assert found == [(False, False), (True, False), (True, False), (True, True)]
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
+    assert gain_of_best_metric(HTBSRTask(config, generator), pair_batch(generator)) > 0.1

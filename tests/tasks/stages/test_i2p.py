@@ -11,7 +11,7 @@ from tasks.engine.optimization import build_optimizer
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import I2PConfig, I2PLossConfig, I2PTask, reference_runs
 from tasks.stages.learning_rates import RateConfig
-from tests.tasks.terms import generator_terms
+from tests.tasks.terms import gain_of_best_metric, generator_terms
 from tests.tasks.tiny_images import SIZE, changed_parts, run_step, tiny_model
 
 PLAIN = I2PLossConfig(perceptual=0, perceptual_raw=0, adversarial_reference=0, adversarial_target=0, edges=0.5,
@@ -160,3 +160,7 @@ def test_no_optimiser_has_momentum_and_the_discriminators_is_adjusted_to_its_laz
     assert moved == (0.0, 0.0)
     assert left[0] == pytest.approx(0.99, abs=1e-5)
     assert left[1] ** 17 == pytest.approx(0.99 ** 16, abs=1e-5)       # 16 steps and a penalty are 17 updates
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
+    assert gain_of_best_metric(I2PTask(config, generator), view_batch(generator)) > 0.1

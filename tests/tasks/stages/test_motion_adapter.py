@@ -13,7 +13,7 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.learning_rates import RateConfig
 from tasks.stages.motion_adapter import MotionAdapterLossConfig, MotionAdapterTask, MotionAdapterTaskConfig
-from tests.tasks.terms import generator_terms
+from tests.tasks.terms import gain_of_best_metric, generator_terms
 from tests.tasks.tiny_images import SIZE, changed_parts, pair_batch, run_step, tiny_model
 
 PLAIN = MotionAdapterLossConfig(perceptual=0, perceptual_raw=0, lips_perceptual=0, adversarial=0, edges=0.5)
@@ -179,3 +179,7 @@ def test_an_error_far_from_the_head_counts_a_fifth(config, generator):
                        for part in (3, 0))
     for name in ("image", "image_raw"):
         assert float(outside[name] / inside[name]) == pytest.approx(0.2, rel=0.02)
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
+    assert gain_of_best_metric(MotionAdapterTask(config, generator), pair_batch(generator)) > 0.1

@@ -3,6 +3,7 @@ import torch
 
 from tasks.engine.task import StepState
 from tasks.stages.syncnet import SHIFTS, SyncNetTask, SyncNetTaskConfig, cut, sample_pairs, stepped_rate, told_apart
+from tests.tasks.terms import gain_of_best_metric
 from tests.tasks.tiny_speech import DATA, SYNC, face
 
 __all__ = ["face"]                   # a fixture
@@ -79,3 +80,9 @@ def test_a_perfect_network_tells_all_clips_apart_and_one_that_is_late_none():
 
 def test_the_rate_falls_in_steps():
     assert [stepped_rate(s) for s in (0, 4999, 5000, 10**7)] == pytest.approx([1e-3, 1e-3, 9.8e-4, 5e-5])
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face):
+    task = task_of()
+    data = task.train_dataset()
+    assert gain_of_best_metric(task, task.collate([data[i] for i in range(4)]), steps=60) > 0.05
