@@ -163,4 +163,6 @@ def test_no_optimiser_has_momentum_and_the_discriminators_is_adjusted_to_its_laz
 
 
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
-    assert gain_of_best_metric(I2PTask(config, generator), view_batch(generator)) > 0.1
+    batch = view_batch(generator)
+    batch["images"] = 220 * batch["masks"][:, :, None].expand_as(batch["images"]).byte()           # flat, bright heads
+    assert gain_of_best_metric(I2PTask(config, generator), batch, steps=60) > 0.1
