@@ -151,3 +151,12 @@ def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face):
     task = task_of()
     assert gain_of_best_metric(task, batch_of(task), steps=30) > 0
+
+
+@pytest.mark.parametrize("pairs, heard", [(64, 64), (3, 4)])
+def test_the_sync_network_hears_as_many_windows_as_asked_for_and_each_clip_once_at_least(face, tmp_path, pairs, heard):
+    task = task_of(replace(LOSSES, sync=0.2, sync_pairs=pairs), sync_checkpoint=saved_sync(tmp_path / "sync"))
+    seen = []
+    task.frozen["syncnet"].register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    task.training_step(batch_of(task), 0, "audio2motion", state())
+    assert seen == [heard]
