@@ -103,8 +103,9 @@ def seen_by(graph: Graph, path: str) -> list[str]:
     """Files that import `path`, themselves or through others, nearest first; its mirror test before all."""
     found, mirror = [path], Path("tests", path).with_name(f"test_{Path(path).name}").as_posix()
     for file in found:                                                         # it grows
-        found += sorted(graph.get(file, set()) - {*found}, key=lambda name: (name.count("/"), name))
-    return sorted(found, key=lambda file: file != mirror)
+        found += sorted(graph.get(file, set()) - {*found})
+    whole = path.endswith(".yaml")                                             # tests of whole recipes are at the top
+    return sorted(found, key=lambda file: (file != mirror, whole and file.count("/")))
 
 
 def groups_of_tests(root: Path, graph: Graph, path: str) -> list[list[str]]:

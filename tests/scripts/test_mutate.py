@@ -79,9 +79,8 @@ def test_what_says_nothing_about_the_recipe_is_left_alone(source):
     assert changes_of(source) == {}
 
 
-def test_every_candidate_is_there_and_can_be_changed():
+def test_every_candidate_is_there():
     assert [name for name in CANDIDATES if not (ROOT / name).exists()] == []
-    assert [path for path in candidate_files(ROOT, []) if not sites(ROOT / path)] == []
     with pytest.raises(UserError, match="scripts/mutate.py: no such file, or none that is changed"):
         candidate_files(ROOT, ["modules/losses", "scripts/mutate.py"])
 
@@ -103,18 +102,18 @@ def test_the_same_seed_draws_the_same_and_three_seeds_reach_every_file():
     files = candidate_files(ROOT, [])
     drawn = [list(islice(draw(ROOT, files, seed), 40)) for seed in (0, 1, 2)]
     assert drawn[0] == list(islice(draw(ROOT, files, 0), 40)) != drawn[1]
-    assert {mutation.path for part in drawn for mutation in part} == {*files}
+    assert {mutation.path for part in drawn for mutation in part} == {path for path in files if sites(ROOT / path)}
 
 
 def test_the_mirror_test_comes_first_and_then_the_nearest():
     graph = import_graph(ROOT)
     files = [file for file in seen_by(graph, "modules/losses/image.py") if file.startswith("tests/")]
     assert files[0] == "tests/modules/losses/test_image.py"
-    assert files.index("tests/tasks/stages/test_htbsr.py") < files.index("tests/test_architecture.py")
+    assert files.index("tests/tasks/stages/test_htbsr.py") < files.index("tests/tasks/test_run.py")
     assert "tests/modules/audio/test_pitch.py" not in files
     *_, golden = groups_of_tests(ROOT, graph, "modules/losses/image.py")
     assert golden[:2] == ["tests/test_golden.py", "-k"] and "masked_l1_and_its_gradient" in golden[2]
-    assert "tests/test_image_configs.py" in seen_by(graph, "configs/i2p.yaml")
+    assert seen_by(graph, "configs/i2p.yaml").index("tests/test_image_configs.py") < 6
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The weighted losses of a step, as tensors and without an update."""
+"""The weighted losses of a step, as tensors and without an update; whether the best checkpoint is the better one."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tasks.engine.task import StepState, Task
+from tests.tasks.steps import Steps
 
 
 def generator_terms(task: Task, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -16,3 +17,20 @@ def generator_terms(task: Task, batch: Mapping[str, Tensor], step: int) -> dict[
         if not name.startswith("discriminator"):
             found |= task.training_step(batch, step, name, state)
     return found
+
+
+def gain_of_best_metric(task: Task, batch: Mapping[str, Tensor], steps: int = 12) -> float:
+    """How much better the metric that picks the best checkpoint says the task is once its losses have fallen."""
+    def metric() -> float:
+        for module in task.modules.values():
+            module.eval()
+        with torch.no_grad():
+            return float(task.validation_step(batch)[task.best_metric])
+
+    before = metric()
+    for module in task.modules.values():
+        module.train()
+    take_step = Steps(task)
+    for _ in range(steps):
+        take_step(batch, step=1)
+    return (before - metric()) * (1 if task.best_is_lowest else -1)

@@ -56,3 +56,10 @@ def test_slices_keep_the_shared_identity():
 def test_rows_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="3 rows"):
         FaceCoefficients(torch.zeros(3, 80), torch.zeros(4, 64), torch.zeros(4, 3), torch.zeros(4, 3))
+
+
+def test_coefficients_that_are_being_fitted_can_be_saved(tmp_path):
+    face = FaceCoefficients.neutral(2)
+    fitted = face.replace(expression=face.expression.requires_grad_() + 1)
+    fitted.save(tmp_path / "face.npz")
+    assert torch.equal(FaceCoefficients.load(tmp_path / "face.npz").expression, torch.ones(2, 64))

@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import modules.system.checkpoint
 import tasks.engine.trainer
 from modules.system.checkpoint import list_checkpoints, load_state
+from tasks.engine.optimization import build_optimizer
+from tasks.engine.task import OptimizerSpec, ParameterGroup, constant
 from tasks.run import main
 from tests.conftest import ROOT
 from tests.tasks.helpers import all_weights, metrics, run_toy, same_bits, toy_arguments
@@ -317,3 +319,12 @@ def test_signals_are_as_before_after_training(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     main(toy_arguments(tmp_path, "steps=1"))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_weight_decay_shrinks_weights_by_itself_and_not_through_the_gradient() -> None:
+    weight = torch.nn.Parameter(torch.tensor([4.0]))
+    group = ParameterGroup(name="all", parameters=[weight], rate=constant(0.1))
+    optimizer = build_optimizer(OptimizerSpec(name="one", groups=[group], weight_decay=0.5))
+    weight.grad = torch.zeros(1)
+    optimizer.step()
+    assert weight.item() == pytest.approx(4 * (1 - 0.1 * 0.5))

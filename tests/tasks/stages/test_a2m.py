@@ -13,6 +13,7 @@ from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask
 from tasks.stages.learning_rates import LearningRates
 from tasks.stages.syncnet import SyncNetTaskConfig
 from tests.tasks.steps import Steps
+from tests.tasks.terms import gain_of_best_metric
 from tests.tasks.tiny_speech import A2M, DATA, SYNC, face
 
 __all__ = ["face"]                   # a fixture
@@ -128,3 +129,17 @@ def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
         doubled = terms(**{weight: 2 * getattr(start, weight)})
         for name in plain:
             torch.testing.assert_close(doubled[name], (1 + (name == weight)) * plain[name])
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face):
+    task = task_of()
+    assert gain_of_best_metric(task, batch_of(task), steps=30) > 0
+
+
+@pytest.mark.parametrize("pairs, heard", [(64, 64), (3, 4)])
+def test_the_sync_network_hears_as_many_windows_as_asked_for_and_each_clip_once_at_least(face, tmp_path, pairs, heard):
+    task = task_of(replace(LOSSES, sync=0.2, sync_pairs=pairs), sync_checkpoint=saved_sync(tmp_path / "sync"))
+    seen = []
+    task.frozen["syncnet"].register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    task.training_step(batch_of(task), 0, "audio2motion", state())
+    assert seen == [heard]

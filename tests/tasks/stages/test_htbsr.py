@@ -9,7 +9,7 @@ from modules.system.checkpoint import save_checkpoint
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.htbsr import INPUTS, TERMS, HTBSRTask, HTBSRTaskConfig
 from tests.tasks.steps import Steps
-from tests.tasks.terms import generator_terms
+from tests.tasks.terms import gain_of_best_metric, generator_terms
 from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
 
 PLAIN = {"image": 1.0, "edges": 0.5, "lips": 0.2, "occlusion_entropy": 0.001, "occlusion": 0.1, "occlusion_2": 0.1}
@@ -127,3 +127,8 @@ def test_an_error_far_from_the_torso_counts_a_half(config, generator):
     inside, outside = (generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
                        for part in (4, 0))
     assert float(outside["image"] / inside["image"]) == pytest.approx(0.5, rel=0.02)
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
+    fast = replace(config, learning_rates=replace(RATES, generator=3e-3))
+    assert gain_of_best_metric(HTBSRTask(fast, generator), pair_batch(generator)) > 0.1

@@ -10,7 +10,7 @@ from tasks.engine.optimization import build_optimizer
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import INPUTS, TERMS, I2PConfig, I2PTask, reference_runs
 from tests.tasks.steps import Steps
-from tests.tasks.terms import generator_terms
+from tests.tasks.terms import gain_of_best_metric, generator_terms
 from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, tiny_model
 from tests.tiny import tiny_portrait_config
 
@@ -180,3 +180,9 @@ def test_no_optimiser_has_momentum_and_the_discriminators_is_adjusted_to_its_laz
     assert moved == (0.0, 0.0)
     assert left[0] == pytest.approx(0.99, abs=1e-5)
     assert left[1] ** 17 == pytest.approx(0.99 ** 16, abs=1e-5)       # 16 steps and a penalty are 17 updates
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
+    batch = view_batch(generator)
+    batch["images"] = 220 * batch["masks"][:, :, None].expand_as(batch["images"]).byte()           # flat, bright heads
+    assert gain_of_best_metric(I2PTask(config, generator), batch, steps=60) > 0.1

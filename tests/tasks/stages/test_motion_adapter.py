@@ -11,7 +11,7 @@ from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.motion_adapter import INPUTS, TERMS, MotionAdapterTask, MotionAdapterTaskConfig
 from tests.tasks.steps import Steps
-from tests.tasks.terms import generator_terms
+from tests.tasks.terms import gain_of_best_metric, generator_terms
 from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
 
 PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "lips": 0.5, "mask": 0.1, "entropy": 0.01, "density": 0.25,
@@ -187,3 +187,8 @@ def test_an_error_far_from_the_head_counts_a_fifth(config, generator):
                        for part in (3, 0))
     for name in ("image", "image_raw"):
         assert float(outside[name] / inside[name]) == pytest.approx(0.2, rel=0.02)
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
+    fast = replace(config, learning_rates=replace(RATES, generator=3e-3))
+    assert gain_of_best_metric(MotionAdapterTask(fast, generator), pair_batch(generator)) > 0.1

@@ -4,6 +4,7 @@ import torch
 from tasks.stages.learning_rates import LearningRates
 from tasks.stages.syncnet import SHIFTS, SyncNetTask, SyncNetTaskConfig, cut, sample_pairs
 from tests.tasks.steps import Steps
+from tests.tasks.terms import gain_of_best_metric
 from tests.tasks.tiny_speech import DATA, SYNC, face
 
 __all__ = ["face"]                   # a fixture
@@ -53,3 +54,9 @@ def test_training_lowers_the_loss(face):
         assert 0 <= task.validation_step(batch)["window_sync_accuracy"] <= 1
 
 
+
+
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face):
+    task = task_of()
+    data = task.train_dataset()
+    assert gain_of_best_metric(task, task.collate([data[i] for i in range(4)]), steps=60) > 0.05

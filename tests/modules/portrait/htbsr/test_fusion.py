@@ -150,3 +150,19 @@ def test_alpha_covers_where_the_head_or_the_torso_is(tiny: HTBSRConfig, portrait
     right = output.alpha[..., 24:]                                              # no head: the torso's occlusion alone
     expected = torch.nn.functional.interpolate(output.occlusion_2, scale_factor=2, mode="bilinear")[..., 24:]
     assert relative_error(right[..., 2:], expected[..., 2:]) < 0.02 and right.min() > 0.05
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ["blend", "head_weights", "predicted_alpha"])
+def test_a_head_that_no_ray_meets_leaves_no_trace(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
+                                                  frames: tuple[Tensor, ...], fusion: str) -> None:
+    torso = replace(tiny.torso, steering="keypoints_only")                      # the head does not steer
+    model = build(replace(tiny, fusion=fusion, torso=torso))
+    feature, _, kp_source, kp_driving = frames
+    source = model.encode_source(*portrait, kp_source)
+
+    def image(feature: Tensor, weights: float) -> Tensor:
+        return model(feature[:, :3], feature, torch.full((3, 1, 8, 8), weights), source, kp_driving).image
+
+    assert torch.allclose(image(feature, 0.0), image(-feature, 0.0), atol=1e-5)
+    assert not torch.allclose(image(feature, 0.5), image(-feature, 0.5), atol=1e-2)
