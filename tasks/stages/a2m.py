@@ -26,7 +26,7 @@ from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
 from tasks.engine.task import StepState, grid
 from tasks.stages.learning_rates import LearningRates
-from tasks.stages.short_videos import face_video
+from tasks.stages.previews import face_video
 from tasks.stages.speech_stage import SpeechTask
 
 LAPLACIANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

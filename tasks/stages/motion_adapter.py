@@ -39,8 +39,7 @@ from tasks.stages.image_terms import (
     validation_pairs,
 )
 from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreezing, Share, motion_adapter_share
-from tasks.stages.previews import depth_picture
-from tasks.stages.short_videos import clip_video
+from tasks.stages.previews import clip_video, depth_picture
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
 from tasks.stages.warm_start import warm_start, warm_start_if_present
