@@ -26,7 +26,7 @@ SIZE, FRAMES = 512, 40
 SHORT = ("steps=1", "loader.workers=0", "precision=bf16-mixed", "log.validate_every=0", "log.pictures_every=0",
          "log.videos_every=0", "log.every=1")
 ALL_AT_ONCE = ("start_adversarial=0", "learning_rates.schedule=linear", "learning_rates.warmup=1", "loss.perceptual=0")
-FACE = ("model.face_model=procedural", "data.face_model=procedural", "init_from=''", "loss.lips_perceptual=0")
+FACE = ("model.driving.face_model=procedural", "init_from=''", "loss.lips_perceptual=0")
 GIBIBYTE = 2**30
 
 
@@ -90,7 +90,7 @@ def check(run: Path, *losses: str) -> None:
 def test_image_to_plane(tmp_path: Path, often: None) -> None:
     run = step("i2p", tmp_path / "run", *ALL_AT_ONCE, "loss.perceptual_raw=0", "teacher=procedural", "views.people=1",
                "views.views=3", f"views.size={SIZE}", f"views.cache={tmp_path}", "views.workers=1", "held_out_people=1",
-               "loss.density_every=1", "initial_weights=none", "unfreeze={renderer: 0, superresolution: 0}")
+               "density_every=1", "initial_weights=none", "unfreeze={renderer: 0, superresolution: 0}")
     check(run, "target_image", "target_adversarial", "target_density", "gradient_penalty_1")
     # With buffers: the running means and the noise maps.
     assert millions(run) == {"image_to_plane": 87.4, "superresolution": 2.3, "discriminator": 31.4}
@@ -98,7 +98,7 @@ def test_image_to_plane(tmp_path: Path, often: None) -> None:
 
 def test_motion_adapter(tmp_path: Path, clips: Path, often: None) -> None:
     run = step("motion_adapter", tmp_path / "run", *ALL_AT_ONCE, *FACE, "loss.perceptual_raw=0", f"data.folder={clips}",
-               "loss.laplacian_every=1", "loss.density_every=1", "initial_weights=none",
+               "laplacian_every=1", "density_every=1", "initial_weights=none",
                "unfreeze={motion_adapter: 0, renderer: 0, superresolution: 0}", "superresolution_alone_from=null")
     check(run, "image", "lips", "adversarial", "laplacian", "eye_closing", "density", "source_image",
           "gradient_penalty_0")
