@@ -43,7 +43,7 @@ def test_validation_measures_the_raw_render(config, generator):
     task.model.eval()
     with torch.no_grad():
         found = task.validation_step(batch)
-        views: list[DualView] = task.taught(batch).views
+        views: list[DualView] = task.teacher_batch(batch).views
         output = task.rendered(views[0], views[0])
     torch.testing.assert_close(found["psnr"], psnr(output.image_raw, views[0].image_raw))
     assert photo_of(views[0]).surroundings is None

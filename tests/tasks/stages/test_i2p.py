@@ -101,8 +101,8 @@ def test_a_model_of_another_stage_is_refused(config):
 
 def test_every_promised_input_is_there_and_every_loss_finds_its_own(config, generator):
     task, batch = I2PTask(config, generator), view_batch(generator)
-    taught = task.taught(batch)
-    inputs = task.inputs(task.rendered(taught.views[0], taught.views[1]), taught, 1)
+    teacher = task.teacher_batch(batch)
+    inputs = task.inputs(task.rendered(teacher.views[0], teacher.views[1]), teacher, 1)
     assert inputs.keys() == {*INPUTS, "head_raw"}
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
