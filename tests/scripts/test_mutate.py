@@ -114,7 +114,7 @@ def test_the_mirror_test_comes_first_and_then_the_nearest():
     assert "tests/modules/audio/test_pitch.py" not in files
     *_, golden = groups_of_tests(ROOT, graph, "modules/losses/image.py")
     assert golden[:2] == ["tests/test_golden.py", "-k"] and "masked_l1_and_its_gradient" in golden[2]
-    assert "tests/test_image_configs.py" in seen_by(graph, "configs/i2p.yaml")
+    assert "tests/test_recipe.py" in seen_by(graph, "configs/i2p.yaml")
 
 
 @pytest.fixture

@@ -9,15 +9,14 @@ from modules.media.pixels import to_float
 from tasks.data.frame_pairs import ClipDataConfig, FramePairs, split_clips
 from tasks.engine.task import Task
 from tasks.stages import previews
-from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask
+from tasks.stages.a2m import A2MLossConfig, A2MTask
 from tasks.stages.htbsr import HTBSRTask, HTBSRTaskConfig
 from tasks.stages.motion_adapter import MotionAdapterTask, MotionAdapterTaskConfig
 from tasks.stages.previews import FACE_SIDE, FRAMES, clip_video, depth_picture, face_video
 from tests.tasks.data.test_frame_pairs import FlatModel
 from tests.tasks.tiny_images import SIZE, tiny_model, write_tiny_clips
-from tests.tasks.tiny_speech import A2M, DATA, face
+from tests.tasks.tiny_speech import A2M, a2m_task
 
-__all__ = ["face"]                   # a fixture
 CPU = torch.device("cpu")
 CLIP_FRAMES = 6
 
@@ -66,11 +65,11 @@ def test_near_is_bright_and_nothing_is_black():
 
 def test_a_clip_drives_itself_from_its_first_frame(clips):
     video = clip_video(clips, CPU, lambda batch: [to_float(batch["source_image"]), to_float(batch["target_image"])])
-    truth = torch.from_numpy(FramePairs(clips, split_clips(clips)[1], FlatModel()).clip(0).frames([*range(6)]))
-    source, shown = columns_of(video)
+    frames = torch.from_numpy(FramePairs(clips, split_clips(clips)[1], FlatModel()).clip(0).frames([*range(6)]))
+    source, target = columns_of(video)
     assert video.dtype == torch.uint8 and video.shape == (CLIP_FRAMES, SIZE, 2 * SIZE, 3)
-    assert torch.equal(shown, truth)
-    assert torch.equal(source, truth[:1].expand(CLIP_FRAMES, -1, -1, -1))
+    assert torch.equal(target, frames)
+    assert torch.equal(source, frames[:1].expand(CLIP_FRAMES, -1, -1, -1))
 
 
 def test_a_batch_is_what_validation_reads_but_for_what_losses_alone_need(clips):
@@ -82,9 +81,9 @@ def test_a_batch_is_what_validation_reads_but_for_what_losses_alone_need(clips):
 
     with torch.autocast("cpu", torch.bfloat16):                         # changes nothing
         clip_video(replace(clips, perturbation=0.1), CPU, columns)
-    for found, expected in zip(seen, held_out_pairs(clips), strict=True):
-        assert found.keys() == expected.keys() - {"closed"}
-        for name, value in found.items():
+    for batch, expected in zip(seen, held_out_pairs(clips), strict=True):
+        assert batch.keys() == expected.keys() - {"closed"}
+        for name, value in batch.items():
             assert value.dtype == expected[name].dtype and torch.equal(value, expected[name]), name
 
 
@@ -106,7 +105,7 @@ def test_frames_are_made_one_by_one_and_a_long_clip_is_cut(clips, monkeypatch):
     assert made == [2, 3, 4, 5] and read == [0, 0, 1, 2, 3]             # the source once, then each target
 
 
-def test_large_pictures_are_made_smaller_and_small_columns_fit_the_truth(clips):
+def test_large_pictures_are_made_smaller_and_small_columns_fit_the_target(clips):
     def columns(batch: dict[str, Tensor]) -> list[Tensor]:
         grey = batch["source_image"].float().mean() / 127.5 - 1
         return [grey.expand(1, 3, size, size) for size in (8, 600)]
@@ -116,33 +115,31 @@ def test_large_pictures_are_made_smaller_and_small_columns_fit_the_truth(clips):
 
 
 @pytest.mark.parametrize("number", [2, 3])
-def test_a_stage_shows_source_pncc_output_and_truth(clips, number):
+def test_a_stage_shows_source_pncc_prediction_and_target(clips, number):
     task, pairs = stage(number, clips), held_out_pairs(clips)
     batches = [task.frames(b) for b in pairs]
     with torch.no_grad():
         video = task.videos({})["source_pncc_output_truth"]
         outputs = [task.reenacted(b) if number == 2 else task.reenacted(b, b.target) for b in batches]
     assert video.dtype == torch.uint8 and video.shape == (CLIP_FRAMES, SIZE, 4 * SIZE, 3)
-    source, pncc, output, truth = columns_of(video)
-    assert torch.equal(truth, as_bytes([b.target.head if number == 2 else b.target.image for b in batches]))
-    assert torch.equal(source, truth[:1].expand_as(source))
+    source, pncc, output, target = columns_of(video)
+    assert torch.equal(target, as_bytes([b.target.head if number == 2 else b.target.image for b in batches]))
+    assert torch.equal(source, target[:1].expand_as(source))
     assert torch.equal(pncc, torch.cat([b["pncc"][:, 2] for b in pairs]).permute(0, 2, 3, 1))
     assert torch.equal(output, as_bytes([o.image for o in outputs]))
-    for column in (pncc, output, truth):
+    for column in (pncc, output, target):
         assert (column[1:] != column[:-1]).flatten(1).any(dim=1).all()   # something moves in every frame
 
 
 @pytest.fixture
 def speech(face):
-    config = A2MConfig(model=A2M, features="mel", face_model="procedural", data=DATA,
-                       loss=A2MLossConfig(expression=0.5))
-    task = A2MTask(config, torch.Generator().manual_seed(0))
+    task = a2m_task(A2MLossConfig(expression=0.5))
     task.modules["audio2motion"].eval()
     data = task.validation_dataset()
     return task, task.collate([data[0], data[1]])
 
 
-def test_generated_and_true_faces_speak_side_by_side(speech):
+def test_faces_of_prediction_and_target_speak_side_by_side(speech):
     task, batch = speech
     with torch.no_grad():
         video = task.videos(batch)["generated_truth"]
@@ -152,12 +149,12 @@ def test_generated_and_true_faces_speak_side_by_side(speech):
     identity = batch["identity"][:1]
     for column, expression in zip(columns_of(video), (motion, batch["expression"][0])):
         assert torch.equal(column, as_bytes([render_pncc(task.face, identity, e[None], FACE_SIDE) for e in expression]))
-    truth = columns_of(video)[1]
-    assert (truth[1:] != truth[:-1]).flatten(1).any(dim=1).float().mean() > 0.5       # the ends are silent
+    target = columns_of(video)[1]
+    assert (target[1:] != target[:-1]).flatten(1).any(dim=1).float().mean() > 0.5       # the ends are silent
     assert not torch.equal(*columns_of(video))
 
 
-def test_padded_frames_are_not_shown_and_a_perfect_motion_looks_like_the_truth(speech, monkeypatch):
+def test_padded_frames_are_not_shown_and_a_perfect_motion_looks_like_the_target(speech, monkeypatch):
     task, batch = speech
     batch["mask"][0, 20:] = 0
     monkeypatch.setattr(A2MTask, "_generate", lambda self, sample: sample["expression"])
@@ -171,8 +168,8 @@ def test_an_identity_that_is_generated_is_shown(speech):
     identity, expression = 3 * batch["identity"], batch["expression"]
     whole._generate = lambda sample: torch.cat([identity[:1, None].expand(1, expression.shape[1], -1),
                                                 sample["expression"]], dim=-1)
-    generated, truth = columns_of(whole.videos(batch)["generated_truth"])
-    assert torch.equal(truth, face_video(whole.face, [(batch["identity"][:1], expression[0])]))
+    generated, target = columns_of(whole.videos(batch)["generated_truth"])
+    assert torch.equal(target, face_video(whole.face, [(batch["identity"][:1], expression[0])]))
     assert torch.equal(generated, face_video(whole.face, [(identity[:1], expression[0])]))
 
 
