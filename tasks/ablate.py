@@ -3,10 +3,10 @@
     python -m tasks.ablate configs/ablations --demo [--only no_laplacian concat_fusion] [--minutes 5]
 
 An ablation is a YAML of a few lines on top of a training config, its `base`, which is also its baseline. With --demo
-the config of the same name in the folder's own demo/ takes the place of the base, under the same changes. What a run
-starts from (`init_from`, `sync_checkpoint`) is trained before it if the set knows how: if it is the run folder of one
-of its ablations or demo configs. All runs have the seed of their config and the same budget. Stop it at any time and
-run it again: finished runs are kept, the one that was stopped goes on.
+the config of the same name in the folder's own demo/ replaces the base, under the same changes. The run that another
+one starts from (`init_from`, `sync_checkpoint`) is trained before it if it is the run folder of an ablation or of a
+demo config of the set. All runs have the seed of their config and the same budget. Stop the command at any time and run
+it again: finished runs are kept, and a stopped run resumes.
 """
 
 import argparse
@@ -57,23 +57,23 @@ class Run:
 
     @property
     def others(self) -> list[str]:
-        """Keys by which the run that lies in the folder differs from this one."""
+        """Keys by which the settings of the run in the folder differ from these."""
         if not (self.folder / "config.yaml").is_file():
             return []
         return changed_keys(read_config(self.folder), self.settings.resolved)
 
     @property
     def result(self) -> Result | None:
-        """What the run gave, if it is finished."""
+        """The stored result (see `result_of`) if the run is finished with these settings, else None."""
         path = self.folder / RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not self.others else None
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line; None means the arguments of this process."""
     parser = argparse.ArgumentParser(prog="python -m tasks.ablate", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("configs/ablations"), help="of the ablations")
-    parser.add_argument("--demo", action="store_true", help="in the small size, on people made by code")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("configs/ablations"), help="folder of ablations")
+    parser.add_argument("--demo", action="store_true", help="use the small configs, on procedural people")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these ablations (default: all)")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="budget of each run (default: as its config says)")
@@ -86,16 +86,16 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
 # ---- which runs
 
 def own_changes(path: Path, values: Settings) -> tuple[str, ...]:
-    """What the files beside `path` say themselves, as key=value; the rest comes from their base."""
+    """The settings, as key=value, that come from `path` and the files beside it and not from their base."""
     return tuple(f"{key}={json.dumps(value)}" for key, value in _leaves(values)
                  if Path(values.sources[key]).resolve().parent == path.resolve().parent)
 
 
 def base_of(path: Path, values: Settings, demo: bool) -> Path:
-    """The config of an ablation's baseline: the file that names the task, or with `demo` its small sister.
+    """The config of an ablation's baseline: the file that names the task, or with `demo` the small config of that name.
 
     Raises:
-        UserError: there is none.
+        UserError: the ablation has no such config.
     """
     base = Path(os.path.normpath(values.sources.get("task", str(path))))
     if base.resolve().parent == path.resolve().parent:
@@ -103,18 +103,18 @@ def base_of(path: Path, values: Settings, demo: bool) -> Path:
                         "base: ../motion_adapter.yaml")
     if not demo:
         return base
-    sisters = [folder / "demo" / base.name for folder in (path.parent, base.parent)]
-    found = next((sister for sister in sisters if sister.is_file()), None)
-    if found is None:
-        raise UserError(f"{path} has no demo: there is no {sisters[0]}; write it, or leave --demo out")
-    return found
+    candidates = [folder / "demo" / base.name for folder in (path.parent, base.parent)]
+    small = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if small is None:
+        raise UserError(f"{path} has no demo: there is no {candidates[0]}; write it, or leave --demo out")
+    return small
 
 
 def read_set(options: argparse.Namespace) -> dict[str, Run]:
-    """All runs that a folder of ablations means, by name.
+    """All runs of a folder of ablations and their baselines, by name.
 
     Raises:
-        UserError: no ablations there, or a wrong key or value.
+        UserError: the folder has no ablations, or a key or a value is wrong.
     """
     folder, demo = options.folder, options.demo
     ablations = sorted(folder.glob("*.yaml"))
@@ -127,7 +127,7 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
         budget = [f"steps={options.steps}", "max_minutes=null"]
     runs: dict[str, Run] = {}
 
-    def place(config: Path) -> Path:
+    def run_folder(config: Path) -> Path:
         return (options.output / config.stem if options.output
                 else default_output(folder / "demo" / config.name if demo else config))
 
@@ -137,9 +137,9 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
         named = {key: settings.resolved.get(key) for key in STARTS}
         starts = {key: known[Path(value)] for key, value in named.items() if value and Path(value) in known}
         if starts:
-            overrides += [f"{key}={json.dumps(str(place(start)))}" for key, start in starts.items()]
+            overrides += [f"{key}={json.dumps(str(run_folder(start)))}" for key, start in starts.items()]
             settings = read_settings(base, overrides)
-        runs[path.stem] = Run(name=path.stem, config=base, folder=place(path), settings=settings,
+        runs[path.stem] = Run(name=path.stem, config=base, folder=run_folder(path), settings=settings,
                               overrides=tuple(overrides), changed=changed, baseline=baseline,
                               starts=tuple(start.stem for start in starts.values()))
 
@@ -158,7 +158,7 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
 
 def in_order(runs: Mapping[str, Run], chosen: list[str]) -> list[Run]:
     """The chosen runs after their baselines and after the runs that they start from."""
-    found: list[Run] = []
+    ordered: list[Run] = []
     seen: set[str] = set()
 
     def visit(name: str) -> None:
@@ -166,18 +166,18 @@ def in_order(runs: Mapping[str, Run], chosen: list[str]) -> list[Run]:
             seen.add(name)
             for before in (*runs[name].starts, runs[name].baseline):
                 visit(before)
-            found.append(runs[name])
+            ordered.append(runs[name])
 
     for name in chosen:
         visit(name)
-    return found
+    return ordered
 
 
 def chosen_names(runs: Mapping[str, Run], only: list[str] | None) -> list[str]:
     """All ablations, or those that were asked for.
 
     Raises:
-        UserError: an unknown name.
+        UserError: a name is unknown.
     """
     names = [name for name, run in runs.items() if run.baseline]
     for name in only or ():
@@ -187,15 +187,15 @@ def chosen_names(runs: Mapping[str, Run], only: list[str] | None) -> list[str]:
 
 
 def changes_nothing(run: Run, runs: Mapping[str, Run]) -> bool:
-    """Whether an ablation has the settings of its baseline, such as one of a loss that a small config lacks."""
+    """Whether an ablation has the settings of its baseline, for example if it removes a loss that the demo lacks."""
     return bool(run.baseline) and run.settings.resolved == runs[run.baseline].settings.resolved
 
 
 def check(run: Run) -> None:
-    """Find out now what would stop the run later.
+    """Find what would stop the run, before any run begins.
 
     Raises:
-        UserError: no clips, nothing to start from, or an older run with other settings in its folder.
+        UserError: clips or the checkpoint to start from are missing, or the folder has a run with other settings.
     """
     if run.others:
         raise UserError(f"{run.folder} was trained with other settings ({', '.join(run.others[:3])} changed); choose "
@@ -221,9 +221,9 @@ def _check_clips(folder: Path, face_model: str, held_out: bool) -> None:
     try:
         list_clips(folder)
     except UserError as error:
-        made_by_code = face_model == "procedural"
-        command = f"python -m data_gen.run configs/data/{'procedural' if made_by_code else 'videos'}.yaml"
-        people = f" first_seed={HELD_OUT_SEED} people=8" if made_by_code and held_out else ""
+        procedural = face_model == "procedural"
+        command = f"python -m data_gen.run configs/data/{'procedural' if procedural else 'videos'}.yaml"
+        people = f" first_seed={HELD_OUT_SEED} people=8" if procedural and held_out else ""
         raise UserError(f"no prepared clips in {folder}; make them: {command} folder={folder}{people}") from error
 
 
@@ -238,7 +238,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 # ---- training
 
 def train_run(run: Run, device: str) -> Result:
-    """Train a run, or go on with it, and store what it gave."""
+    """Train a run, or resume it, and store its result."""
     trainer = train(parse([str(run.config), *run.overrides, "--output", str(run.folder), "--device", device]))
     result = result_of(run, trainer)
     write_whole(run.folder / RESULT, json.dumps(result, indent=1))
@@ -246,7 +246,7 @@ def train_run(run: Run, device: str) -> Result:
 
 
 def result_of(run: Run, trainer: Trainer) -> Result:
-    """What the table needs of a trained run."""
+    """A row of the table: parameters of each module, last validation metrics, steps, minutes and seed of a run."""
     modules = {name: module for name, module in trainer.task.modules.items() if name != "discriminator"}
     parameters = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
     return {"name": run.name, "task": trainer.task.name, "baseline": run.baseline, "changed": list(run.changed),
@@ -256,13 +256,13 @@ def result_of(run: Run, trainer: Trainer) -> Result:
 
 
 def last_validation(path: Path) -> dict[str, float]:
-    """The last metrics of a run; none if it never validated."""
-    found: dict[str, float] = {}
+    """The last validation metrics of a run; empty if it never validated."""
+    last: dict[str, float] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         values = {name.partition("/")[2]: value for name, value in json.loads(line).items()
                   if name.startswith("validation/")}
-        found = values or found
-    return found
+        last = values or last
+    return last
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -272,7 +272,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def ablate(options: argparse.Namespace) -> None:
-    """Train what is missing and write table.md and table.json after every run."""
+    """Train the runs that have no result yet, and write table.md and table.json after every run."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("tasks.ablate runs in one process; train each YAML with torchrun -m tasks.run, then run "
                         "tasks.ablate, which only adds what is missing")
@@ -297,7 +297,7 @@ def ablate(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0, 2 after an error the user can mend, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run the command; the exit code is 0, 2 after a user's error, 130 after Ctrl-C, 143 after SIGTERM."""
     options = arguments_of(arguments)
     return run_command(lambda: ablate(options))
 

@@ -7,7 +7,7 @@ Result = Mapping[str, Any]
 
 
 def rows_of(results: list[Result]) -> list[dict[str, Any]]:
-    """Results (see `tasks.ablate.result_of`) with the `difference` of their metrics to those of their baseline."""
+    """Add to each result of `tasks.ablate.result_of` the `difference` of its metrics to those of its baseline."""
     named = {result["name"]: result for result in results}
     rows = []
     for result in results:
@@ -19,7 +19,7 @@ def rows_of(results: list[Result]) -> list[dict[str, Any]]:
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """A table for each task: name, changes, millions of parameters, metrics (difference to the baseline), budget."""
+    """One table for each task: name, changes, millions of parameters, metrics (difference to the baseline), budget."""
     named = {row["name"]: row for row in rows}
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows):
@@ -37,7 +37,7 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def parameter_counts(row: Result, baseline: Result | None) -> str:
-    """Millions of all parts, and of the parts that have another size in the baseline."""
+    """Millions of parameters of all modules, and of the modules that have another size in the baseline."""
     parts = row["parameters"]
     other = [f"{name} {count / 1e6:.2f}, baseline {baseline['parameters'].get(name, 0) / 1e6:.2f}"
              for name, count in parts.items() if baseline and baseline["parameters"].get(name) != count]

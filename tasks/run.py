@@ -1,4 +1,4 @@
-"""Train a config; run it again to go on where it stopped.
+"""Train a config; the same command again resumes a stopped run.
 
     python -m tasks.run configs/i2p.yaml [key=value ...] [--output runs/i2p] [--device cuda] [--fresh]
     torchrun --nproc-per-node 8 -m tasks.run configs/i2p.yaml
@@ -23,14 +23,14 @@ from tasks.engine.trainer import Trainer
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line; None means the arguments of this process."""
     parser = argparse.ArgumentParser(prog="python -m tasks.run", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path, help="a YAML of configs/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: steps=1000 loss.l1=0.5")
     parser.add_argument("--output", type=Path, help="folder of the run; default runs/ and the name of the config")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--resume", action="store_true", help="go on from the last checkpoint, which must be there")
+    begin.add_argument("--resume", action="store_true", help="resume from the last checkpoint, which must exist")
     begin.add_argument("--fresh", action="store_true", help="start anew; an older run of that folder is moved aside")
     return parser.parse_intermixed_args(arguments)
 
@@ -44,10 +44,10 @@ def default_output(config: Path) -> Path:
 
 
 def start_of(folder: Path, settings: RunSettings, resume: bool, fresh: bool) -> Path | None:
-    """The checkpoint to go on from, None to begin.
+    """The checkpoint to resume from, or None to start from the first step.
 
     Raises:
-        UserError: the folder holds a run that these settings cannot continue, or none although `resume` asks for it.
+        UserError: these settings cannot resume the run in the folder, or `resume` is set and there is no run.
     """
     checkpoints = list_checkpoints(folder)
     if fresh or not checkpoints:
@@ -103,21 +103,21 @@ def train(options: argparse.Namespace) -> Trainer:
 
 
 def build_trainer(settings: RunSettings, folder: Path, fabric: Fabric, resume: Path | None = None) -> Trainer:
-    """The task, with the first weights that the seed means, and its trainer."""
+    """The task, with the initial weights of the config's seed, and its trainer."""
     seed = derived_seed(settings.trainer.seed, 0)
-    torch.manual_seed(seed)                                  # for layers that draw their first weights themselves
+    torch.manual_seed(seed)                                  # for layers that initialise themselves
     task = settings.task(settings.task_config, torch.Generator().manual_seed(seed))
     return Trainer(task, settings.trainer, folder, settings.resolved, fabric, resume)
 
 
 def announce(trainer: Trainer, old: dict, settings: RunSettings) -> None:
-    """Say where the run goes on and what has changed."""
+    """Log the step from which the run resumes, and the keys that have changed since."""
     changed = changed_keys(old, settings.resolved)
-    trainer.log.line(f"going on from step {trainer.step}" + (f"; changed: {', '.join(changed)}" if changed else ""))
+    trainer.log.line(f"resuming from step {trainer.step}" + (f"; changed: {', '.join(changed)}" if changed else ""))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0, 2 after an error the user can mend, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run the command; the exit code is 0, 2 after a user's error, 130 after Ctrl-C, 143 after SIGTERM."""
     options = parse(arguments)
     return run_command(lambda: train(options))
 

@@ -1,6 +1,7 @@
-"""The recipe of the paper: every number of the full configs beside its source, and what the engine makes of them.
+"""The recipe of the paper: every number of the full configs beside its source, and the steps that the engine takes.
 
 A number is changed here and in the YAML together, and the source says why. `ours` marks what the original does not say.
+The demo, which is not in the paper, has its own section.
 """
 
 import re
@@ -12,6 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from modules.audio.audio2motion import Audio2MotionConfig
+from modules.audio.syncnet import SyncNetConfig
+from modules.portrait.config import Real3DPortraitConfig
 from modules.system.config import load_yaml
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.settings import read_settings
@@ -20,10 +24,10 @@ from tasks.stages import adversary, htbsr, motion_adapter, syncnet
 from tasks.stages.adversary import Adversary
 from tasks.stages.i2p import reference_runs
 from tests.conftest import ROOT
-from tests.tasks.stages.test_i2p import view_batch
+from tests.tasks.conftest import face
 from tests.tasks.steps import Steps
-from tests.tasks.tiny_images import ADVERSARY, pair_batch, tiny_model
-from tests.tasks.tiny_speech import A2M, DATA, SYNC, face
+from tests.tasks.tiny_images import ADVERSARY, pair_batch, tiny_model, view_batch
+from tests.tasks.tiny_speech import A2M, DATA, SYNC
 
 __all__ = ["face"]                   # a fixture
 
@@ -68,7 +72,7 @@ I2P = IMAGE_STAGES | {
     "loss.adversarial_target": 0.025,
     "loss.density": 0.25,
     "density_every": 4,
-    "density_step": 0.005,                  # docs/spec/training.md#2-6
+    "density_step": 0.005,                       # docs/spec/training.md#2-6
     "learning_rates.generator": 1e-4,            # docs/spec/training.md#1-2
     "learning_rates.constant_discriminator": True,
     "learning_rates.decay": 0.95,
@@ -94,10 +98,10 @@ MOTION_ADAPTER = IMAGE_STAGES | CLIPS | {
     "loss.adversarial": 0.002,
     "loss.density": 0.25,
     "density_every": 4,
-    "density_step": 0.005,                  # docs/spec/training.md#2-6
+    "density_step": 0.005,                       # docs/spec/training.md#2-6
     "loss.laplacian": 0.1,                       # ours; the paper names no weight, docs/spec/training.md#7
-    "laplacian_every": 4,                   # docs/spec/training.md#1-3
-    "loss_targets.eye_closing": 0.3,                     # docs/spec/training.md#2-7, target of the loss
+    "laplacian_every": 4,                        # docs/spec/training.md#1-3
+    "loss_targets.eye_closing": 0.3,             # docs/spec/training.md#2-7, target of the loss
     "learning_rates.generator": 1e-4,            # docs/spec/training.md#1-3
     "learning_rates.image_to_plane": 1e-4,
     "learning_rates.decay": 0.95,
@@ -174,17 +178,17 @@ A2M_STAGE = SPEECH | {
 }
 RECIPE = {"i2p": I2P, "motion_adapter": MOTION_ADAPTER, "htbsr": HTBSR, "syncnet": SYNCNET, "a2m": A2M_STAGE}
 
-# What is no number of the recipe: names, places, hardware, logs; sizes of the models, which have tests of their own;
-# the procedural teacher, which the full stage 1 does not use.
+# Keys that are no number of the recipe: names, paths, hardware, logs; sizes of the models, which have a test below; the
+# procedural teacher, which the full stage 1 does not use.
 NO_RECIPE = re.compile(r"task|precision|strategy|threads|init_from|sync_checkpoint|(.*\.)?(folder|face_model|snapshot)"
                        r"|data\.hubert|(model|loader|log|checkpoint|views)\..*")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return found
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return leaves
 
 
 @pytest.mark.parametrize("stage", RECIPE)
@@ -215,7 +219,43 @@ def test_the_base_holds_only_what_nobody_overrides() -> None:
             assert {source for source in sources.values() if not source.endswith("/base.yaml")} == set(), path
 
 
-# ---- what the engine makes of it, with tiny models and without outside files
+MODELS: dict[str, tuple[type, tuple[int, ...]]] = {                         # config of the model, number of the stage
+    "i2p": (Real3DPortraitConfig, (1,)), "motion_adapter": (Real3DPortraitConfig, (2,)),
+    "htbsr": (Real3DPortraitConfig, (3,)), "syncnet": (SyncNetConfig, ()), "a2m": (Audio2MotionConfig, ())}
+
+
+@pytest.mark.parametrize("stage", MODELS)
+def test_models_have_the_released_sizes(stage: str) -> None:
+    size, number = MODELS[stage]
+    model = read_settings(ROOT / f"configs/{stage}.yaml").task_config.model
+    if stage == "a2m":                                      # `nearest` of the released weights reads every second frame
+        assert model.downsample == "average"
+        model = replace(model, downsample="nearest")
+    assert model == size.full(*number)
+
+
+# ---- the demo
+
+@pytest.mark.parametrize("stage", MODELS)
+def test_the_demo_trains_the_demo_sizes_and_needs_no_outside_file(stage: str) -> None:
+    settings = read_settings(ROOT / f"configs/demo/{stage}.yaml")
+    config, (size, number) = settings.task_config, MODELS[stage]
+    assert settings.task.name.removesuffix("_patches") == stage and config.model == size.demo(*number)
+    if stage in ("syncnet", "a2m"):
+        assert (config.features, config.face_model, config.data.folder) == ("mel", "procedural", "")
+        return
+    assert not any(weight > 0 and "perceptual" in loss for loss, weight in config.loss.items())
+    assert config.model.driving.face_model == "procedural"
+    assert getattr(config, "teacher", "procedural") == "procedural"
+    assert getattr(config, "initial_weights", "none") == "none"
+
+
+def test_the_image_stages_of_the_demo_take_less_than_fifty_minutes() -> None:
+    assert sum(load_yaml(ROOT / f"configs/demo/{stage}.yaml")["max_minutes"]
+               for stage in ("i2p", "motion_adapter", "htbsr")) <= 50
+
+
+# ---- the steps that the engine takes, with tiny models and without outside files
 
 def small(stage: str) -> Task:
     """The task of the full config with a tiny model and no perceptual network."""

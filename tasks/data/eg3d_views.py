@@ -1,8 +1,7 @@
-"""Views of the frozen EG3D generator for stage 1, made on the device while training.
+"""Views of the frozen EG3D generator, the teacher of stage 1, rendered on the device during training.
 
-See docs/spec/training.md#1-2 and #4-2.
-
-The data set gives latents and cameras alone; `EG3DTeacher` turns a batch of them into pictures.
+The paper distils the image-to-plane model from EG3D; the numbers are in docs/spec/training.md#1-2 and #4-2. The data
+set gives latents and cameras alone; `EG3DTeacher` renders a batch of them.
 """
 
 from collections.abc import Mapping
@@ -23,14 +22,14 @@ from modules.system.assets import find_asset
 from tasks.data.teacher import TeacherBatch, TeacherViews
 from tasks.engine.seeds import item_generator
 
-CONDITIONING = {"spread": (0.2793, 0.1745), "radius": (2.7, 3.2)}      # +-16 and +-10 degrees
+CONDITIONING = {"spread": (0.2793, 0.1745), "radius": (2.7, 3.2)}      # yaw +-16 and pitch +-10 degrees
 VALIDATION_TURN = 0.3491                                               # 20 degrees
-EPOCH = 1_000_000
+EPOCH = 1_000_000                                                      # items, although each is drawn anew
 
 
 @dataclass(frozen=True, kw_only=True)
 class EG3DViewsConfig:
-    """What is drawn for an item."""
+    """The generator and the cameras of its views."""
 
     snapshot: str = "ffhqrebalanced512-128.pkl"     # an outside file, see `scripts.assets`
     truncation: float = 0.7                         # psi
@@ -39,7 +38,12 @@ class EG3DViewsConfig:
 
 
 class EG3DSeeds(Dataset):
-    """Latent z [512], conditioning camera [25] and two view cameras [2, 25]; three fixed views for validation."""
+    """What an item is rendered from: latent z [512], conditioning camera [25], cameras [2, 25] of two views.
+
+    Args:
+        focal_length: of the cameras that are taken from clips, in picture widths.
+        validation: number of items for validation, each with three fixed views [3, 25]; 0: items for training.
+    """
 
     def __init__(self, config: EG3DViewsConfig, focal_length: float, validation: int = 0) -> None:
         self.config, self.focal_length, self.validation = config, focal_length, validation
@@ -70,7 +74,7 @@ class EG3DSeeds(Dataset):
 
 
 class EG3DTeacher(TeacherViews):
-    """The frozen generator."""
+    """The frozen EG3D generator as a teacher."""
 
     def __init__(self, generator: EG3DGenerator, config: EG3DViewsConfig, focal_length: float) -> None:
         super().__init__()
@@ -78,7 +82,11 @@ class EG3DTeacher(TeacherViews):
 
     @classmethod
     def from_snapshot(cls, config: EG3DViewsConfig, focal_length: float) -> "EG3DTeacher":
-        """Read the released file. Raises UserError: it is missing or damaged."""
+        """A teacher with the released weights.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
         return cls(read_snapshot(find_asset(config.snapshot)).build(), config, focal_length)
 
     def train_dataset(self) -> Dataset:
@@ -89,7 +97,7 @@ class EG3DTeacher(TeacherViews):
 
     @torch.no_grad()
     def forward(self, batch: Mapping[str, Tensor], neural_resolution: int) -> TeacherBatch:
-        """A batch of `EG3DSeeds` -> its views; image_raw is the picture resized to the neural resolution."""
+        """Render a batch of `EG3DSeeds`; image_raw is the final image resized to the neural resolution."""
         ws = self.generator.styles(batch["z"], Camera.from_vector(batch["conditioning"]), self.config.truncation)
         planes = self.generator.planes(ws)
         views = []
@@ -100,14 +108,15 @@ class EG3DTeacher(TeacherViews):
         return TeacherBatch(views, masks=[])
 
     def init_student(self, modules: Mapping[str, nn.Module]) -> None:
-        """Decoder and super-resolution start as the teacher's."""
+        """Copy the teacher's decoder and super-resolution where names and shapes agree."""
         for name in ("renderer", "superresolution"):
             copy_matching(getattr(self.generator, name), modules[name])
 
 
 def copy_matching(source: nn.Module, target: nn.Module) -> list[str]:
-    """Copy the tensors whose names and shapes agree, as the student starts from its teacher; returns their names."""
-    theirs, ours = source.state_dict(), target.state_dict()
-    names = [name for name, value in ours.items() if name in theirs and theirs[name].shape == value.shape]
-    target.load_state_dict({name: theirs[name] for name in names}, strict=False)
+    """Copy the tensors of a state dict whose names and shapes agree, from source to target; returns their names."""
+    available = source.state_dict()
+    names = [name for name, value in target.state_dict().items()
+             if name in available and available[name].shape == value.shape]
+    target.load_state_dict({name: available[name] for name in names}, strict=False)
     return names

@@ -1,4 +1,4 @@
-"""FrameBatch: a batch of `FramePairs` in the words of the model: source photo, target, and what drives a frame."""
+"""FrameBatch: a batch of `FramePairs` as the inputs of the model (source photo, driving) and as targets."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -18,14 +18,15 @@ from modules.portrait.driving import Driving, DrivingConfig, PNCCInputs, head_ca
 from modules.portrait.htbsr.fusion import HTBSR
 from modules.portrait.photo import Photo, Surroundings
 
-CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)     # the PNCCs of a batch
+CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)     # positions of the PNCCs in a batch
 
 
 class Frame:
-    """One frame of B clips.
+    """The source frames or the target frames of B clips.
 
     Attributes:
-        name: "source" or "target"; number: 0 or 1.
+        name: "source" or "target".
+        number: 0 for the source, 1 for the target.
     """
 
     def __init__(self, batch: Mapping[str, Tensor], name: Literal["source", "target"], config: DrivingConfig) -> None:
@@ -34,47 +35,47 @@ class Frame:
 
     @cached_property
     def image(self) -> Tensor:
-        """The whole picture, [B, 3, H, W] in [-1, 1]."""
+        """The whole frame, [B, 3, H, W] in [-1, 1]."""
         return to_float(self._batch[f"{self.name}_image"])
 
     @property
     def classes(self) -> Tensor:
-        """Segmentation, uint8 [B, H, W]."""
+        """Segmentation in six classes, uint8 [B, H, W]."""
         return self._batch[f"{self.name}_classes"]
 
     @cached_property
     def head(self) -> Tensor:
-        """The picture with everything but the head at -1."""
+        """The head over black: the frame with everything else at -1, [B, 3, H, W] in [-1, 1]."""
         return torch.where(self.mask(HEAD_CLASSES), self.image, -1.0)
 
     @cached_property
     def camera(self) -> Camera:
-        """It holds the pose of the head."""
+        """Cameras [B], whose poses stand for the pose of the head: the head itself stays in the canonical pose."""
         return head_camera(self._batch["euler"][:, self.number], self._batch["translation"][:, self.number],
                            self._config)
 
     @property
     def landmarks(self) -> Tensor:
-        """The 68 landmarks, [B, 68, 2] picture fractions."""
+        """The 68 landmarks of the fitted face, [B, 68, 2] (x, y) in image widths, y down."""
         return self._batch["keypoints"][:, self.number]
 
     @property
     def lip_boxes(self) -> Tensor:
-        """Boxes [B, 4] around the lips, see `modules.losses.image.lip_boxes`."""
+        """Boxes [B, 4] (x0, x1, y0, y1) around the lips in pixels, see `modules.losses.image.lip_boxes`."""
         size = self.image.shape[-1]
         return lip_boxes(self.landmarks * size, size)
 
     @property
     def mouth(self) -> Tensor:
-        """Middle of the lips [B, 2] (x, y), picture fractions."""
+        """Middle of the lips, [B, 2] (x, y) in image widths."""
         return self.landmarks[:, OUTER_LIPS_68].mean(dim=1)
 
     def mask(self, parts: tuple[int, ...]) -> Tensor:
-        """Where the classes `parts` are, bool [B, 1, H, W]."""
+        """Mask of the classes `parts`, bool [B, 1, H, W]."""
         return part_mask(self.classes, parts)
 
     def head_view(self, neural_resolution: int) -> DualView:
-        """The head at both sizes, with its camera."""
+        """The head at full size and at the neural resolution, with its camera."""
         return DualView(self.head, resize(self.head, neural_resolution), self.camera)
 
 
@@ -82,8 +83,8 @@ class FrameBatch:
     """Source and target frames of B clips.
 
     Args:
-        batch: of `FramePairs`, on the device of the model.
-        config: of the model.
+        batch: collated items of `FramePairs`, on the device of the model.
+        config: the driving config of the model, which gives the focal length of the cameras.
     """
 
     def __init__(self, batch: Mapping[str, Tensor], config: DrivingConfig) -> None:
@@ -92,31 +93,31 @@ class FrameBatch:
 
     @cached_property
     def pncc(self) -> Tensor:
-        """[B, 5, 3, N, N] in [-1, 1]: canonical, source, target t, t - 1, t + 1."""
+        """PNCCs [B, 5, 3, N, N] in [-1, 1]: canonical, source, target t, its neighbours t - 1 and t + 1."""
         return to_float(self._batch["pncc"])
 
     def pncc_of(self, number: int) -> PNCCInputs:
-        """The person driven by PNCC `number` (SOURCE, TARGET, BEFORE, AFTER)."""
+        """Inputs of the motion adapter with PNCC `number` (SOURCE, TARGET, BEFORE or AFTER) as the driving one."""
         return PNCCInputs(self.pncc[:, CANONICAL], self.pncc[:, SOURCE], self.pncc[:, number])
 
     def variants(self, name: str) -> list[PNCCInputs]:
-        """The person driven by each of the batch's further PNCCs: "closed" (eyes) or "perturbed" (coefficients)."""
+        """Inputs of the motion adapter driven by the batch's PNCCs "closed" (eyes) or "perturbed" (coefficients)."""
         return [self.pncc_of(TARGET).with_driving(pncc) for pncc in to_float(self._batch[name]).unbind(dim=1)]
 
     def photo(self) -> Photo:
-        """The head of the source, for stages 1 and 2."""
+        """The source head as the photo of stage 2, which has no torso and background."""
         return Photo(self.source.head, self.source.camera)
 
     def driving(self, frame: Frame) -> Driving:
-        """The expression and the camera of one of the two frames."""
+        """Camera and PNCCs that drive the source to one of the two frames."""
         return Driving(frame.camera, self.pncc_of((SOURCE, TARGET)[frame.number]))
 
     def photo_with_surroundings(self, decoder: HTBSR, inpainted: bool = True) -> Photo:
-        """The source for stage 3.
+        """The source as the photo of stage 3: head, in-painted torso, classes, background and key points.
 
         Args:
-            decoder: finds the key points where they are learned.
-            inpainted: the clip's background without the person; False: the source frame itself (an ablation).
+            decoder: detects the key points if they are learned.
+            inpainted: use the clip's background without the person; False: the source frame itself (an ablation).
         """
         background = to_float(self._batch["background"]) if inpainted else self.source.image
         around = Surroundings(to_float(self._batch["torso"]), one_hot(self.source.classes), background,
@@ -124,10 +125,10 @@ class FrameBatch:
         return Photo(self.source.head, self.source.camera, around)
 
     def driving_with_keypoints(self, frame: Frame, decoder: HTBSR) -> Driving:
-        """`driving` for stage 3."""
+        """`driving` with the key points that move the torso in stage 3."""
         driving = self.driving(frame)
         return Driving(driving.camera, driving.pncc, self.keypoints(frame, decoder))
 
     def keypoints(self, frame: Frame, decoder: HTBSR) -> Tensor:
-        """What moves the torso: landmarks [B, 68, 3], or the learned points found on the frame [B, K, 3]."""
+        """Key points of the torso: landmarks [B, 68, 3], or learned points [B, K, 3] detected on the frame."""
         return decoder.keypoints(torso_keypoints(frame.landmarks, inside=False), frame.image)

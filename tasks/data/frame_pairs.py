@@ -1,7 +1,7 @@
 """Frame pairs of prepared clips, for the motion adapter and HTB-SR (docs/spec/training.md#4-3).
 
 An item is a function of the seed and its number alone, so that the order is the same for any number of workers.
-Pictures leave the data set as uint8; the tasks convert them on the device (`pixels.to_float`).
+Images leave the data set as uint8; the tasks convert them on the device (`pixels.to_float`).
 """
 
 import hashlib
@@ -33,11 +33,11 @@ OPEN_CLIPS = 256               # clips whose coefficients and maps stay in memor
 
 @dataclass(frozen=True, kw_only=True)
 class ClipDataConfig:
-    """Which clips, and what of them.
+    """The clips to read, and the parts of an item.
 
-    `folder` and `validation_folder` hold prepared clips; without the latter every `validation_every`-th clip
-    of `folder` is kept for validation. `cache` is a folder for decoded pictures (about 0.26 MB a frame at 256); empty:
-    decode anew.
+    `folder` and `validation_folder` hold prepared clips; without the latter every `validation_every`-th clip of
+    `folder` is held out for validation. `cache` is a folder for decoded frames (about 0.26 MB each at 256 pixels);
+    empty: frames are decoded each time.
     """
 
     folder: str = "data/celebv_hq"
@@ -47,9 +47,9 @@ class ClipDataConfig:
     pncc_size: int = 0              # 0: as the model reads them
     cache: str = ""
     pairs_per_clip: int = 1000      # length of an epoch
-    torso: bool = False             # inpainted torso of the source and the background
-    eye_closing: bool = False       # three PNCCs with partly closed eyes
-    perturbation: float = 0.0       # size of the noise on the coefficients of one more PNCC; 0: none
+    torso: bool = False             # add the source's in-painted torso and the background
+    eye_closing: bool = False       # add three PNCCs with partly closed eyes
+    perturbation: float = 0.0       # add a PNCC with noise of this size on its coefficients; 0: none
     seed: int = 999
 
     def __post_init__(self) -> None:
@@ -61,7 +61,10 @@ class ClipDataConfig:
 
 
 def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:
-    """Source and target frame: far pairs are preferred, at most 50 frames are asked for."""
+    """Draw source and target frame of a clip of `frames` frames.
+
+    They are at least half as far apart as the target is from the farther end, or 50 frames if that is less.
+    """
     source = int(torch.randint(frames, (), generator=generator))
     while True:
         target = int(torch.randint(frames, (), generator=generator))
@@ -70,7 +73,7 @@ def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:
 
 
 def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:
-    """Folders of the training and the validation clips."""
+    """Folders of the training clips and of the validation clips."""
     clips = list_clips(Path(config.folder))
     if config.validation_folder:
         return clips, list_clips(Path(config.validation_folder))
@@ -78,17 +81,18 @@ def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:
 
 
 class FramePairs(Dataset):
-    """Pairs of frames of one clip.
+    """Pairs of frames, each of one clip.
 
     An item holds:
         source_image, target_image: uint8 [3, H, W]; source_classes, target_classes: uint8 [H, W].
         pncc: uint8 [5, 3, N, N]: canonical, source, target t, t - 1 and t + 1 (t itself at the ends).
-        closed: uint8 [3, 3, N, N], target PNCC with eyes closed by p1 < p2 = (p1 + p3) / 2 < p3, if asked for.
-        perturbed: uint8 [2, 3, N, N], source or target PNCC as it is and with noise, if asked for.
-        euler, translation: [2, 3], source then target; keypoints: [2, 68, 2], picture fractions, y down.
-        torso, background: uint8 [3, H, W], if asked for.
-    Tasks know a Dataset of such items by number and nothing of files: clips that are streamed from packed shards fit in
-    by giving `_OpenClip` an object with the methods of `Clip`, found by its place in a shard instead of a folder.
+        closed: uint8 [3, 3, N, N], target PNCC with eyes closed by p1 < p2 = (p1 + p3) / 2 < p3; with `eye_closing`.
+        perturbed: uint8 [2, 3, N, N], source or target PNCC without and with noise; with `perturbation`.
+        euler, translation: [2, 3] in radians and decimetres, source then target.
+        keypoints: [2, 68, 2], the landmarks (x, y) in image widths, y down.
+        torso, background: uint8 [3, H, W]; with `torso`.
+    Tasks see a Dataset of numbered items and no files. To stream clips from packed shards, give `_OpenClip` an object
+    with the methods of `Clip` that reads a position in a shard instead of a folder.
     """
 
     def __init__(self, config: ClipDataConfig, clips: list[Path], model: MorphableModel | None = None) -> None:
@@ -107,8 +111,8 @@ class FramePairs(Dataset):
 
     def pair(self, number: int, source: int, target: int, generator: torch.Generator) -> dict[str, Tensor]:
         """The item of two given frames of clip `number`."""
-        clip, chosen = self.clip(number), [source, target]
-        frames, classes = clip.frames(chosen), clip.classes(chosen)
+        clip, both = self.clip(number), [source, target]
+        frames, classes = clip.frames(both), clip.classes(both)
         last = len(clip.clip) - 1
         middle = 0 < target < last
         rows = [-1, source, target, target - middle, target + middle]
@@ -116,14 +120,14 @@ class FramePairs(Dataset):
             "source_image": _channels_first(frames[0]), "target_image": _channels_first(frames[1]),
             "source_classes": torch.from_numpy(classes[0]), "target_classes": torch.from_numpy(classes[1]),
             "pncc": clip.pncc(rows, self.config.pncc_size, self.model),
-            "euler": clip.clip.face.euler[chosen], "translation": clip.clip.face.translation[chosen],
-            "keypoints": clip.keypoints[chosen],
+            "euler": clip.clip.face.euler[both], "translation": clip.clip.face.translation[both],
+            "keypoints": clip.keypoints[both],
         }
         if self.config.eye_closing:
             item["closed"] = _closing(item["pncc"][2], generator)
         if self.config.perturbation > 0:
             base = 1 if torch.rand((), generator=generator) < SOURCE_SHARE else 2
-            noisy = clip.noisy_pncc(chosen[base - 1], self.config, self.model, generator)
+            noisy = clip.noisy_pncc(both[base - 1], self.config, self.model, generator)
             item["perturbed"] = torch.stack([item["pncc"][base], noisy])
         if self.config.torso:
             torso, _ = inpaint_torso(frames[0], classes[0])
@@ -131,7 +135,7 @@ class FramePairs(Dataset):
         return item
 
     def clip(self, number: int) -> "_OpenClip":
-        """Clip `number`, from memory if it was used lately."""
+        """Clip `number`; the clips used last stay open."""
         if number not in self._open:
             if len(self._open) >= OPEN_CLIPS:
                 self._open.popitem(last=False)
@@ -142,7 +146,7 @@ class FramePairs(Dataset):
 
 
 class ValidationPairs(Dataset):
-    """Fixed pairs: the first frame of each clip with frames spread over the rest of it."""
+    """Fixed pairs for validation: the first frame of each clip with frames spread evenly over the rest of it."""
 
     def __init__(self, pairs: FramePairs, per_clip: int = 4) -> None:
         self.pairs, self.per_clip = pairs, per_clip
@@ -158,7 +162,7 @@ class ValidationPairs(Dataset):
 
 
 class _OpenClip:
-    """A clip with its key points and, with a cache folder, its decoded pictures mapped from disk."""
+    """A clip with its key points and, with a cache folder, its decoded frames and masks mapped from disk."""
 
     def __init__(self, clip: Clip, model: MorphableModel, cache: Path | None) -> None:
         if clip.face_model != model.name:
@@ -202,7 +206,7 @@ class _OpenClip:
 
 
 def save_whole(path: Path, array: np.ndarray) -> None:
-    """np.save that leaves the whole file or none, also with several writers."""
+    """Save an array as .npy; other processes see the whole file or none, and may write the same one."""
     with whole_file(path) as part, part.open("wb") as file:
         np.save(file, array)
 
@@ -214,5 +218,5 @@ def _closing(pncc: Tensor, generator: torch.Generator) -> Tensor:
     return to_uint8(closed)
 
 
-def _channels_first(picture: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+def _channels_first(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

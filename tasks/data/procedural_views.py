@@ -1,7 +1,7 @@
-"""Teacher views for stage 1 (docs/spec/training.md#1-2): pictures of one head from several cameras.
+"""The procedural teacher of stage 1: images of a procedural person's head from several cameras.
 
-The views of the procedural teacher are rendered once, by several processes, and kept in a folder whose name tells the
-settings; training reads pairs of them. Views of a trained teacher (EG3D) are made on the device while training.
+It stands in for EG3D, the paper's teacher (eg3d_views.py), where no network is at hand. Views are rendered once, by
+several processes, and stored in a folder whose name is a hash of the settings; training reads pairs of them.
 """
 
 import hashlib
@@ -32,9 +32,9 @@ from modules.system.processes import run_all
 from tasks.data.teacher import TeacherBatch, TeacherViews
 from tasks.engine.seeds import item_generator
 
-VERSION = 1                  # of what is rendered; part of the folder's name
+VERSION = 1                  # of the rendering; part of the folder's name
 FAN_STEP = 20                # degrees
-EXPRESSION_FRAMES = 25       # expressions are taken from short clips of random motion
+EXPRESSION_FRAMES = 25       # length of the random motion from which a view's expression is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class ViewsConfig:
     """People and cameras of the procedural teacher; angles in degrees, distances in decimetres (-t_z)."""
 
     people: int = 600
-    views: int = 6               # pictures of each person
+    views: int = 6               # images of each person
     first_seed: int = 0
     size: int = 256
     yaw: float = 38.0
@@ -51,8 +51,8 @@ class ViewsConfig:
     nearest: float = 3.5
     farthest: float = 6.5
     shift: float = 0.3           # largest sideways and vertical translation
-    sources: int = 0             # so many views of each person are as photos are cropped, and only they are references
-    source_share: float = 0.3    # of the ranges above (around their middles) in which those views lie
+    sources: int = 0             # views of each person that may be references, posed as in photos; 0: any view may be
+    source_share: float = 0.3    # share of the ranges above, around their middles, in which the poses of sources lie
     poses: str = "random"        # or "fan": frontal, then turned by 20 degrees to one side, the other, 40, ...
     cache: str = "runs/cache"
     workers: int = 2             # processes that render
@@ -70,7 +70,11 @@ class ViewsConfig:
 
 
 def view_poses(config: ViewsConfig, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Euler angles [count, 3] in radians and translations [count, 3] in decimetres, uniform or (fan) fixed."""
+    """Poses of `count` views, drawn uniformly or fixed (fan).
+
+    Returns:
+        Euler angles [count, 3] in radians, translations [count, 3] in decimetres.
+    """
     if config.poses == "fan":
         turn = torch.arange(count)
         yaw = torch.deg2rad(FAN_STEP * ((turn + 1) // 2) * (2 * (turn % 2) - 1).float())
@@ -86,7 +90,7 @@ def view_poses(config: ViewsConfig, count: int, generator: torch.Generator) -> t
 
 
 def render_views(config: ViewsConfig, seed: int, model: MorphableModel) -> dict[str, np.ndarray]:
-    """Head pictures of the person `seed`, one expression, `views` poses.
+    """Render the head of the person `seed` with one expression in `config.views` poses.
 
     Returns:
         images uint8 [V, 3, H, W] (black outside the head), masks bool [V, H, W], euler and translation [V, 3].
@@ -99,16 +103,16 @@ def render_views(config: ViewsConfig, seed: int, model: MorphableModel) -> dict[
     face = FaceCoefficients(person.identity.reshape(1, -1), motion.expression[frame:frame + 1].repeat(config.views, 1),
                             euler, translation)
     with torch.no_grad():
-        found = render(model, person, face, config.size, parts="head")
-    return {"images": to_uint8(found.image).numpy(), "masks": (found.classes > 0).numpy(),
+        rendered = render(model, person, face, config.size, parts="head")
+    return {"images": to_uint8(rendered.image).numpy(), "masks": (rendered.classes > 0).numpy(),
             "euler": euler.numpy(), "translation": translation.numpy()}
 
 
 class CachedViews(Dataset):
-    """Pairs of views of one person: image and mask of a reference and of a target view, and both poses.
+    """Pairs of views, each of one person: image, mask and pose of a reference view and of a target view.
 
-    An item holds images uint8 [2, 3, H, W], masks bool [2, H, W], euler and translation [2, 3]; with `every_view` all
-    views in their order instead of two random ones.
+    An item holds images uint8 [2, 3, H, W], masks bool [2, H, W], euler and translation [2, 3]; with `every_view` it
+    holds all views in their order instead of two random ones.
     """
 
     def __init__(self, config: ViewsConfig, pairs_per_person: int = 1000, seed: int = 0,
@@ -130,13 +134,13 @@ class CachedViews(Dataset):
         return self.views(person, [reference, target])
 
     def views(self, person: int, views: list[int]) -> dict[str, Tensor]:
-        """Given views of one person."""
+        """The stored views of the given numbers of one person."""
         with np.load(view_file(self.folder, self.config.first_seed + person)) as stored:
             return {name: torch.from_numpy(stored[name][views]) for name in stored.files}
 
 
 class ProceduralTeacher(TeacherViews):
-    """The procedural world: views are rendered once and kept."""
+    """The procedural teacher, whose views are rendered once and stored."""
 
     gives_masks = True
 
@@ -152,17 +156,17 @@ class ProceduralTeacher(TeacherViews):
         return CachedViews(views, pairs_per_person=1, every_view=True)
 
     def forward(self, batch: Mapping[str, Tensor], neural_resolution: int) -> TeacherBatch:
-        """A batch of `CachedViews` -> its views."""
+        """The views of a batch of `CachedViews`; image_raw is the image resized to the neural resolution."""
         views = []
-        for k, pictures in enumerate(batch["images"].unbind(dim=1)):
-            image = to_float(pictures)
+        for k, stored in enumerate(batch["images"].unbind(dim=1)):
+            image = to_float(stored)
             camera = pose_camera(batch["euler"][:, k], batch["translation"][:, k], self.focal_length)
             views.append(DualView(image, resize(image, neural_resolution), camera))
         return TeacherBatch(views, list(batch["masks"][:, :, None].unbind(dim=1)))
 
 
 def views_folder(config: ViewsConfig) -> Path:
-    """Where the views of these settings are kept; the folder does not depend on which people are asked for."""
+    """The folder of the views of these settings; it does not depend on which people are asked for."""
     settings = {name: value for name, value in asdict(config).items()
                 if name not in ("people", "first_seed", "cache", "workers")}
     digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:12]
@@ -170,12 +174,12 @@ def views_folder(config: ViewsConfig) -> Path:
 
 
 def view_file(folder: Path, seed: int) -> Path:
-    """The stored views of one person."""
+    """The file with the views of the person `seed`."""
     return folder / f"{seed:06d}.npz"
 
 
 def fill(config: ViewsConfig) -> None:
-    """Render the people that are not in the cache yet; interrupted or parallel runs lose and spoil nothing."""
+    """Render the people that the cache lacks; files are written whole, so runs may be interrupted or parallel."""
     folder = views_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     seeds = range(config.first_seed, config.first_seed + config.people)

@@ -1,7 +1,6 @@
-"""Clips of speech and motion for the audio stages: made by code or prepared on disk, in batches of like length.
+"""Clips of speech with motion for the audio stages: procedural, or prepared on disk and batched by length.
 
-A sample is a function of the seed and its number alone, whatever the number of workers.
-See docs/spec/training.md#4-4.
+A sample is a function of the seed and its number alone, whatever the number of workers (docs/spec/training.md#4-4).
 """
 
 from dataclasses import dataclass
@@ -28,20 +27,20 @@ Sample = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechDataConfig:
-    """Which clips.
+    """The clips to read, and the limits of a batch.
 
-    `folder` holds prepared clips; empty: speech of the procedural world, made on the fly, `seconds` long each.
-    Every `validation_every`-th clip of a folder is kept for validation.
+    `folder` holds prepared clips; empty: procedural speech, synthesised during training, `seconds` long each.
+    Every `validation_every`-th clip of a folder is held out for validation.
     """
 
     folder: str = "data/celebv_hq"
     hubert: str = DEFAULT_HUBERT           # folder or hub name, for clips whose features are not stored yet
     validation_every: int = 100
-    max_clips: int = 512                   # of a batch
+    max_clips: int = 512                   # clips in a batch
     max_tokens: int = 20_000               # audio frames of a batch, padding included
     min_frames: int = 32                   # video frames; shorter clips are left out
     seconds: float = 4.16
-    utterances: int = 100_000              # procedural: of one epoch
+    utterances: int = 100_000              # procedural utterances in an epoch
     seed: int = 9999
 
     def __post_init__(self) -> None:
@@ -54,8 +53,13 @@ class SpeechDataConfig:
 
 
 def length_buckets(sizes: list[int], max_clips: int, max_tokens: int) -> list[list[int]]:
-    """Batches of clips of like length: clips ascending, a batch is full at `max_clips` or `max_tokens` padded frames.
+    """Divide clips, sorted by length, into batches.
 
+    Args:
+        sizes: audio frames of each clip.
+        max_clips, max_tokens: limits of a batch: clips, and audio frames with padding.
+    Returns:
+        Indices into `sizes`, batch by batch.
     Raises:
         UserError: one clip alone is longer than `max_tokens`.
     """
@@ -74,14 +78,16 @@ def length_buckets(sizes: list[int], max_clips: int, max_tokens: int) -> list[li
 
 
 def make_sample(audio: AudioFeatures, identity: Tensor, expression: Tensor, model: MorphableModel) -> Sample:
-    """One clip as the motion model wants it, cut to whole latents (docs/spec/audio2motion.md#4-1).
+    """One clip as the input and target of A2M, cut to whole latents (docs/spec/audio2motion.md#4-1).
 
     Args:
+        audio: features of the speech, two frames for each video frame.
         identity: [1, 80].
-        expression: [T, 64].
+        expression: [T, 64], the target.
+        model: gives the landmarks from which blinks and amplitudes are measured.
     Returns:
         audio [Tx, A], f0 [Tx], blink [Tx, 1] int64, mouth_amplitude [1], eye_amplitude [1], identity [80],
-        expression [Tx / 2, 64], mask [Tx / 2]; frames that the video lacks have mask 0.
+        expression [Tx / 2, 64], mask [Tx / 2], which is 0 for frames that the video lacks.
     """
     landmarks = model.landmarks(identity, expression, 68)
     length = len(audio) // 8 * 8
@@ -97,7 +103,7 @@ def make_sample(audio: AudioFeatures, identity: Tensor, expression: Tensor, mode
 
 
 def collate(items: list[list[Sample]]) -> Sample:
-    """Items of the data sets -> a batch [B, ...], padded with zeros at the end to the longest."""
+    """Make a batch [B, ...] of lists of samples, padded with zeros at the end to the longest."""
     samples = [sample for item in items for sample in item]
     frames = max(len(s["mask"]) for s in samples)
     lengths = {"audio": 2 * frames, "f0": 2 * frames, "blink": 2 * frames, "expression": frames, "mask": frames}
@@ -112,7 +118,12 @@ def collate(items: list[list[Sample]]) -> Sample:
 
 
 class ProceduralSpeech(Dataset):
-    """Utterances of the procedural world, all of one length; an item is a list of one sample."""
+    """Procedural utterances, all of one length; an item is a list of one sample.
+
+    Args:
+        count: number of items.
+        first: number of the first utterance.
+    """
 
     def __init__(self, config: SpeechDataConfig, model: MorphableModel, count: int, first: int = 0) -> None:
         self.config, self.model, self.count, self.first = config, model, count, first
@@ -124,7 +135,7 @@ class ProceduralSpeech(Dataset):
         return [self.sample(self.first + index)]
 
     def sample(self, number: int) -> Sample:
-        """Utterance `number`: a random speaker, face, room and microphone."""
+        """Utterance `number`, of a random speaker, face, room and microphone."""
         seed = item_seed(self.config.seed, number)
         random = torch.Generator().manual_seed(seed)
         utterance = synthesize(seed, self.config.seconds)
@@ -135,16 +146,16 @@ class ProceduralSpeech(Dataset):
 
 
 def _as_tracked(f0: Tensor, generator: torch.Generator) -> Tensor:
-    """True pitch [T] with the mistakes of a pitch tracker on a noisy recording: some frames are lost."""
+    """The true pitch [T] with a pitch tracker's errors on a noisy recording: some frames count as unvoiced."""
     loss = 0.3 * torch.rand((), generator=generator) ** 2
     smooth = F.avg_pool1d(torch.rand(1, 1, len(f0) + 4, generator=generator), 5, 1)[0, 0]
     return torch.where(smooth < smooth.quantile(float(loss)), torch.zeros(()), f0)
 
 
 class PreparedSpeech(Dataset):
-    """Prepared clips with sound; an item is a list of clips of like length, read when asked for.
+    """Prepared clips with sound; an item is a list of samples of similar length, which are read when it is needed.
 
-    Speech features are kept beside the clip; those that are missing are computed at the start.
+    Speech features are stored beside the clip; missing ones are computed when the data set is built.
     """
 
     def __init__(self, config: SpeechDataConfig, model: MorphableModel, features: FeatureKind, clips: list[Path],
@@ -170,7 +181,7 @@ class PreparedSpeech(Dataset):
         return make_sample(clip.speech(self.features), clip.face.identity[:1], clip.face.expression, self.model)
 
     def _prepare(self, clip: Clip, hubert: HubertFeatures | None) -> int:
-        """Video frames of the clip that have sound, after its features have been stored."""
+        """Store the clip's features if they are missing; returns how many video frames have sound."""
         if clip.face_model != self.model.name:
             raise UserError(f"{clip.folder} was fitted with the {clip.face_model} face model, not {self.model.name}; "
                             f"set face_model={clip.face_model}")
@@ -183,10 +194,10 @@ class PreparedSpeech(Dataset):
 
 
 def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: MorphableModel) -> tuple[Dataset, Dataset]:
-    """Training and validation data.
+    """The data sets for training and for validation.
 
     Raises:
-        UserError: procedural speech with HuBERT features, or a folder without usable clips.
+        UserError: HuBERT features are asked of procedural speech, or the folder has no usable clips.
     """
     if not config.folder:
         if features != "mel":

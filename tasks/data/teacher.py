@@ -1,4 +1,4 @@
-"""TeacherViews: what stage 1 learns from. Two makers: the procedural world, and a frozen EG3D generator."""
+"""TeacherViews: the interface of the teachers of stage 1, which are a frozen EG3D (as in the paper) or procedural."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from modules.portrait.discriminator import DualView
 
 @dataclass(frozen=True)
 class TeacherBatch:
-    """Views of B heads; the first is the reference, which stands for the photo.
+    """Views of B heads; the first is the reference view, which the student reads as its photo.
 
     Attributes:
-        views: of the same heads from several cameras.
+        views: images of the same heads from several cameras.
         masks: bool [B, 1, H, W] of each view, true on the head; empty if the teacher does not know them.
     """
 
@@ -23,7 +23,7 @@ class TeacherBatch:
 
 
 class TeacherViews(nn.Module):
-    """Base of the teachers.
+    """Base class of the teachers.
 
     Attributes:
         gives_masks: whether batches have masks.
@@ -32,16 +32,16 @@ class TeacherViews(nn.Module):
     gives_masks = False
 
     def train_dataset(self) -> Dataset:
-        """Items for `forward`: a reference and a target view."""
+        """Items for `forward`, each a reference view and a target view of one head."""
         raise NotImplementedError
 
     def validation_dataset(self, people: int) -> Dataset:
-        """Three views of each of `people` that no training sees: frontal, turned to both sides."""
+        """Items of `people` heads that no training sees, each with three views: frontal, turned to either side."""
         raise NotImplementedError
 
     def forward(self, batch: Mapping[str, Tensor], neural_resolution: int) -> TeacherBatch:
-        """A batch of items -> views, with image_raw at the neural resolution."""
+        """The views of a batch of items, with image_raw at the neural resolution."""
         raise NotImplementedError
 
     def init_student(self, modules: Mapping[str, nn.Module]) -> None:
-        """Give the student's modules what the teacher has of them; by default nothing."""
+        """Copy the teacher's weights to the student's modules where both have them; by default nothing."""

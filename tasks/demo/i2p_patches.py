@@ -1,4 +1,4 @@
-"""Stage 1 of the demo: patches of the raw render alone; super-resolution is trained in stage 3. Not in the paper."""
+"""Stage 1 of the demo, not in the paper: losses of patches of the raw render; stage 3 trains super-resolution."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,16 @@ from tasks.stages.terms import check_weights
 
 @dataclass(frozen=True, kw_only=True)
 class I2PPatchesConfig(I2PConfig):
-    """Stage 1 by patches."""
+    """Stage 1 trained on patches."""
 
     patches: PatchConfig = PatchConfig()
 
     def check_losses(self) -> None:
-        """Raises ValueError: a weight would have no effect, or the teacher has no masks."""
+        """Refuse weights without an effect, and a teacher without masks.
+
+        Raises:
+            ValueError: one of them is configured.
+        """
         if self.teacher == "eg3d":
             raise ValueError("patches need the head masks of the procedural teacher; set teacher to procedural")
         check_weights(self.loss, PATCH_TERMS, PATCH_INPUTS)
@@ -29,22 +33,22 @@ class I2PPatchesConfig(I2PConfig):
 
 @register("i2p_patches")
 class I2PPatchesTask(I2PTask):
-    """Teacher views -> image-to-plane network and decoder."""
+    """Train the image-to-plane network and the decoder on patches of the teacher's views."""
 
     config_class = I2PPatchesConfig
     order = ("generator",)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
-        """Losses of patches of the reference and the target view, from the same planes: they cost the most."""
-        taught = self.taught(batch)
-        planes, terms = self.model.canonical_planes(photo_of(taught.views[0])), {}
-        for name, view, mask in zip(("reference", "target"), taught.views, taught.masks):
+        """Losses of patches of the reference and the target view; both use the same planes, which cost the most."""
+        teacher = self.teacher_batch(batch)
+        planes, terms = self.model.canonical_planes(photo_of(teacher.views[0])), {}
+        for name, view, mask in zip(("reference", "target"), teacher.views, teacher.masks):
             patches = sample_patches(self.config.patches, mask, state.generator)
             of_view = patch_losses(self.config.loss, patches, self.model, planes, view, mask, state.generator)
             terms |= {f"{name}_{key}": loss for key, loss in of_view.items()}
         return terms
 
     def view_psnr(self, output: PortraitOutput, view: DualView) -> Tensor:
-        """PSNR of the raw render: super-resolution is not trained."""
+        """PSNR of the raw render, as super-resolution is not trained."""
         return psnr(output.image_raw, view.image_raw)

@@ -1,4 +1,4 @@
-"""Stage 2 of the demo: patches of the raw render alone; super-resolution is trained in stage 3. Not in the paper."""
+"""Stage 2 of the demo, not in the paper: losses of patches of the raw render; stage 3 trains super-resolution."""
 
 from dataclasses import dataclass
 
@@ -16,24 +16,28 @@ from tasks.stages.terms import check_weights
 
 @dataclass(frozen=True, kw_only=True)
 class MotionAdapterPatchesConfig(MotionAdapterTaskConfig):
-    """Stage 2 by patches."""
+    """Stage 2 trained on patches."""
 
     patches: PatchConfig = PatchConfig()
 
     def check_losses(self) -> None:
-        """Raises ValueError: a weight would have no effect."""
+        """Refuse weights without an effect.
+
+        Raises:
+            ValueError: there is one.
+        """
         check_weights(self.loss, PATCH_TERMS, PATCH_INPUTS, PLANE_LOSSES)
 
 
 @register("motion_adapter_patches")
 class MotionAdapterPatchesTask(MotionAdapterTask):
-    """Frame pairs -> motion adapter, image-to-plane network and decoder."""
+    """Train motion adapter, image-to-plane network and decoder on patches of frame pairs."""
 
     config_class = MotionAdapterPatchesConfig
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
-        """Losses of random patches of the target frame, or of the source now and then, and of the planes."""
+        """Losses of random patches and of the planes; every `self_reenactment_every` steps the source is the target."""
         frames = self.frames(batch)
         frame = frames.source if step % self.config.self_reenactment_every == 0 else frames.target
         planes, _ = self.model.drive(self.model.canonical_planes(frames.photo()), frames.driving(frame).pncc)
@@ -43,5 +47,5 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
         return terms | self.plane_losses(planes, frames, step, state)
 
     def best_prediction(self, output: PortraitOutput, target: Tensor) -> Tensor:
-        """The raw render, at the target's size: super-resolution is not trained."""
+        """The raw render at the target's size, as super-resolution is not trained."""
         return resize(output.image_raw, target.shape[-1])

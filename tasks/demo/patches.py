@@ -1,7 +1,7 @@
-"""Patches: small squares of a picture that are rendered alone, so that a step costs a fraction of a whole picture.
+"""Patch-based training: small squares of an image are rendered alone, which costs a fraction of the whole image.
 
-Most patches lie on the head, or on its mouth: that is where the detail is. A patch's camera is the picture's with
-other intrinsics, so renderer and losses need not know. Not in the paper.
+Most patches lie on the head or on the mouth, where the detail is. A patch has the camera of its image with other
+intrinsics, so that renderer and losses see an ordinary image. This is not in the paper.
 """
 
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from modules.portrait.real3d_portrait import Real3DPortrait
 from tasks.stages.image_terms import mean_l1
 from tasks.stages.terms import Term, Weights, weighted_terms
 
-SIZE = 256                     # the side_range below are pixels of a picture of this size
+SIZE = 256                     # sides of patches are given in pixels of an image of this size
 _UNIFORM, _HEAD, _MOUTH = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchConfig:
-    """How many rays a patch has, how large it is and where it lies."""
+    """How many rays a patch has, how large it is and where in the image it lies."""
 
     rays: int = 32                        # a side
-    count: int = 1                        # patches of each picture: they cost less than its planes
-    side_range: tuple[int, int] = (128, 128)     # on the head or anywhere; pixels of a picture of 256
-    mouth_side: int = 64
+    count: int = 1                        # patches of an image; several cost less than the planes that they share
+    side_range: tuple[int, int] = (128, 128)     # of patches on the head or anywhere; pixels at SIZE
+    mouth_side: int = 64                  # of patches on the mouth; pixels at SIZE
     uniform_share: float = 0.15           # share of patches anywhere; the others lie on the head or the mouth
-    mouth_share: float = 0.0              # share of patches on the mouth, where it is known
+    mouth_share: float = 0.0              # share of patches on the mouth, if its position is known
 
     def __post_init__(self) -> None:
         low, high = self.side_range
@@ -46,49 +46,56 @@ class PatchConfig:
 
 @dataclass(frozen=True)
 class Patches:
-    """Squares in B pictures, those of one picture side by side; corner [B * count, 2] (x, y) and side [B * count] in
-    picture widths, on the CPU."""
+    """Squares in B images, those of one image in a row.
+
+    Attributes:
+        corner: [B * count, 2], the upper left corner (x, y) in image widths, on the CPU.
+        side: [B * count] in image widths, on the CPU.
+        rays: rays a side.
+        count: patches of each image.
+    """
 
     corner: Tensor
     side: Tensor
-    rays: int          # a side
-    count: int         # in each picture
+    rays: int
+    count: int
 
     def camera(self, camera: Camera) -> Camera:
-        """Cameras [B] of pictures -> those of the patches [B * count]."""
+        """The cameras [B * count] of the patches of images with the cameras [B]."""
         intrinsics = camera.intrinsics.repeat_interleave(self.count, dim=0)
         intrinsics[:, :2, 2] -= self.corner.to(intrinsics)
         intrinsics[:, :2] /= self.side.to(intrinsics)[:, None, None]
         return Camera(camera.camera_to_world.repeat_interleave(self.count, dim=0), intrinsics)
 
-    def cut(self, pictures: Tensor) -> Tensor:
-        """[B, C, H, W] -> float [B * count, C, rays, rays], means over the area of each ray."""
-        height = pictures.shape[-1]
-        corners, side_range = ((value * height).round().int().tolist() for value in (self.corner, self.side))
+    def cut(self, images: Tensor) -> Tensor:
+        """Crop images [B, C, W, W] to the patches, float [B * count, C, rays, rays]; a ray is the mean of its area."""
+        width = images.shape[-1]
+        corners, sides = ((value * width).round().int().tolist() for value in (self.corner, self.side))
         parts = []
-        for index, ((x, y), side) in enumerate(zip(corners, side_range)):
-            part = pictures[index // self.count, None, :, y:y + side, x:x + side].float()
+        for index, ((x, y), side) in enumerate(zip(corners, sides)):
+            part = images[index // self.count, None, :, y:y + side, x:x + side].float()
             parts.append(F.interpolate(part, (self.rays, self.rays), mode="area"))
         return torch.cat(parts)
 
 
 def sample_patches(config: PatchConfig, head: Tensor, generator: torch.Generator,
                    mouth: Tensor | None = None) -> Patches:
-    """Random patches.
+    """Draw random patches of B images.
 
     Args:
+        config: number, size and shares of the patches.
         head: bool [B, 1, H, W]; patches on the head are centred in its bounding box.
         generator: on the CPU.
-        mouth: [B, 2] (x, y), its middle in picture widths, if known.
+        mouth: [B, 2] (x, y), the middle of each mouth in image widths, if it is known.
     """
     batch = len(head) * config.count
-    place, centre, jitter, size = (torch.rand(batch, n, generator=generator) for n in (1, 2, 2, 1))
-    grid = SIZE / 4                                             # whole pixels also of a small picture
+    region, centre, jitter, size = (torch.rand(batch, n, generator=generator) for n in (1, 2, 2, 1))
+    grid = SIZE / 4                                             # whole pixels also of a small image
     low, high = (side / SIZE for side in config.side_range)
     side = ((low + (high - low) * size) * grid).round() / grid
-    kind = torch.where(place < config.uniform_share, _UNIFORM, _HEAD)
+    kind = torch.where(region < config.uniform_share, _UNIFORM, _HEAD)
     if mouth is not None:
-        kind = torch.where(place > 1 - config.mouth_share, _MOUTH, kind)
+        kind = torch.where(region > 1 - config.mouth_share, _MOUTH, kind)
     first, last = (corner.repeat_interleave(config.count, dim=0) for corner in bounding_boxes(head.cpu()))
     middle = torch.where(kind == _UNIFORM, centre, first + (last - first) * centre)
     if mouth is not None:
@@ -101,8 +108,13 @@ def sample_patches(config: PatchConfig, head: Tensor, generator: torch.Generator
 
 
 def bounding_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest and largest (x, y) of the true pixels of bool [B, 1, H, W] in picture widths, [B, 2] each; the whole
-    picture where there are none."""
+    """Bounding boxes of masks: smallest and largest (x, y) of the true pixels.
+
+    Args:
+        mask: bool [B, 1, H, W].
+    Returns:
+        Two tensors [B, 2] in image widths; the whole image for an empty mask.
+    """
     low, high = [], []
     for axis in (-2, -1):                                       # columns, then rows
         hit, size = mask[:, 0].any(dim=axis), mask.shape[-1]
@@ -112,7 +124,7 @@ def bounding_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_square(planes: Tensor) -> Tensor:
-    """Mean square of the planes, which keeps them small."""
+    """Mean square of the planes, a loss that keeps them small."""
     return planes.float().square().mean()
 
 
@@ -130,10 +142,11 @@ def patch_losses(weights: Weights, patches: Patches, model: Real3DPortrait, plan
     """Weighted losses of the raw colours, of their edges, of the ray weights and of the size of the planes.
 
     Args:
-        weights: of `PATCH_TERMS`.
+        weights: name of a term of `PATCH_TERMS` -> its weight.
         planes: [B, 3, C*D, H, W].
-        target: whole pictures.
-        head: bool [B, 1, H, W].
+        target: whole images, with the cameras that render them.
+        head: bool [B, 1, H, W], mask of the head in the target.
+        generator: of the renderer's sampling, on the CPU.
     """
     of_patches = planes.repeat_interleave(patches.count, dim=0)
     rendered = model.renderer(of_patches, patches.camera(target.camera), patches.rays, generator)

@@ -1,6 +1,8 @@
-"""Audio to motion: the VAE with flow prior under its losses (docs/spec/training.md#1-5).
+"""A2M, audio to motion: trains the VAE with flow prior that predicts expressions from speech.
 
     python -m tasks.run configs/a2m.yaml          (or configs/demo/a2m.yaml)
+
+See the paper, audio-to-motion model, and docs/spec/training.md#1-5.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +28,7 @@ from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
 from tasks.engine.task import StepState, grid
 from tasks.stages.learning_rates import LearningRates
-from tasks.stages.short_videos import face_video
+from tasks.stages.previews import face_video
 from tasks.stages.speech_stage import SpeechTask
 
 LAPLACIANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -35,18 +37,18 @@ LAPLACIANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class A2MLossConfig:
-    """Weights; 0 switches a term off. The released run's are in configs/a2m.yaml."""
+    """Weights of the losses, of which 0 switches a term off; configs/a2m.yaml holds those of the released run."""
 
     kl: float = 0.0
-    kl_rise: int = 2000                  # steps from 0 to `kl` ...
-    kl_hold: int = 2000                  # ... and at it, then again from 0
+    kl_rise: int = 2000                  # cyclic annealing: steps in which the weight rises from 0 to `kl`,
+    kl_hold: int = 2000                  # then steps in which it stays there, before it starts again from 0
     expression: float = 0.0
     landmarks: float = 0.0
     laplacian: float = 0.0
-    laplacian_ends: Literal["free", "zero_ends"] = "free"      # zero_ends: as released, pulls the ends to neutral
+    laplacian_ends: Literal["free", "zero_ends"] = "free"      # zero_ends: as the original, which pulls the ends to 0
     magnitude: float = 0.0
     sync: float = 0.0
-    sync_pairs: int = 8096               # windows a step
+    sync_pairs: int = 8096               # windows in a step
 
     def __post_init__(self) -> None:
         if self.kl_rise < 1 or self.kl_hold < 0 or self.sync_pairs < 1:
@@ -56,7 +58,7 @@ class A2MLossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class A2MConfig:
-    """The task's keys. `sync_checkpoint` is a checkpoint folder of the syncnet task."""
+    """The keys of A2M; `sync_checkpoint` is a checkpoint or a run of the syncnet task."""
 
     model: Audio2MotionConfig = field(default_factory=Audio2MotionConfig)
     features: FeatureKind = "hubert"
@@ -79,10 +81,10 @@ class A2MConfig:
 
 
 def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet:
-    """A trained sync network, in eval mode and without gradients.
+    """Load a trained sync network, in eval mode and without gradients.
 
     Raises:
-        UserError: no such checkpoint, or one for other features or another face model.
+        UserError: there is no such checkpoint, or it is for other features or another face model.
     """
     checkpoint = find_checkpoint(folder)
     settings = read_config(checkpoint)
@@ -96,7 +98,7 @@ def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet
 
 @register("a2m")
 class A2MTask(SpeechTask):
-    """Modules: audio2motion. Frozen: the sync network and the landmark tables."""
+    """Train the audio-to-motion model; the sync network and the landmark bases are frozen."""
 
     config_class = A2MConfig
     config: A2MConfig
@@ -111,7 +113,7 @@ class A2MTask(SpeechTask):
             self.frozen |= {"syncnet": sync, "sync_points": Keypoints(self.face, sync.config.keypoints)}
 
     def training_step(self, batch: Sample, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
-        """The terms of docs/spec/training.md#1-5, weighted."""
+        """The weighted losses of docs/spec/training.md#1-5."""
         model: Audio2Motion = self.modules["audio2motion"]
         speech = speech_conditions(batch)
         noise = model.noise(*speech.f0.shape, state.generator).to(speech.audio)
@@ -124,7 +126,7 @@ class A2MTask(SpeechTask):
         return terms
 
     def _target(self, batch: Sample) -> Tensor:
-        """The motion to predict [B, T, 64], or [B, T, 144] with the identity first; 0 where padded."""
+        """The target motion [B, T, 64], or [B, T, 144] with the identity first; 0 where padded."""
         if self.config.model.motion_size == EXPRESSION_SIZE:
             return batch["expression"]
         return torch.cat([batch["identity"][:, None] * batch["mask"][..., None], batch["expression"]], dim=-1)
@@ -138,7 +140,7 @@ class A2MTask(SpeechTask):
         return points[:, 0].unflatten(0, motion.shape[:2])
 
     def _motion_terms(self, motion: Tensor, batch: Sample) -> dict[str, Tensor]:
-        """motion [B, T, D] against the truth: all terms that need no network."""
+        """Weighted losses of the predicted motion [B, T, D] that need no network."""
         weights, mask = self.config.loss, batch["mask"]
         parts = [part for part in (motion[..., :-EXPRESSION_SIZE], motion[..., -EXPRESSION_SIZE:]) if part.shape[-1]]
         terms = {
@@ -161,7 +163,7 @@ class A2MTask(SpeechTask):
         return losses.kl_normal(mean, log_scale, result.latent_mask)
 
     def _sync(self, motion: Tensor, batch: Sample, generator: torch.Generator) -> Tensor:
-        """The sync network's loss of random windows of the predicted motion (docs/spec/audio2motion.md#4-3)."""
+        """Loss of the sync network for random windows of the predicted motion (docs/spec/audio2motion.md#4-3)."""
         frames = motion.shape[1]
         rounds = max(1, self.config.loss.sync_pairs // len(motion))
         starts = torch.randint(frames - WINDOW + 1, (rounds,), generator=generator).to(motion.device)
@@ -172,9 +174,10 @@ class A2MTask(SpeechTask):
         return losses.mean_where(sync.loss(cosine, torch.ones_like(real)), real)
 
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
-        """Generated (not reconstructed) motion without noise against the true one.
+        """Compare motion that is generated without noise, not reconstructed, with the target.
 
-        `loss` is the landmark error; `mouth_correlation` is that of the distance of the lips over time.
+        `loss` is the landmark error, `expression` the error of the coefficients, `mouth_correlation` the correlation
+        of the distance of the lips over time.
         """
         motion, mask = self._generate(batch), batch["mask"]
         points, target = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
@@ -183,30 +186,30 @@ class A2MTask(SpeechTask):
                 "mouth_correlation": mouth_correlation(points, target, mask)}
 
     def pictures(self, batch: Sample) -> Mapping[str, Tensor]:
-        """Expressions over time, true above generated: dark is negative, bright positive."""
+        """Expressions over time, target above prediction; dark is negative, bright is positive."""
         pair = batch["expression"], self._generate(batch)[..., -EXPRESSION_SIZE:]
-        truth, motion = (e.transpose(1, 2)[:, None] for e in pair)
-        scale = truth.abs().max().clamp(min=1e-6)
-        return {"expression": grid([(truth / scale).clamp(-1, 1), (motion / scale).clamp(-1, 1)], limit=4)}
+        target, motion = (e.transpose(1, 2)[:, None] for e in pair)
+        scale = target.abs().max().clamp(min=1e-6)
+        return {"expression": grid([(target / scale).clamp(-1, 1), (motion / scale).clamp(-1, 1)], limit=4)}
 
     def videos(self, batch: Sample) -> Mapping[str, Tensor]:
-        """The mouth of one utterance: faces of the generated and of the true motion."""
+        """Faces that speak the first utterance, with the predicted and with the target motion."""
         sample = {name: value[:1] for name, value in batch.items()}
-        frames, identity, truth = int(sample["mask"].sum()), sample["identity"], sample["expression"][0]
+        frames, identity, target = int(sample["mask"].sum()), sample["identity"], sample["expression"][0]
         motion = self._generate(sample)[0]
         own = motion[:, :-EXPRESSION_SIZE] if self.config.model.motion_size > EXPRESSION_SIZE else identity
-        faces = [(own, motion[:frames, -EXPRESSION_SIZE:]), (identity, truth[:frames])]
+        faces = [(own, motion[:frames, -EXPRESSION_SIZE:]), (identity, target[:frames])]
         return {"generated_truth": face_video(self.face, faces)}
 
     def _generate(self, batch: Sample) -> Tensor:
         model: Audio2Motion = self.modules["audio2motion"]
         speech = speech_conditions(batch)
         batch_size, frames = speech.f0.shape
-        silent = speech.audio.new_zeros(batch_size, self.config.model.latent_size, frames // 8)
-        return model.decode_noise(speech, silent).float()
+        no_noise = speech.audio.new_zeros(batch_size, self.config.model.latent_size, frames // 8)
+        return model.decode_noise(speech, no_noise).float()
 
 
 def speech_conditions(batch: Sample) -> SpeechConditions:
-    """What the model is conditioned on, out of a batch of `tasks.data.speech_clips`."""
+    """The model's conditions, taken from a batch of `tasks.data.speech_clips`."""
     return SpeechConditions(batch["audio"], batch["f0"], batch["blink"], batch["mouth_amplitude"],
                             batch["eye_amplitude"])

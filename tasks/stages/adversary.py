@@ -1,4 +1,7 @@
-"""The adversarial part of an image stage: dual discriminator, its losses, R1 (docs/spec/training.md#2-4)."""
+"""The adversarial part of an image stage: the dual discriminator, the losses of both sides, the R1 penalty.
+
+See the paper, image-to-plane model ("dual adversarial"), and docs/spec/training.md#2-4.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,14 +12,14 @@ from torch import Tensor, nn
 from modules.losses.image import adversarial_fake, adversarial_real, gradient_penalty
 from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig, DualView
 
-R1_EVERY = 16       # steps; the learning rate and betas of the discriminator assume it (schedules.LAZY_R1)
+R1_EVERY = 16       # steps; learning rate and betas of the discriminator assume it (learning_rates.LAZY_R1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversaryConfig:
-    """Of the discriminator and its regularisation."""
+    """The discriminator and the weight of its R1 penalty."""
 
-    discriminator: DualDiscriminatorConfig | None = None     # None: the released sizes for the model's pictures
+    discriminator: DualDiscriminatorConfig | None = None     # None: the released widths at the model's image size
     gradient_penalty: float = 5.0
 
 
@@ -29,12 +32,12 @@ class Adversary(nn.Module):
         self.discriminator = DualDiscriminator(config.discriminator or DualDiscriminatorConfig())
 
     def generator_loss(self, view: DualView, generator: torch.Generator) -> Tensor:
-        """How far the discriminator is from taking a generated view for real."""
+        """Non-saturating loss of a generated view: softplus of the negated logits, mean over the batch."""
         return adversarial_real(self._logits(view, generator))
 
     def discriminator_losses(self, fakes: Iterable[DualView], reals: Iterable[DualView], step: int,
                              generator: torch.Generator) -> dict[str, Tensor]:
-        """Weighted losses of the discriminator; every `R1_EVERY` steps with the gradient penalty of the real views."""
+        """Weighted losses of the discriminator, with the R1 penalty of the real views every `R1_EVERY` steps."""
         terms = {}
         for number, view in enumerate(fakes):
             terms[f"fake_{number}"] = adversarial_fake(self._logits(view.detach(), generator))

@@ -1,6 +1,8 @@
-"""Stage 3: head, torso and background super-resolution; the head's parts are fixed (docs/spec/training.md#1-4).
+"""Stage 3: head-torso-background super-resolution (HTB-SR) on a fixed head.
 
     python -m tasks.run configs/htbsr.yaml
+
+See the paper, HTB-SR model, and docs/spec/training.md#1-4.
 """
 
 from dataclasses import dataclass, field, replace
@@ -48,7 +50,7 @@ from tasks.stages.image_terms import (
     validation_pairs,
 )
 from tasks.stages.learning_rates import ImageLearningRates, always
-from tasks.stages.short_videos import clip_video
+from tasks.stages.previews import clip_video
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
 from tasks.stages.warm_start import warm_start, warm_start_if_present
@@ -57,7 +59,7 @@ FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
 OUTSIDE = 0.5                # weight of pixels far from the torso; docs/spec/training.md#2-1
 TERMS = {
     "image": Term(partial(losses.masked_l1, outside=OUTSIDE), ("image", "target", "near_torso")),
-    "l1": Term(mean_l1, ("image", "target")),             # without the limit of `image` on large errors
+    "l1": Term(mean_l1, ("image", "target")),             # unlike `image`, large errors are not limited
     "edges": Term(losses.edge_l1, ("image", "target")),
     "perceptual": Term(perceptual_loss, ("network", "image", "target")),
     "lips": Term(losses.lip_l1, ("image", "target", "lip_boxes")),
@@ -70,7 +72,7 @@ TERMS = {
 }
 INPUTS = ("image", "target", "near_torso", "lip_boxes", "torso_alpha", "feature_occlusion", "torso_image",
           "target_half", "torso_half", "head_half", "network")
-KEYPOINT_TERMS = {                                         # of learned key points
+KEYPOINT_TERMS = {                                         # losses of learned key points
     "equivariance": Term(keypoint_equivariance, ("points", "moved_points", "matrices")),
     "spread": Term(keypoint_spread, ("points",)),
 }
@@ -79,16 +81,16 @@ KEYPOINT_INPUTS = ("points", "moved_points", "matrices")
 
 @dataclass(frozen=True, kw_only=True)
 class HTBSRTaskConfig:
-    """Stage 3."""
+    """The keys of stage 3."""
 
     model: Real3DPortraitConfig = field(default_factory=partial(Real3DPortraitConfig.full, 3))
     adversary: AdversaryConfig = AdversaryConfig()
     data: ClipDataConfig = ClipDataConfig(torso=True)
     loss: Weights = field(default_factory=dict)
     learning_rates: ImageLearningRates = ImageLearningRates()
-    start_adversarial: int = 40_000      # steps
-    discriminator_lead: int = 0          # steps by which the discriminator begins to learn before that
-    self_reenactment_every: int = 4      # steps between those in which the source is its own target too
+    start_adversarial: int = 40_000      # step from which the generator has an adversarial loss
+    discriminator_lead: int = 0          # the discriminator is trained from so many steps before that
+    self_reenactment_every: int = 4      # interval of the steps in which the source is also its own target
     background: Literal["inpainted", "source"] = "inpainted"     # source: the photo with the person in it (ablation)
     init_from: str = ""                  # checkpoint or run of stage 2 or 3; empty: a random head (for tests)
 
@@ -107,7 +109,7 @@ class HTBSRTaskConfig:
 
 @register("htbsr")
 class HTBSRTask(Task):
-    """Frame pairs -> HTB-SR."""
+    """Train HTB-SR on frame pairs."""
 
     config_class = HTBSRTaskConfig
     best_metric, best_is_lowest = "psnr", False
@@ -124,13 +126,13 @@ class HTBSRTask(Task):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
         if config.init_from:
             warm_start(config.init_from, self.modules, FIXED)
-            known = warm_start_if_present(config.init_from, self.modules, ("htbsr", "discriminator"))
-            if "htbsr" not in known:
+            present = warm_start_if_present(config.init_from, self.modules, ("htbsr", "discriminator"))
+            if "htbsr" not in present:
                 start_from_superresolution(self.decoder, config.init_from)
 
     @property
     def decoder(self) -> HTBSR:
-        """What is trained."""
+        """HTB-SR, the module that is trained."""
         return cast(HTBSR, self.model.decoder)
 
     def optimizers(self) -> list[OptimizerSpec]:
@@ -143,7 +145,7 @@ class HTBSRTask(Task):
         return validation_pairs(self.config.data)
 
     def frames(self, batch: dict[str, Tensor]) -> FrameBatch:
-        """The batch in the words of the model."""
+        """The batch as inputs and targets of the model."""
         return FrameBatch(batch, self.config.model.driving)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
@@ -166,7 +168,7 @@ class HTBSRTask(Task):
         return terms
 
     def reenacted(self, frames: FrameBatch, frame: Frame, generator: torch.Generator | None = None) -> PortraitOutput:
-        """The source frame or the target frame made from the source; the head's parts get no gradients."""
+        """Reenact the source as the source frame or the target frame; the modules of the head get no gradients."""
         photo = frames.photo_with_surroundings(self.decoder, self.config.background == "inpainted")
         with torch.no_grad():
             planes = self.model.canonical_planes(photo)
@@ -174,7 +176,7 @@ class HTBSRTask(Task):
         return self.model(source, frames.driving_with_keypoints(frame, self.decoder), generator)
 
     def keypoint_losses(self, frames: FrameBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Weighted regularisation of learned key points on the target frame."""
+        """Weighted losses that regularise learned key points on the target frame; empty without such weights."""
         if max(self.config.loss.get(name, 0.0) for name in KEYPOINT_TERMS) == 0:
             return {}
         image, decoder = frames.target.image, self.decoder
@@ -184,7 +186,7 @@ class HTBSRTask(Task):
             "moved_points": lambda: decoder.torso_model.keypoint_detector(transformed(image, matrices))})
 
     def inputs(self, output: PortraitOutput, frame: Frame) -> Inputs:
-        """What the losses of the source or the target frame read."""
+        """The inputs of the losses of the source frame or the target frame."""
         htbsr = cast(HTBSROutput, output.decoded)
         half = htbsr.torso_image.shape[-1]
 
@@ -218,17 +220,17 @@ class HTBSRTask(Task):
         return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}
 
     def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
-        """Source, driving PNCC, output and target of a frame."""
+        """Source, driving PNCC, prediction and target of one frame."""
         frames = self.frames(batch)
         output = self.reenacted(frames, frames.target)
         return [frames.source.image, frames.pncc[:, TARGET], output.image, frames.target.image]
 
 
 def start_from_superresolution(htbsr: HTBSR, path: str) -> None:
-    """Take over block0 and block1 of a stage-2 checkpoint's super-resolution; the rest keeps its first weights.
+    """Initialise block0 and block1 with the super-resolution of a stage-2 checkpoint; the rest stays as it is.
 
     Raises:
-        UserError: no such checkpoint.
+        UserError: there is no such checkpoint.
     """
     state = load_state(find_checkpoint(path), "superresolution")
     for name in ("block0", "block1"):

@@ -1,9 +1,9 @@
-"""Stage 1: distil a teacher's views into the image-to-plane network (docs/spec/training.md#1-2).
+"""Stage 1: pre-training of the image-to-plane network, which distils the views of a teacher.
 
     python -m tasks.run configs/i2p.yaml
 
-Each step has two updates of the generator, for the reference view (rarely at first) and for the target view, and one
-of the discriminator.
+See the paper, image-to-plane model, and docs/spec/training.md#1-2. Each step has two updates of the generator, for the
+reference view (rarely at first) and for the target view, and one of the discriminator.
 """
 
 from collections.abc import Mapping
@@ -49,12 +49,12 @@ TERMS = {
     "perceptual_raw": Term(perceptual_loss, ("network", "image_raw", "target_raw")),
 }
 INPUTS = ("image", "target", "image_raw", "target_raw", "ray_weights", "network")
-FURTHER_LOSSES = ("adversarial_reference", "adversarial_target", "density")
+FURTHER_LOSSES = ("adversarial_reference", "adversarial_target", "density")     # computed outside the table
 
 
 @dataclass(frozen=True, kw_only=True)
 class I2PConfig:
-    """Stage 1."""
+    """The keys of stage 1."""
 
     model: Real3DPortraitConfig = field(default_factory=partial(Real3DPortraitConfig.full, 1))
     adversary: AdversaryConfig = AdversaryConfig()
@@ -63,10 +63,10 @@ class I2PConfig:
     views: ViewsConfig = ViewsConfig()    # of the procedural teacher
     loss: Weights = field(default_factory=dict)
     density_every: int = 4                # steps; lazy regularisation
-    density_step: float = 0.005           # between the two points that are compared, world units
+    density_step: float = 0.005           # distance of the two points whose densities are compared, world units
     learning_rates: ImageLearningRates = ImageLearningRates()
     unfreeze: Unfreezing = Unfreezing()
-    start_adversarial: int = 30_000       # steps; also ends the rarity of the reference view (`reference_runs`)
+    start_adversarial: int = 30_000       # steps; from here on the reference view is frequent (`reference_runs`)
     held_out_people: int = 8              # for validation
     init_from: str = ""                   # checkpoint to start from
     initial_weights: InitialWeights = "imagenet"       # of the ResNet, without init_from
@@ -79,13 +79,17 @@ class I2PConfig:
         self.check_losses()
 
     def check_losses(self) -> None:
-        """Raises ValueError: a weight would have no effect."""
+        """Refuse weights without an effect.
+
+        Raises:
+            ValueError: there is one.
+        """
         masks = ("head_raw",) if self.teacher == "procedural" else ()
         check_weights(self.loss, TERMS, (*INPUTS, *masks), FURTHER_LOSSES)
 
     @property
     def adversarial(self) -> bool:
-        """Whether there is a discriminator."""
+        """Whether a weight asks for a discriminator."""
         return max(self.loss.get(name, 0.0) for name in ("adversarial_reference", "adversarial_target")) > 0
 
 
@@ -107,7 +111,7 @@ def reference_runs(step: int, start_adversarial: int) -> bool:
 
 @register("i2p")
 class I2PTask(Task):
-    """Teacher views -> image-to-plane network, decoder and super-resolution."""
+    """Train image-to-plane network, decoder and super-resolution on the teacher's views."""
 
     config_class = I2PConfig
     best_metric, best_is_lowest = "psnr_turned", False
@@ -145,57 +149,57 @@ class I2PTask(Task):
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
                       state: StepState) -> dict[str, Tensor]:
-        if "taught" not in state.cache:
-            state.cache |= {"taught": self.taught(batch), "fakes": [], "turn": 0}
-        taught: TeacherBatch = state.cache["taught"]
+        if "teacher" not in state.cache:
+            state.cache |= {"teacher": self.teacher_batch(batch), "fakes": [], "turn": 0}
+        teacher: TeacherBatch = state.cache["teacher"]
         if self.adversary is not None and optimizer == "discriminator":
-            return self.adversary.discriminator_losses(state.cache["fakes"], taught.views, step, state.generator)
+            return self.adversary.discriminator_losses(state.cache["fakes"], teacher.views, step, state.generator)
         turn = state.cache["turn"]                     # 0: reference view, 1: target view
         state.cache["turn"] += 1
         if turn == 0 and not reference_runs(step, self.config.start_adversarial):
             return {}
-        output = self.rendered(taught.views[0], taught.views[turn], state.generator)
-        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, taught, turn))
+        output = self.rendered(teacher.views[0], teacher.views[turn], state.generator)
+        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, teacher, turn))
         if self.adversary is not None:
-            view = DualView(output.image, output.image_raw, taught.views[turn].camera)
+            view = DualView(output.image, output.image_raw, teacher.views[turn].camera)
             state.cache["fakes"].append(view.detach())
             terms |= self.adversarial_losses(self.adversary, view, turn, step, state.generator)
         density = self.config.loss.get("density", 0.0)
         if turn == 1 and density > 0 and (step + 1) % self.config.density_every == 0:
-            planes = self.model.canonical_planes(photo_of(taught.views[1]))
+            planes = self.model.canonical_planes(photo_of(teacher.views[1]))
             loss = density_loss(self.model, planes, self.config.density_step, state.generator)
             terms["density"] = density * loss          # not times the interval (docs/spec/training.md#1-2)
         return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in terms.items()}
 
-    def taught(self, batch: Mapping[str, Tensor]) -> TeacherBatch:
-        """The teacher's views of a batch."""
+    def teacher_batch(self, batch: Mapping[str, Tensor]) -> TeacherBatch:
+        """The teacher's views of a batch, image_raw at the model's neural resolution."""
         return self.teacher(batch, self.config.model.neural_resolution)
 
     def rendered(self, reference: DualView, view: DualView, generator: torch.Generator | None = None) -> PortraitOutput:
-        """The head of the reference view from the camera of another one."""
+        """Render the head of the reference view from the camera of another view."""
         return self.model(self.model.encode(photo_of(reference)), Driving(view.camera), generator)
 
-    def inputs(self, output: PortraitOutput, taught: TeacherBatch, turn: int) -> Inputs:
-        """What the losses of the reference (0) or the target view (1) read."""
-        target = taught.views[turn]
+    def inputs(self, output: PortraitOutput, teacher: TeacherBatch, turn: int) -> Inputs:
+        """The inputs of the losses of the reference view (turn 0) or the target view (turn 1)."""
+        target = teacher.views[turn]
         return {
             "image": lambda: output.image, "target": lambda: target.image,
             "image_raw": lambda: output.image_raw, "target_raw": lambda: target.image_raw,
             "ray_weights": lambda: output.rendered.weights,
-            "head_raw": lambda: losses.resize_mask(taught.masks[turn], self.config.model.neural_resolution),
+            "head_raw": lambda: losses.resize_mask(teacher.masks[turn], self.config.model.neural_resolution),
             "network": lambda: self.frozen["perceptual"],
         }
 
     def adversarial_losses(self, adversary: Adversary, view: DualView, turn: int, step: int,
                            generator: torch.Generator) -> dict[str, Tensor]:
-        """Nothing before `start_adversarial`."""
+        """The generator's weighted adversarial loss of a view; empty before `start_adversarial`."""
         weight = self.config.loss.get(("adversarial_reference", "adversarial_target")[turn], 0.0)
         if step < self.config.start_adversarial or weight == 0:
             return {}
         return {"adversarial": weight * adversary.generator_loss(view, generator)}
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        views = self.taught(batch).views
+        views = self.teacher_batch(batch).views
         source = self.model.encode(photo_of(views[0]))
         outputs = [self.model(source, Driving(view.camera)) for view in views]
         same, *turned = (self.view_psnr(output, view) for output, view in zip(outputs, views))
@@ -203,11 +207,11 @@ class I2PTask(Task):
                 "psnr_raw": psnr(outputs[0].image_raw, views[0].image_raw), "planes": source.planes.float().std()}
 
     def view_psnr(self, output: PortraitOutput, view: DualView) -> Tensor:
-        """PSNR of what is trained."""
+        """PSNR of the final image against the teacher's view."""
         return psnr(output.image, view.image)
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        views = self.taught(batch).views
+        views = self.teacher_batch(batch).views
         source, rows = self.model.encode(photo_of(views[0])), []
         for view in views:
             output = self.model(source, Driving(view.camera))
@@ -217,5 +221,5 @@ class I2PTask(Task):
 
 
 def photo_of(view: DualView) -> Photo:
-    """A teacher's view in place of a photo."""
+    """A teacher's view as the photo that the model encodes."""
     return Photo(view.image, view.camera)

@@ -1,4 +1,4 @@
-"""What the image stages share: optimisers, data sets, and losses that need a network or the model."""
+"""Parts that the image stages share: optimisers, data sets, and losses that need a network or the model."""
 
 from collections.abc import Mapping
 
@@ -16,9 +16,9 @@ from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState
 from tasks.stages.adversary import Adversary
 from tasks.stages.learning_rates import LAZY_R1, ImageLearningRates, Share
 
-DENSITY_POINTS = 1000      # a sample; docs/spec/training.md#2-6
-REFERENCE_SIZE = 512       # of the pictures for which `DILATION` is given
-DILATION = 41              # side of the square by which masks grow; docs/spec/training.md#2-2
+DENSITY_POINTS = 1000      # points of each sample; docs/spec/training.md#2-6
+REFERENCE_SIZE = 512       # side of the images for which `DILATION` is given
+DILATION = 41              # side of the square by which masks are dilated; docs/spec/training.md#2-2
 
 
 def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str, ...], rates: ImageLearningRates,
@@ -38,24 +38,24 @@ def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str,
 
 
 def training_pairs(config: ClipDataConfig) -> Dataset:
-    """Pairs of frames to train on."""
+    """Frame pairs of the training clips."""
     return FramePairs(config, split_clips(config)[0])
 
 
 def validation_pairs(config: ClipDataConfig) -> Dataset:
-    """Pairs of frames to validate with."""
+    """Fixed frame pairs of the held-out clips."""
     return ValidationPairs(FramePairs(config, split_clips(config)[1]))
 
 
 # ---- losses
 
 def dilated(mask: Tensor) -> Tensor:
-    """`losses.dilate` by 41 pixels of a 512 picture, scaled to this one; bool [B, 1, H, W]."""
+    """Dilate masks, bool [B, 1, H, W], by a square of 41 pixels at 512, scaled to their size."""
     return losses.dilate(mask, 2 * round(DILATION * mask.shape[-1] / REFERENCE_SIZE / 2 - 0.5) + 1)
 
 
 def mean_l1(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of images [B, 3, H, W]."""
+    """Mean absolute error of images [B, 3, H, W] in [-1, 1]."""
     return (prediction - target).abs().mean()
 
 
@@ -65,21 +65,34 @@ def perceptual_loss(network: PerceptualLoss, prediction: Tensor, target: Tensor)
 
 
 def lip_perceptual(network: PerceptualLoss, prediction: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
-    """Perceptual loss of the lip crops, mean over the samples; an empty crop counts 0."""
+    """Perceptual loss of the lip crops of images [B, 3, H, W], mean over the samples; an empty crop counts as 0.
+
+    Args:
+        boxes: [B, 4], see `losses.lip_boxes`.
+    """
     pairs = zip(losses.lip_crops(prediction, boxes), losses.lip_crops(target, boxes))
     terms = [perceptual_loss(network, a, b) for a, b in pairs if a is not None and b is not None]
     return sum(terms, start=prediction.new_zeros(())) / len(prediction)
 
 
 def density_loss(model: Real3DPortrait, planes: Tensor, step: float, generator: torch.Generator) -> Tensor:
-    """Smoothness of the raw density at random points of the box."""
+    """Density regularisation: L1 difference of the raw densities of neighbouring random points in the box.
+
+    Args:
+        planes: [B, 3, C*D, H, W].
+        step: distance of neighbours, world units.
+        generator: draws the points on the CPU.
+    """
     points = losses.density_points(len(planes), DENSITY_POINTS, step, generator)
     return losses.density_l1(*(model.renderer.density(planes, p.to(planes.device)) for p in points))
 
 
 def adversarial_terms(adversary: Adversary | None, output: PortraitOutput, camera: Camera, weight: float,
                       state: StepState) -> dict[str, Tensor]:
-    """The generator's loss, none while `weight` is 0; keeps the pictures for the discriminator's turn."""
+    """The generator's weighted adversarial loss, empty while `weight` is 0.
+
+    It also keeps the images, detached, in `state.cache["fakes"]` for the discriminator.
+    """
     if adversary is None:
         return {}
     view = DualView(output.image, output.image_raw, camera)

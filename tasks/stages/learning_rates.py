@@ -1,4 +1,4 @@
-"""Learning rates of all stages: the curve over the steps or over progress, and which module is trained when.
+"""Learning rates of all stages: the schedule over steps or progress, and the steps at which a module is trained.
 
 The paper's numbers are in configs/*.yaml, beside their sources in tests/test_recipe.py.
 """
@@ -10,24 +10,24 @@ from typing import Literal, get_args
 
 from tasks.engine.task import Rate, constant
 
-LAZY_R1 = 16 / 17      # a discriminator with R1 every 16 steps: rate and betas are adjusted by this
-LOWEST_WARM_UP = 1e-7  # where the warm-up of step and exponential begins
+LAZY_R1 = 16 / 17      # factor of rate and betas of a discriminator whose R1 penalty comes every 16 steps
+LOWEST_WARM_UP = 1e-7  # least rate in the warm-up of the schedules step and exponential
 Schedule = Literal["step", "exponential", "linear", "cosine"]
-# Module, step -> the part of its rate that it has then; None: it is fixed.
+# Name of a module, step -> the share of its rate at that step; None: the module is fixed.
 Share = Callable[[str, int], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRates:
-    """Learning rate of a network, the key `learning_rates` of the stages for speech.
+    """Learning rate of a network: the key `learning_rates` of the speech stages.
 
-    After a warm-up the rate falls: `step` by the factor `decay` every `decay_interval` steps, `exponential` by the same
-    as a smooth curve, both down to `floor`; `linear` and `cosine` to 0 as progress goes from 0 to 1.
+    After a warm-up the rate decays: `step` by the factor `decay` every `decay_interval` steps, `exponential` as much
+    but smoothly, both down to `floor`; `linear` and `cosine` to 0 as progress runs from 0 to 1.
     """
 
     schedule: Schedule = "step"
-    generator: float = 1e-4        # the full rate, of whatever has none of its own
-    warmup: int = 0                # steps in which the rate rises to the full one
+    generator: float = 1e-4        # full rate of the modules that have no rate of their own
+    warmup: int = 0                # steps in which the rate rises to the full rate
     decay: float = 1.0
     decay_interval: int = 1        # steps
     floor: float = 0.0
@@ -52,7 +52,7 @@ class LearningRates:
         return self.decayed(risen, step, progress)
 
     def decayed(self, rate: float, step: int, progress: float) -> float:
-        """`rate` after its fall, without a warm-up."""
+        """`rate` after its decay, without a warm-up."""
         if self.schedule == "linear":
             return rate * (1 - progress)
         if self.schedule == "cosine":
@@ -63,20 +63,23 @@ class LearningRates:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLearningRates(LearningRates):
-    """The key `learning_rates` of the image stages. The discriminator has no warm-up."""
+    """Learning rates of several modules: the key `learning_rates` of the image stages.
+
+    The discriminator has no warm-up.
+    """
 
     discriminator: float = 2e-4
-    constant_discriminator: bool = False     # its rate does not fall
-    image_to_plane: float | None = None      # None: as the generator; 0: fixed
-    renderer: float | None = None            # of the decoder; None: as the generator
+    constant_discriminator: bool = False     # the discriminator's rate does not decay
+    image_to_plane: float | None = None      # None: as generator; 0: fixed
+    renderer: float | None = None            # of the renderer's decoder; None: as generator
     beta1: float = 0.0                       # of the generator; the discriminator's is 0
 
     def of(self, group: str, share: Share) -> Rate:
-        """The rate of a module."""
+        """The rate of module `group` over steps and progress, 0 while `share` fixes the module."""
         if group == "discriminator":
             own = self.discriminator * LAZY_R1
             return constant(own) if self.constant_discriminator else (lambda step, p: self.decayed(own, step, p))
-        group = "image_to_plane" if group == "tri_grid" else group       # they make the canonical planes together
+        group = "image_to_plane" if group == "tri_grid" else group       # both make the canonical planes
         given = {"image_to_plane": self.image_to_plane, "renderer": self.renderer}.get(group)
         full = self.generator if given is None else given
 
@@ -101,25 +104,25 @@ class Unfreezing:
 
 @dataclass(frozen=True, kw_only=True)
 class MotionAdapterUnfreezing(Unfreezing):
-    """The same for stage 2."""
+    """First steps at which the modules of stage 2 are trained; 0: from the start."""
 
     motion_adapter: int = 0
 
 
 def always(group: str, step: int) -> float | None:
-    """Every module has its rate at every step."""
+    """A `Share` in which every module has its full rate at every step."""
     return 1.0
 
 
 def motion_adapter_share(group: str, step: int, unfreeze: MotionAdapterUnfreezing, rise: int, freeze_at: int | None,
                          alone_from: int | None) -> float | None:
-    """The parts of stage 2 over the steps.
+    """The `Share` of stage 2.
 
     Args:
-        unfreeze: when motion adapter, decoder and super-resolution begin.
-        rise: steps in which the rate of the image-to-plane network rises, 0: none; a floor of the rates holds.
-        freeze_at: from here on the image-to-plane network is fixed; None: never.
-        alone_from: from here on super-resolution alone is trained; None: never.
+        unfreeze: first steps of motion adapter, decoder and super-resolution.
+        rise: steps in which the share of the image-to-plane network rises from 0 to 1, 0: none; the rate has its floor.
+        freeze_at: step from which the image-to-plane network is fixed; None: never.
+        alone_from: step from which super-resolution alone is trained; None: never.
     """
     if alone_from is not None and step >= alone_from and group != "superresolution":
         return None

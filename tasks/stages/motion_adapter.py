@@ -1,9 +1,10 @@
-"""Stage 2: motion adapter, with fine-tuning of the image-to-plane network (docs/spec/training.md#1-3).
+"""Stage 2: the motion adapter, with fine-tuning of the image-to-plane network.
 
     python -m tasks.run configs/motion_adapter.yaml
 
-Source and target are two frames of one clip: the head picture of the source and three PNCCs give planes, which the
-target's camera renders. Every `self_reenactment_every` steps the source itself is the target too (self-reenactment).
+See the paper, motion adapter, and docs/spec/training.md#1-3. Source and target are two frames of one clip: P_cano of
+the source's head plus P_diff of the PNCCs is rendered from the target's camera. Every `self_reenactment_every` steps
+the source is also its own target (self-reenactment).
 """
 
 from dataclasses import dataclass, field
@@ -39,8 +40,7 @@ from tasks.stages.image_terms import (
     validation_pairs,
 )
 from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreezing, Share, motion_adapter_share
-from tasks.stages.previews import depth_picture
-from tasks.stages.short_videos import clip_video
+from tasks.stages.previews import clip_video, depth_picture
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
 from tasks.stages.warm_start import warm_start, warm_start_if_present
@@ -48,7 +48,7 @@ from tasks.stages.warm_start import warm_start, warm_start_if_present
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TRAINED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution")
 OUTSIDE = 0.2                 # weight of pixels far from the head; docs/spec/training.md#2-1
-TUNED = {"perturbation": 0.2, "eye_closing": 2.0}       # losses whose weights tune themselves, and the largest weights
+TUNED = {"perturbation": 0.2, "eye_closing": 2.0}       # losses with auto-tuned weights -> the largest weight
 TERMS = {
     "image": Term(partial(losses.masked_l1, outside=OUTSIDE), ("image", "target", "near_head")),
     "image_raw": Term(partial(losses.masked_l1, outside=OUTSIDE), ("image_raw", "target_raw", "near_head_raw")),
@@ -67,26 +67,26 @@ PLANE_LOSSES = ("density", "laplacian")
 
 @dataclass(frozen=True, kw_only=True)
 class MotionAdapterTaskConfig:
-    """Stage 2."""
+    """The keys of stage 2."""
 
     model: Real3DPortraitConfig = field(default_factory=partial(Real3DPortraitConfig.full, 2))
     adversary: AdversaryConfig = AdversaryConfig()
     data: ClipDataConfig = ClipDataConfig()
     loss: Weights = field(default_factory=dict)
-    loss_targets: Weights = field(default_factory=dict)   # of the losses in TUNED, whose weights grow above the target
+    loss_targets: Weights = field(default_factory=dict)   # of losses in TUNED: a weight grows while its loss is above
     density_every: int = 4                # steps; lazy regularisation
-    density_step: float = 0.005           # between the two points that are compared, world units
+    density_step: float = 0.005           # distance of the two points whose densities are compared, world units
     laplacian_every: int = 4              # steps; also of the losses in TUNED
     learning_rates: ImageLearningRates = ImageLearningRates()
     unfreeze: MotionAdapterUnfreezing = MotionAdapterUnfreezing()
     image_to_plane_rise: int = 0          # steps in which the rate of the image-to-plane network rises from 0
-    freeze_image_to_plane_at: int | None = None        # from this step on it is fixed; null: never
-    superresolution_alone_from: int | None = None      # from this step on all the rest is fixed; null: never
-    start_adversarial: int = 200_000      # steps
-    discriminator_lead: int = 0           # steps by which the discriminator begins to learn before that
-    self_reenactment_every: int = 16      # steps between those in which the source is its own target too
+    freeze_image_to_plane_at: int | None = None        # step from which that network is fixed; null: never
+    superresolution_alone_from: int | None = None      # step from which all other modules are fixed; null: never
+    start_adversarial: int = 200_000      # step from which the generator has an adversarial loss
+    discriminator_lead: int = 0           # the discriminator is trained from so many steps before that
+    self_reenactment_every: int = 16      # interval of the steps in which the source is also its own target
     init_from: str = ""                   # checkpoint or run of stage 1 or 2; empty: from scratch
-    initial_weights: InitialWeights = "imagenet"       # of the encoders that init_from does not have
+    initial_weights: InitialWeights = "imagenet"       # of the encoders that init_from lacks
 
     def __post_init__(self) -> None:
         if self.model.stage != 2:
@@ -105,21 +105,22 @@ class MotionAdapterTaskConfig:
                              "false; set the latter to true")
 
     def check_losses(self) -> None:
-        """Raises ValueError: a weight would have no effect."""
+        """Refuse weights without an effect.
+
+        Raises:
+            ValueError: there is one.
+        """
         check_weights(self.loss, TERMS, INPUTS, (*PLANE_LOSSES, "adversarial"))
 
     @property
     def share(self) -> Share:
-        """Which part is trained when."""
+        """Which module is trained at which step, and with which share of its rate."""
         return partial(motion_adapter_share, unfreeze=self.unfreeze, rise=self.image_to_plane_rise,
                        freeze_at=self.freeze_image_to_plane_at, alone_from=self.superresolution_alone_from)
 
 
 class TunedWeight(nn.Module):
-    """A loss weight in [0, limit] that adapts itself; a buffer, so that it is saved with the weights.
-
-    See docs/spec/training.md#2-7.
-    """
+    """An auto-tuned loss weight in [0, limit] (docs/spec/training.md#2-7); a buffer, so that checkpoints hold it."""
 
     def __init__(self, limit: float) -> None:
         super().__init__()
@@ -127,7 +128,7 @@ class TunedWeight(nn.Module):
         self.register_buffer("value", torch.tensor(0.001))
 
     def update(self, loss: Tensor, target: float) -> float:
-        """The weight for this step."""
+        """Adapt the weight to the loss of this step and return it: it grows while the loss is above its target."""
         value = losses.tune_weight(float(self.value), float(loss.detach()), target, self.limit)
         self.value.fill_(value)
         return value
@@ -135,7 +136,7 @@ class TunedWeight(nn.Module):
 
 @register("motion_adapter")
 class MotionAdapterTask(Task):
-    """Frame pairs -> motion adapter, image-to-plane network, decoder and super-resolution."""
+    """Train motion adapter, image-to-plane network, decoder and super-resolution on frame pairs."""
 
     config_class = MotionAdapterTaskConfig
     best_metric, best_is_lowest = "psnr", False
@@ -153,11 +154,11 @@ class MotionAdapterTask(Task):
                 self.modules[f"{name}_weight"] = TunedWeight(limit)
         if reads("network", config.loss, TERMS):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
-        self.started: tuple[str, ...] = ()             # modules that init_from has
+        self.started: tuple[str, ...] = ()             # modules whose weights come from init_from
         if config.init_from:
             warm_start(config.init_from, self.modules, HEAD_PARTS)
-            known = warm_start_if_present(config.init_from, self.modules, ("motion_adapter", "discriminator"))
-            self.started = (*HEAD_PARTS, *known)
+            present = warm_start_if_present(config.init_from, self.modules, ("motion_adapter", "discriminator"))
+            self.started = (*HEAD_PARTS, *present)
 
     def begin(self) -> None:
         if self.config.initial_weights == "imagenet":
@@ -173,7 +174,7 @@ class MotionAdapterTask(Task):
         return validation_pairs(self.config.data)
 
     def frames(self, batch: dict[str, Tensor]) -> FrameBatch:
-        """The batch in the words of the model."""
+        """The batch as inputs and targets of the model."""
         return FrameBatch(batch, self.config.model.driving)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
@@ -196,7 +197,7 @@ class MotionAdapterTask(Task):
         return terms | self.plane_losses(output.planes, frames, step, state)
 
     def inputs(self, output: PortraitOutput, frame: Frame) -> Inputs:
-        """What the losses of the source or the target frame read."""
+        """The inputs of the losses of the source frame or the target frame."""
         target, size = frame.head_view(self.model.neural_resolution), self.model.neural_resolution
         head = frame.mask(HEAD_CLASSES)
         return {
@@ -208,7 +209,11 @@ class MotionAdapterTask(Task):
         }
 
     def plane_losses(self, planes: Tensor, frames: FrameBatch, step: int, state: StepState) -> dict[str, Tensor]:
-        """Lazy regularisation of planes: density, Laplacian in time, noise of the coefficients, closing of the eyes."""
+        """Weighted losses of planes, each computed at an interval (lazy regularisation).
+
+        They are the density's smoothness, the paper's Laplacian loss of P_diff over time, and two losses of the
+        original: insensitivity to noise on the coefficients, and even closing of the eyes.
+        """
         config, terms = self.config, {}
         density, laplacian = (config.loss.get(name, 0.0) for name in PLANE_LOSSES)
         if density > 0 and (step + 1) % config.density_every == 0:
@@ -229,11 +234,11 @@ class MotionAdapterTask(Task):
         return terms
 
     def tuned(self, name: str, loss: Tensor) -> Tensor:
-        """The loss `name` times its weight for this step."""
+        """The loss `name` times its auto-tuned weight for this step."""
         return self.modules[f"{name}_weight"].update(loss, self.config.loss_targets[name]) * loss
 
     def compared_planes(self, pncc: list[PNCCInputs]) -> tuple[Tensor, ...]:
-        """Motion planes of several inputs that are compared: without dropout and with fixed statistics."""
+        """P_diff of each of several inputs, for comparison: without dropout and with fixed statistics."""
         adapter = self.model.adapter()
         training = adapter.training
         adapter.eval()
@@ -251,11 +256,11 @@ class MotionAdapterTask(Task):
                 "lips_l1": losses.lip_l1(image, target.image, frames.target.lip_boxes)}
 
     def reenacted(self, frames: FrameBatch) -> PortraitOutput:
-        """The source with the target's expression from the target's camera."""
+        """Render the source with the target's expression from the target's camera."""
         return self.model(self.model.encode(frames.photo()), frames.driving(frames.target))
 
     def best_prediction(self, output: PortraitOutput, target: Tensor) -> Tensor:
-        """The prediction to compare with the target, at its size."""
+        """The prediction to compare with the target, at the target's size."""
         return output.image
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -269,7 +274,7 @@ class MotionAdapterTask(Task):
         return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}
 
     def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
-        """Source, driving PNCC, output and target of a frame."""
+        """Source, driving PNCC, prediction and target of one frame."""
         frames = self.frames(batch)
         output = self.best_prediction(self.reenacted(frames), frames.target.head)
         return [frames.source.head, frames.pncc[:, TARGET], output, frames.target.head]

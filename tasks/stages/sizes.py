@@ -1,4 +1,4 @@
-"""What data and discriminator take over from the model, so that one key (`model.picture_size`) sets every size."""
+"""Sizes that data and discriminator take from the model, so that one key (`model.picture_size`) sets all of them."""
 
 from dataclasses import replace
 
@@ -9,10 +9,10 @@ from tasks.stages.adversary import AdversaryConfig
 
 
 def data_of_model(data: ClipDataConfig, model: Real3DPortraitConfig) -> ClipDataConfig:
-    """Clips with the PNCC size and the face model of the model, where they name none.
+    """Set the clips' PNCC size and face model to the model's where they are not given.
 
     Raises:
-        ValueError: they name others.
+        ValueError: they are given and differ from the model's.
     """
     data = replace(data, pncc_size=data.pncc_size or model.pncc_size,
                    face_model=data.face_model or model.driving.face_model)
@@ -24,10 +24,10 @@ def data_of_model(data: ClipDataConfig, model: Real3DPortraitConfig) -> ClipData
 
 
 def adversary_of_model(adversary: AdversaryConfig, model: Real3DPortraitConfig) -> AdversaryConfig:
-    """The adversary with a discriminator for the model's pictures, where it has none of its own.
+    """Give the adversary a discriminator of the model's image size where it has none.
 
     Raises:
-        ValueError: the discriminator is for pictures of another size.
+        ValueError: its discriminator is for images of another size.
     """
     discriminator = adversary.discriminator or DualDiscriminatorConfig(resolution=model.resolution)
     if discriminator.resolution != model.resolution:

@@ -1,4 +1,4 @@
-"""What the two speech stages share: data, face model, one Adam over one network."""
+"""SpeechTask, the base class of the two speech stages: data, face model, one Adam over one network."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from tasks.stages.learning_rates import LearningRates
 
 
 class SpeechTask(Task):
-    """Base of the tasks on speech with motion, whose configs have features, face_model, data and learning_rates.
+    """Base class of the tasks on speech with motion; their configs have features, face_model, data, learning_rates.
 
     Attributes:
-        face: the face model.
+        face: the face model, which turns expressions into landmarks.
     """
 
     def __init__(self, config: Any, generator: torch.Generator) -> None:
@@ -23,19 +23,19 @@ class SpeechTask(Task):
         self.face = load_face_model(config.face_model)
 
     def train_dataset(self) -> Dataset:
-        """Speech with motion."""
+        """Clips of speech with motion, to train on."""
         return speech_datasets(self.config.data, self.config.features, self.face)[0]
 
     def validation_dataset(self) -> Dataset:
-        """Held-out speech with motion."""
+        """Held-out clips of speech with motion."""
         return speech_datasets(self.config.data, self.config.features, self.face)[1]
 
     def collate(self, items: list[list[Sample]]) -> Sample:
-        """Lists of samples -> a padded batch."""
+        """Make a padded batch of lists of samples."""
         return collate(items)
 
     def optimizers(self) -> list[OptimizerSpec]:
-        """One Adam over the one module that is trained."""
+        """One Adam over the one module of the task."""
         rates: LearningRates = self.config.learning_rates
         (name, module), = self.modules.items()
         group = ParameterGroup(name=name, parameters=list(module.parameters()),

@@ -1,8 +1,8 @@
-"""The lip-sync expert: pairs of landmarks and speech that belong together, or do not.
-
-See docs/spec/training.md#1-6 and #4-5.
+"""The lip-sync expert (SyncNet): it learns whether landmarks and speech belong together.
 
     python -m tasks.run configs/syncnet.yaml      (or configs/demo/syncnet.yaml)
+
+See docs/spec/training.md#1-6 and #4-5.
 """
 
 from collections.abc import Mapping
@@ -29,13 +29,13 @@ SHIFTS = ((0, 0), (2, 5), (5, 10), (-10, 10))
 
 @dataclass(frozen=True, kw_only=True)
 class SyncNetTaskConfig:
-    """The task's keys."""
+    """The keys of the lip-sync expert."""
 
     model: SyncNetConfig = field(default_factory=SyncNetConfig)
     features: FeatureKind = "hubert"
     face_model: str = "bfm"              # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
-    pairs: int = 8192                    # a step
+    pairs: int = 8192                    # pairs in a step
     learning_rates: LearningRates = field(default_factory=LearningRates)
 
     def __post_init__(self) -> None:
@@ -46,9 +46,12 @@ class SyncNetTaskConfig:
 
 @dataclass(frozen=True)
 class SyncPairs:
-    """N pairs: landmarks of clip `mouth` from frame `start`, audio of clip `audio` from frame `start + shift`; all [N].
+    """N pairs of landmarks and audio, all fields [N].
 
-    `label` is 1 where both belong together.
+    Attributes:
+        mouth, start: clip and first video frame of the landmarks.
+        audio, shift: clip of the audio, which begins at video frame `start + shift`.
+        label: 1 where both belong together, else 0.
     """
 
     mouth: Tensor
@@ -59,16 +62,15 @@ class SyncPairs:
 
 
 def sample_pairs(lengths: Tensor, count: int, generator: torch.Generator) -> SyncPairs:
-    """Draw pairs in the official proportions, each on its own; a shift of +-1 frame is never a negative.
-
-    See docs/spec/training.md#4-5.
+    """Draw pairs in the original's proportions (docs/spec/training.md#4-5); a shift of +-1 frame is never a negative.
 
     Args:
-        lengths: [B] real video frames of each clip, at least 25.
-        count: N, about.
+        lengths: [B], video frames of each clip without padding, at least 25.
+        count: N; rounding changes it a little.
+        generator: on the CPU.
     """
     def uniform(low: Tensor, high: Tensor) -> Tensor:
-        """Integers of low..high, both included."""
+        """Random integers from low to high, both included."""
         return low + (torch.rand(low.shape, generator=generator) * (high - low + 1)).long().clamp(max=high - low)
 
     counts = [max(1, int(count * share)) for share in SHARES]
@@ -87,7 +89,7 @@ def sample_pairs(lengths: Tensor, count: int, generator: torch.Generator) -> Syn
 
 
 def cut(sequence: Tensor, clip: Tensor, start: Tensor, length: int) -> Tensor:
-    """sequence [B, T, C], clip and start [N] -> windows [N, length, C]."""
+    """Windows [N, length, C] of sequences [B, T, C]; clip and start, both [N], say which and from which frame."""
     device = sequence.device
     index = start.to(device)[:, None] + torch.arange(length, device=device)
     return sequence[clip.to(device)[:, None], index]
@@ -95,7 +97,7 @@ def cut(sequence: Tensor, clip: Tensor, start: Tensor, length: int) -> Tensor:
 
 @register("syncnet")
 class SyncNetTask(SpeechTask):
-    """Modules: syncnet."""
+    """Train SyncNet on random pairs of landmarks and speech."""
 
     config_class = SyncNetTaskConfig
     config: SyncNetTaskConfig
@@ -118,7 +120,7 @@ class SyncNetTask(SpeechTask):
         return {"sync": sync.loss(cosine, pairs.label.to(cosine)).mean()}
 
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
-        """Shares of clips and of single windows that sound more in sync than 5 frames early and late."""
+        """Shares of clips and of windows that score higher in sync than with the audio 5 frames early or late."""
         points = self.frozen["points"](batch["identity"], batch["expression"])
         clip, window = sync_accuracy(self.modules["syncnet"], batch["audio"], points, batch["mask"])
         return {"clip_sync_accuracy": clip, "window_sync_accuracy": window}

@@ -1,7 +1,7 @@
-"""The table of a stage's losses: each is declared once, with the inputs that it reads.
+"""The table of a stage's losses: each loss is declared once, with the inputs that it reads.
 
-A stage names the inputs that it has. A weight whose loss reads something else is refused when the config is read, so
-that no weight is ignored (docs/extending.md: how to add a loss).
+A stage names the inputs that it has. The weight of a loss that reads another input is refused when the config is read,
+so that no weight is ignored (docs/extending.md says how to add a loss).
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from modules.system.config import nearest
 
-Weights = dict[str, float]                              # name of a loss -> its weight; losses that are not named: 0
-Inputs = Mapping[str, Callable[[], Any]]                # name of an input -> what makes it, called when it is needed
+Weights = dict[str, float]                              # name of a loss -> weight; losses that are not named have 0
+Inputs = Mapping[str, Callable[[], Any]]                # name of an input -> function that computes it if needed
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Term:
     """One loss.
 
     Attributes:
-        function: takes the inputs in their order and gives a scalar.
-        inputs: their names.
+        function: takes the inputs in their order and returns a scalar.
+        inputs: names of the inputs.
     """
 
     function: Callable[..., Tensor]
@@ -42,8 +42,7 @@ def check_weights(weights: Mapping[str, float], terms: Terms, available: Collect
         available: inputs that the stage has as it is configured.
         others: losses that the stage computes outside the table.
     Raises:
-        ValueError: no weight at all, an unknown or a negative one, or one above 0 whose loss lacks an input; it is
-            named.
+        ValueError: there is no weight, or one is unknown, negative, or of a loss that lacks an input; it is named.
     """
     if not any(weights.values()):
         raise ValueError("no loss has a weight; the paper's weights are in the YAML of the full stage")
@@ -64,13 +63,13 @@ def reads(name: str, weights: Mapping[str, float], terms: Terms) -> bool:
 
 
 def weighted_terms(terms: Terms, weights: Mapping[str, float], inputs: Inputs) -> dict[str, Tensor]:
-    """Weight times loss of every term whose weight is above 0; each input is made once."""
-    made: dict[str, Any] = {}
+    """Weight times loss of every term whose weight is above 0; each input is computed once."""
+    computed: dict[str, Any] = {}
 
     def value(name: str) -> Any:
-        if name not in made:
-            made[name] = inputs[name]()
-        return made[name]
+        if name not in computed:
+            computed[name] = inputs[name]()
+        return computed[name]
 
     return {name: weights[name] * term.function(*map(value, term.inputs))
             for name, term in terms.items() if weights.get(name, 0.0) > 0}

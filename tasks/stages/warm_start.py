@@ -1,4 +1,4 @@
-"""Modules that start from the checkpoint of an earlier stage or run."""
+"""Warm start: load modules from the checkpoint of an earlier stage or run."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ def warm_start(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ..
     """Load those of `names` that are among `modules` from a checkpoint or a run.
 
     Raises:
-        UserError: no checkpoint, or weights that do not fit.
+        UserError: there is no checkpoint, or its weights do not fit.
     """
     folder = find_checkpoint(path)
     for name in names:
@@ -20,7 +20,7 @@ def warm_start(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ..
 
 
 def warm_start_if_present(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> tuple[str, ...]:
-    """`warm_start` with those of `names` that the checkpoint or run has; returns them."""
-    known = tuple(name for name in names if (find_checkpoint(path) / f"{name}.safetensors").is_file())
-    warm_start(path, modules, known)
-    return known
+    """Warm-start those of `names` that the checkpoint or run has; returns them."""
+    present = tuple(name for name in names if (find_checkpoint(path) / f"{name}.safetensors").is_file())
+    warm_start(path, modules, present)
+    return present

@@ -113,7 +113,7 @@ def test_the_mirror_test_comes_first_and_then_the_nearest():
     assert "tests/modules/audio/test_pitch.py" not in files
     *_, golden = groups_of_tests(ROOT, graph, "modules/losses/image.py")
     assert golden[:2] == ["tests/test_golden.py", "-k"] and "masked_l1_and_its_gradient" in golden[2]
-    assert seen_by(graph, "configs/i2p.yaml").index("tests/test_image_configs.py") < 6
+    assert seen_by(graph, "configs/i2p.yaml").index("tests/test_recipe.py") < 6
 
 
 @pytest.fixture

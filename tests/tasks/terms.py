@@ -12,11 +12,11 @@ from tests.tasks.steps import Steps
 def generator_terms(task: Task, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
     """Losses of all passes of the generator at `step`; the same batch and step give the same random numbers."""
     torch.manual_seed(0)                                              # dropout
-    state, found = StepState(progress=0.0, generator=torch.Generator().manual_seed(0)), {}
+    state, losses = StepState(progress=0.0, generator=torch.Generator().manual_seed(0)), {}
     for name in task.order or [spec.name for spec in task.optimizers()]:
         if not name.startswith("discriminator"):
-            found |= task.training_step(batch, step, name, state)
-    return found
+            losses |= task.training_step(batch, step, name, state)
+    return losses
 
 
 def gain_of_best_metric(task: Task, batch: Mapping[str, Tensor], steps: int = 12) -> float:

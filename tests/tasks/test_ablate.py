@@ -18,8 +18,7 @@ from tasks.engine.task import StepState, Task
 from tasks.stages.syncnet import SyncNetTaskConfig
 from tests.conftest import ROOT
 from tests.tasks.helpers import TOY
-from tests.tasks.stages.test_i2p import view_batch
-from tests.tasks.tiny_images import pair_batch
+from tests.tasks.tiny_images import pair_batch, view_batch
 from tests.tasks.toy import Toy
 
 SET = ROOT / "configs" / "ablations"
@@ -65,7 +64,7 @@ def test_each_ablation_is_measured_beside_its_baseline(toys, capsys):
     assert (toys.parent / "runs" / "table.md").read_text() in capsys.readouterr().out
 
 
-def test_the_demo_takes_the_place_of_the_base(toys):
+def test_the_demo_replaces_the_base(toys):
     assert run(toys, "--demo", "--only", "noisy") == 0
     rows = table(toys)
     assert list(rows) == ["toy", "noisy"] and rows["toy"]["steps"] == rows["noisy"]["steps"] == 6
@@ -90,7 +89,7 @@ def test_finished_runs_are_kept_and_the_table_grows(toys, capsys):
     assert list(table(toys)) == ["toy", "noisy", "wide"]
 
 
-def test_a_stopped_set_goes_on_where_it_was(toys, capsys, monkeypatch):
+def test_a_stopped_set_resumes_where_it_was(toys, capsys, monkeypatch):
     assert run(toys) == 0
     expected = table(toys)["noisy"]["metrics"]
     incident, stops = Toy._incident, iter([True])
@@ -106,7 +105,7 @@ def test_a_stopped_set_goes_on_where_it_was(toys, capsys, monkeypatch):
     assert [row["name"] for row in json.loads((again / "table.json").read_text())] == ["toy"]
     capsys.readouterr()
     assert main([str(toys), "--output", str(again), "--device", "cpu"]) == 0
-    assert "going on from step 13" in capsys.readouterr().err
+    assert "resuming from step 13" in capsys.readouterr().err
     rows = {row["name"]: row for row in json.loads((again / "table.json").read_text())}
     assert rows["noisy"]["metrics"] == pytest.approx(expected) and rows["noisy"]["steps"] == 20
 
@@ -119,7 +118,7 @@ def test_an_ablation_of_what_a_small_config_lacks_is_not_trained(toys, capsys):
     assert "(nothing at this size)" in table(toys)["narrow"]["changed"]
 
 
-def test_mistakes_are_told_in_one_line(toys, capsys, tmp_path):
+def test_mistakes_are_reported_in_one_line(toys, capsys, tmp_path):
     assert "unknown ablation: nosy; did you mean noisy?" in error_of(run(toys, "--only", "nosy"), capsys)
     (tmp_path / "empty").mkdir()
     assert "no ablations in" in error_of(main([str(tmp_path / "empty")]), capsys)
@@ -140,7 +139,7 @@ def test_a_run_of_other_settings_is_not_mixed_in(toys, capsys):
                  " configs/data/procedural.yaml folder=data/procedural/train"),
     ([], "no prepared clips in data/celebv_hq; make them: python -m data_gen.run configs/data/videos.yaml"
          " folder=data/celebv_hq")])
-def test_missing_clips_are_told_with_the_command_that_makes_them(options, line, tmp_path, monkeypatch, capsys):
+def test_missing_clips_are_reported_with_the_command_that_makes_them(options, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert line in error_of(main([str(SET), *options, "--only", "concat_fusion"]), capsys)
 

@@ -62,13 +62,14 @@ def test_a_wrong_key_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_config_and_one_without_a_task_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_config_and_one_without_a_task_are_reported(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot read the config" in error_of(main([str(tmp_path / "no.yaml")]), capsys)
     (tmp_path / "empty.yaml").write_text("")
     assert "names no task" in error_of(main([str(tmp_path / "empty.yaml")]), capsys)
 
 
-def test_a_device_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_device_that_is_not_there_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = toy_arguments(tmp_path)[:-1]
     assert "use --device cpu" in error_of(main([*arguments, "cuda:99"]), capsys)
 
@@ -91,10 +92,10 @@ def test_a_run_of_another_model_or_task_is_refused(tmp_path: Path, capsys: pytes
     assert "is a checkpoint of the task i2p" in error_of(run_toy(tmp_path), capsys)
 
 
-def test_other_changes_are_told_and_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_changes_are_reported_and_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_toy(tmp_path, "steps=2")
     assert run_toy(tmp_path, "steps=4", "rate=0.001") == 0
-    assert "going on from step 2; changed: rate, steps" in capsys.readouterr().err
+    assert "resuming from step 2; changed: rate, steps" in capsys.readouterr().err
     assert len(metrics(tmp_path / "run", "loss/fit")) == 4
 
 
@@ -111,7 +112,7 @@ def test_resume_needs_something_to_resume(tmp_path: Path, capsys: pytest.Capture
     assert "nothing to resume" in error_of(main([*toy_arguments(tmp_path), "--resume"]), capsys)
 
 
-def test_a_damaged_checkpoint_is_told_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_reported_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_toy(tmp_path, "steps=2")
     state = list_checkpoints(tmp_path / "run")[-1] / "trainer.pt"
     state.write_bytes(state.read_bytes()[:300])
@@ -140,7 +141,7 @@ def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
     ("i2p", ["initial_weights=image"], "did you mean imagenet?"),
     ("demo/i2p", ["initial_weights=imagenet"], "or start from random weights: initial_weights=none"),
 ])
-def test_combinations_that_cannot_be_and_data_that_is_not_there_are_told(
+def test_combinations_that_cannot_be_and_data_that_is_not_there_are_reported(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, overrides: list[str], expected: str) -> None:
     overrides = [override.format(empty=tmp_path) for override in overrides]
     arguments = [str(ROOT / f"configs/{config}.yaml"), *overrides, "--output", str(tmp_path / "run"), "--device", "cpu"]
@@ -156,6 +157,6 @@ def test_a_stage_cannot_start_from_a_checkpoint_of_another_task(
     assert "image_to_plane.safetensors does not exist; the folder holds config.yaml, discriminator" in error
 
 
-def test_an_output_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_cannot_be_written_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert "cannot write to" in error_of(run_toy(tmp_path, output="file/run"), capsys)

@@ -1,4 +1,4 @@
-"""Tiny models, clips and batches for the tests of the image stages: 32-pixel pictures, 8-pixel renders."""
+"""Tiny models, clips and batches for the tests of the image stages: 32-pixel images, 8-pixel renders."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ RATES = ImageLearningRates(schedule="linear", warmup=1)
 
 
 def tiny_model(stage: int, **changes: object) -> Real3DPortraitConfig:
-    """The tiny model with pictures of 32 pixels, of the procedural world."""
+    """The tiny model with images of 32 pixels, driven by the procedural face model."""
     return tiny_portrait_config(stage, picture_size=SIZE, driving=DrivingConfig.demo(), **changes)
 
 
@@ -41,8 +41,18 @@ def write_tiny_clips(folder: Path, clips: int = 3, frames: int = 6) -> None:
             landmarks=np.zeros((frames, 68, 2)), pncc=random.integers(0, 255, (frames + 1, 3, SIZE, SIZE), np.uint8)))
 
 
+def view_batch(generator: torch.Generator, views: int = 3) -> dict[str, Tensor]:
+    """A batch as of `CachedViews`, of noise with a square head."""
+    masks = torch.zeros(2, views, SIZE, SIZE, dtype=torch.bool)
+    masks[..., 6:26, 8:24] = True
+    images = torch.randint(256, (2, views, 3, SIZE, SIZE), generator=generator) * masks[:, :, None]
+    return {"images": images.to(torch.uint8), "masks": masks,
+            "euler": 0.3 * torch.randn(2, views, 3, generator=generator),
+            "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(2, views, 1)}
+
+
 def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
-    """What FramePairs gives, of noise."""
+    """A batch as of `FramePairs`, of noise, with a head over a torso."""
     def bytes_of(*shape: int) -> Tensor:
         return torch.randint(256, (batch, *shape), generator=generator).to(torch.uint8)
 

@@ -1,13 +1,15 @@
-"""Tiny settings and a tiny face for the tests of the audio stages."""
+"""Tiny settings, tasks and a tiny face for the tests of the speech stages."""
 
 from dataclasses import replace
 
-import pytest
+import torch
 
 from modules.audio.audio2motion import Audio2MotionConfig
 from modules.audio.syncnet import SyncNetConfig
 from modules.face3d.morphable_model import MorphableModel
 from tasks.data.speech_clips import SpeechDataConfig
+from tasks.stages.a2m import A2MConfig, A2MLossConfig, A2MTask
+from tasks.stages.syncnet import SyncNetTask, SyncNetTaskConfig
 from tests.modules.face3d.conftest import face_data
 
 DATA = SpeechDataConfig(folder="", seconds=1.28, utterances=64)
@@ -21,9 +23,13 @@ def tiny_face() -> MorphableModel:
     return MorphableModel(replace(face_data(), name="procedural"))
 
 
-@pytest.fixture
-def face(monkeypatch) -> MorphableModel:
-    """The tiny face, also for the tasks."""
-    model = tiny_face()
-    monkeypatch.setattr("tasks.stages.speech_stage.load_face_model", lambda name: model)
-    return model
+def sync_task(**settings: object) -> SyncNetTask:
+    """The lip-sync expert on procedural speech; it loads the face model, so tests ask for the fixture `face`."""
+    config = SyncNetTaskConfig(model=SYNC, features="mel", face_model="procedural", data=DATA, pairs=64)
+    return SyncNetTask(replace(config, **settings), torch.Generator().manual_seed(0))
+
+
+def a2m_task(loss: A2MLossConfig, **settings: object) -> A2MTask:
+    """A2M on procedural speech; it loads the face model, so tests ask for the fixture `face`."""
+    config = A2MConfig(model=A2M, features="mel", face_model="procedural", data=DATA, loss=loss, **settings)
+    return A2MTask(config, torch.Generator().manual_seed(0))

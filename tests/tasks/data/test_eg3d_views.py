@@ -57,9 +57,9 @@ def test_validation_has_fixed_views_from_three_sides(teacher):
 def test_the_student_takes_over_what_fits(teacher):
     source, target = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     target.extra = torch.nn.Linear(2, 2)
-    kept = target.extra.weight.clone()
+    before = target.extra.weight.clone()
     assert copy_matching(source, target) == ["weight", "bias"]
-    assert torch.equal(source.weight, target.weight) and torch.equal(target.extra.weight, kept)
+    assert torch.equal(source.weight, target.weight) and torch.equal(target.extra.weight, before)
 
 
 def test_the_student_starts_as_its_teacher(teacher):

@@ -47,7 +47,7 @@ def test_other_settings_have_another_folder_and_more_people_the_same(config):
     assert views_folder(replace(config, people=9, first_seed=5, workers=7)) == views_folder(config)
 
 
-def test_an_interrupted_run_goes_on(config):
+def test_an_interrupted_run_resumes(config):
     CachedViews(replace(config, people=1))
     written = sorted(views_folder(config).glob("*.npz"))
     before = written[0].stat().st_mtime_ns

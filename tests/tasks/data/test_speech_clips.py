@@ -20,9 +20,7 @@ from tasks.data.speech_clips import (
     make_sample,
     speech_datasets,
 )
-from tests.tasks.tiny_speech import DATA, face
-
-__all__ = ["face"]                   # a fixture
+from tests.tasks.tiny_speech import DATA
 
 
 def write_clip(folder, frames: int, face_model: str = "procedural", sound: bool = True) -> None:

@@ -9,9 +9,8 @@ from modules.portrait.discriminator import DualView
 from tasks.demo.i2p_patches import I2PPatchesConfig, I2PPatchesTask
 from tasks.demo.patches import PatchConfig
 from tasks.stages.i2p import photo_of
-from tests.tasks.stages.test_i2p import view_batch
 from tests.tasks.steps import Steps
-from tests.tasks.tiny_images import RATES, changed_parts, tiny_model
+from tests.tasks.tiny_images import RATES, changed_parts, tiny_model, view_batch
 
 LOSS = {"image_raw": 1.0, "edges_raw": 1.0, "mask": 1.0, "planes": 0.001}
 
@@ -42,8 +41,8 @@ def test_validation_measures_the_raw_render(config, generator):
     task, batch = I2PPatchesTask(config, generator), view_batch(generator)
     task.model.eval()
     with torch.no_grad():
-        found = task.validation_step(batch)
-        views: list[DualView] = task.taught(batch).views
+        metrics = task.validation_step(batch)
+        views: list[DualView] = task.teacher_batch(batch).views
         output = task.rendered(views[0], views[0])
-    torch.testing.assert_close(found["psnr"], psnr(output.image_raw, views[0].image_raw))
+    torch.testing.assert_close(metrics["psnr"], psnr(output.image_raw, views[0].image_raw))
     assert photo_of(views[0]).surroundings is None

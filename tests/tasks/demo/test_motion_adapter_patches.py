@@ -45,6 +45,6 @@ def test_the_best_prediction_is_the_raw_render(config, generator):
     with torch.no_grad():
         frames = task.frames(batch)
         output = task.reenacted(frames)
-        shown = task.video_columns(batch)[2]
+        prediction = task.video_columns(batch)[2]
     wide = torch.nn.functional.interpolate(output.image_raw, (SIZE, SIZE), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(shown, wide)
+    torch.testing.assert_close(prediction, wide)

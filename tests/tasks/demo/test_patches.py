@@ -22,7 +22,7 @@ def two_cameras():
     return pose_camera(torch.tensor([[0.1, 0.2, 0.05], [0.0, -0.3, 0.0]]), torch.tensor([[0.1, 0.0, -5.0]] * 2), 4.5)
 
 
-def test_a_patch_has_the_rays_of_its_part_of_the_picture():
+def test_a_patch_has_the_rays_of_its_part_of_the_image():
     camera = two_cameras()
     patches = Patches(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16, 1)
     small = patches.camera(camera)
@@ -33,19 +33,19 @@ def test_a_patch_has_the_rays_of_its_part_of_the_picture():
 
 
 def test_a_cut_is_the_mean_over_each_ray():
-    picture = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     patches = Patches(torch.tensor([[0.25, 0.5], [0.0, 0.125]]), torch.tensor([0.5, 0.5]), 16, 1)
-    expected = torch.nn.functional.avg_pool2d(picture[1:, :, 8:40, 0:32], 2)
-    torch.testing.assert_close(patches.cut(picture)[1:], expected)
+    expected = torch.nn.functional.avg_pool2d(image[1:, :, 8:40, 0:32], 2)
+    torch.testing.assert_close(patches.cut(image)[1:], expected)
 
 
-def test_several_patches_of_a_picture_lie_side_by_side():
+def test_several_patches_of_an_image_are_in_a_row():
     corner, side = torch.tensor([[0.25, 0.5], [0.0, 0.125], [0.5, 0.25], [0.125, 0.0]]), torch.full((4,), 0.5)
-    picture, camera = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), two_cameras()
+    image, camera = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), two_cameras()
     together = Patches(corner, side, 16, 2)
     for first in range(2):
         alone = Patches(corner[first::2], side[first::2], 16, 1)
-        torch.testing.assert_close(together.cut(picture)[first::2], alone.cut(picture))
+        torch.testing.assert_close(together.cut(image)[first::2], alone.cut(image))
         torch.testing.assert_close(together.camera(camera)[first::2].vector(), alone.camera(camera).vector())
     drawn = sample_patches(PatchConfig(rays=8, count=3), head_mask(), torch.Generator().manual_seed(0))
     assert drawn.corner.shape == (6, 2) and (drawn.side == 0.5).all() and len(set(drawn.corner[:3, 0].tolist())) > 1
@@ -74,7 +74,7 @@ def test_sides_are_drawn_from_their_range_in_whole_pixels():
     assert side.min() >= 96 and side.max() <= 192 and side.std() > 15 and (side % 4 == 0).all()
 
 
-def test_the_box_of_an_empty_mask_is_the_whole_picture():
+def test_the_box_of_an_empty_mask_is_the_whole_image():
     low, high = bounding_boxes(torch.cat([head_mask(), torch.zeros(1, 1, 64, 64, dtype=torch.bool)]))
     torch.testing.assert_close(low, torch.tensor([[16, 20], [40, 8], [0, 0]]) / 64)
     torch.testing.assert_close(high, torch.tensor([[40, 44], [60, 30], [64, 64]]) / 64)
@@ -88,12 +88,12 @@ def test_patch_losses_fall_while_planes_are_fitted():
     optimizer, totals, generator = torch.optim.Adam([planes], 0.05), [], torch.Generator().manual_seed(1)
     patches = sample_patches(PatchConfig(rays=16, count=2, uniform_share=0.0), head_mask(), generator)
     for _ in range(20):
-        found = patch_losses(weights, patches, model, planes, target, head_mask(), generator)
-        assert set(found) == {"image_raw", "edges_raw", "mask", "planes"}
+        losses = patch_losses(weights, patches, model, planes, target, head_mask(), generator)
+        assert set(losses) == {"image_raw", "edges_raw", "mask", "planes"}
         optimizer.zero_grad()
-        sum(found.values()).backward()
+        sum(losses.values()).backward()
         optimizer.step()
-        totals.append(float(sum(found.values()).detach()))
+        totals.append(float(sum(losses.values()).detach()))
     assert totals[-1] < 0.7 * totals[0]
 
 

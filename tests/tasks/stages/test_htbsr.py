@@ -29,10 +29,10 @@ def test_only_htbsr_learns(config, generator):
     assert changed_parts(before, task.modules) == {"htbsr"}
 
 
-def test_source_to_source_has_its_own_losses_every_fourth_step(config, generator):
+def test_self_reenactment_has_its_own_losses_every_fourth_step(config, generator):
     take_step = Steps(HTBSRTask(config, generator))
-    found = [any("source_" in name for name in take_step(pair_batch(generator), step)) for step in range(3, 6)]
-    assert found == [False, True, False]
+    own = [any("source_" in name for name in take_step(pair_batch(generator), step)) for step in range(3, 6)]
+    assert own == [False, True, False]
 
 
 def test_the_discriminator_sees_frame_and_head(config, generator):
@@ -94,7 +94,7 @@ def test_clips_without_torso_are_refused(config):
         replace(config, data=replace(config.data, torso=False))
 
 
-def test_every_promised_input_is_there_and_every_loss_finds_its_own(config, generator):
+def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, generator):
     task = HTBSRTask(config, generator)
     frames = task.frames(pair_batch(generator))
     inputs = task.inputs(task.reenacted(frames, frames.target), frames.target)

@@ -11,7 +11,7 @@ from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import INPUTS, TERMS, I2PConfig, I2PTask, reference_runs
 from tests.tasks.steps import Steps
 from tests.tasks.terms import gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, tiny_model
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, tiny_model, view_batch
 from tests.tiny import tiny_portrait_config
 
 PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "mask": 0.1, "density": 0.25}
@@ -21,15 +21,6 @@ PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "mask": 0.1, "density": 0
 def config():
     return I2PConfig(model=tiny_model(1), teacher="procedural", loss=PLAIN, adversary=ADVERSARY,
                      learning_rates=replace(RATES, generator=3e-3))
-
-
-def view_batch(generator, views=3):
-    masks = torch.zeros(2, views, SIZE, SIZE, dtype=torch.bool)
-    masks[..., 6:26, 8:24] = True
-    images = torch.randint(256, (2, views, 3, SIZE, SIZE), generator=generator) * masks[:, :, None]
-    return {"images": images.to(torch.uint8), "masks": masks,
-            "euler": 0.3 * torch.randn(2, views, 3, generator=generator),
-            "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(2, views, 1)}
 
 
 def test_the_reference_view_is_rare_at_first():
@@ -52,7 +43,7 @@ def test_a_step_without_the_reference_view_trains_the_target_alone(config, gener
     assert losses and all(name.startswith("target_") for name in losses)
 
 
-def test_the_adversary_is_fed_from_the_start_and_heard_later(config, generator):
+def test_the_discriminator_is_trained_from_the_start_and_the_generator_against_it_later(config, generator):
     loss = PLAIN | {"adversarial_reference": 0.1, "adversarial_target": 0.025}
     take_step = Steps(I2PTask(replace(config, loss=loss, start_adversarial=100), generator))
     batch = view_batch(generator)
@@ -63,11 +54,11 @@ def test_the_adversary_is_fed_from_the_start_and_heard_later(config, generator):
 
 def test_a_few_steps_lower_the_error(config, generator):
     take_step, batch = Steps(I2PTask(config, generator)), view_batch(generator)
-    course = [take_step(batch, step)["target_image"] for step in range(8)]
-    assert course[-1] < course[0]
+    losses = [take_step(batch, step)["target_image"] for step in range(8)]
+    assert losses[-1] < losses[0]
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_numbers_alone(config):
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone(config):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -99,10 +90,10 @@ def test_a_model_of_another_stage_is_refused(config):
         replace(config, model=tiny_model(2))
 
 
-def test_every_promised_input_is_there_and_every_loss_finds_its_own(config, generator):
+def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, generator):
     task, batch = I2PTask(config, generator), view_batch(generator)
-    taught = task.taught(batch)
-    inputs = task.inputs(task.rendered(taught.views[0], taught.views[1]), taught, 1)
+    teacher = task.teacher_batch(batch)
+    inputs = task.inputs(task.rendered(teacher.views[0], teacher.views[1]), teacher, 1)
     assert inputs.keys() == {*INPUTS, "head_raw"}
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
@@ -144,18 +135,17 @@ def test_every_weight_is_the_factor_of_its_term(config, generator):
             torch.testing.assert_close(doubled[name], (1 + (name in names)) * plain[name])
 
 
-@pytest.mark.parametrize("heard", ["reference", "target"])
-def test_reference_and_target_have_adversarial_weights_of_their_own(config, generator, heard):
+@pytest.mark.parametrize("view", ["reference", "target"])
+def test_reference_and_target_have_adversarial_weights_of_their_own(config, generator, view):
     def terms(weight):
-        loss = PLAIN | {f"adversarial_{heard}": weight}
+        loss = PLAIN | {f"adversarial_{view}": weight}
         task = I2PTask(replace(config, loss=loss, start_adversarial=0), torch.Generator().manual_seed(0))
-        found = generator_terms(task, batch, step=1)
-        return {name: term for name, term in found.items() if "adversarial" in name}
+        return {name: term for name, term in generator_terms(task, batch, step=1).items() if "adversarial" in name}
 
     batch = view_batch(generator)
     once, twice = terms(0.1), terms(0.2)
-    assert once.keys() == twice.keys() == {f"{heard}_adversarial"}
-    torch.testing.assert_close(twice[f"{heard}_adversarial"], 2 * once[f"{heard}_adversarial"])
+    assert once.keys() == twice.keys() == {f"{view}_adversarial"}
+    torch.testing.assert_close(twice[f"{view}_adversarial"], 2 * once[f"{view}_adversarial"])
 
 
 def moments_after_a_push(optimizer):

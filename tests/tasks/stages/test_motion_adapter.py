@@ -33,7 +33,7 @@ def test_all_parts_of_the_head_learn(config, generator):
     assert changed_parts(before, task.modules) == {"image_to_plane", "motion_adapter", "renderer", "superresolution"}
 
 
-def test_the_source_is_its_own_target_now_and_then(config, generator):
+def test_the_source_is_its_own_target_at_intervals(config, generator):
     take_step = Steps(MotionAdapterTask(config, generator))
     assert any("source_" in name for name in take_step(pair_batch(generator), step=16))
     assert not any("source_" in name for name in take_step(pair_batch(generator), step=17))
@@ -47,7 +47,7 @@ def test_no_fine_tuning_leaves_the_planes_alone(config, generator):
     assert "image_to_plane" not in changed_parts(before, task.modules)
 
 
-def test_noise_on_the_coefficients_has_a_weight_that_tunes_itself(config, generator):
+def test_noise_on_the_coefficients_has_an_auto_tuned_weight(config, generator):
     noisy = replace(config, loss_targets={"perturbation": 1e-6}, data=replace(config.data, perturbation=0.01))
     take_step, batch = Steps(MotionAdapterTask(noisy, generator)), pair_batch(generator)
     first, second = (take_step(batch, step)["perturbation"] for step in (3, 7))
@@ -111,7 +111,7 @@ def test_settings_that_do_not_fit_are_refused(config):
         replace(config, loss=PLAIN | {"planes": 0.1})
 
 
-def test_every_promised_input_is_there_and_every_loss_finds_its_own(config, generator):
+def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, generator):
     task = MotionAdapterTask(config, generator)
     frames = task.frames(pair_batch(generator))
     inputs = task.inputs(task.reenacted(frames), frames.target)
@@ -163,7 +163,7 @@ def test_every_weight_is_the_factor_of_its_term(config, generator):
             torch.testing.assert_close(doubled[name], (1 + (name.removeprefix("source_") == weight)) * plain[name])
 
 
-def test_what_is_computed_now_and_then_counts_for_the_steps_between(config, generator):
+def test_losses_that_are_computed_at_intervals_count_for_the_steps_between(config, generator):
     batch = pair_batch(generator)
 
     def terms(every):
@@ -173,8 +173,8 @@ def test_what_is_computed_now_and_then_counts_for_the_steps_between(config, gene
 
     always, lazy = terms(1), terms(4)
     for name in ("density", "laplacian", "eye_closing"):
-        assert [name in found for found in always] == [True, True, True]
-        assert [name in found for found in lazy] == [False, False, True]
+        assert [name in losses for losses in always] == [True, True, True]
+        assert [name in losses for losses in lazy] == [False, False, True]
     for name in ("density", "laplacian"):
         torch.testing.assert_close(lazy[2][name], 4 * always[2][name])
 

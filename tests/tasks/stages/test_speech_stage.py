@@ -1,29 +1,18 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
 from tasks.stages.learning_rates import LearningRates
-from tasks.stages.syncnet import SyncNetTask, SyncNetTaskConfig
-from tests.tasks.tiny_speech import DATA, SYNC, face
-
-__all__ = ["face"]                   # a fixture
+from tests.tasks.tiny_speech import sync_task
 
 
-@pytest.fixture
-def task(face) -> SyncNetTask:
-    config = SyncNetTaskConfig(model=SYNC, features="mel", face_model="procedural", data=DATA, pairs=64)
-    return SyncNetTask(config, torch.Generator().manual_seed(0))
-
-
-def test_training_and_validation_speak_different_sentences(task):
+def test_training_and_validation_speak_different_sentences(face):
+    task = sync_task()
     first, other = task.train_dataset()[0][0]["expression"], task.validation_dataset()[0][0]["expression"]
     assert first.shape == other.shape and not torch.equal(first, other)
 
 
-def test_one_adam_has_all_parameters_the_rates_and_the_first_beta_of_the_config(task):
-    task.config = replace(task.config, learning_rates=LearningRates(
-        schedule="linear", generator=8e-3, warmup=4, beta1=0.5))
+def test_one_adam_has_all_parameters_the_rates_and_the_first_beta_of_the_config(face):
+    task = sync_task(learning_rates=LearningRates(schedule="linear", generator=8e-3, warmup=4, beta1=0.5))
     spec, = task.optimizers()
     assert spec.name == "syncnet" and spec.betas == (0.5, 0.999)
     assert len(spec.groups[0].parameters) == len(list(task.modules["syncnet"].parameters()))

@@ -2,26 +2,18 @@ import pytest
 import torch
 
 from tasks.stages.learning_rates import LearningRates
-from tasks.stages.syncnet import SHIFTS, SyncNetTask, SyncNetTaskConfig, cut, sample_pairs
+from tasks.stages.syncnet import SHIFTS, cut, sample_pairs
 from tests.tasks.steps import Steps
 from tests.tasks.terms import gain_of_best_metric
-from tests.tasks.tiny_speech import DATA, SYNC, face
-
-__all__ = ["face"]                   # a fixture
-
-
-def task_of() -> SyncNetTask:
-    config = SyncNetTaskConfig(model=SYNC, features="mel", face_model="procedural", data=DATA, pairs=64,
-                               learning_rates=LearningRates(schedule="linear", generator=3e-3))
-    return SyncNetTask(config, torch.Generator().manual_seed(0))
+from tests.tasks.tiny_speech import sync_task
 
 
 def test_pairs_stay_inside_their_clips_and_keep_the_proportions(generator):
     lengths = torch.tensor([30, 60, 45])
     pairs = sample_pairs(lengths, 2000, generator)
-    heard = pairs.start + pairs.shift
+    audio_start = pairs.start + pairs.shift
     assert (pairs.start >= 0).all() and (pairs.start + 5 <= lengths[pairs.mouth]).all()
-    assert (heard >= 0).all() and (heard + 5 <= lengths[pairs.audio]).all()
+    assert (audio_start >= 0).all() and (audio_start + 5 <= lengths[pairs.audio]).all()
     assert pairs.label.mean() == pytest.approx(0.4, abs=0.01)
 
 
@@ -43,7 +35,7 @@ def test_cut_takes_the_named_windows():
 
 
 def test_training_lowers_the_loss(face):
-    task = task_of()
+    task = sync_task(learning_rates=LearningRates(schedule="linear", generator=3e-3))
     data = task.train_dataset()
     batch = task.collate([data[i] for i in range(4)])
     take_step = Steps(task)
@@ -57,6 +49,6 @@ def test_training_lowers_the_loss(face):
 
 
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face):
-    task = task_of()
+    task = sync_task(learning_rates=LearningRates(schedule="linear", generator=3e-3))
     data = task.train_dataset()
     assert gain_of_best_metric(task, task.collate([data[i] for i in range(4)]), steps=60) > 0.05

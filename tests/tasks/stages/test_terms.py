@@ -7,18 +7,18 @@ TERMS = {"near": Term(lambda a, b: (a - b).abs().mean(), ("image", "target")),
          "small": Term(lambda a: a.square().mean(), ("image",)), "lips": Term(lambda a: a.sum(), ("lip_boxes",))}
 
 
-def test_only_terms_with_a_weight_are_computed_and_inputs_are_made_once() -> None:
-    made: list[str] = []
+def test_only_terms_with_a_weight_are_computed_and_inputs_are_computed_once() -> None:
+    computed: list[str] = []
 
-    def make(name: str, value: float) -> torch.Tensor:
-        made.append(name)
+    def compute(name: str, value: float) -> torch.Tensor:
+        computed.append(name)
         return torch.tensor([value])
 
-    inputs = {"image": lambda: make("image", 3.0), "target": lambda: make("target", 1.0),
-              "lip_boxes": lambda: make("lip_boxes", 0.0)}
-    found = weighted_terms(TERMS, {"near": 0.5, "small": 2.0, "lips": 0.0}, inputs)
-    assert {name: float(value) for name, value in found.items()} == {"near": 1.0, "small": 18.0}
-    assert made == ["image", "target"]
+    inputs = {"image": lambda: compute("image", 3.0), "target": lambda: compute("target", 1.0),
+              "lip_boxes": lambda: compute("lip_boxes", 0.0)}
+    losses = weighted_terms(TERMS, {"near": 0.5, "small": 2.0, "lips": 0.0}, inputs)
+    assert {name: float(value) for name, value in losses.items()} == {"near": 1.0, "small": 18.0}
+    assert computed == ["image", "target"]
 
 
 @pytest.mark.parametrize("weights, words", [
