@@ -126,7 +126,7 @@ def test_an_error_far_from_the_torso_counts_a_half(config, generator):
     task = HTBSRTask(config, generator)
     inside, outside = (generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
                        for part in (4, 0))
-    assert float(outside["image"] / inside["image"]) == pytest.approx(0.5, rel=0.02)
+    assert float(outside["image"] / inside["image"]) == pytest.approx(0.5, rel=0.1)     # the limit on large errors
 
 
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):

@@ -186,7 +186,7 @@ def test_an_error_far_from_the_head_counts_a_fifth(config, generator):
     inside, outside = (generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
                        for part in (3, 0))
     for name in ("image", "image_raw"):
-        assert float(outside[name] / inside[name]) == pytest.approx(0.2, rel=0.02)
+        assert float(outside[name] / inside[name]) == pytest.approx(0.2, rel=0.1)     # the limit on large errors
 
 
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
