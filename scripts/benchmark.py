@@ -62,7 +62,7 @@ class Benchmark:
 
     def __init__(self, model: Real3DPortrait, config: Real3DPortraitConfig, batch: int, device: torch.device) -> None:
         face_model = procedural_model()
-        self.talker = TalkingPortrait(model, config, face_model, None, device)
+        self.pipeline = TalkingPortrait(model, config, face_model, None, device)
         self.config, self.batch, self.device = config, batch, device
         self.portrait = Portrait.from_procedural(PERSON, face_model, config.resolution)
         generator = torch.Generator().manual_seed(0)
@@ -70,8 +70,8 @@ class Benchmark:
         motion = Motion(0.2 * torch.rand(batch, 64, generator=generator), euler, translation, torch.zeros(batch, 1),
                         face_model.name)
         self.track = make_track(self.portrait, motion, face_model, config.driving)
-        self.photo = self.talker.photo(self.portrait, self.track)
-        self.still = self.talker.still_pncc(self.portrait, self.track)
+        self.photo = self.pipeline.photo(self.portrait, self.track)
+        self.still = self.pipeline.still_pncc(self.portrait, self.track)
 
     def parts(self, model: Real3DPortrait) -> Iterator[tuple[str, Callable[[], object]]]:
         """Name and function of each part, in the order of a frame; a part reads what the parts before it gave."""
@@ -92,11 +92,11 @@ class Benchmark:
         source = Source(planes, made.get("source of HTB-SR"))
         decoder = "HTB-SR" if self.config.stage == 3 else "super-resolution"
         yield decoder, lambda: model.decoder.decode(made["render"], source.decoder, driving.keypoints)
-        yield WHOLE, lambda: to_pixels(model(source, self.talker.readable(self.driving())).image)
+        yield WHOLE, lambda: to_pixels(model(source, self.pipeline.readable(self.driving())).image)
 
     def driving(self) -> Driving:
         """Camera, PNCCs and key points of the frames, as `TalkingPortrait` makes them."""
-        return self.talker.driving(self.portrait, self.track, slice(0, self.batch), self.still)
+        return self.pipeline.driving(self.portrait, self.track, slice(0, self.batch), self.still)
 
     def measure(self, variant: Variant, record: bool) -> None:
         """Run every part once; `record` is False for the first time, which warms up and compiles."""
@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
         check(options)
         device = choose_device(options.device)
         bench = Benchmark(*build(options), options.batch, device)
-        found = variants(bench.talker.model, options.precision, options.compile)
+        found = variants(bench.pipeline.model, options.precision, options.compile)
         repetitions = math.ceil(options.frames / options.batch)
         for repetition in range(repetitions + 1):
             for variant in found:
