@@ -62,9 +62,9 @@ def test_a_checkpoint_is_measured_with_its_own_parts(tmp_path, capsys):
     save_checkpoint(tmp_path / "c" / "portrait", {"model": to_dict(config)}, {
         name: part for name, part in model.named_children() if part is not None})
     assert main(["--checkpoint", str(tmp_path / "c"), "--device", "cpu", "--frames", "3", "--batch", "2"]) == 0
-    shown = capsys.readouterr().out
-    assert re.search(r"picture 64, batch 2, repetitions 2", shown) and "| super-resolution |" in shown
-    assert "HTB-SR" not in shown
+    printed = capsys.readouterr().out
+    assert re.search(r"picture 64, batch 2, repetitions 2", printed) and "| super-resolution |" in printed
+    assert "HTB-SR" not in printed
 
 
 def test_every_repetition_measures_every_part_once():
