@@ -13,11 +13,11 @@ from modules.audio.hubert import HubertFeatures, load_hubert
 from modules.media.audio import Sound, read_sound
 from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
 
-SILENCE = 1e-3                             # root mean square below which nothing is said: -60 dB of the full range
+SILENCE = 1e-3                             # root mean square below which a piece counts as silent: -60 dB of full scale
 
 
-class SoundTrack:
-    """Holds no more than one piece at a time.
+class AudioTrack:
+    """The sound track of a video; no more than one piece is held at a time.
 
     Args:
         path: a video file; one without a sound track is silent.
@@ -32,7 +32,7 @@ class SoundTrack:
         self._position = 0                 # of the first sample of `_rest`
 
     def piece(self, start: int, frames: int) -> np.ndarray | None:
-        """What is heard with frames `start` to `start + frames`, [640 * frames] float32, None if that is silence.
+        """The sound of frames `start` to `start + frames`, [640 * frames] float32, None if that is silence.
 
         `start` must not go back; beyond the end of the sound there is silence.
 
@@ -47,12 +47,11 @@ class SoundTrack:
         while end < last and (block := next(self._blocks, None)) is not None:
             pieces.append(block)
             end += len(block)
-            if end <= first:                                             # not wanted: forget it
+            if end <= first:                                             # before the piece: drop it
                 self._position, pieces = end, []
-        heard = np.concatenate([np.zeros(0, np.float32), *pieces])
-        heard = heard[first - self._position:]
-        self._position, self._rest = first, heard
-        wave = np.pad(heard[:last - first], (0, max(last - first - len(heard), 0)))
+        samples = np.concatenate([np.zeros(0, np.float32), *pieces])[first - self._position:]
+        self._position, self._rest = first, samples
+        wave = np.pad(samples[:last - first], (0, max(last - first - len(samples), 0)))
         return wave if np.sqrt(np.mean(wave.astype(np.float64) ** 2)) > SILENCE else None
 
 
@@ -70,12 +69,12 @@ def hubert_model(source: str) -> HubertFeatures:
 
 
 def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hubert: str) -> dict[str, AudioFeatures]:
-    """Features of a clip's sound [N] by kind; none of silence.
+    """Features of a clip's sound [N] by kind; an empty dictionary for silence.
 
     Args:
         hubert: folder or hub name of HuBERT, read when it is among `kinds`.
     Raises:
-        UserError: HuBERT is not to be had.
+        UserError: HuBERT cannot be loaded.
     """
     if wave is None or len(wave) < FEATURE_WINDOW:
         return {}

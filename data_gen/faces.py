@@ -1,4 +1,4 @@
-"""The face of a stretch of video: one square around it, the fitted face model, class maps; what is refused here."""
+"""The face of a segment of video: a square crop, the fitted face model, class maps; and the limits it must keep."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ LARGEST_MIRROR = 0.15         # share of the square beyond the frame, where its 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceLimits:
-    """What makes a stretch of video useful.
+    """Limits that a segment of video must keep to become a clip.
 
     Attributes:
         smallest_face: pixels, median width of the face in the video.
@@ -60,7 +60,7 @@ def fit_face(model: MorphableModel, landmarks: np.ndarray, shape: tuple[int, int
     """
     box = clip_crop(shape, landmarks)
     inside = crop_landmarks(landmarks, shape, box)
-    _check_place(landmarks, inside, shape, box, limits)
+    _check_framing(landmarks, inside, shape, box, limits)
     face = fit_clip(model, torch.from_numpy(inside).float())
     error = float(landmark_error(model, face, torch.from_numpy(inside).float()).median())
     turn = float(torch.rad2deg(face.euler[:, 1]).abs().quantile(0.9))
@@ -71,8 +71,8 @@ def fit_face(model: MorphableModel, landmarks: np.ndarray, shape: tuple[int, int
     return FittedFace(box, inside, face)
 
 
-def _check_place(landmarks: np.ndarray, inside: np.ndarray, shape: tuple[int, int], box: Box,
-                 limits: FaceLimits) -> None:
+def _check_framing(landmarks: np.ndarray, inside: np.ndarray, shape: tuple[int, int], box: Box,
+                   limits: FaceLimits) -> None:
     width = float(np.median(np.ptp(landmarks[..., 0], axis=1))) * shape[1]
     if width < limits.smallest_face:
         raise UserError(f"the face is {width:.0f} pixels wide (smallest_face {limits.smallest_face:g})")
@@ -92,7 +92,8 @@ def _overlap(box: Box, shape: tuple[int, int]) -> int:
     return max(rows, 0) * max(columns, 0)
 
 
-def divided(frames: Iterable[np.ndarray], fitted: FittedFace, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def cropped_with_classes(frames: Iterable[np.ndarray], fitted: FittedFace,
+                         size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The square of every frame, uint8 [size, size, 3], with its class map, uint8 [size, size]."""
     for frame, landmarks in zip(frames, fitted.landmarks):
         yield segment_crop(frame, fitted.box, landmarks, size)

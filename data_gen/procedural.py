@@ -1,4 +1,4 @@
-"""Clips of the procedural world in the clip format: talking people made by code, with exact masks and coefficients."""
+"""Clips of the procedural world in the clip format: talking procedural people, with exact masks and coefficients."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from modules.system.processes import run_all
 
 @dataclass(frozen=True, kw_only=True)
 class ProceduralDataConfig:
-    """One clip a person; seeds below 100000 are for training, from 900000 on held out."""
+    """One clip for each person; seeds below 100000 are for training, those from 900000 on are held out."""
 
     folder: str = "data/procedural/train"
     people: int = 120
@@ -40,25 +40,25 @@ class ProceduralDataConfig:
 
     @property
     def seeds(self) -> range:
-        """Of the people."""
+        """Seeds of the people."""
         return range(self.first_seed, self.first_seed + self.people)
 
 
 def prepare(config: ProceduralDataConfig) -> Iterator[int]:
-    """Write the clips that are missing in `config.folder`; first yields how many those are, then each seed done."""
+    """Write the clips that are missing in `config.folder`; first yields their number, then each seed when done."""
     missing = [seed for seed in config.seeds if not clip_folder(config, seed).is_dir()]
     yield len(missing)
     yield from run_all(partial(make_clip, config), missing, config.workers)
 
 
 def summary(config: ProceduralDataConfig) -> str:
-    """What `folder` holds of these people, in one line."""
-    there = sum(clip_folder(config, seed).is_dir() for seed in config.seeds)
-    return f"{config.folder}: {there} clips of {there} people, {there * config.frames / FRAME_RATE / 60:.1f} min"
+    """Counts of what `folder` holds of these people, in one line."""
+    count = sum(clip_folder(config, seed).is_dir() for seed in config.seeds)
+    return f"{config.folder}: {count} clips of {count} people, {count * config.frames / FRAME_RATE / 60:.1f} min"
 
 
 def clip_folder(config: ProceduralDataConfig, seed: int) -> Path:
-    """Where the clip of a person lies."""
+    """The folder of the clip of a person."""
     return Path(config.folder) / f"person_{seed:06d}"
 
 

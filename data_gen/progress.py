@@ -1,4 +1,4 @@
-"""What a run over videos keeps in its folder, so that the next one goes on: which are done, what was refused and why.
+"""Progress of a run over videos, kept in its folder so that the next run resumes: what is done, refused, and why.
 
     done.tsv       video, bytes, clips, frames, clips with sound: a line for each finished video
     rejected.tsv   video, seconds from and to, reason: a line for each part, or for the whole of a video
@@ -31,7 +31,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoReport:
-    """What became of a video of `size` bytes: numbers of clips, of their frames, of those with sound, and the rest."""
+    """Result for a video of `size` bytes: numbers of clips, of their frames, of clips with sound; what was refused."""
 
     name: str
     size: int
@@ -41,12 +41,12 @@ class VideoReport:
     refused: tuple[Refusal, ...] = ()
 
     def with_clip(self, frames: int, has_sound: bool) -> "VideoReport":
-        """The report with one clip more."""
+        """The report after one more clip."""
         return replace(self, clips=self.clips + 1, frames=self.frames + frames,
                        with_sound=self.with_sound + has_sound)
 
 
-class Ledger:
+class PreparationLog:
     """The three files of a folder of clips.
 
     Args:
@@ -63,35 +63,35 @@ class Ledger:
             self._check(settings)
             rows = self._rows(DONE)
         except OSError as error:
-            raise UserError(f"{folder} cannot be used ({error.strerror}); set folder= to another place") from error
+            raise UserError(f"{folder} cannot be used ({error.strerror}); set folder= to another folder") from error
         self._done = {row[0]: tuple(int(number) for number in row[1:5]) for row in rows if len(row) >= 5}
 
     def is_done(self, name: str, size: int) -> bool:
-        """Whether that video, with as many bytes, is finished."""
+        """Whether the video is finished and still has as many bytes."""
         return name in self._done and self._done[name][0] == size
 
     def forget(self, names: list[str]) -> None:
         """Drop the refusals of videos that are prepared again."""
         rows = self._rows(REJECTED)
-        kept = [row for row in rows if row[0] not in set(names)]
-        if len(kept) < len(rows):
+        others = [row for row in rows if row[0] not in set(names)]
+        if len(others) < len(rows):
             with whole_file(self.folder / REJECTED) as part:
-                part.write_text("".join("\t".join(row) + "\n" for row in kept), encoding="utf-8")
+                part.write_text("".join("\t".join(row) + "\n" for row in others), encoding="utf-8")
 
     def add(self, report: VideoReport) -> None:
-        """Note a finished video."""
+        """Write down a finished video."""
         self._append(REJECTED, [[report.name, f"{r.start:.2f}", f"{r.stop:.2f}", r.reason] for r in report.refused])
         numbers = (report.size, report.clips, report.frames, report.with_sound)
         self._append(DONE, [[report.name, *map(str, numbers)]])
         self._done[report.name] = numbers
 
     def summary(self) -> str:
-        """Counts and where, in one line."""
-        clips, frames, heard = (sum(numbers[i] for numbers in self._done.values()) for i in (1, 2, 3))
+        """Folder and counts, in one line."""
+        clips, frames, with_sound = (sum(numbers[i] for numbers in self._done.values()) for i in (1, 2, 3))
         refused = len(self._rows(REJECTED))
         reasons = f"; {refused} parts refused, see {self.folder / REJECTED}" if refused else ""
         return (f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min, "
-                f"{heard} with sound{reasons}")
+                f"{with_sound} with sound{reasons}")
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self.folder / SETTINGS
@@ -103,7 +103,7 @@ class Ledger:
         before = load_yaml(path)
         for key in changed_keys(before, settings):
             raise UserError(f"{self.folder} was prepared with {key}={before.get(key)}, not {settings.get(key)}; "
-                            "set folder= to another place")
+                            "set folder= to another folder")
 
     def _rows(self, name: str) -> list[list[str]]:
         path = self.folder / name

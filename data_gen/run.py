@@ -26,10 +26,10 @@ class Source:
     """A kind of data set.
 
     Attributes:
-        config: its settings.
-        prepare: makes what is missing; yields the number of items to make, then each when done.
-        summary: says in a line what there is.
-        unit: what an item is.
+        config: the class of its settings.
+        prepare: makes the missing items; yields their number first, then each item when done.
+        summary: one line about what is there.
+        unit: what an item is called in the progress bar.
     """
 
     config: type
@@ -45,7 +45,7 @@ SOURCES = {
 
 
 def run(path: Path, overrides: list[str]) -> str:
-    """Prepare the data set that the file at `path` describes; what there is then, in a line.
+    """Prepare the data set that the file at `path` describes; returns what the folder then holds, in one line.
 
     Raises:
         UserError: unknown source or setting, or nothing to prepare.

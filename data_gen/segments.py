@@ -1,6 +1,6 @@
-"""Where a video shows one face without a cut: the stretches that may become clips, and the others with the reason.
+"""Segments of a video: those that show one face without a cut may become clips, the others have a reason why not.
 
-A video is read once, forwards; of its pictures only one is held at a time, of a stretch the landmarks.
+A video is read once, forwards; one frame is held at a time, and the landmarks of one segment.
 """
 
 import re
@@ -21,18 +21,18 @@ RETRY = FRAME_RATE            # frames that are left out when `detect` refuses w
 THUMBNAIL = (64, 36)
 CUT_CHANGE = 20.0             # mean grey levels by which a thumbnail changes at a cut, at least; moving heads: up to 15
 CUT_RATIO = 4.0               # and that many times more than the median of the second before
-CALM = 1.0                    # median change below which a picture counts as still
+CALM = 1.0                    # median change below which a video counts as still
 JUMP = 0.25                   # face widths a frame that no head moves; measured on talking heads: up to 0.08
 NO_FACE = "no face in view that is a tenth of the picture high"
 SETTLING = 5                  # frames after a jump in which the tracker still follows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class Segment:
     """Frames `start` to `start + length` of a video at 25 frames a second.
 
     Attributes:
-        landmarks: [length, 478, 2], fractions of the frame; None if the stretch cannot be used.
+        landmarks: [length, 478, 2], fractions of the frame; None if the segment cannot be used.
         reason: why not; empty if it can.
     """
 
@@ -43,20 +43,20 @@ class Stretch:
 
     @property
     def stop(self) -> int:
-        """The frame behind the last."""
+        """The frame after the last."""
         return self.start + self.length
 
-    def part(self, first: int, last: int) -> "Stretch":
-        """Its frames `first` to `last` (exclusive), counted from its start."""
+    def part(self, first: int, last: int) -> "Segment":
+        """The segment of its frames `first` to `last` (exclusive), counted from its start."""
         return replace(self, start=self.start + first, length=last - first, landmarks=self.landmarks[first:last])
 
 
-def stretches(frames: Iterator[np.ndarray], name: str, longest: int) -> Iterator[Stretch]:
-    """Divide a video; a stretch ends at a cut, where not exactly one face is in view, or after `longest` frames.
+def find_segments(frames: Iterator[np.ndarray], name: str, longest: int) -> Iterator[Segment]:
+    """Divide a video; a segment ends at a cut, where not exactly one face is in view, or after `longest` frames.
 
     Args:
         frames: uint8 [H, W, 3], 25 a second, all of one size.
-        name: of the video, for reasons.
+        name: of the video, for error messages.
         longest: frames.
     Yields:
         Stretches in order. Usable ones have landmarks (`detect_clip`); a damaged end is a refused one of no length.
@@ -70,21 +70,21 @@ def stretches(frames: Iterator[np.ndarray], name: str, longest: int) -> Iterator
             if faces != 1:
                 reader.skip(SAMPLE)
                 reason = NO_FACE if faces == 0 else "several faces in view"
-                yield Stretch(start=start, length=reader.position - start, reason=reason)
+                yield Segment(start=start, length=reader.position - start, reason=reason)
                 continue
             try:
                 landmarks = detect_clip(reader.shot(longest), name)
             except UserError as error:
                 reader.skip(RETRY)
-                yield Stretch(start=start, length=reader.position - start, reason=str(error).partition(";")[0])
+                yield Segment(start=start, length=reader.position - start, reason=str(error).partition(";")[0])
             else:
-                yield Stretch(start=start, length=reader.good, landmarks=landmarks[:reader.good])
+                yield Segment(start=start, length=reader.good, landmarks=landmarks[:reader.good])
         if reader.damage:
-            yield Stretch(start=reader.position, length=0, reason=reader.damage)
+            yield Segment(start=reader.position, length=0, reason=reader.damage)
 
 
 class _Reader:
-    """The frames of a video, one of them looked at ahead."""
+    """Reads the frames of a video, one of them ahead."""
 
     def __init__(self, frames: Iterator[np.ndarray], finder: FaceFinder) -> None:
         self._frames, self._finder = frames, finder
@@ -92,7 +92,7 @@ class _Reader:
         self._changes: deque[float] = deque(maxlen=FRAME_RATE)
         self.position = 0              # of the frame ahead
         self.cut = False               # whether the frame ahead begins another scene
-        self.good = 0                  # frames of the last `shot` up to its last picture with one face
+        self.good = 0                  # frames of the last `shot` up to its last counted frame with one face
         self.damage = ""
         self._ahead = self._read()
 
@@ -101,11 +101,11 @@ class _Reader:
         return self._ahead is not None
 
     def faces(self) -> int:
-        """How many the frame ahead shows."""
+        """Number of faces in the frame ahead."""
         return len(self._finder.find(self._ahead))
 
     def shot(self, longest: int) -> Iterator[np.ndarray]:
-        """The frames up to what ends a stretch; the first one shows one face."""
+        """Yield the frames up to what ends a segment; the first one must show one face."""
         self.good = count = 0
         while self.more and count < longest and not (count and self.cut):
             if count and count % SAMPLE == 0 and self.faces() != 1:
@@ -152,36 +152,36 @@ def is_cut(change: float, before: deque[float]) -> bool:
     return change > max(CUT_CHANGE, CUT_RATIO * usual)
 
 
-def without_jumps(stretch: Stretch, shape: tuple[int, int]) -> list[Stretch]:
-    """Divide a usable stretch where the face is suddenly elsewhere: a cut that the pictures do not tell.
+def without_jumps(segment: Segment, shape: tuple[int, int]) -> list[Segment]:
+    """Divide a usable segment where the face is suddenly elsewhere: a cut that the thumbnails do not show.
 
     Args:
         shape: (H, W) of the frames.
     Returns:
-        Usable stretches; the frames in which the tracker settles are left out.
+        Usable segments; the frames in which the tracker settles are left out.
     """
-    points = stretch.landmarks * shape[::-1]                              # [T, 478, 2] pixels
+    points = segment.landmarks * shape[::-1]                              # [T, 478, 2] pixels
     widths = np.ptp(points[..., 0], axis=1)
     steps = np.linalg.norm(np.diff(points.mean(1), axis=0), axis=1) / widths[1:]
     parts, first = [], 0
     for jump in np.flatnonzero(steps > JUMP) + 1:
         if jump > first:
-            parts.append(stretch.part(first, int(jump)))
+            parts.append(segment.part(first, int(jump)))
         first = int(jump) + SETTLING
-    if first < stretch.length:
-        parts.append(stretch.part(first, stretch.length))
+    if first < segment.length:
+        parts.append(segment.part(first, segment.length))
     return parts
 
 
-def merged(refused: list[Stretch]) -> list[Stretch]:
-    """Neighbouring refused stretches of one reason (numbers in it aside) as one each, in order."""
-    result: list[Stretch] = []
-    for stretch in sorted(refused, key=lambda s: s.start):
+def merged(refused: list[Segment]) -> list[Segment]:
+    """Neighbouring refused segments of one reason (numbers in it aside) as one each, in order."""
+    result: list[Segment] = []
+    for segment in sorted(refused, key=lambda s: s.start):
         last = result[-1] if result else None
-        if last and last.stop >= stretch.start and _kind(last.reason) == _kind(stretch.reason):
-            result[-1] = replace(last, length=stretch.stop - last.start)
+        if last and last.stop >= segment.start and _kind(last.reason) == _kind(segment.reason):
+            result[-1] = replace(last, length=segment.stop - last.start)
         else:
-            result.append(stretch)
+            result.append(segment)
     return result
 
 

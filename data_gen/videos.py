@@ -2,7 +2,7 @@
 
     python -m data_gen.run configs/data/videos.yaml videos=FOLDER folder=data/own face_model=ict
 
-Every video is read twice, forwards: once for landmarks, once for the pictures of the stretches that are used; memory
+Every video is read twice, forwards: once for landmarks, once for the frames of the segments that are used; memory
 does not grow with its length.
 """
 
@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from av.error import FFmpegError
 
-from data_gen.audio_track import SoundTrack, hubert_model, speech_features
-from data_gen.faces import FaceLimits, FittedFace, divided, fit_face
-from data_gen.progress import Ledger, Refusal, VideoReport
-from data_gen.segments import Stretch, merged, stretches, without_jumps
+from data_gen.audio_track import AudioTrack, hubert_model, speech_features
+from data_gen.faces import FaceLimits, FittedFace, cropped_with_classes, fit_face
+from data_gen.progress import PreparationLog, Refusal, VideoReport
+from data_gen.segments import Segment, find_segments, merged, without_jumps
 from modules.analysis.inpainting import inpaint_background
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
@@ -39,7 +39,7 @@ FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpe
 
 @dataclass(frozen=True, kw_only=True)
 class VideoDataConfig:
-    """Which videos, and what clips are made of them.
+    """The videos to read, and what clips are made of them.
 
     `videos` is a folder (searched with the folders in it), one file, or a pattern such as raw/*/*.mp4.
     """
@@ -89,21 +89,22 @@ def prepare(config: VideoDataConfig) -> Iterator[int | VideoReport]:
     Raises:
         UserError: no videos, a model file is missing, `folder` holds clips of other settings or cannot be written.
     """
-    found = find_videos(config.videos)
-    ledger = Ledger(Path(config.folder), {key: getattr(config, key) for key in ("face_model", "size", "pncc_size")})
-    missing = [video for video in found if not ledger.is_done(video.name, video.size)]
+    videos = find_videos(config.videos)
+    settings = {key: getattr(config, key) for key in ("face_model", "size", "pncc_size")}
+    log = PreparationLog(Path(config.folder), settings)
+    missing = [video for video in videos if not log.is_done(video.name, video.size)]
     if missing:
         check_models(config)
-        ledger.forget([video.name for video in missing])
+        log.forget([video.name for video in missing])
     yield len(missing)
     for report in run_all(partial(prepare_video, config), missing, config.workers):
-        ledger.add(report)
+        log.add(report)
         yield report
 
 
 def summary(config: VideoDataConfig) -> str:
-    """What `folder` holds, in one line."""
-    return Ledger(Path(config.folder), {}).summary()
+    """Counts of what `folder` holds, in one line."""
+    return PreparationLog(Path(config.folder), {}).summary()
 
 
 def find_videos(videos: str) -> list[Video]:
@@ -119,14 +120,14 @@ def find_videos(videos: str) -> list[Video]:
                    and not any(part.startswith(".") for part in path.relative_to(root).parts))
     if not paths:
         raise UserError(f"no videos in {videos}; files must end in {', '.join(SUFFIXES)}")
-    found: dict[str, Video] = {}
+    by_name: dict[str, Video] = {}
     for path in paths:
         name = re.sub(r"\s", " ", "_".join(path.relative_to(root).with_suffix("").parts))
         name = name.encode("utf-8", "replace").decode()
-        if name in found:
-            raise UserError(f"clips of {found[name].path} and {path} would have the same name; rename one of them")
-        found[name] = Video(name, path, path.stat().st_size)
-    return list(found.values())
+        if name in by_name:
+            raise UserError(f"clips of {by_name[name].path} and {path} would have the same name; rename one of them")
+        by_name[name] = Video(name, path, path.stat().st_size)
+    return list(by_name.values())
 
 
 def _root_and_pattern(videos: str) -> tuple[Path, str]:
@@ -141,7 +142,7 @@ def _root_and_pattern(videos: str) -> tuple[Path, str]:
 
 
 def check_models(config: VideoDataConfig) -> None:
-    """Find what every video needs, so that its lack stops the run instead of refusing all videos.
+    """Find the model files that every video needs, so that a missing one stops the run instead of refusing all videos.
 
     Raises:
         UserError: a model file is missing; the message says how to get it.
@@ -160,30 +161,30 @@ def prepare_video(config: VideoDataConfig, video: Video) -> VideoReport:
         CannotWrite: the clips cannot be written.
     """
     report = VideoReport(name=video.name, size=video.size)
-    refused: list[Stretch] = []
+    refused: list[Segment] = []
     try:
         info, frames = open_video(video.path)
         maker = _ClipMaker(config, video, (info.height, info.width))
-        for stretch in stretches(frames, video.path.name, config.longest_frames):
-            pieces = without_jumps(stretch, maker.shape) if stretch.landmarks is not None else []
-            refused += [] if pieces else [stretch]
+        for segment in find_segments(frames, video.path.name, config.longest_frames):
+            pieces = without_jumps(segment, maker.shape) if segment.landmarks is not None else []
+            refused += [] if pieces else [segment]
             for piece in pieces:
                 try:
-                    made = maker.make(piece)
+                    has_sound = maker.make(piece)
                 except CannotWrite:
                     raise
                 except FAULTS as error:
                     refused.append(replace(piece, landmarks=None, reason=_line(error)))
                 else:
-                    report = report.with_clip(piece.length, made)
+                    report = report.with_clip(piece.length, has_sound)
     except CannotWrite:
         raise
     except FAULTS as error:
-        refused.append(Stretch(start=0, length=0, reason=_line(error)))
+        refused.append(Segment(start=0, length=0, reason=_line(error)))
     return replace(report, refused=_refusals(refused, report.clips > 0, config.shortest_frames))
 
 
-def _refusals(refused: list[Stretch], useful: bool, shortest: int) -> tuple[Refusal, ...]:
+def _refusals(refused: list[Segment], useful: bool, shortest: int) -> tuple[Refusal, ...]:
     """The parts of a useful video that are long enough to be missed; of any other the main reason, for all of it."""
     parts = merged(refused)
     if not useful and parts:
@@ -194,21 +195,21 @@ def _refusals(refused: list[Stretch], useful: bool, shortest: int) -> tuple[Refu
 
 
 def _line(error: Exception) -> str:
-    """What an error says, without advice, on one line."""
+    """The message of an error without its advice, on one line."""
     return " ".join((str(error) or type(error).__name__).partition(";")[0].split())
 
 
 class _ClipMaker:
-    """Follows the scan of a video with a second reading of its pictures and one of its sound."""
+    """Makes clips of the segments that were found: reads the frames of the video a second time, and its sound."""
 
     def __init__(self, config: VideoDataConfig, video: Video, shape: tuple[int, int]) -> None:
         self.config, self.video, self.shape = config, video, shape
-        self._sound = SoundTrack(video.path)
-        self._pictures: Iterator[np.ndarray] | None = None
+        self._sound = AudioTrack(video.path)
+        self._frames: Iterator[np.ndarray] | None = None
         self._position = 0
 
-    def make(self, piece: Stretch) -> bool:
-        """Write a clip unless it is there; whether it has sound.
+    def make(self, piece: Segment) -> bool:
+        """Write a clip unless it exists; returns whether it has sound.
 
         Raises:
             UserError: the piece is refused.
@@ -225,23 +226,23 @@ class _ClipMaker:
         write_clip(folder, self._content(piece, fitted, wave))
         return wave is not None
 
-    def _content(self, piece: Stretch, fitted: FittedFace, wave: np.ndarray | None) -> ClipContent:
+    def _content(self, piece: Segment, fitted: FittedFace, wave: np.ndarray | None) -> ClipContent:
         config = self.config
-        frames, classes = tee(divided(self._part(piece), fitted, config.size))
+        frames, classes = tee(cropped_with_classes(self._part(piece), fitted, config.size))
         pncc = all_pncc(load_face_model(config.face_model), fitted.face, config.pncc_size) if config.pncc_size else None
         times = f"{piece.start / FRAME_RATE:.2f} to {piece.stop / FRAME_RATE:.2f} s"
         return ClipContent(
-            frames=(picture for picture, _ in frames), classes=(mask for _, mask in classes),
+            frames=(frame for frame, _ in frames), classes=(mask for _, mask in classes),
             background=inpaint_background, face=fitted.face, face_model=config.face_model, landmarks=fitted.landmarks,
             audio=wave, speech=speech_features(wave, config.features, config.hubert), pncc=pncc,
             source=f"{self.video.path.name}, {times}", licence=config.licence)
 
-    def _part(self, piece: Stretch) -> Iterator[np.ndarray]:
-        """The frames of a piece; pieces come in order."""
-        if self._pictures is None:
-            _, self._pictures = open_video(self.video.path)
+    def _part(self, piece: Segment) -> Iterator[np.ndarray]:
+        """Yield the frames of a piece; pieces must be asked for in order."""
+        if self._frames is None:
+            _, self._frames = open_video(self.video.path)
         while self._position < piece.stop:
-            frame = next(self._pictures, None)
+            frame = next(self._frames, None)
             if frame is None:
                 raise UserError(f"{self.video.path.name} ends after {self._position / FRAME_RATE:.1f} s")
             self._position += 1

@@ -28,7 +28,7 @@ def talk(speech: Path, folder: Path) -> None:
 
     # A Portrait is all that depends on the photo; pipeline.portrait(Path("face.jpg")) makes one of a real photo. Any
     # number is a procedural person; no training has seen this one.
-    portrait = pipeline.portrait_of_person(DEMO_PERSON)
+    portrait = pipeline.procedural_portrait(DEMO_PERSON)
 
     # A Motion is all that changes from frame to frame: expression, head pose and blinks, 25 rows a second. Speech gives
     # the expression; pose and blinks are drawn from the generator, so that the same seed gives the same video.

@@ -1,4 +1,4 @@
-"""What stands behind the person: the photo's own background, a picture, a colour, or nothing."""
+"""The background of a video: the photo's own, a picture, a colour, or nothing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a debug video shows of each frame, side by side."""
+"""The panels of a debug video: what the model reads and makes of each frame, side by side."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,8 @@ def debug_panels(source: Tensor, driving: Driving, output: PortraitOutput) -> Te
 
     Args:
         source: [1, 3, any, any] in [-1, 1], the photo.
-        driving: of the frames, with PNCCs.
+        driving: camera and PNCCs of B frames.
+        output: the model's output for them.
     Returns:
         [B, 3, S, 5 S] in [-1, 1].
     """

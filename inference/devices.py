@@ -1,4 +1,4 @@
-"""Where frames are computed."""
+"""The device on which frames are computed."""
 
 import torch
 
@@ -6,10 +6,10 @@ from modules.system.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """auto (CUDA if there is one), cpu, cuda, cuda:N, mps.
+    """The device of that name: auto (CUDA if there is one), cpu, cuda, cuda:N or mps.
 
     Raises:
-        UserError: no such device here.
+        UserError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

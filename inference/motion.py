@@ -27,10 +27,10 @@ class Motion:
 
     Attributes:
         expression: [T, 64], coefficients of the face model's expression modes.
-        euler: [T, 3], pitch, yaw, roll in radians, of the driver; only differences from frame 0 count by default.
+        euler: [T, 3], pitch, yaw, roll in radians, of the driver; only differences from frame 0 are used.
         translation: [T, 3] in decimetres, likewise.
         blink: [T, 1] in [0, 1], how far both eyes are closed on top of the expression.
-        face_model: whose expression modes these are (modules/face_models.py).
+        face_model: name of the model whose expression modes these are (modules/face_models.py).
     """
 
     expression: Tensor
@@ -64,7 +64,7 @@ class Motion:
         """Write .json (to edit by hand) or .npz, whole or not at all.
 
         Raises:
-            UserError: the name has another ending, or the place cannot be written.
+            UserError: the name has another ending, or the file cannot be written.
         """
         if path.suffix not in (".json", ".npz"):
             raise UserError(f"cannot save a motion as {path.name}; use a name that ends in .json or .npz")
@@ -99,7 +99,7 @@ class Motion:
             face_model = str(content["face_model"])
         except FileNotFoundError as error:
             raise UserError(f"no motion file {path}") from error
-        except Exception as error:      # any other content: not ours
+        except Exception as error:      # any other content is no motion file
             raise UserError(f"{path} is not a motion file (.json or .npz made with --save-motion): {error}") from error
         if header != (_FORMAT, _VERSION, FRAME_RATE):
             raise UserError(f"{path}: format, version, fps are {header}; this program reads "

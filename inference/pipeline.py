@@ -40,7 +40,7 @@ class TalkingPortrait:
     """One photo and one motion -> frames.
 
     Attributes:
-        config: of the model.
+        config: the settings of the model.
         face_model: on the CPU, where photos and clips are fitted; PNCCs are drawn by a copy on the device.
     """
 
@@ -58,23 +58,23 @@ class TalkingPortrait:
         """Read a folder that holds portrait/ and audio2motion/ (the latter is needed for speech alone).
 
         Args:
-            checkpoint: of `scripts.export_checkpoint` or `scripts.convert_checkpoint`.
-            device: see `choose_device`.
+            checkpoint: a folder that `scripts.export_checkpoint` or `scripts.convert_checkpoint` wrote.
+            device: auto, cpu, cuda, cuda:N or mps.
             precision: "float32" or "bf16".
             hubert: folder or hub name, instead of the one that the checkpoint names.
         Raises:
             UserError: the folder, a file, a tensor, or the face model's file is missing; no such device.
         """
-        where = choose_device(device)
+        chosen = choose_device(device)
         folder = find_portrait(checkpoint)
         config = read_portrait_config(folder)
         official = config.driving.torso_points == "official"
         face_model = load_official_bfm() if official else load_face_model(config.driving.face_model)
         model = load_portrait(folder, config)
         speech_folder = checkpoint / "audio2motion"
-        speech = SpeechToMotion.load(speech_folder, where, hubert) if speech_folder.is_dir() else None
+        speech = SpeechToMotion.load(speech_folder, chosen, hubert) if speech_folder.is_dir() else None
         dtype = {"float32": torch.float32, "bf16": torch.bfloat16}[precision]
-        return cls(model, config, face_model, speech, where, dtype)
+        return cls(model, config, face_model, speech, chosen, dtype)
 
     @property
     def size(self) -> int:
@@ -83,22 +83,26 @@ class TalkingPortrait:
 
     @property
     def batch(self) -> int:
-        """Frames to render together where nobody says: on a CPU several are no faster, but need more memory."""
+        """Frames to render together by default: on a CPU several are no faster, but need more memory."""
         return 1 if self.device.type == "cpu" else 4
 
     @property
     def workers(self) -> int:
-        """Threads that make frames side by side: on a CPU as many as PyTorch would use for one frame; 0: none."""
+        """Threads that make frames side by side: on a CPU as many as PyTorch would use for one frame; elsewhere 0."""
         return torch.get_num_threads() if self.device.type == "cpu" else 0
 
     # ---- inputs
 
     def portrait(self, photo: Path, face: int | None = None) -> Portrait:
-        """Analyse a photo (see `Portrait.from_photo`). Raises UserError when it shows no usable face."""
+        """Analyse a photo: landmarks, crop, masks, fit, in-painting. Raises UserError when it shows no usable face.
+
+        Args:
+            face: which one from the left, counted from 0, in a photo of several people.
+        """
         return Portrait.from_photo(photo, self.face_model, self.size, face)
 
-    def portrait_of_person(self, seed: int) -> Portrait:
-        """A person made by code; only for checkpoints of the procedural face model."""
+    def procedural_portrait(self, seed: int) -> Portrait:
+        """The procedural person of `seed`; only for checkpoints of the procedural face model."""
         if self.face_model.name != "procedural":
             raise UserError("this checkpoint knows no procedural people; give a photo with --source")
         return Portrait.from_procedural(seed, self.face_model, self.size)
@@ -159,7 +163,7 @@ class TalkingPortrait:
 
         Args:
             background: a picture [1, 3, S, S] in [-1, 1], "transparent", or None for the photo's own.
-            batch: frames rendered together; None: see `batch`.
+            batch: frames rendered together; None: as the property `batch` says.
         Yields:
             uint8 [S, S, 3], or [S, S, 4] when transparent.
         """
@@ -185,7 +189,7 @@ class TalkingPortrait:
         track = make_track(self.check_portrait(portrait), self.check_motion(motion), self.face_model,
                            self.config.driving)
 
-        def once(photo: Photo) -> tuple[Source, Tensor]:
+        def encode(photo: Photo) -> tuple[Source, Tensor]:
             with self._inference():
                 return self.model.encode(photo), self.still_pncc(portrait, track)
 
@@ -195,37 +199,37 @@ class TalkingPortrait:
                 return pixels(driving, self.model(source, self.readable(driving)))
 
         photo = self.photo(portrait, track, background)
-        [(source, still)] = map_in_order(once, [photo], min(1, self.workers))
+        [(source, still)] = map_in_order(encode, [photo], min(1, self.workers))
         for frames in map_in_order(batch_of_frames, range(0, len(motion), batch), self.workers):
             yield from frames
 
     def photo(self, portrait: Portrait, track: Track, background: Tensor | None = None) -> Photo:
-        """What the model reads of the photo, on the device."""
+        """The photo as the model reads it, on the device."""
         camera = head_camera(portrait.euler, portrait.translation, self.config.driving)
-        scene = portrait.background if background is None else background
-        around = Surroundings(self._here(portrait.torso), self._here(one_hot(portrait.classes)), self._here(scene),
-                              self._here(track.source_keypoints))
-        return Photo(self._here(portrait.head), camera.to(self.device), around)
+        background = portrait.background if background is None else background
+        surroundings = Surroundings(self._on_device(portrait.torso), self._on_device(one_hot(portrait.classes)),
+                                    self._on_device(background), self._on_device(track.source_keypoints))
+        return Photo(self._on_device(portrait.head), camera.to(self.device), surroundings)
 
     def still_pncc(self, portrait: Portrait, track: Track) -> Tensor:
         """The PNCCs that no frame changes: canonical and source, [2, 3, N, N]."""
         return self._pncc(portrait, torch.cat([torch.zeros_like(portrait.expression), track.source_expression]))
 
     def driving(self, portrait: Portrait, track: Track, part: slice, still: Tensor) -> Driving:
-        """What the frames `part` ask of the model, on the device; `still` is from `still_pncc`."""
+        """Cameras, PNCCs and key points of the frames `part`, on the device; `still` is from `still_pncc`."""
         canonical, source = still.split(1)
         pncc = PNCCInputs(canonical, source, self._pncc(portrait, track.expression[part], track.closing[part]))
-        return Driving(track.cameras[part].to(self.device), pncc, self._here(track.keypoints[part]))
+        return Driving(track.cameras[part].to(self.device), pncc, self._on_device(track.keypoints[part]))
 
     def readable(self, driving: Driving) -> Driving:
-        """Without PNCCs for a model of stage 1: a head that turns, but has one expression."""
+        """The driving without PNCCs for a model of stage 1, which turns the head but has one expression."""
         return driving if self.config.motion_adapter is not None else replace(driving, pncc=None)
 
     def _pncc(self, portrait: Portrait, expression: Tensor, closing: Tensor | None = None) -> Tensor:
-        return draw_pncc(self._drawn_face, self._here(portrait.identity), self._here(expression),
+        return draw_pncc(self._drawn_face, self._on_device(portrait.identity), self._on_device(expression),
                          self.config.pncc_size, closing)
 
-    def _here(self, values: Tensor) -> Tensor:
+    def _on_device(self, values: Tensor) -> Tensor:
         return values.to(self.device, torch.float32)
 
     @contextmanager
@@ -239,7 +243,7 @@ def find_portrait(checkpoint: Path) -> Path:
     """The folder of a checkpoint that holds the portrait model.
 
     Raises:
-        UserError: there is none; of the original's files it says that they must be converted.
+        UserError: there is none; for the original's files it says that they must be converted.
     """
     folder = checkpoint / "portrait"
     if folder.is_dir():

@@ -30,7 +30,7 @@ FRONTAL_DISTANCE = -5.0     # dm: the face of a procedural portrait fills about 
 
 @dataclass(frozen=True)
 class Portrait:
-    """What the model needs of a photo.
+    """What the model needs from a photo.
 
     Attributes:
         picture: [1, 3, S, S] in [-1, 1], the square crop.
@@ -39,7 +39,7 @@ class Portrait:
         classes: [1, S, S] uint8, 0 background, 1 hair, 2 body skin, 3 face skin, 4 clothes, 5 others.
         background: [1, 3, S, S], the scene with the person filled in.
         identity: [1, 80]; expression: [1, 64]; euler: [1, 3] radians; translation: [1, 3] decimetres.
-        face_model: whose identity and expression modes these are (modules/face_models.py).
+        face_model: name of the model whose identity and expression modes these are (modules/face_models.py).
     """
 
     picture: Tensor
@@ -81,9 +81,9 @@ class Portrait:
             UserError: no picture, no usable face, or a model file is missing.
         """
         photo = read_picture(path)
-        found = detect(photo, name=path.name, face_index=face)
-        box = photo_crop(photo, found)
-        landmarks = crop_landmarks(found, photo.shape[:2], box)
+        in_photo = detect(photo, name=path.name, face_index=face)
+        box = photo_crop(photo, in_photo)
+        landmarks = crop_landmarks(in_photo, photo.shape[:2], box)
         fitted = fit_photo(face_model, torch.from_numpy(landmarks).float())
         return cls.from_picture(*segment_crop(photo, box, landmarks, size), fitted, face_model.name)
 
@@ -100,7 +100,7 @@ class Portrait:
         """Write as safetensors; the file appears whole or not at all.
 
         Raises:
-            UserError: the place cannot be written.
+            UserError: the file cannot be written.
         """
         header = {"format": _FORMAT, "version": str(_VERSION), "face_model": self.face_model}
         with named_file(path) as part:

@@ -23,14 +23,14 @@ from modules.media.video_writer import VideoWriter
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import UserError, run_command
 
-DEMO_PERSON = 900007     # a seed that no training used
+DEMO_PERSON = 900007     # seed of a procedural person that no training saw
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m inference.run", description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--source", type=Path, help="photo of one face, or a portrait file (.safetensors); "
-                                                    "without it a person made by code")
+                                                    "without it a procedural person")
     parser.add_argument("--face", type=int, help="which face of a photo of several people, from the left, from 0")
     drive = parser.add_mutually_exclusive_group()
     drive.add_argument("--audio", type=Path, help="speech, any audio or video file; without it the demo sentence")
@@ -60,33 +60,33 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def make_motion(options: argparse.Namespace, talker: TalkingPortrait) -> tuple[Motion, Sound | None]:
+def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple[Motion, Sound | None]:
     """The motion that the options ask for and the sound that goes with it."""
     generator = torch.Generator().manual_seed(options.seed)
     if options.motion:
-        return talker.check_motion(Motion.load(options.motion)), read_sound(options.sound) if options.sound else None
+        return pipeline.check_motion(Motion.load(options.motion)), read_sound(options.sound) if options.sound else None
     if options.driving:
-        return talker.motion_from_clip(options.driving), read_sound(options.driving, optional=True)
+        return pipeline.motion_from_clip(options.driving), read_sound(options.driving, optional=True)
     audio = options.audio or DEMO_CHECKPOINT / "speech.wav"
-    motion = talker.motion_from_speech(audio, generator, options.temperature, options.mouth_amplitude)
+    motion = pipeline.motion_from_speech(audio, generator, options.temperature, options.mouth_amplitude)
     frames = len(motion)
     if options.pose == "natural":
         motion = motion.with_pose(*natural_pose(frames, generator))
     elif options.pose == "still":
         motion = motion.with_pose(*still_pose(frames))
     else:
-        motion = motion.with_pose(*talker.pose_from_file(Path(options.pose), frames))
+        motion = motion.with_pose(*pipeline.pose_from_file(Path(options.pose), frames))
     if options.blink == "period":
         motion = motion.with_blink(periodic_blink(frames, generator))
     return motion, read_sound(audio, beside_pictures=False)        # as the motion was made from it
 
 
-def make_portrait(options: argparse.Namespace, talker: TalkingPortrait) -> Portrait:
+def make_portrait(options: argparse.Namespace, pipeline: TalkingPortrait) -> Portrait:
     if options.source is None:
-        return talker.portrait_of_person(DEMO_PERSON)
+        return pipeline.procedural_portrait(DEMO_PERSON)
     if options.source.suffix == ".safetensors":
-        return talker.check_portrait(Portrait.load(options.source))
-    return talker.portrait(options.source, options.face)
+        return pipeline.check_portrait(Portrait.load(options.source))
+    return pipeline.portrait(options.source, options.face)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -107,13 +107,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     def body() -> None:
         check(options)
-        talker = TalkingPortrait.load(options.checkpoint, options.device, options.precision, options.hubert)
-        portrait = make_portrait(options, talker)
-        motion, sound = make_motion(options, talker)
+        pipeline = TalkingPortrait.load(options.checkpoint, options.device, options.precision, options.hubert)
+        portrait = make_portrait(options, pipeline)
+        motion, sound = make_motion(options, pipeline)
         if options.save_motion:
             motion.save(options.save_motion)
-        background = load_background(options.background, talker.size)
-        make_frames = talker.debug_frames if options.debug_video else talker.frames
+        background = load_background(options.background, pipeline.size)
+        make_frames = pipeline.debug_frames if options.debug_video else pipeline.frames
         frames = make_frames(portrait, motion, background, options.batch)
         first = next(frames)
         progress = tqdm(chain([first], frames), total=len(motion), unit="frame", disable=not sys.stderr.isatty())

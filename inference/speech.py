@@ -16,13 +16,13 @@ from modules.system.errors import UserError
 
 @dataclass(frozen=True)
 class SpeechToMotion:
-    """Audio2Motion with what it needs around it.
+    """Audio2Motion with the kind of its features and the name of its face model.
 
     Attributes:
         model: in eval mode.
         features: "hubert" or "mel".
         face_model: name of the face model whose 64 expression modes come out.
-        hubert: folder, asset or hub name of HuBERT; read when a speech comes, and only for "hubert" features.
+        hubert: folder, asset or hub name of HuBERT; loaded for each speech, and only for "hubert" features.
     """
 
     model: Audio2Motion
@@ -59,18 +59,18 @@ class SpeechToMotion:
         waveform = read_audio(audio)
         device = next(self.model.parameters()).device
         hubert = self._load_hubert().to(device) if self.features == "hubert" else None
-        heard = extract(waveform, kind=self.features, hubert=hubert)
+        audio_features = extract(waveform, kind=self.features, hubert=hubert)
         expression = self.model.generate(
-            heard.features[None].to(device), heard.f0[None].to(device), generator=generator, temperature=temperature,
-            mouth_amplitude=torch.tensor([[mouth_amplitude]], device=device))[0].float().cpu()
+            audio_features.features[None].to(device), audio_features.f0[None].to(device), generator=generator,
+            temperature=temperature, mouth_amplitude=torch.tensor([[mouth_amplitude]], device=device))[0].float().cpu()
         frames = -(-len(waveform) // FRAME_SAMPLES)
         index = torch.arange(frames).clamp(max=len(expression) - 1)      # features may end a frame early
         euler, translation = still_pose(frames)
         return Motion(expression[index], euler, translation, torch.zeros(frames, 1), self.face_model)
 
     def _load_hubert(self) -> HubertFeatures:
-        hubert, wanted = load_hubert(self.hubert), self.model.config.audio_size
-        if hubert.size != wanted:
+        hubert, expected = load_hubert(self.hubert), self.model.config.audio_size
+        if hubert.size != expected:
             raise UserError(f"the HuBERT {self.hubert} gives {hubert.size} numbers a frame, the checkpoint listens to "
-                            f"{wanted}; use {DEFAULT_HUBERT}")
+                            f"{expected}; use {DEFAULT_HUBERT}")
         return hubert

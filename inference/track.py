@@ -1,4 +1,4 @@
-"""Track: a portrait and a motion -> cameras, key points and expressions of all frames, smoothed."""
+"""Track: a portrait and a motion -> cameras, key points and expressions of all frames; the first two are smoothed."""
 
 from dataclasses import dataclass
 
@@ -21,11 +21,12 @@ class Track:
     """What changes from frame to frame and is cheap to hold for a whole video (a few hundred bytes a frame).
 
     Attributes:
-        cameras: of T frames.
-        keypoints: [T, 68, 3], driving landmarks in [-1, 1], y down, z = 0; source_keypoints: [1, 68, 3].
+        cameras: of T frames, smoothed over `SMOOTHING` of them.
+        keypoints: [T, 68, 3], driving landmarks in [-1, 1], y down, z = 0, smoothed likewise.
+        source_keypoints: [1, 68, 3], landmarks of the photo.
         expression: [T, 64], blinks applied where the face model has modes for them.
         closing: [T] in [0, 1], blinks that are drawn into the PNCC instead.
-        source_expression: [1, 64], of the source PNCC.
+        source_expression: [1, 64], the expression of the source PNCC.
     """
 
     cameras: Camera
@@ -37,11 +38,11 @@ class Track:
 
 
 def make_track(portrait: Portrait, motion: Motion, model: MorphableModel, config: DrivingConfig) -> Track:
-    """The motion, relative to the portrait's own pose.
+    """The motion applied to the portrait, relative to the portrait's own pose.
 
     Args:
-        model: on the CPU.
-        config: of the checkpoint.
+        model: the face model, on the CPU.
+        config: how the checkpoint's cameras and PNCCs are made.
     """
     euler, translation = prepare_poses(portrait.euler, portrait.translation, motion.euler, motion.translation,
                                        len(motion))

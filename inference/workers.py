@@ -1,6 +1,6 @@
 """Python threads of one torch thread each, for the frames of a video.
 
-That is faster than one frame by many torch threads, and it does not collapse when other programs want the processor:
+That is faster than one frame by many torch threads, and it does not collapse when other programs use the processor:
 torch's threads wait for each other in busy loops, these share nothing but the weights.
 """
 

@@ -74,8 +74,8 @@ def fetch_assets(names: list[str], folder: Path | None) -> Iterator[str]:
     """
     from modules.system.download import fetch  # needs packages whose absence `check` should be able to report
 
-    wanted = [name for given in names for name in (ANALYSIS if given == "analysis" else (given,))]
-    assets = [lookup(name) for name in wanted]
+    expanded = [name for given in names for name in (ANALYSIS if given == "analysis" else (given,))]
+    assets = [lookup(name) for name in expanded]
     for asset in assets:
         yield f"{asset.name}: {asset.what}, {readable(asset.size)}, licence: {asset.licence}"
         yield f"  -> {fetch(asset, asset_folders(folder)[0])}"

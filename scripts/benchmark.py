@@ -36,7 +36,7 @@ from modules.procedural.head import procedural_model
 from modules.system.errors import UserError, run_command
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
-PERSON = 900_007
+PERSON = 900_007                                    # seed of a procedural person
 ONCE = ("image to plane", "source of HTB-SR")       # parts that are done once a photo
 WHOLE = "whole frame"
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")      # Linux
@@ -44,7 +44,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")      # 
 
 @dataclass
 class Variant:
-    """One way to run the model, with what was measured: {part: seconds of each repetition} and bytes."""
+    """One way to run the model, and what was measured: seconds of each repetition by part, and the peak in bytes."""
 
     name: str
     dtype: torch.dtype
@@ -62,7 +62,7 @@ class Benchmark:
 
     def __init__(self, model: Real3DPortrait, config: Real3DPortraitConfig, batch: int, device: torch.device) -> None:
         face_model = procedural_model()
-        self.talker = TalkingPortrait(model, config, face_model, None, device)
+        self.pipeline = TalkingPortrait(model, config, face_model, None, device)
         self.config, self.batch, self.device = config, batch, device
         self.portrait = Portrait.from_procedural(PERSON, face_model, config.resolution)
         generator = torch.Generator().manual_seed(0)
@@ -70,8 +70,8 @@ class Benchmark:
         motion = Motion(0.2 * torch.rand(batch, 64, generator=generator), euler, translation, torch.zeros(batch, 1),
                         face_model.name)
         self.track = make_track(self.portrait, motion, face_model, config.driving)
-        self.photo = self.talker.photo(self.portrait, self.track)
-        self.still = self.talker.still_pncc(self.portrait, self.track)
+        self.photo = self.pipeline.photo(self.portrait, self.track)
+        self.still = self.pipeline.still_pncc(self.portrait, self.track)
 
     def parts(self, model: Real3DPortrait) -> Iterator[tuple[str, Callable[[], object]]]:
         """Name and function of each part, in the order of a frame; a part reads what the parts before it gave."""
@@ -92,11 +92,11 @@ class Benchmark:
         source = Source(planes, made.get("source of HTB-SR"))
         decoder = "HTB-SR" if self.config.stage == 3 else "super-resolution"
         yield decoder, lambda: model.decoder.decode(made["render"], source.decoder, driving.keypoints)
-        yield WHOLE, lambda: to_pixels(model(source, self.talker.readable(self.driving())).image)
+        yield WHOLE, lambda: to_pixels(model(source, self.pipeline.readable(self.driving())).image)
 
     def driving(self) -> Driving:
         """Camera, PNCCs and key points of the frames, as `TalkingPortrait` makes them."""
-        return self.talker.driving(self.portrait, self.track, slice(0, self.batch), self.still)
+        return self.pipeline.driving(self.portrait, self.track, slice(0, self.batch), self.still)
 
     def measure(self, variant: Variant, record: bool) -> None:
         """Run every part once; `record` is False for the first time, which warms up and compiles."""
@@ -116,7 +116,7 @@ class Benchmark:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked for."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -124,7 +124,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Start to look for the most memory anew, where that is possible."""
+    """Reset the peak that `peak_memory` reports, where that is possible."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR.exists():
@@ -154,18 +154,19 @@ def variants(model: Real3DPortrait, precisions: list[str], compiled: bool) -> li
     return result
 
 
-def table(found: list[Variant], batch: int) -> str:
+def table(measured: list[Variant], batch: int) -> str:
     """Markdown: milliseconds a frame (a photo for the parts that are done once), ratios to the first variant."""
-    first = found[0]
-    header = [f"ms, {variant.name}" for variant in found] + [f"{variant.name} / {first.name}" for variant in found[1:]]
+    first = measured[0]
+    header = [f"ms, {variant.name}" for variant in measured]
+    header += [f"{variant.name} / {first.name}" for variant in measured[1:]]
     lines = [f"| part | {' | '.join(header)} |", "|---|" + "---:|" * len(header)]
     for part in first.seconds:
         share = 1 if part in ONCE else batch
-        row = [f"{1000 * variant.median(part) / share:.1f}" for variant in found]
-        row += [f"{variant.median(part) / first.median(part):.2f}" for variant in found[1:]]
+        row = [f"{1000 * variant.median(part) / share:.1f}" for variant in measured]
+        row += [f"{variant.median(part) / first.median(part):.2f}" for variant in measured[1:]]
         lines.append(f"| {part}{' (once)' if part in ONCE else ''} | {' | '.join(row)} |")
-    speed = [batch / variant.median(WHOLE) for variant in found]
-    peaks = [None if variant.peak is None else variant.peak / 2**20 for variant in found]
+    speed = [batch / variant.median(WHOLE) for variant in measured]
+    peaks = [None if variant.peak is None else variant.peak / 2**20 for variant in measured]
     for name, values, digits in (("frames a second", speed, 2), ("peak memory, MiB", peaks, 0)):
         row = ["-" if value is None else f"{value:.{digits}f}" for value in values]
         row += ["-" if value is None else f"{value / values[0]:.2f}" for value in values[1:]]
@@ -173,10 +174,10 @@ def table(found: list[Variant], batch: int) -> str:
     return "\n".join(lines)
 
 
-def as_json(found: list[Variant], facts: Mapping[str, object], batch: int) -> str:
+def as_json(measured: list[Variant], facts: Mapping[str, object], batch: int) -> str:
     """The same figures for programs: seconds a batch of every repetition, frames a second, bytes."""
     values = {variant.name: {"seconds": variant.seconds, "peak_bytes": variant.peak,
-                             "frames_per_second": batch / variant.median(WHOLE)} for variant in found}
+                             "frames_per_second": batch / variant.median(WHOLE)} for variant in measured}
     return json.dumps({**facts, "variants": values}, indent=1)
 
 
@@ -242,19 +243,19 @@ def main(arguments: list[str] | None = None) -> int:
         check(options)
         device = choose_device(options.device)
         bench = Benchmark(*build(options), options.batch, device)
-        found = variants(bench.talker.model, options.precision, options.compile)
+        measured = variants(bench.pipeline.model, options.precision, options.compile)
         repetitions = math.ceil(options.frames / options.batch)
         for repetition in range(repetitions + 1):
-            for variant in found:
+            for variant in measured:
                 attempt(bench, variant, record=repetition > 0)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
         facts = {"device": f"{device} ({name})", "threads": torch.get_num_threads(), "torch": torch.__version__,
                  "model": str(options.checkpoint or options.size), "picture": bench.config.resolution,
                  "batch": options.batch, "repetitions": repetitions}
         print(", ".join(f"{key} {value}" for key, value in facts.items()) + "\n")
-        print(table(found, options.batch))
+        print(table(measured, options.batch))
         if options.json:
-            options.json.write_text(as_json(found, facts, options.batch), encoding="utf-8")
+            options.json.write_text(as_json(measured, facts, options.batch), encoding="utf-8")
 
     return run_command(body)
 

@@ -50,8 +50,8 @@ def traced_points(model: ProceduralModel, person: Person, face: FaceCoefficients
 
 
 def measure(model: ProceduralModel, people: int, finder: FaceFinder) -> np.ndarray:
-    """Average places of the landmarks, [478, 4]; points of the mouth come from open mouths."""
-    found = {"closed": [], "open": []}
+    """Median positions of the landmarks on the average head, [478, 4]; those of the mouth come from open mouths."""
+    traced = {"closed": [], "open": []}
     for seed in range(people):
         person = sample_person(500_000 + seed)
         person = replace(person, shade={**person.shade, "beard": 0.0, "moustache": 0.0})
@@ -63,33 +63,33 @@ def measure(model: ProceduralModel, people: int, finder: FaceFinder) -> np.ndarr
             picture = to_pixels(render(model, person, face, PICTURE_SIZE).image)[0]
             faces = finder.find(np.ascontiguousarray(picture))
             if len(faces):
-                found[name].append(traced_points(model, person, face, faces[0]))
-    if min(len(places) for places in found.values()) < people // 2:
+                traced[name].append(traced_points(model, person, face, faces[0]))
+    if min(len(positions) for positions in traced.values()) < people // 2:
         raise UserError("the detector found fewer than half of the faces; has the renderer changed?")
-    places = np.median(found["closed"], axis=0)
+    positions = np.median(traced["closed"], axis=0)
     mouth = list(MOUTH)
-    places[mouth] = np.median(found["open"], axis=0)[mouth]
-    return places
+    positions[mouth] = np.median(traced["open"], axis=0)[mouth]
+    return positions
 
 
-def symmetrised(places: np.ndarray) -> np.ndarray:
+def symmetrised(positions: np.ndarray) -> np.ndarray:
     """Average every landmark with the mirror image of its partner: [478, 4]."""
-    result = places.copy()
+    result = positions.copy()
     mirror = np.array([-1.0, 1.0, 1.0, 0.3])
     scale = np.array([1.0, 1.0, 1.0, 0.3])
     for rows in (slice(0, 468), IRISES):
-        cost = np.linalg.norm((places[rows] * mirror)[:, None] - (places[rows] * scale)[None], axis=-1)
+        cost = np.linalg.norm((positions[rows] * mirror)[:, None] - (positions[rows] * scale)[None], axis=-1)
         partner = linear_sum_assignment(cost**2)[1]
-        result[rows] = (places[rows] + places[rows][partner] * [-1, 1, 1, 1]) / 2
+        result[rows] = (positions[rows] + positions[rows][partner] * [-1, 1, 1, 1]) / 2
     return result
 
 
-def embedded(model: ProceduralModel, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def embedded(model: ProceduralModel, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nearest points of the mesh: vertices [478, 3] and weights [478, 3]."""
     vertices, weights = np.zeros((478, 3), np.int64), np.zeros((478, 3))
     mean, lip = model.mean.double().numpy(), model.lip.numpy()
     eyes, face = model.triangles[model.triangle_group("eyeballs")].numpy(), model.pncc_triangles.numpy()
-    for index, (*point, side) in enumerate(places):
+    for index, (*point, side) in enumerate(positions):
         triangles = eyes if index >= IRISES.start else face
         if index in MOUTH and abs(side) > 0.1:
             sides = lip[triangles]
@@ -119,11 +119,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model = build_model({})
         with FaceFinder() as finder:
-            places = symmetrised(measure(model, options.people, finder))
+            positions = symmetrised(measure(model, options.people, finder))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    vertices, weights = embedded(model, places)
+    vertices, weights = embedded(model, positions)
     np.savez_compressed(options.output, vertices=vertices.astype(np.uint16), weights=weights.astype(np.float16))
     sys.stdout.write(f"{options.output}: 478 landmarks from {options.people} people\n")
     return 0

@@ -30,13 +30,13 @@ from tasks.data.procedural_views import ViewsConfig, render_views
 from tasks.engine.settings import read_settings
 
 STAGE_1 = Path(__file__).resolve().parents[1] / "configs" / "demo" / "i2p.yaml"
-FRAMING = (0.0, 0.1, -5.0)                 # translation of the heads, dm
+FRAMING = (0.0, 0.1, -5.0)                 # translation of the heads, decimetres
 STEPS = (0.0, 0.5, 1.0)                    # of each action
 TURNS = tuple((pitch, yaw) for pitch in (-20, 0, 20) for yaw in (-38, -19, 0, 19, 38))        # degrees
 
 
 def sheet(pictures: Tensor, columns: int) -> np.ndarray:
-    """Pictures [N, 3, H, W] in [-1, 1] in rows of `columns`: uint8 [rows * H, columns * W, 3], black where none is."""
+    """Pictures [N, 3, H, W] in [-1, 1] in rows of `columns`: uint8 [rows * H, columns * W, 3], the rest black."""
     missing = -len(pictures) % columns
     pictures = torch.cat([pictures, pictures.new_full((missing, *pictures.shape[1:]), -1.0)])
     grid = pictures.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
@@ -71,16 +71,16 @@ def views(seed: int, count: int, size: int) -> Tensor:
 
 
 def stage_1_views() -> ViewsConfig:
-    """Which views the first stage of the demo's training is given."""
+    """The views on which the first stage of the demo is trained."""
     return read_settings(STAGE_1).task_config.views
 
 
 def video(path: Path, count: int) -> Tensor:
     """`count` frames from the first to the last, repeated where it has fewer: [count, 3, H, W]."""
     length = sum(1 for _ in open_video(path)[1])
-    wanted = [round(i * (length - 1) / max(count - 1, 1)) for i in range(count)]
-    frames = {i: to_tensor(frame) for i, frame in enumerate(open_video(path)[1]) if i in wanted}
-    return torch.cat([frames[i] for i in wanted])
+    numbers = [round(i * (length - 1) / max(count - 1, 1)) for i in range(count)]
+    frames = {i: to_tensor(frame) for i, frame in enumerate(open_video(path)[1]) if i in numbers}
+    return torch.cat([frames[i] for i in numbers])
 
 
 def videos(paths: list[Path], count: int) -> Tensor:
@@ -106,7 +106,7 @@ def _views(person: Person, expression: Tensor, turns: list[tuple[float, float]],
 
 
 def chosen(options: argparse.Namespace) -> tuple[Tensor, int]:
-    """The pictures that the options ask for, and how many stand in a row where they do not say."""
+    """The pictures that the options ask for, and how many stand in a row by default."""
     if options.what == "people":
         return people(options.seed, options.count, options.size), 5
     if options.what == "expressions":
@@ -133,7 +133,7 @@ def write(picture: np.ndarray, path: Path) -> None:
     """uint8 [H, W, 3] as a PNG, whole or not at all.
 
     Raises:
-        UserError: the place cannot be written.
+        UserError: the file cannot be written.
     """
     with named_file(path) as part:
         Image.fromarray(picture).save(part, "PNG")

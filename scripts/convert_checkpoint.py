@@ -39,10 +39,10 @@ def official_file(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    found = sorted((int(match[1]), file) for file in path.glob("*.ckpt") if (match := STEPS.search(file.name)))
-    if not found:
+    numbered = sorted((int(match[1]), file) for file in path.glob("*.ckpt") if (match := STEPS.search(file.name)))
+    if not numbered:
         raise UserError(f"no checkpoint in {path}; give a .ckpt file or a folder with model_ckpt_steps_N.ckpt")
-    return found[-1][1]
+    return numbered[-1][1]
 
 
 def _plain_numbers() -> list:
@@ -77,10 +77,10 @@ def convert(path: Path, output: Path, kind: str | None = None) -> Path:
     """Write OUTPUT/portrait or OUTPUT/audio2motion or OUTPUT/syncnet from an official file; returns that folder."""
     file = official_file(path)
     state = _official_state(file)
-    found = identify(state)
-    if found is None and kind is None:
+    recognised = identify(state)
+    if recognised is None and kind is None:
         raise UserError(f"{file} is of no network known here; its first tensors are {', '.join(list(state)[:3])}")
-    network = kind or found
+    network = kind or recognised
     try:
         ours = to_ours(state, network)
     except UserError as error:

@@ -96,8 +96,7 @@ def triangulate(vertices: np.ndarray, polygons: list[list[int]]) -> tuple[np.nda
 
 
 def _tables(vertices: int, polygons: int, of_polygon: np.ndarray) -> dict[str, np.ndarray]:
-    """Groups and parts as arrays: names, ranges (end exclusive), and the group of each vertex and
-    triangle."""
+    """Groups and parts as arrays: names, ranges (end exclusive), and the group of each vertex and triangle."""
     starts = np.array(list(VERTEX_GROUPS.values()))
     ends = np.concatenate([starts[1:], [[vertices, polygons]]])
     parts = np.array(list(SURFACES.values()))

@@ -2,8 +2,8 @@
 
     python -m scripts.evaluate_demo --checkpoint checkpoints/demo --people 20
 
-Prints PSNR of the photo's own view and of views turned by 20 degrees, how well the mouth of the video (landmarks found
-on it) follows the mouth that drives it, and how well the mouth follows the loudness of speech files.
+Prints PSNR of the photo's own view and of views turned by 20 degrees, how well the mouth detected on the video follows
+the mouth that drives it, and how well the mouth follows the loudness of speech files.
 """
 
 import argparse
@@ -43,56 +43,56 @@ def turned(yaw: float) -> Motion:
     return Motion(torch.zeros(SETTLED, 64), euler, torch.zeros(SETTLED, 3), torch.zeros(SETTLED, 1), "procedural")
 
 
-def view_quality(talker: TalkingPortrait, seed: int) -> dict[str, float]:
+def view_quality(pipeline: TalkingPortrait, seed: int) -> dict[str, float]:
     """PSNR of the photo's own view and the mean of both turned views, full pictures."""
-    portrait, person = talker.portrait_of_person(seed), sample_person(seed)
+    portrait, person = pipeline.procedural_portrait(seed), sample_person(seed)
     result = {}
     for name, yaws in (("same", (0.0,)), ("turned", (-TURN, TURN))):
         scores = []
         for yaw in yaws:
-            found = list(talker.frames(portrait, turned(yaw), batch=SETTLED))[-1]
+            prediction = list(pipeline.frames(portrait, turned(yaw), batch=SETTLED))[-1]
             face = FaceCoefficients(portrait.identity, torch.zeros(1, 64), torch.tensor([[0.0, yaw, 0.0]]),
                                     torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]))
-            truth = to_pixels(render(talker.face_model, person, face, talker.size).image)
-            scores.append(float(psnr(to_tensor(found), to_tensor(truth))))
+            target = to_pixels(render(pipeline.face_model, person, face, pipeline.size).image)
+            scores.append(float(psnr(to_tensor(prediction), to_tensor(target))))
         result[name] = sum(scores) / len(scores)
     return result
 
 
-def found_landmarks(frame: np.ndarray) -> np.ndarray:
-    """Landmarks of the largest face, [478, 2] fractions; NaN where none is found."""
+def detected_landmarks(frame: np.ndarray) -> np.ndarray:
+    """Landmarks of the largest face, [478, 2] fractions; NaN if there is none."""
     faces = find_faces(frame, 1)
     return faces[0] if len(faces) else np.full((478, 2), np.nan)
 
 
-def mouth_following(talker: TalkingPortrait, seed: int, frames: int) -> tuple[float, float]:
-    """Correlation of the driving mouth (true mesh) with the mouth found on the video, and in how many frames a face is
-    found (0 to 1)."""
-    portrait = talker.portrait_of_person(seed)
+def mouth_following(pipeline: TalkingPortrait, seed: int, frames: int) -> tuple[float, float]:
+    """Correlation of the driving mouth (of the mesh) with the mouth detected on the video, and the share of frames in
+    which a face is detected."""
+    portrait = pipeline.procedural_portrait(seed)
     speech = synthesize(seed + 1, frames / FRAME_RATE).expression[:frames]
     driver = sample_motion(seed + 1, frames, speech_motion=speech)
     still = torch.zeros(frames, 3)
     motion = Motion(driver.expression, still, still, torch.zeros(frames, 1), "procedural")
-    model = talker.face_model
+    model = pipeline.face_model
     points = model.landmarks(portrait.identity, driver.expression, 478)
-    wanted = mouth_opening(project(pose_points(points, still, still + portrait.translation))).numpy()
-    traced = np.stack([found_landmarks(frame) for frame in talker.frames(portrait, motion)])
-    found = mouth_opening(torch.from_numpy(traced)).numpy()
-    seen = np.isfinite(found)
-    return float(np.corrcoef(wanted[seen], found[seen])[0, 1]), float(seen.mean())
+    driving = mouth_opening(project(pose_points(points, still, still + portrait.translation))).numpy()
+    traced = np.stack([detected_landmarks(frame) for frame in pipeline.frames(portrait, motion)])
+    detected = mouth_opening(torch.from_numpy(traced)).numpy()
+    seen = np.isfinite(detected)
+    return float(np.corrcoef(driving[seen], detected[seen])[0, 1]), float(seen.mean())
 
 
 def loudness(waveform: Tensor, frames: int) -> np.ndarray:
-    """RMS of every 40 ms."""
+    """Root mean square of the sound in every frame of 40 ms, [frames]."""
     step = SAMPLE_RATE // FRAME_RATE
     padded = torch.nn.functional.pad(waveform, (0, max(0, frames * step - len(waveform))))[:frames * step]
     return padded.view(frames, step).square().mean(dim=1).sqrt().numpy()
 
 
-def speech_following(talker: TalkingPortrait, portrait: Portrait, path: Path) -> dict[str, float]:
+def speech_following(pipeline: TalkingPortrait, portrait: Portrait, path: Path) -> dict[str, float]:
     """Correlation of mouth opening with loudness, and opening in the quietest tenth as a share of the 90 % quantile."""
-    motion = talker.motion_from_speech(path, torch.Generator().manual_seed(0))
-    points = talker.face_model.landmarks(portrait.identity, motion.expression, 478)
+    motion = pipeline.motion_from_speech(path, torch.Generator().manual_seed(0))
+    points = pipeline.face_model.landmarks(portrait.identity, motion.expression, 478)
     opening = mouth_opening(points[..., :2]).numpy()
     loud = loudness(read_audio(path), len(motion))
     rest = np.quantile(opening, 0.02)
@@ -112,25 +112,25 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> None:
-        talker = TalkingPortrait.load(options.checkpoint)
-        if talker.face_model.name != "procedural" or options.people < 1:
+        pipeline = TalkingPortrait.load(options.checkpoint)
+        if pipeline.face_model.name != "procedural" or options.people < 1:
             raise UserError("give a checkpoint of the procedural face model and at least one person")
         seeds = range(HELD_OUT_SEED + 100, HELD_OUT_SEED + 100 + options.people)
-        views = [view_quality(talker, seed) for seed in seeds]
+        views = [view_quality(pipeline, seed) for seed in seeds]
         for name, title in (("same", "own view"), ("turned", "turned by 20 degrees")):
             scores = [view[name] for view in views]
             print(f"PSNR, {title}: mean {np.mean(scores):.2f} dB, worst {min(scores):.2f} ({len(scores)} people)")
-        driven = [mouth_following(talker, seed, options.frames) for seed in seeds[:options.driven_people]]
+        driven = [mouth_following(pipeline, seed, options.frames) for seed in seeds[:options.driven_people]]
         if driven:
             scores, seen = zip(*driven)
             print(f"driven mouth, correlation: mean {np.mean(scores):.3f}, worst {min(scores):.3f} ({len(scores)} "
                   f"people, a face in {100 * np.mean(seen):.0f} % of the frames)")
-        portrait = talker.portrait_of_person(seeds[0])
-        heard = {path.name: speech_following(talker, portrait, path) for path in options.speech}
-        for name, score in heard.items():
+        portrait = pipeline.procedural_portrait(seeds[0])
+        following = {path.name: speech_following(pipeline, portrait, path) for path in options.speech}
+        for name, score in following.items():
             print(f"speech {name}: correlation {score['correlation']:.2f}, open in silence {score['quiet']:.2f}")
         if options.json:
-            options.json.write_text(json.dumps({"views": views, "driven": driven, "speech": heard}, indent=1))
+            options.json.write_text(json.dumps({"views": views, "driven": driven, "speech": following}, indent=1))
 
     return run_command(body)
 

@@ -1,6 +1,8 @@
 """Take what inference needs out of training runs: weights without optimisers, discriminator or history.
 
     python -m scripts.export_checkpoint --portrait runs/demo/htbsr --output checkpoints/demo
+
+The config is copied in the words of its run: the reader of checkpoints knows those of earlier versions.
 """
 
 import argparse

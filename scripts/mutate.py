@@ -6,7 +6,7 @@
 A copy of the tree is changed, never the tree itself. In it run the mirror test of the changed file, the tests of its
 importers (nearest first) and the golden checks that see it, until one fails (KILLED). A change that no test notices
 (SURVIVED) asks for a test, unless it changes nothing that matters. One that does not import (BROKEN) is replaced by
-another. A stopped run goes on where its table ends; `--again` gives the survivors of the table another try.
+another. A stopped run resumes where its table ends; `--again` gives the survivors of the table another try.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 
 from modules.system.errors import UserError, run_command
 from modules.system.files import named_file
-from scripts.mutations import Mutation, draw
+from scripts.mutations import Mutation, draw, sites
 
 ROOT = Path(__file__).resolve().parents[1]
 CANDIDATES = ("modules/portrait", "modules/rendering", "modules/losses", "modules/geometry",
@@ -39,29 +39,29 @@ HANGS = 300                                                # seconds that one te
 
 KILLED, SURVIVED, BROKEN = "KILLED", "SURVIVED", "BROKEN"
 Graph = dict[str, set[str]]                                # file -> files that import it
-Verdict = tuple[str, str]                                  # one of the three, and by which test
+Verdict = tuple[str, str]                                  # KILLED, SURVIVED or BROKEN, and the test that decided
 
 
 def candidate_files(root: Path, only: Sequence[str]) -> list[str]:
-    """Files that may be changed, relative to `root`, in order.
+    """Files with something to change, relative to `root`, in order.
 
     Raises:
         UserError: a path of `only` that is not there, or of files that are no candidates.
     """
-    places = [root / name for name in CANDIDATES]
-    files = {path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place])
-             if path.is_file() and path.name != "__init__.py"}
-    wanted = {name: {path for path in files if path == root / name or root / name in path.parents} for name in only}
-    for name, found in wanted.items():
-        if not found:
+    paths = [root / name for name in CANDIDATES]
+    files = {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])
+             if file.is_file() and file.name != "__init__.py" and sites(file)}
+    chosen = {name: {path for path in files if path == root / name or root / name in path.parents} for name in only}
+    for name, matches in chosen.items():
+        if not matches:
             raise UserError(f"--only {name}: no such file, or none that is changed; there are {', '.join(CANDIDATES)}")
-    return sorted(path.relative_to(root).as_posix() for path in (set.union(*wanted.values()) if only else files))
+    return sorted(path.relative_to(root).as_posix() for path in (set.union(*chosen.values()) if only else files))
 
 
 def copied(root: Path, folder: Path) -> Path:
     """A copy of the project without environment, caches, data and results; `shared` lies beside it as beside `root`."""
-    def left_out(place: str, names: list[str]) -> set[str]:
-        relative = Path(place).relative_to(root)
+    def left_out(directory: str, names: list[str]) -> set[str]:
+        relative = Path(directory).relative_to(root)
         results = {".": {"runs", "data", "infer_out"}, "checkpoints": {*names} - {"demo"}}
         return NOT_COPIED | results.get(relative.as_posix(), set())
 
@@ -89,8 +89,9 @@ def import_graph(root: Path) -> Graph:
                 names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
                 names.add(node.value)
-                if node.value.endswith("."):                                   # the start of an f-string
-                    names |= {name for name in modules if name.startswith(node.value)}
+            elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+                start = node.values[0].value
+                names |= {name for name in modules if start.endswith(".") and name.startswith(start)}
         for name in names & modules.keys():
             graph[modules[name]].add(path.as_posix())
         if path.parts[0] == "tests" and any(name == "configs" or name.startswith("configs/") for name in names):
@@ -190,10 +191,10 @@ def read_table(path: Path) -> dict[str, Verdict]:
 
 
 def write_table(path: Path, verdicts: dict[str, Verdict]) -> None:
-    """Replace the table."""
-    found = [verdict for verdict, _ in verdicts.values()]
-    lines = ["# Mutations", "", f"{found.count(KILLED)} killed, {found.count(SURVIVED)} survived, "
-             f"{found.count(BROKEN)} broken.", "", "| place | line | became | verdict | by |", 5 * "| --- " + "|"]
+    """Write the table of all verdicts in place of the old one."""
+    counted = [verdict for verdict, _ in verdicts.values()]
+    lines = ["# Mutations", "", f"{counted.count(KILLED)} killed, {counted.count(SURVIVED)} survived, "
+             f"{counted.count(BROKEN)} broken.", "", "| file | line | became | verdict | by |", 5 * "| --- " + "|"]
     with named_file(path) as part:
         part.write_text("\n".join([*lines, *(f"{cells} | {verdict} | {by} |" for cells, (verdict, by)
                                              in verdicts.items()), ""]), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What mutation testing changes (see mutate.py): places in source and YAML, and what may stand there instead.
+"""What mutation testing changes (see mutate.py): sites in source and YAML, and what may replace them.
 
 Left alone: docstrings, messages, type hints, decorators, `__post_init__`, tests that only refuse a value, keywords that
 change no result, numbers that guard against division by zero, and what is no recipe in a YAML.
@@ -23,7 +23,7 @@ GUARD = 1e-5                                      # numbers up to it are there a
 
 
 class Site(NamedTuple):
-    """A place that can be changed: columns in bytes of the line (from 1), and what may stand there instead."""
+    """A piece of a line (from 1) that can be changed: its columns in bytes, and what may replace it."""
 
     kind: str
     line: int
@@ -72,7 +72,7 @@ def alone(node: ast.expr) -> str:
 
 
 def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST, tuple[str, ...]]]:
-    """Kind, place and options of the changes of a node: the rules, but for calls."""
+    """Kind of change, changed node and replacements: the rules for a node that is no call."""
     match node:
         case ast.Constant(value=bool(value)):
             yield "boolean", node, (str(not value),)
@@ -98,7 +98,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST, tuple[str, ...]]]:
 
 
 def changes_of_call(node: ast.Call) -> Iterator[tuple[str, ast.AST, tuple[str, ...]]]:
-    """The same of a call: its function, the order of its arguments, itself."""
+    """The same for a call: its function, the order of its arguments, the call as a whole."""
     method = isinstance(node.func, ast.Attribute)
     name = node.func.attr if method else getattr(node.func, "id", "")
     if name == "detach" and not node.args:
@@ -117,7 +117,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _word(word: str, line: int, start: int) -> ast.Name:
-    """The place of a word."""
+    """A node that spans one word."""
     return ast.Name(word, lineno=line, end_lineno=line, col_offset=start, end_col_offset=start + len(word))
 
 
@@ -135,9 +135,9 @@ def left_alone(node: ast.AST, name: str, child: object) -> bool:
 
 def python_sites(node: ast.AST) -> Iterator[Site]:
     """Sites of a node and of what is in it."""
-    for kind, place, options in changes_of_call(node) if isinstance(node, ast.Call) else changes(node):
-        if place.lineno == place.end_lineno:
-            yield Site(kind, place.lineno, place.col_offset, place.end_col_offset, options)
+    for kind, part, options in changes_of_call(node) if isinstance(node, ast.Call) else changes(node):
+        if part.lineno == part.end_lineno:
+            yield Site(kind, part.lineno, part.col_offset, part.end_col_offset, options)
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if not left_alone(node, name, child):
@@ -159,18 +159,18 @@ def yaml_sites(node: yaml.Node) -> Iterator[Site]:
 
 
 def sites(path: Path) -> list[Site]:
-    """All places of a file that can be changed."""
+    """All sites of a file."""
     text = path.read_text(encoding="utf-8")
     return list(yaml_sites(yaml.compose(text)) if path.suffix == ".yaml" else python_sites(ast.parse(text)))
 
 
 # ---- which of them are tried
 
-def in_random_order(found: list[Site], random: np.random.Generator) -> list[Site]:
-    """Sites so that every kind has its turn, however many there are of it."""
+def in_random_order(sites: list[Site], random: np.random.Generator) -> list[Site]:
+    """Shuffle sites so that every kind has its turn, however many sites it has."""
     kinds: dict[str, list[Site]] = {}
-    for k in random.permutation(len(found)):
-        kinds.setdefault(found[k].kind, []).append(found[k])
+    for k in random.permutation(len(sites)):
+        kinds.setdefault(sites[k].kind, []).append(sites[k])
     ordered = []
     while kinds:
         kind = random.choice(list(kinds))
@@ -181,7 +181,7 @@ def in_random_order(found: list[Site], random: np.random.Generator) -> list[Site
 
 
 def draw(root: Path, paths: list[str], seed: int, turns: int = 20) -> Iterator[Mutation]:
-    """Mutations of the files `paths` below `root`, each place once.
+    """Mutations of the files `paths` below `root`, each site once.
 
     The odd draws take the files in turn, seed s from file `turns` s on, so that a few seeds cover them all; the even
     draws any file, the more often the more can be changed in it.

@@ -28,7 +28,7 @@ MARKED = 30                              # points that are few enough for dots
 EARLY = 0.02                             # part of a run in which the terms of the sum have begun
 _TERMS, _PANELS = 5, 3                     # terms of the loss beside the sum, panels of validation
 LETTERS = 50                             # of a legend's line
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")     # told apart by colour-blind eyes too
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")     # distinct to colour-blind eyes too
 DARK, PALE = "#222222", "#888888"
 STYLE = {
     "font.size": 11, "axes.titlesize": 12, "legend.title_fontsize": 12, "legend.fontsize": 10,
@@ -64,7 +64,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or error}); name the folder of a run, such as "
                         "runs/demo/i2p") from error
-    found: dict[str, dict[int, float]] = {}
+    points_of: dict[str, dict[int, float]] = {}
     for line in lines:
         try:
             values = json.loads(line)
@@ -73,10 +73,10 @@ def read_curves(run: Path) -> dict[str, Curve]:
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
         for name, value in numbers.items():
-            found.setdefault(name, {})[step] = value
-    if not found:
+            points_of.setdefault(name, {})[step] = value
+    if not points_of:
         raise UserError(f"{path} holds no numbers yet; wait for the first line of the run's log")
-    return {name: Curve(*map(np.array, zip(*sorted(points.items())))) for name, points in found.items()}
+    return {name: Curve(*map(np.array, zip(*sorted(points.items())))) for name, points in points_of.items()}
 
 
 def part(curves: Curves, kind: str) -> dict[str, Curve]:
@@ -85,14 +85,14 @@ def part(curves: Curves, kind: str) -> dict[str, Curve]:
 
 
 def begun(curves: Curves) -> dict[str, Curve]:
-    """Those that are there from the beginning: a sum with others, such as an adversary's, would jump."""
+    """The curves that start with the run: a sum with later ones, such as an adversary's, would jump."""
     first = min(int(curve.steps[0]) for curve in curves.values())
     last = max(int(curve.steps[-1]) for curve in curves.values())
     return {name: curve for name, curve in curves.items() if curve.steps[0] <= first + EARLY * (last - first)}
 
 
 def sum_of(curves: Curves) -> Curve:
-    """The sum of what each step has."""
+    """The sum of all curves at each step, of those that have a value there."""
     totals: dict[int, float] = {}
     for curve in curves.values():
         for step, value in zip(curve.steps.tolist(), curve.values.tolist()):
@@ -109,7 +109,7 @@ def condensed(curve: Curve, points: int = POINTS) -> Curve:
 
 
 def merged(curves: Curves) -> dict[str, Curve]:
-    """Equal curves as one, which bears their names: "a, b", or "a and 3 more" of many."""
+    """Equal curves as one that has their names: "a, b", or "a and 3 more" of many."""
     names: dict[tuple[bytes, bytes], list[str]] = {}
     for name, curve in curves.items():
         names.setdefault((curve.steps.tobytes(), curve.values.tobytes()), []).append(name)
@@ -130,7 +130,7 @@ def grouped(curves: Curves) -> list[dict[str, Curve]]:
 
 
 def titles(runs: list[Path]) -> list[str]:
-    """As much of the ends of the paths as tells them apart."""
+    """The shortest ends of the paths that differ."""
     parts = [run.resolve().parts for run in runs]
     for count in range(1, max(map(len, parts))):
         names = ["/".join(own[-count:]) for own in parts]
@@ -174,7 +174,7 @@ def _draw_run(row: SubFigure, title: str, curves: Curves) -> None:
 
 
 def _draw_losses(axes: Axes, losses: Curves) -> None:
-    """The largest terms and the sum of those that are there from the beginning."""
+    """Draw the largest terms, and the sum of those that start with the run."""
     sizes = {name: float(np.abs(curve.values).mean()) for name, curve in losses.items()}
     names = sorted(losses, key=sizes.__getitem__, reverse=True)
     lines = {name: condensed(losses[name]) for name in (names if len(names) <= _TERMS else names[:_TERMS])}
@@ -191,7 +191,7 @@ def _draw_losses(axes: Axes, losses: Curves) -> None:
 
 
 def _draw_lines(axes: Axes, curves: Curves, title: str, dotted: bool = False) -> None:
-    """One line for each curve, and the legend above; what never changes is a dashed line."""
+    """Draw one line for each curve, dashed if it never changes, and the legend above."""
     if not curves:
         axes.set_title(title, loc="left")
         axes.text(0.5, 0.5, "none yet", transform=axes.transAxes, ha="center", va="center", color=PALE)

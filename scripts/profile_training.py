@@ -3,7 +3,7 @@
     python -m scripts.profile_training configs/demo/i2p.yaml --steps 40
     python -m scripts.profile_training configs/i2p.yaml teacher=procedural views.people=2 --steps 2 --json i2p.json
 
-The trainer's own clock is read (`time/...` of metrics.jsonl): waiting for data, forward (the task's losses), backward,
+The trainer's own timer is read (`time/...` of metrics.jsonl): waiting for data, forward (the task's losses), backward,
 optimiser steps. What is left is the trainer's overhead: averages, norms and clipping, guards, rates, logs. The first
 quarter of the steps is not counted; there is no validation, no picture, no limit of minutes. On CUDA forward is the
 time until all work is queued and backward the time until it is done.
@@ -65,35 +65,35 @@ def measure(config: Path, overrides: list[str], steps: int, device: str) -> dict
         if trainer.train():
             raise KeyboardInterrupt
         lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    seconds, found = shares(lines)
+    seconds, parts = shares(lines)
     return {"config": str(config), "device": str(fabric.device), "precision": settings.trainer.precision,
             "threads": torch.get_num_threads(), "batch": settings.trainer.loader.batch, "steps": steps,
-            "seconds_per_step": seconds, "shares": found, "peak_bytes": peak_memory(fabric.device),
+            "seconds_per_step": seconds, "shares": parts, "peak_bytes": peak_memory(fabric.device),
             "parameters": counts}
 
 
-def table(found: dict[str, Any]) -> str:
+def table(profile: dict[str, Any]) -> str:
     """What `measure` gives, as Markdown."""
-    peak = found["peak_bytes"]
-    counts = "  ".join(f"{name} {count / 1e6:.2f} M" for name, count in found["parameters"].items() if count)
-    lines = [f"{found['config']}: {found['device']}, {found['threads']} threads, precision {found['precision']}, "
-             f"batch {found['batch']}, {found['steps']} steps", f"parameters: {counts}",
+    peak = profile["peak_bytes"]
+    counts = "  ".join(f"{name} {count / 1e6:.2f} M" for name, count in profile["parameters"].items() if count)
+    lines = [f"{profile['config']}: {profile['device']}, {profile['threads']} threads, precision "
+             f"{profile['precision']}, batch {profile['batch']}, {profile['steps']} steps", f"parameters: {counts}",
              f"peak memory: {'unknown' if peak is None else f'{peak / 2**30:.2f} GiB'} (start and checkpoint included)",
              "", "| part of a step | ms | share |", "| --- | ---: | ---: |"]
     for part, title in TIMES.items():
-        share = found["shares"][part]
-        lines.append(f"| {title} | {1000 * share * found['seconds_per_step']:.1f} | {100 * share:.1f} % |")
-    lines.append(f"| whole step | {1000 * found['seconds_per_step']:.1f} | 100 % |")
+        share = profile["shares"][part]
+        lines.append(f"| {title} | {1000 * share * profile['seconds_per_step']:.1f} | {100 * share:.1f} % |")
+    lines.append(f"| whole step | {1000 * profile['seconds_per_step']:.1f} | 100 % |")
     return "\n".join(lines)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print, write."""
-    found = measure(options.config, options.overrides, options.steps, options.device)
-    print(table(found))
+    """Measure, print the table, and write the numbers if asked for."""
+    profile = measure(options.config, options.overrides, options.steps, options.device)
+    print(table(profile))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps(profile, indent=1), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:

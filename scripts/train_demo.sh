@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train the demo checkpoint from nothing: about an hour on 2 CPU cores, minutes on a GPU. Stop it at any time and run it
-# again: it goes on where it was. Writes checkpoints/demo/{portrait,audio2motion}.
+# again: it resumes where it was. Writes checkpoints/demo/{portrait,audio2motion}.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh

@@ -66,9 +66,9 @@ def person_around(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> None:
-    """Put a stand-in in the place of all outside models."""
-    for place in ("data_gen.segments", "modules.analysis.landmarks"):
-        monkeypatch.setattr(f"{place}.FaceFinder", stand_in)
+    """Put a stand-in for all outside models."""
+    for module in ("data_gen.segments", "modules.analysis.landmarks"):
+        monkeypatch.setattr(f"{module}.FaceFinder", stand_in)
     monkeypatch.setattr("data_gen.videos.ANALYSIS", ())
     monkeypatch.setattr("modules.analysis.segmentation.ANALYSIS_SIZE", 96)                  # for speed
     monkeypatch.setattr("modules.analysis.segmentation.locate", lambda name: None)

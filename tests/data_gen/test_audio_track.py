@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from data_gen import audio_track as sound
-from data_gen.audio_track import SoundTrack, speech_features
+from data_gen.audio_track import AudioTrack, speech_features
 from modules.media.audio import Sound
 from modules.media.rates import FRAME_SAMPLES
 from tests.videos import tone, write_video
@@ -23,7 +23,7 @@ def steps(rate: int) -> Sound:
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_a_piece_is_what_is_heard_with_its_frames(tmp_path, rate):
-    track = SoundTrack(video(tmp_path / "a.mp4", steps(rate)))
+    track = AudioTrack(video(tmp_path / "a.mp4", steps(rate)))
     for start, level in ((13, 0.2), (14, 0.2), (39, 0.4)):               # second and last half second; pieces overlap
         wave = track.piece(start, 9)
         assert wave.shape == (9 * FRAME_SAMPLES,) and wave.dtype == np.float32
@@ -31,13 +31,13 @@ def test_a_piece_is_what_is_heard_with_its_frames(tmp_path, rate):
 
 
 def test_a_change_is_heard_on_time(tmp_path):
-    wave = SoundTrack(video(tmp_path / "a.mp4", steps(44_100))).piece(0, FRAMES)
+    wave = AudioTrack(video(tmp_path / "a.mp4", steps(44_100))).piece(0, FRAMES)
     loud = np.flatnonzero(np.abs(wave) > 0.115)[0] / 16_000
     assert loud == pytest.approx(0.5, abs=0.01)
 
 
 def test_behind_the_end_of_the_sound_is_silence(tmp_path):
-    track = SoundTrack(video(tmp_path / "a.mp4", tone(1.0)))
+    track = AudioTrack(video(tmp_path / "a.mp4", tone(1.0)))
     wave = track.piece(0, FRAMES + 20)
     assert wave.shape == ((FRAMES + 20) * FRAME_SAMPLES,) and np.abs(wave[:FRAME_SAMPLES]).max() > 0.4
     assert not wave[-20 * FRAME_SAMPLES:].any() and track.piece(FRAMES, 20) is None
@@ -46,15 +46,15 @@ def test_behind_the_end_of_the_sound_is_silence(tmp_path):
 
 
 def test_no_track_and_a_silent_one_are_no_sound(tmp_path):
-    assert SoundTrack(video(tmp_path / "a.mp4", None)).piece(0, 10) is None
+    assert AudioTrack(video(tmp_path / "a.mp4", None)).piece(0, 10) is None
     silent = Sound.from_samples(np.zeros(32_000), 16_000)
-    assert SoundTrack(video(tmp_path / "b.mp4", silent)).piece(0, 10) is None
+    assert AudioTrack(video(tmp_path / "b.mp4", silent)).piece(0, 10) is None
 
 
 def test_features_of_all_kinds_are_made(monkeypatch):
     monkeypatch.setattr(sound, "hubert_model", lambda source: lambda wave: torch.ones((len(wave) - 80) // 320, 4))
-    found = speech_features(tone(1.0).samples()[:, 0], ("mel", "hubert"), "network")
-    assert found["mel"].features.shape == (56, 80) and found["hubert"].features.shape == (56, 4)
+    features = speech_features(tone(1.0).samples()[:, 0], ("mel", "hubert"), "network")
+    assert features["mel"].features.shape == (56, 80) and features["hubert"].features.shape == (56, 4)
     assert speech_features(None, ("mel",), "") == {}
 
 

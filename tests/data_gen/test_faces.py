@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from data_gen import faces
-from data_gen.faces import FaceLimits, divided, fit_face
+from data_gen.faces import FaceLimits, cropped_with_classes, fit_face
 from modules.analysis.crop import Box
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face_models import load_face_model
@@ -34,14 +34,14 @@ def test_a_face_is_cropped_and_fitted():
     torch.testing.assert_close(fitted.face.euler[:, 1], torch.full((FRAMES,), 0.3), atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("place, message", [
+@pytest.mark.parametrize("framing, message", [
     ({"side": 150, "left": 200, "top": 100}, "pixels wide"),
     ({"left": -180}, "cut off by the border"),
     ({"side": 800, "left": -100, "top": -200}, "does not fit into the picture"),
 ])
-def test_faces_in_a_bad_place_are_refused(place, message):
+def test_badly_framed_faces_are_refused(framing, message):
     with pytest.raises(UserError, match=message):
-        fit_face(load_face_model("procedural"), in_frame(landmarks_of(), **place), SHAPE, FaceLimits())
+        fit_face(load_face_model("procedural"), in_frame(landmarks_of(), **framing), SHAPE, FaceLimits())
 
 
 def test_a_head_that_crosses_the_picture_is_refused():
@@ -66,7 +66,7 @@ def test_pictures_and_classes_are_of_the_square(monkeypatch):
     monkeypatch.setattr("modules.analysis.segmentation.segment",
                         lambda picture, landmarks: (picture[..., 0] > 120).astype(np.uint8))
     fitted = faces.FittedFace(Box(200, 100, 400, 300), np.zeros((2, 478, 2)), FaceCoefficients.neutral(2))
-    pairs = list(divided(frames, fitted, 64))
+    pairs = list(cropped_with_classes(frames, fitted, 64))
     assert len(pairs) == 2
     for picture, classes in pairs:
         assert picture.shape == (64, 64, 3) and classes.shape == (64, 64) and classes.dtype == np.uint8

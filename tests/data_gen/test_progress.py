@@ -1,6 +1,6 @@
 import pytest
 
-from data_gen.progress import Ledger, Refusal, VideoReport
+from data_gen.progress import PreparationLog, Refusal, VideoReport
 from modules.system.errors import UserError
 
 GOOD = VideoReport(name="good", size=10).with_clip(1500, True).with_clip(750, False)
@@ -10,16 +10,16 @@ BAD = VideoReport(name="bad name", size=20, refused=REFUSALS)
 
 @pytest.fixture
 def folder(tmp_path):
-    ledger = Ledger(tmp_path / "clips", {"size": 512})
-    ledger.add(GOOD)
-    ledger.add(BAD)
-    return ledger.folder
+    log = PreparationLog(tmp_path / "clips", {"size": 512})
+    log.add(GOOD)
+    log.add(BAD)
+    return log.folder
 
 
 def test_a_later_run_knows_what_is_done(folder):
-    ledger = Ledger(folder, {"size": 512})
-    assert ledger.is_done("good", 10) and ledger.is_done("bad name", 20)
-    assert not ledger.is_done("good", 11) and not ledger.is_done("other", 10)
+    log = PreparationLog(folder, {"size": 512})
+    assert log.is_done("good", 10) and log.is_done("bad name", 20)
+    assert not log.is_done("good", 11) and not log.is_done("other", 10)
 
 
 def test_the_report_has_a_line_for_each_refusal(folder):
@@ -28,26 +28,26 @@ def test_the_report_has_a_line_for_each_refusal(folder):
 
 
 def test_the_summary_counts_and_says_where(folder):
-    assert Ledger(folder, {}).summary() == (
+    assert PreparationLog(folder, {}).summary() == (
         f"{folder}: 2 clips of 2 videos, 1.5 min, 1 with sound; 2 parts refused, see {folder / 'rejected.tsv'}")
 
 
 def test_a_video_that_is_prepared_again_loses_its_refusals_and_counts_once(folder):
-    ledger = Ledger(folder, {"size": 512})
-    ledger.forget(["bad name"])
-    ledger.add(VideoReport(name="bad name", size=21).with_clip(750, True))
-    assert Ledger(folder, {}).summary() == f"{folder}: 3 clips of 2 videos, 2.0 min, 2 with sound"
+    log = PreparationLog(folder, {"size": 512})
+    log.forget(["bad name"])
+    log.add(VideoReport(name="bad name", size=21).with_clip(750, True))
+    assert PreparationLog(folder, {}).summary() == f"{folder}: 3 clips of 2 videos, 2.0 min, 2 with sound"
 
 
-def test_other_settings_and_a_place_that_is_a_file_are_refused(folder, tmp_path):
+def test_other_settings_and_a_folder_that_is_a_file_are_refused(folder, tmp_path):
     with pytest.raises(UserError, match="size=512, not 256"):
-        Ledger(folder, {"size": 256})
+        PreparationLog(folder, {"size": 256})
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be used"):
-        Ledger(tmp_path / "file", {})
+        PreparationLog(tmp_path / "file", {})
 
 
 def test_a_line_that_was_cut_off_is_ignored(folder):
     with (folder / "done.tsv").open("a", encoding="utf-8") as file:
         file.write("half\t30")
-    assert not Ledger(folder, {}).is_done("half", 30)
+    assert not PreparationLog(folder, {}).is_done("half", 30)

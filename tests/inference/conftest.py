@@ -1,4 +1,4 @@
-"""A tiny checkpoint with random weights, a short sentence, and the portrait of a person made by code."""
+"""A tiny checkpoint with random weights, a short sentence, and the portrait of a procedural person."""
 
 from itertools import islice
 from pathlib import Path
@@ -39,13 +39,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def talker(checkpoint: Path) -> TalkingPortrait:
+def pipeline(checkpoint: Path) -> TalkingPortrait:
     return TalkingPortrait.load(checkpoint, "cpu")
 
 
 @pytest.fixture(scope="session")
-def portrait(talker: TalkingPortrait) -> Portrait:
-    return talker.portrait_of_person(900_001)
+def portrait(pipeline: TalkingPortrait) -> Portrait:
+    return pipeline.procedural_portrait(900_001)
 
 
 @pytest.fixture(scope="session")

@@ -31,51 +31,51 @@ def still_motion(frames: int, **changes: torch.Tensor) -> Motion:
     return Motion(**(parts | changes), face_model="procedural")
 
 
-def rendered(talker, portrait, motion, *arguments) -> np.ndarray:
-    return np.stack(list(talker.frames(portrait, motion, *arguments)))
+def rendered(pipeline, portrait, motion, *arguments) -> np.ndarray:
+    return np.stack(list(pipeline.frames(portrait, motion, *arguments)))
 
 
-def test_frames_do_not_depend_on_how_many_are_rendered_together(talker, portrait):
+def test_frames_do_not_depend_on_how_many_are_rendered_together(pipeline, portrait):
     euler = torch.linspace(0, 0.3, 5)[:, None] * torch.tensor([0.2, 1.0, 0.1])
     motion = still_motion(5, euler=euler)
-    one, three = (rendered(talker, portrait, motion, None, batch).astype(int) for batch in (1, 3))
+    one, three = (rendered(pipeline, portrait, motion, None, batch).astype(int) for batch in (1, 3))
     assert one.shape == (5, 64, 64, 3)
     assert np.abs(one - three).max() <= 1
-    assert talker.batch == 1 and np.array_equal(rendered(talker, portrait, motion), one)      # the default on a CPU
+    assert pipeline.batch == 1 and np.array_equal(rendered(pipeline, portrait, motion), one)      # the default on a CPU
 
 
-def test_a_still_motion_gives_a_still_picture(talker, portrait):
-    frames = rendered(talker, portrait, still_motion(3))
+def test_a_still_motion_gives_a_still_picture(pipeline, portrait):
+    frames = rendered(pipeline, portrait, still_motion(3))
     assert np.array_equal(frames[0], frames[1]) and np.array_equal(frames[1], frames[2])
 
 
 @pytest.mark.parametrize("change", [
     {"expression": torch.eye(64)[:1].repeat(2, 1)}, {"euler": torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.3, 0.0]])},
     {"translation": torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]])}, {"blink": torch.ones(2, 1)}])
-def test_every_part_of_a_motion_changes_the_picture(talker, portrait, change):
-    moved = rendered(talker, portrait, still_motion(2, **change))[1]
-    assert not np.array_equal(moved, rendered(talker, portrait, still_motion(2))[1])
+def test_every_part_of_a_motion_changes_the_picture(pipeline, portrait, change):
+    moved = rendered(pipeline, portrait, still_motion(2, **change))[1]
+    assert not np.array_equal(moved, rendered(pipeline, portrait, still_motion(2))[1])
 
 
-def test_the_background_comes_from_photo_picture_or_nowhere(talker, portrait):
+def test_the_background_comes_from_photo_picture_or_nowhere(pipeline, portrait):
     motion = still_motion(1)
-    own = rendered(talker, portrait, motion)[0]
-    white = rendered(talker, portrait, motion, torch.ones(1, 3, 64, 64))[0]
-    clear = rendered(talker, portrait, motion, "transparent")[0]
+    own = rendered(pipeline, portrait, motion)[0]
+    white = rendered(pipeline, portrait, motion, torch.ones(1, 3, 64, 64))[0]
+    clear = rendered(pipeline, portrait, motion, "transparent")[0]
     assert not np.array_equal(own, white)
     assert clear.shape == (64, 64, 4) and len(np.unique(clear[..., 3])) > 1
 
 
-def test_debug_frames_hold_five_pictures(talker, portrait):
-    frame = next(talker.debug_frames(portrait, still_motion(1)))
+def test_debug_frames_hold_five_pictures(pipeline, portrait):
+    frame = next(pipeline.debug_frames(portrait, still_motion(1)))
     assert frame.shape == (64, 320, 3)
     source = ((portrait.picture[0].permute(1, 2, 0) + 1) * 127.5).round().numpy().astype(np.uint8)
     assert np.array_equal(frame[:, :64], source)
 
 
-def test_memory_does_not_grow_with_the_length(talker, portrait):
+def test_memory_does_not_grow_with_the_length(pipeline, portrait):
     def peak(frames: int) -> int:
-        stream = talker.frames(portrait, still_motion(frames), None, 1)
+        stream = pipeline.frames(portrait, still_motion(frames), None, 1)
         next(stream)
         tracemalloc.start()
         for _ in itertools.islice(stream, 6):
@@ -87,21 +87,21 @@ def test_memory_does_not_grow_with_the_length(talker, portrait):
     assert peak(4000) < peak(8) + 2**20
 
 
-def test_a_motion_of_another_face_model_is_refused(talker, portrait):
+def test_a_motion_of_another_face_model_is_refused(pipeline, portrait):
     foreign = replace(still_motion(1), face_model="bfm")
-    for use in (talker.check_motion, lambda motion: next(talker.frames(portrait, motion))):
+    for use in (pipeline.check_motion, lambda motion: next(pipeline.frames(portrait, motion))):
         with pytest.raises(UserError, match="the motion is of the bfm face model, the checkpoint of procedural; use"):
             use(foreign)
-    assert talker.check_motion(still_motion(1)).face_model == "procedural"
+    assert pipeline.check_motion(still_motion(1)).face_model == "procedural"
 
 
-def test_a_portrait_of_another_face_model_is_refused(talker, portrait):
+def test_a_portrait_of_another_face_model_is_refused(pipeline, portrait):
     foreign, motion = replace(portrait, face_model="ict"), still_motion(1)
-    for use in (talker.check_portrait, lambda portrait: next(talker.frames(portrait, motion)),
-                lambda portrait: next(talker.debug_frames(portrait, motion))):
+    for use in (pipeline.check_portrait, lambda portrait: next(pipeline.frames(portrait, motion)),
+                lambda portrait: next(pipeline.debug_frames(portrait, motion))):
         with pytest.raises(UserError, match="the portrait is of the ict face model, the checkpoint of procedural; use"):
             use(foreign)
-    assert talker.check_portrait(portrait) is portrait
+    assert pipeline.check_portrait(portrait) is portrait
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path):
@@ -228,37 +228,37 @@ def test_an_adapter_gets_the_pnccs_that_it_reads(portrait, names):
     assert rendered(model, portrait, still_motion(1)).shape == (1, 64, 64, 3)
 
 
-def test_frames_are_the_same_whatever_the_number_of_threads(talker, portrait):
+def test_frames_are_the_same_whatever_the_number_of_threads(pipeline, portrait):
     """Also the encoding of the photo: every worker has one torch thread."""
     motion, before = still_motion(4, euler=torch.linspace(0, 0.3, 4)[:, None].repeat(1, 3)), torch.get_num_threads()
-    found = []
+    videos = []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            assert talker.workers == threads
-            found.append(rendered(talker, portrait, motion))
+            assert pipeline.workers == threads
+            videos.append(rendered(pipeline, portrait, motion))
             assert torch.get_num_threads() == threads                         # the caller's own stay as they are
     finally:
         torch.set_num_threads(before)
-    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+    assert np.array_equal(videos[0], videos[1]) and np.array_equal(videos[0], videos[2])
 
 
-def test_a_pose_is_played_to_and_fro_and_may_come_from_another_face_model(talker, tmp_path):
+def test_a_pose_is_played_back_and_forth_and_may_come_from_another_face_model(pipeline, tmp_path):
     euler = torch.arange(3.0)[:, None].repeat(1, 3) / 10
     replace(still_motion(3, euler=euler, translation=euler), face_model="ict").save(tmp_path / "pose.npz")
-    found = talker.pose_from_file(tmp_path / "pose.npz", 8)
-    for part in found:
+    pose = pipeline.pose_from_file(tmp_path / "pose.npz", 8)
+    for part in pose:
         torch.testing.assert_close(part[:, 2], torch.tensor([0.0, 0.1, 0.2, 0.2, 0.1, 0.0, 0.0, 0.1]))
 
 
-def test_bf16_gives_nearly_the_same_picture(checkpoint, talker, portrait):
+def test_bf16_gives_nearly_the_same_picture(checkpoint, pipeline, portrait):
     low = TalkingPortrait.load(checkpoint, "cpu", "bf16")
-    exact, rough = (rendered(t, portrait, still_motion(1)).astype(float) for t in (talker, low))
+    exact, rough = (rendered(t, portrait, still_motion(1)).astype(float) for t in (pipeline, low))
     assert 0 < np.abs(exact - rough).mean() < 8
 
 
-def test_a_clip_is_followed(clip, assets, talker):
-    motion = talker.motion_from_clip(clip)
+def test_a_clip_is_followed(clip, assets, pipeline):
+    motion = pipeline.motion_from_clip(clip)
     assert len(motion) == 12
     assert 0.005 < float(motion.expression.std(dim=0).max()) < 2
 
@@ -290,18 +290,18 @@ def test_a_jerk_of_the_head_is_spread_over_seven_frames(portrait):
     assert changed_frames(head_of(2), portrait, still_motion(13, euler=0.3 * spike(3))) == [*range(3, 10)]
 
 
-def test_the_torso_follows_a_twitch_of_the_jaw_over_seven_frames_and_the_face_in_one(talker, portrait):
+def test_the_torso_follows_a_twitch_of_the_jaw_over_seven_frames_and_the_face_in_one(pipeline, portrait):
     twitch = still_motion(13, expression=3 * spike(64))
     assert changed_frames(head_of(2), portrait, twitch) == [6]
-    assert changed_frames(talker, portrait, twitch) == [*range(3, 10)]
+    assert changed_frames(pipeline, portrait, twitch) == [*range(3, 10)]
 
 
-def test_transparent_frames_keep_the_body(talker, portrait):
+def test_transparent_frames_keep_the_body(pipeline, portrait):
     def opacity(bias: float) -> np.ndarray:
         """Alpha where the torso covers nothing (a low bias of its cover) or everything (a high one)."""
-        model = deepcopy(talker.model)
+        model = deepcopy(pipeline.model)
         torch.nn.init.constant_(model.decoder.torso_model.occlusion_2_predictor[-2].bias, bias)
-        changed = TalkingPortrait(model, talker.config, talker.face_model, None, torch.device("cpu"))
+        changed = TalkingPortrait(model, pipeline.config, pipeline.face_model, None, torch.device("cpu"))
         return rendered(changed, portrait, still_motion(1), "transparent")[0, ..., 3]
 
     assert opacity(-50.0).min() < 250

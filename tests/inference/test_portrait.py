@@ -26,8 +26,8 @@ def test_a_saved_portrait_comes_back_and_names_its_face_model(tmp_path, portrait
     portrait.save(path)
     again = Portrait.load(path)
     for field in fields(Portrait):
-        found, wanted = getattr(again, field.name), getattr(portrait, field.name)
-        assert torch.equal(found, wanted) if isinstance(wanted, torch.Tensor) else found == wanted == "procedural"
+        loaded, saved = getattr(again, field.name), getattr(portrait, field.name)
+        assert torch.equal(loaded, saved) if isinstance(saved, torch.Tensor) else loaded == saved == "procedural"
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"format": "real3d-portrait", "version": "1", "face_model": "procedural"}
 
@@ -66,7 +66,7 @@ def test_another_format_or_version_is_refused_in_one_line(tmp_path, portrait, he
     assert "\n" not in str(refusal.value)
 
 
-def test_a_real_photo_becomes_a_portrait(media, assets, talker):
-    portrait = talker.portrait(media / "portraits" / "long_hair_woman_outdoor.jpg")
-    assert portrait.head.shape == (1, 3, talker.size, talker.size)
+def test_a_real_photo_becomes_a_portrait(media, assets, pipeline):
+    portrait = pipeline.portrait(media / "portraits" / "long_hair_woman_outdoor.jpg")
+    assert portrait.head.shape == (1, 3, pipeline.size, pipeline.size)
     assert float(portrait.euler.abs().max()) < 0.4 and -8 < float(portrait.translation[0, 2]) < -2

@@ -41,7 +41,7 @@ def run(checkpoint, speech, tmp_path, capfd):
     return call
 
 
-def test_a_person_made_by_code_speaks(run, tmp_path):
+def test_a_procedural_person_speaks(run, tmp_path):
     code, frames, _ = run()
     assert code == 0 and frames.shape == (11, 64, 64, 3)
     with av.open(str(tmp_path / "neuer Ordner" / "out.mp4")) as container:

@@ -32,18 +32,18 @@ def hubert_listener(tmp_path) -> SpeechToMotion:
 
 @pytest.mark.parametrize("samples", [512, 640, 641, 4880, 5119, 5120, 5121, 7040, 15999])
 @pytest.mark.parametrize("kind", ["mel", "hubert"])
-def test_there_is_a_frame_for_every_40_ms_that_have_begun(talker, hubert_listener, tmp_path, samples, kind):
+def test_there_is_a_frame_for_every_40_ms_that_have_begun(pipeline, hubert_listener, tmp_path, samples, kind):
     soundfile.write(tmp_path / "s.wav", 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
-    listener = talker.speech if kind == "mel" else hubert_listener
+    listener = pipeline.speech if kind == "mel" else hubert_listener
     motion = listener.motion(tmp_path / "s.wav", seeded())
     assert 0 <= 640 * len(motion) - samples < 640
     assert motion.face_model == listener.face_model and float(motion.euler.abs().max()) == 0
 
 
-def test_the_length_is_right_at_other_sampling_rates(talker, tmp_path):
+def test_the_length_is_right_at_other_sampling_rates(pipeline, tmp_path):
     for rate in (8000, 22050, 44100, 48000):
         soundfile.write(tmp_path / "s.wav", 0.1 * np.random.default_rng(0).standard_normal(int(1.5 * rate)), rate)
-        assert 0 <= len(talker.speech.motion(tmp_path / "s.wav", seeded())) / 25 - 1.5 < 0.04 + 1e-9
+        assert 0 <= len(pipeline.speech.motion(tmp_path / "s.wav", seeded())) / 25 - 1.5 < 0.04 + 1e-9
 
 
 def test_another_hubert_than_the_one_of_the_checkpoint_can_be_given(hubert_listener, tmp_path, speech):
@@ -58,8 +58,8 @@ def test_another_hubert_than_the_one_of_the_checkpoint_can_be_given(hubert_liste
         wide.motion(speech, seeded())
 
 
-def test_seed_temperature_and_amplitude_matter(talker, speech):
-    hear = talker.speech.motion
+def test_seed_temperature_and_amplitude_matter(pipeline, speech):
+    hear = pipeline.speech.motion
     usual = hear(speech, seeded(), 0.5, 0.45).expression
     assert torch.equal(usual, hear(speech, seeded(), 0.5, 0.45).expression)
     for seed, temperature, amplitude in ((1, 0.5, 0.45), (0, 0.1, 0.45), (0, 0.5, 0.9)):
@@ -72,6 +72,6 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         SpeechToMotion.load(tmp_path / "c", torch.device("cpu"))
 
 
-def test_silence_is_not_refused(talker, tmp_path):
+def test_silence_is_not_refused(pipeline, tmp_path):
     soundfile.write(tmp_path / "silence.wav", torch.zeros(8000).numpy(), 16000)
-    assert torch.isfinite(talker.speech.motion(tmp_path / "silence.wav", seeded()).expression).all()
+    assert torch.isfinite(pipeline.speech.motion(tmp_path / "silence.wav", seeded()).expression).all()

@@ -62,14 +62,14 @@ def test_a_checkpoint_is_measured_with_its_own_parts(tmp_path, capsys):
     save_checkpoint(tmp_path / "c" / "portrait", {"model": to_dict(config)}, {
         name: part for name, part in model.named_children() if part is not None})
     assert main(["--checkpoint", str(tmp_path / "c"), "--device", "cpu", "--frames", "3", "--batch", "2"]) == 0
-    shown = capsys.readouterr().out
-    assert re.search(r"picture 64, batch 2, repetitions 2", shown) and "| super-resolution |" in shown
-    assert "HTB-SR" not in shown
+    printed = capsys.readouterr().out
+    assert re.search(r"picture 64, batch 2, repetitions 2", printed) and "| super-resolution |" in printed
+    assert "HTB-SR" not in printed
 
 
 def test_every_repetition_measures_every_part_once():
     bench = tiny_bench()
-    variant = Variant("float32", torch.float32, bench.talker.model)
+    variant = Variant("float32", torch.float32, bench.pipeline.model)
     for _ in range(3):
         bench.measure(variant, record=True)
     assert list(variant.seconds) == ["image to plane", "source of HTB-SR", *FRAME_PARTS]
@@ -79,14 +79,14 @@ def test_every_repetition_measures_every_part_once():
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_every_stage_is_measured(stage):
     bench = tiny_bench(stage, batch=1)
-    variant = Variant("bf16", torch.bfloat16, bench.talker.model)
+    variant = Variant("bf16", torch.bfloat16, bench.pipeline.model)
     bench.measure(variant, record=True)
     assert ("motion adapter" in variant.seconds) == (stage > 1) and ("HTB-SR" in variant.seconds) == (stage == 3)
 
 
 def test_the_warm_up_does_not_count():
     bench = tiny_bench(batch=1)
-    variant = Variant("float32", torch.float32, bench.talker.model)
+    variant = Variant("float32", torch.float32, bench.pipeline.model)
     bench.measure(variant, record=False)
     assert variant.seconds == {} and variant.peak is None
 
@@ -100,12 +100,12 @@ def test_compiled_parts_are_used_and_the_plain_model_stays_plain(monkeypatch):
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_counted)
     bench = tiny_bench(batch=1)
-    plain, compiled = variants(bench.talker.model, ["float32"], compiled=True)
+    plain, compiled = variants(bench.pipeline.model, ["float32"], compiled=True)
     bench.measure(plain, record=True)
     assert calls == []
     bench.measure(compiled, record=True)
     assert {"ImageToPlane", "MotionAdapter", "VolumeRenderer", "HTBSR"} == set(calls)
-    assert not {*map(id, compiled_parts)} & {*map(id, bench.talker.model.modules())}
+    assert not {*map(id, compiled_parts)} & {*map(id, bench.pipeline.model.modules())}
 
 
 def test_where_nothing_compiles_one_line_says_so(monkeypatch, capsys):

@@ -47,8 +47,8 @@ def test_a_sheet_of_videos_has_a_row_for_each(tmp_path):
     assert main(["video", str(one), str(two), "--count", "3", "--output", str(tmp_path / "s.png")]) == 0
     picture = np.asarray(Image.open(tmp_path / "s.png")).astype(float)
     assert picture.shape == (32, 96, 3)
-    shown = picture.reshape(2, 16, 3, 32, 3).mean(axis=(1, 3, 4))
-    assert np.abs(shown - [[20, 36, 52], [172, 92, 20]]).max() < 7
+    cells = picture.reshape(2, 16, 3, 32, 3).mean(axis=(1, 3, 4))
+    assert np.abs(cells - [[20, 36, 52], [172, 92, 20]]).max() < 7
 
 
 def test_a_video_with_fewer_frames_than_its_row_shows_them_again(tmp_path):

@@ -43,8 +43,8 @@ def test_the_newest_file_of_a_folder_becomes_a_checkpoint_and_comes_back(officia
     assert main(["--back", str(folder), str(tmp_path / "new" / "back.ckpt")]) == 0
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["back.ckpt"]
     back = torch.load(tmp_path / "new" / "back.ckpt", weights_only=True)["state_dict"]["model"]
-    wanted = torch.load(official / "model_ckpt_steps_20.ckpt", weights_only=True)["state_dict"]["model"]
-    assert back.keys() == wanted.keys() and all(torch.equal(back[key], wanted[key]) for key in wanted)
+    original = torch.load(official / "model_ckpt_steps_20.ckpt", weights_only=True)["state_dict"]["model"]
+    assert back.keys() == original.keys() and all(torch.equal(back[key], original[key]) for key in original)
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -73,7 +73,7 @@ def test_a_missing_tensor_is_named(official, tmp_path, capfd):
     assert not (tmp_path / "ours").exists()
 
 
-def test_another_network_is_told_apart(official, tmp_path, capfd):
+def test_another_network_is_recognised(official, tmp_path, capfd):
     assert "audio" in refused(["--as", "portrait", official, tmp_path / "ours"], capfd)
 
 

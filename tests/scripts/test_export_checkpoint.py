@@ -1,8 +1,12 @@
 import pytest
 import torch
 
+from modules.portrait.build import build_portrait, load_portrait, read_portrait_config
+from modules.portrait.config import Real3DPortraitConfig
 from modules.system.checkpoint import load_state, read_config, save_checkpoint
+from modules.system.config import to_dict
 from scripts.export_checkpoint import main
+from tests.tiny import tiny_portrait_config
 
 
 @pytest.fixture
@@ -26,6 +30,28 @@ def test_full_precision_keeps_the_weights(run, tmp_path):
     main(["--portrait", str(run), "--output", str(tmp_path / "out"), "--full-precision"])
     source = load_state(run / "checkpoints" / "step_00000003", "image_to_plane")
     assert torch.equal(load_state(tmp_path / "out" / "portrait", "image_to_plane")["weight"], source["weight"])
+
+
+def in_old_words(config: Real3DPortraitConfig) -> dict:
+    """The settings of a model as an earlier version wrote them (see modules/portrait/old_configs.py)."""
+    model = to_dict(config)
+    del model["motion_adapter"]["pncc_inputs"], model["htbsr"]["torso"]["steering"], model["head_prior"]
+    model["motion_adapter"]["pictures"], model["htbsr"]["torso"]["version"] = 3, "v2"
+    model["htbsr"]["fusion"] = "v2"
+    return {**model, **model.pop("driving"), "rectification": None}
+
+
+def test_a_run_of_an_earlier_version_is_exported_and_its_model_loads(tmp_path):
+    config = tiny_portrait_config()
+    model = build_portrait(config)
+    save_checkpoint(tmp_path / "run" / "checkpoints" / "best", {"task": "htbsr", "source_every": 4,
+                                                                "model": in_old_words(config)},
+                    dict(model.named_children()))
+    assert main(["--portrait", str(tmp_path / "run"), "--output", str(tmp_path / "out"), "--full-precision"]) == 0
+    folder = tmp_path / "out" / "portrait"
+    assert read_portrait_config(folder) == config
+    loaded, saved = load_portrait(folder, config).state_dict(), model.state_dict()
+    assert loaded.keys() == saved.keys() and all(torch.equal(loaded[name], saved[name]) for name in saved)
 
 
 @pytest.mark.parametrize("options", [[], ["--audio2motion", "{run}"], ["--portrait", "nowhere"]])

@@ -42,11 +42,11 @@ def test_the_rate_is_used():
 
 def changes_of(source: str) -> dict[str, set[str]]:
     """Kind -> lines that a one-line source becomes."""
-    found: dict[str, set[str]] = {}
+    lines: dict[str, set[str]] = {}
     for site in python_sites(ast.parse(source)):
-        found.setdefault(site.kind, set()).update(source[:site.start] + text + source[site.end:]
+        lines.setdefault(site.kind, set()).update(source[:site.start] + text + source[site.end:]
                                                   for text in site.options)
-    return found
+    return lines
 
 
 @pytest.mark.parametrize("source, kind, expected", [
@@ -144,7 +144,7 @@ def test_a_run_finds_what_no_test_sees_and_touches_nothing(project, capsys):
     assert len(re.findall(r"^\[\d/99, \d minutes left\] (KILLED|SURVIVED) ", capsys.readouterr().out, re.M)) == 4
 
 
-def test_a_stopped_run_goes_on_and_survivors_get_another_try(project, capsys):
+def test_a_stopped_run_resumes_and_survivors_get_another_try(project, capsys):
     mutate(project, options(project, count=1))
     table = project.parent / "table.md"
     first = table.read_text(encoding="utf-8").splitlines()[-1]

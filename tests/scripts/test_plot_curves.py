@@ -54,9 +54,9 @@ def test_the_numbers_of_a_run_are_read_by_their_names(tmp_path):
 def test_a_half_written_line_is_left_out_and_the_last_word_on_a_step_counts(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 2, "loss/a": 5}\n{"step": 1, "loss/a": 3}\n{"step": 2, '
                                             '"loss/a": 4}\n[1]\n{"step": 3, "loss/a": "x"}\n{"step": 4, "lo')
-    found = read_curves(tmp_path)
-    assert found.keys() == {"loss/a"}
-    assert found["loss/a"].steps.tolist() == [1, 2] and found["loss/a"].values.tolist() == [3, 4]
+    curves = read_curves(tmp_path)
+    assert curves.keys() == {"loss/a"}
+    assert curves["loss/a"].steps.tolist() == [1, 2] and curves["loss/a"].values.tolist() == [3, 4]
 
 
 def test_long_curves_become_means_of_neighbours():
@@ -88,7 +88,7 @@ def test_equal_curves_share_a_line_and_metrics_of_one_kind_a_panel():
     assert [list(group) for group in groups] == [["psnr", "psnr_raw"], ["lips_l1"]]
 
 
-def test_runs_are_called_by_what_tells_them_apart():
+def test_runs_are_called_by_the_part_of_their_paths_that_differs():
     assert titles([Path("runs/demo/i2p"), Path("runs/demo/htbsr")]) == ["i2p", "htbsr"]
     assert titles([Path("runs/i2p"), Path("runs/demo/i2p")]) == ["runs/i2p", "demo/i2p"]
 
@@ -160,6 +160,6 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
     assert output.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_folder_without_a_run_is_told_by_its_path(tmp_path):
+def test_a_folder_without_a_run_is_reported_by_its_path(tmp_path):
     with pytest.raises(UserError, match="cannot read .*metrics.jsonl.*runs/demo/i2p"):
         read_curves(tmp_path)
