@@ -161,3 +161,9 @@ def test_the_released_model_has_148_million_parameters():
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     assert parts["image_to_plane"] == 87_332_960 and parts["renderer"] == 4_257
     assert parameters == 148_019_272 - 2                                         # without two loss weights
+
+
+@pytest.mark.parametrize("fusion, fused", [("add", 2.5), ("mul", 1.0)])
+def test_one_photo_s_planes_meet_the_motion_of_every_frame(fusion: str, fused: float) -> None:
+    canonical, motion = torch.full((1, 3, 4, 8, 8), 0.5), torch.full((2, 3, 4, 8, 8), 2.0)
+    assert_close(build(2, plane_fusion=fusion).fuse_planes(canonical, motion), torch.full((2, 3, 4, 8, 8), fused))
