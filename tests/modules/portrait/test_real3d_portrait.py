@@ -143,3 +143,7 @@ def test_htbsr_says_what_it_needs() -> None:
         model.encode(alone)
     with pytest.raises(ValueError, match="key points"):
         model(model.encode(photo()), dataclasses.replace(driving(1), keypoints=None))
+@pytest.mark.parametrize("fusion, fused", [("add", 2.5), ("mul", 1.0)])
+def test_one_photo_s_planes_meet_the_motion_of_every_frame(fusion: str, fused: float) -> None:
+    canonical, motion = torch.full((1, 3, 4, 8, 8), 0.5), torch.full((2, 3, 4, 8, 8), 2.0)
+    assert_close(build(2, plane_fusion=fusion).fuse_planes(canonical, motion), torch.full((2, 3, 4, 8, 8), fused))
