@@ -196,7 +196,7 @@ class MiT(nn.Module):
         maps = []
         for stage in range(1, 5):
             tokens, height = self.get_submodule(f"patch_embed{stage}")(x)
-            for block in self.get_submodule(f"block{stage}"):
+            for block in self.get_submodule(f"block{stage}").children():
                 tokens = block(tokens, height)
             x = to_map(self.get_submodule(f"norm{stage}")(tokens), height)
             maps.append(x)

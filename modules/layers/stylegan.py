@@ -197,6 +197,8 @@ class SynthesisBlockConfig:
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU. x [B, I, H, W], w [B or 1, w_dim] -> [B, O, R, R]."""
 
+    noise_const: Tensor | None      # [R, R], the stored noise map
+
     def __init__(self, in_channels: int, up: int, config: SynthesisBlockConfig) -> None:
         super().__init__()
         self.up, self.clamp = up, config.clamp
@@ -216,7 +218,7 @@ class SynthesisLayer(nn.Module):
     def _noise(self, x: Tensor, mode: str, generator: torch.Generator | None) -> Tensor | None:
         if mode not in NOISE_MODES:
             raise ValueError(f"noise mode {mode!r}; use one of {', '.join(NOISE_MODES)}")
-        if mode == "none" or self.noise_strength is None:
+        if mode == "none" or self.noise_strength is None or self.noise_const is None:
             return None
         if mode == "const":
             return self.noise_const * self.noise_strength
@@ -302,6 +304,8 @@ class MappingNetworkConfig:
 class MappingNetwork(nn.Module):
     """Normalised z and embedded condition through fully connected layers (StyleGAN2's mapping with a condition)."""
 
+    w_avg: Tensor       # [w_dim], the running average; there if `config.average`
+
     def __init__(self, config: MappingNetworkConfig) -> None:
         super().__init__()
         self.config = config
@@ -319,10 +323,11 @@ class MappingNetwork(nn.Module):
         """z [B, z_dim] (None if absent), c [B, c_dim] (None if absent) -> w [B, num_ws, w_dim], or [B, w_dim].
 
         truncation_psi below 1 pulls the first `truncation_cutoff` w's (default all) towards the running average.
+        Raises ValueError: z or c is missing.
         """
-        parts = [normalize_second_moment(z)] if self.config.z_dim else []
+        parts = [normalize_second_moment(_required(z, "z"))] if self.config.z_dim else []
         if self.config.c_dim:
-            parts.append(normalize_second_moment(self.embed(c)))
+            parts.append(normalize_second_moment(self.embed(_required(c, "c"))))
         w = torch.cat(parts, dim=1)
         for index in range(self.config.num_layers):
             w = self.get_submodule(f"fc{index}")(w)
@@ -334,6 +339,12 @@ class MappingNetwork(nn.Module):
         if truncation_cutoff is None or self.config.num_ws is None:
             return truncated
         return torch.cat([truncated[:, :truncation_cutoff], w[:, truncation_cutoff:]], dim=1)
+
+
+def _required(value: Tensor | None, name: str) -> Tensor:
+    if value is None:
+        raise ValueError(f"this mapping network needs {name}")
+    return value
 
 
 def minibatch_std(x: Tensor, group_size: int) -> Tensor:

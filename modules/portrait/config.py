@@ -1,7 +1,7 @@
 """The settings of the whole model, in the sizes of the paper and of the demo."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Literal
 
 from modules.portrait.demo.head_prior import HeadPriorConfig
 from modules.portrait.driving import DrivingConfig
@@ -32,19 +32,19 @@ class Real3DPortraitConfig:
     head_prior: HeadPriorConfig | None = None                    # of the demo; None: as the paper
 
     def __post_init__(self) -> None:
-        if (self.superresolution is None) == (self.htbsr is None):
-            raise ValueError("give either superresolution (stages 1 and 2) or htbsr (stage 3), not both or none")
+        decoder = self.decoder                          # refuses both and none
         if self.plane_fusion not in ("add", "mul"):
             raise ValueError(f"plane_fusion must be add or mul, not {self.plane_fusion!r}")
         if self.neural_resolution < 4:
             raise ValueError(f"neural_resolution is {self.neural_resolution}; it must be at least 4")
-        parts = {"image_to_plane": self.image_to_plane, "renderer": self.renderer,
-                 "motion_adapter": self.motion_adapter, "tri_grid": self.tri_grid}
+        parts: dict[str, ImageToPlaneConfig | RendererConfig | MotionAdapterConfig | TriGridRefinerConfig | None] = {
+            "image_to_plane": self.image_to_plane, "renderer": self.renderer,
+            "motion_adapter": self.motion_adapter, "tri_grid": self.tri_grid}
         sizes = {name: (part.plane_channels, part.plane_depth) for name, part in parts.items() if part is not None}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"plane_channels and plane_depth differ between the parts: {sizes}")
-        if self.decoder.feature_channels != self.renderer.plane_channels:
-            raise ValueError(f"super-resolution reads {self.decoder.feature_channels} channels, the renderer gives "
+        if decoder.feature_channels != self.renderer.plane_channels:
+            raise ValueError(f"super-resolution reads {decoder.feature_channels} channels, the renderer gives "
                              f"{self.renderer.plane_channels}")
         if self.head_prior is not None:
             self.head_prior.check(self.renderer, self.motion_adapter)
@@ -55,8 +55,11 @@ class Real3DPortraitConfig:
     @property
     def decoder(self) -> SuperresolutionConfig:
         """The super-resolution in use, HTB-SR's or the plain one."""
-        decoder = self.superresolution if self.htbsr is None else self.htbsr.superresolution
-        return cast(SuperresolutionConfig, decoder)                           # one of both is there
+        if self.htbsr is not None and self.superresolution is None:
+            return self.htbsr.superresolution
+        if self.htbsr is None and self.superresolution is not None:
+            return self.superresolution
+        raise ValueError("give either superresolution (stages 1 and 2) or htbsr (stage 3), not both or none")
 
     @property
     def stage(self) -> int:

@@ -147,7 +147,9 @@ class DilatedResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for index in range(1, 5):
+            x = self.get_submodule(f"layer{index}")(x)
+        return x
 
 
 class AtrousPyramid(nn.Module):

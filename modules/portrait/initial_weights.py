@@ -6,7 +6,7 @@ start from nothing. The files are torchvision's ResNet-34 and the MiT of the enc
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -52,7 +52,7 @@ LAYERS = {
 
 
 def load_imagenet(modules: Mapping[str, nn.Module], started: Collection[str] = ()) -> None:
-    """Fill the encoders of `image_to_plane` and `motion_adapter`, if they are among `modules`.
+    """Fill the encoders of the image-to-plane network and of the motion adapter, if they are among `modules`.
 
     Args:
         modules: parts of the model by name, on the CPU.
@@ -60,10 +60,13 @@ def load_imagenet(modules: Mapping[str, nn.Module], started: Collection[str] = (
     Raises:
         UserError: a file is missing or is another one, or an encoder has a layout of its own.
     """
-    loaders: dict[str, Callable[[nn.Module], None]] = {"image_to_plane": load_resnet, "motion_adapter": load_mit}
-    for name, load in loaders.items():
-        if name in modules and name not in started:
-            load(modules[name])
+    for name, module in modules.items():
+        if name in started:
+            continue
+        if isinstance(module, ImageToPlane):
+            load_resnet(module)
+        elif isinstance(module, MotionAdapter):
+            load_mit(module)
 
 
 def load_resnet(network: ImageToPlane) -> None:
@@ -120,7 +123,8 @@ def segformer_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _segformer_name(key: str) -> str:
     key = key.removeprefix("segformer.")
     for pattern, name in _STAGES:
-        key = re.sub(f"^{pattern}", lambda match, name=name: f"{name}{int(match[1]) + 1}", key)
+        if match := re.match(pattern, key):
+            key = f"{name}{int(match[1]) + 1}{key[match.end():]}"
     for theirs, ours in LAYERS.items():
         key = key.replace(f".{theirs}.", f".{ours}.")
     return key

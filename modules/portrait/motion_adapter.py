@@ -111,7 +111,13 @@ class MotionAdapter(nn.Module):
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
             nn.Conv2d(width, 3 * config.plane_channels * config.plane_depth, 3, padding=1))
         keep_scale(self.to_plane_cnn)
-        nn.init.normal_(self.to_plane_cnn[-1].weight, std=FIRST_PLANES / (3 * width**0.5))     # start near P_cano alone
+        *_, last_weight, _ = self.to_plane_cnn.parameters()
+        nn.init.normal_(last_weight, std=FIRST_PLANES / (3 * width**0.5))                      # start near P_cano alone
+
+    def init_for_product(self) -> None:
+        """First weights that make P_diff about 1, for planes that are P_cano times P_diff."""
+        *_, last_bias = self.to_plane_cnn.parameters()
+        nn.init.ones_(last_bias)
 
     def forward(self, pncc: Tensor) -> Tensor:
         """Predict the residual planes.

@@ -5,6 +5,8 @@ planes channel by channel; here a pixel's channels are neighbours in memory and 
 one pass. The gradient with respect to the planes is again such a sum, over the points sorted by the cell they fall in.
 """
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -31,12 +33,22 @@ def lookup_sum(planes: Tensor, coordinates: Tensor) -> Tensor:
     return rearrange(total, "(b n) c -> b n c", b=batch)
 
 
+class _Context(Protocol):
+    """What `_CornerSum` keeps for its backward pass; PyTorch's own class for it declares neither."""
+
+    rows: int
+    stride: int
+    saved_tensors: tuple[Tensor, Tensor, Tensor]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep them as `saved_tensors`."""
+
+
 class _CornerSum(torch.autograd.Function):
     """table [T, C]; cell, x, y [P, M] -> [M, C]: sum over P of the rows at cell, to its right, below and diagonal."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, table: Tensor, cell: Tensor, x: Tensor, y: Tensor,
-                stride: int) -> Tensor:
+    def forward(ctx: _Context, table: Tensor, cell: Tensor, x: Tensor, y: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(cell, x, y)
         ctx.rows, ctx.stride = table.shape[0], stride
         weights = torch.cat(_corner_weights(x, y)).t().contiguous()              # [M, 4P]
@@ -45,7 +57,7 @@ class _CornerSum(torch.autograd.Function):
         return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         cell, x, y = ctx.saved_tensors
         order = torch.argsort(cell.view(-1), stable=True)
         source = order % cell.shape[1]                                           # the point of each sorted entry

@@ -3,11 +3,14 @@
 See docs/spec/head.md#2-3 and #2-4.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from modules.layers.precision import parameter_dtype
 from modules.layers.stylegan import FullyConnected
 from modules.rendering.lookup import lookup_sum
 
@@ -72,6 +75,10 @@ class Decoder(nn.Module):
         self.net = nn.Sequential(FullyConnected(channels, hidden_channels), nn.Softplus(),
                                  FullyConnected(hidden_channels, 1 + channels))
 
+    def _layers(self) -> tuple[FullyConnected, FullyConnected]:
+        """The two layers; to nn.Sequential they are Modules."""
+        return cast(FullyConnected, self.net[0]), cast(FullyConnected, self.net[2])
+
     @torch.no_grad()
     def amplify(self, density: float, colour: float) -> None:
         """Multiply the last layer's weights for density and for colours.
@@ -79,7 +86,7 @@ class Decoder(nn.Module):
         An opaque surface needs a raw density of about the inverse of the sample spacing, which planes of unit size
         do not reach with the first weights; then the planes grow instead, and slow down everything behind them.
         """
-        weight = self.net[2].weight
+        weight = self._layers()[1].weight
         weight[:1].mul_(density)
         weight[1:].mul_(colour)
 
@@ -89,7 +96,7 @@ class Decoder(nn.Module):
 
         Takes hidden units 2 * feature and the next one, since softplus(x) - softplus(-x) = x.
         """
-        first, last = self.net[0].weight, self.net[2].weight
+        first, last = (layer.weight for layer in self._layers())
         units = slice(2 * feature, 2 * feature + 2)
         signs = torch.tensor([1.0, -1.0], device=first.device)
         first[units] = 0
@@ -99,7 +106,7 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """features [..., C] -> raw density [..., 1] and colour logits [..., C] (see `colours`)."""
-        values = self.net(features.to(self.net[0].weight.dtype))
+        values = self.net(features.to(parameter_dtype(self)))
         return values[..., :1], values[..., 1:]
 
 

@@ -5,6 +5,7 @@ See docs/spec/head.md#2.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from einops import rearrange
@@ -199,8 +200,8 @@ class VolumeRenderer(nn.Module):
             [B, R, C].
         """
         with torch.autocast(parts[0][0].device.type, enabled=False):             # sums of many samples stay float32
-            total = sum(shares.sum(dim=-1, keepdim=True) for shares, _ in parts)
-            mean = sum((shares[:, :, None] @ logits.sigmoid())[:, :, 0] for shares, logits in parts)
+            total = reduce(torch.add, (shares.sum(dim=-1, keepdim=True) for shares, _ in parts))
+            mean = reduce(torch.add, ((shares[:, :, None] @ logits.sigmoid())[:, :, 0] for shares, logits in parts))
         feature = stretch(mean, total)
         if self.config.white_background:
             feature = feature + 1 - total

@@ -40,6 +40,7 @@ def launch_fabric(config: TrainerConfig, device: str = "auto") -> Fabric:
         fabric = Fabric(accelerator=chosen.type, devices=devices, precision=precision, plugins=[LightningEnvironment()])
     else:
         backend = "nccl" if chosen.type == "cuda" else "gloo"
+        strategy: DDPStrategy | ModelParallelStrategy
         if config.strategy == "fsdp":
             strategy = ModelParallelStrategy(shard, data_parallel_size=world, tensor_parallel_size=1,
                                              process_group_backend=backend)

@@ -6,7 +6,7 @@ number of processes or workers, so a run can be resumed exactly, and on other ha
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from functools import lru_cache
 from typing import Any
 
@@ -73,10 +73,21 @@ class StreamSampler(Sampler[list[int]]):
             position += self.batch * self.world
 
 
+def item_count(dataset: Dataset) -> int:
+    """Items of a map-style data set.
+
+    Raises:
+        ValueError: it has no length, which `torch.utils.data.Dataset` leaves open.
+    """
+    if not isinstance(dataset, Sized):
+        raise ValueError(f"the data set {type(dataset).__name__} has no length; give it __len__")
+    return len(dataset)
+
+
 def training_loader(dataset: Dataset, sampler: StreamSampler, config: LoaderConfig, collate: Callable[[list], Any],
                     pin: bool = False) -> DataLoader:
     """The loader of one process. Workers start with the first batch and stay."""
-    method = config.start_method
+    method: str | None = config.start_method
     if method == "auto":
         method = "spawn" if sys.platform in ("darwin", "win32") else None
     workers: dict[str, Any] = {}

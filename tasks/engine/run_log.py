@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import torch
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import FileWriter, SummaryWriter
 from tqdm import tqdm
 
 from modules.system.errors import UserError
@@ -115,7 +115,8 @@ class RunLog:
                 self._path_of(step, name, "gif").write_bytes(animation)
                 if self._board is not None:
                     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animation)
-                    self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+                    writer = cast(FileWriter, self._board.file_writer)     # None by its type; open until `close`
+                    writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def close(self) -> None:
         """Write all that is waiting."""

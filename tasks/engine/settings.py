@@ -50,6 +50,6 @@ def read_settings(path: Path | str, overrides: list[str] | None = None) -> RunSe
             hint = f"; it is called {RENAMED[key]} now" if key in RENAMED else nearest(key, shared | own)
             raise UserError(f"{values.sources[key]}: unknown key {key}{hint}")
     trainer = from_dict(TrainerConfig, Settings({k: v for k, v in values.items() if k in shared}, values.sources))
-    config = from_dict(task.config_class, Settings({k: v for k, v in values.items() if k in own}, values.sources))
+    config: Any = from_dict(task.config_class, Settings({k: v for k, v in values.items() if k in own}, values.sources))
     return RunSettings(task=task, trainer=trainer, task_config=config,
                        resolved={"task": name, **to_dict(trainer), **to_dict(config)})

@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """Replace the parameters of `module` by shards; single numbers, which cannot be cut, stay full tensors."""
     numbers = {parameter for parameter in module.parameters() if parameter.ndim == 0}
-    return fully_shard(module, mesh=mesh["data_parallel"], ignored_params=numbers)
+    fully_shard(module, mesh=mesh["data_parallel"], ignored_params=numbers)               # in place
+    return module
 
 
 def is_sharded(module: nn.Module) -> bool:
@@ -55,7 +56,7 @@ def full_tensor(value: Any) -> Any:
     All processes must take part; the others get empty tensors, so that the memory of a machine holds one copy.
     """
     if isinstance(value, DTensor):
-        full = value.detach().full_tensor()
+        full = value.full_tensor().detach()
         return full.cpu() if dist.get_rank() == 0 else full.new_empty(0)
     if isinstance(value, Mapping):
         return {key: full_tensor(item) for key, item in value.items()}

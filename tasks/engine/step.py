@@ -6,10 +6,11 @@ The trainer repeats it; the tests of the stages take it in one process. Everythi
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.wrappers import _FabricOptimizer
 from torch import Tensor, nn
 
 from tasks.engine.ema import Ema
@@ -31,14 +32,19 @@ from tasks.engine.trainer_config import TrainerConfig
 
 
 class TrainStep(nn.Module):
-    """All modules of a task as one, whose forward is its training step: the unit that is distributed and cast."""
+    """All modules of a task as one, whose forward is its training step: the unit that is distributed and cast.
+
+    Attributes:
+        batch, state: those of the next pass, put here before it; wrappers would copy them if they were arguments.
+    """
+
+    batch: Any
+    state: StepState
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(task.modules)
         self._step = task.training_step
-        self.batch: Any = None                  # not arguments: wrappers would copy them
-        self.state: StepState | None = None
 
     def forward(self, step: int, name: str) -> dict[str, Tensor]:
         """The losses of one pass over the batch and the state that were put here."""
@@ -96,7 +102,7 @@ class Stepper:
         self.sharded = is_sharded(self.module)
         if self.sharded:
             self.specs = {spec.name: spec for spec in task.optimizers()}     # of the shards, which are new parameters
-        self.optimizers = {name: fabric.setup_optimizers(build_optimizer(s)) for name, s in self.specs.items()}
+        self.optimizers = {name: _set_up(fabric, spec) for name, spec in self.specs.items()}
         self.ema = Ema(self.trained, config.ema) if config.ema else None
 
     def step(self, batches: list[Any], step: int, progress: float) -> None:
@@ -126,7 +132,7 @@ class Stepper:
     def _update(self, name: str, spec: OptimizerSpec, step: int, batches: list[tuple[Any, StepState]]) -> None:
         """One pass of an optimiser: gradients of all batches, then its step."""
         optimizer = self.optimizers[spec.name]
-        rates = set_rates(spec, optimizer, step, batches[0][1].progress)
+        rates = set_rates(spec, optimizer.optimizer, step, batches[0][1].progress)
         for group, rate in rates.items():
             self.means.add(f"rate/{group}", rate)
         if not any(rates.values()):
@@ -170,6 +176,11 @@ class Stepper:
         """Wait for the device."""
         if self.fabric.device.type == "cuda":
             torch.cuda.current_stream().synchronize()
+
+
+def _set_up(fabric: Fabric, spec: OptimizerSpec) -> _FabricOptimizer:
+    """The optimiser of `spec` as the processes share it."""
+    return cast(_FabricOptimizer, fabric.setup_optimizers(build_optimizer(spec)))    # a tuple for several alone
 
 
 def check_finite(optimizer: str, values: Mapping[str, Tensor], batch: Any) -> None:

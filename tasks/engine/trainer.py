@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset
 
 from modules.system.checkpoint import list_checkpoints, load_module, load_trainer_state, save_checkpoint
 from modules.system.errors import UserError
-from tasks.engine.loader import StreamSampler, next_batch, training_loader
+from tasks.engine.loader import StreamSampler, item_count, next_batch, training_loader
 from tasks.engine.retention import remove_old
 from tasks.engine.run_log import NullLog, RunLog
 from tasks.engine.seeds import derived_seed, seed_layers
@@ -67,7 +67,8 @@ class Trainer:
                  resume: Path | None = None) -> None:
         self.task, self.config, self.folder, self.fabric = task, config, folder, fabric
         self.resolved = task.checkpoint_config(resolved)
-        self.step, self.samples, self.elapsed, self.best = 0, 0, 0.0, None
+        self.step, self.samples, self.elapsed = 0, 0, 0.0
+        self.best: float | None = None
         self._seed = derived_seed(config.seed, 1)          # of the order of the data
         if resume:
             for name, part in task.modules.items():
@@ -125,7 +126,7 @@ class Trainer:
             if self.step % log.every == 0 or done:
                 self._log_means(self.elapsed - logged, self.step - logged_step)
                 logged, logged_step = self.elapsed, self.step
-            pictures, videos, validate = (every and (self.step % every == 0 or done) for every in
+            pictures, videos, validate = (interval > 0 and (self.step % interval == 0 or done) for interval in
                                           (log.pictures_every, log.videos_every, log.validate_every))
             if pictures or videos:
                 with self._timer("pictures"):
@@ -169,23 +170,27 @@ class Trainer:
         if self.fabric.world_size == 1:
             return received, elapsed
         values = torch.tensor([float(received), elapsed], dtype=torch.float64, device=self.fabric.device)
-        received, elapsed = self.fabric.all_reduce(values, reduce_op="max").tolist()
+        received, elapsed = self._all_reduce(values, "max").tolist()
         return int(received), elapsed
+
+    def _all_reduce(self, values: Tensor, operation: Literal["max", "mean", "sum"]) -> Tensor:
+        """The values of all processes as one tensor."""
+        return cast(Tensor, self.fabric.all_reduce(values, reduce_op=operation))     # collections give collections
 
     # ---- data
 
     def _training_loader(self) -> DataLoader:
         dataset, loader = self.task.train_dataset(), self.config.loader
-        sampler = StreamSampler(len(dataset), loader.batch, self._seed, self.samples, self.fabric.global_rank,
+        sampler = StreamSampler(item_count(dataset), loader.batch, self._seed, self.samples, self.fabric.global_rank,
                                 self.fabric.world_size)
         return training_loader(dataset, sampler, loader, self.task.collate, pin=self.fabric.device.type == "cuda")
 
     def _validation_loader(self) -> DataLoader | None:
         dataset, config = self.task.validation_dataset(), self.config
-        if dataset is None or len(dataset) == 0:
+        if dataset is None or (count := item_count(dataset)) == 0:
             return None
         batch = config.loader.validation_batch or config.loader.batch
-        last = min(len(dataset), batch * config.log.validation_batches)
+        last = min(count, batch * config.log.validation_batches)
         own = range(self.fabric.global_rank, last, self.fabric.world_size)
         return DataLoader(Subset(dataset, own), batch_size=batch, collate_fn=self.task.collate,
                           generator=torch.Generator())
@@ -222,7 +227,7 @@ class Trainer:
                 count += size
         names = self.fabric.broadcast(sorted(totals))         # of the first process; others may have no sample
         sums = torch.tensor([totals.get(name, 0.0) for name in names] + [count], dtype=torch.float64)
-        sums = self.fabric.all_reduce(sums.to(self.fabric.device), reduce_op="sum")
+        sums = self._all_reduce(sums.to(self.fabric.device), "sum")
         return dict(zip(names, (sums[:-1] / sums[-1]).tolist()))
 
     def _validate_and_keep_best(self) -> None:
@@ -270,8 +275,7 @@ class Trainer:
         means = self.stepper.means.read()
         names = sorted(means)
         values = torch.stack([means[name].to(self.fabric.device) for name in names])
-        values = self.fabric.all_reduce(values, reduce_op="mean")
-        scalars = dict(zip(names, values.tolist()))
+        scalars = dict(zip(names, self._all_reduce(values, "mean").tolist()))
         speed = steps * self.samples_per_step / max(seconds, 1e-9)
         scalars |= {"speed/images_per_second": speed, "speed/seconds_per_step": seconds / max(steps, 1)}
         shares = {part: spent / max(seconds, 1e-9) for part, spent in self._timer.read().items()}
@@ -323,7 +327,7 @@ class Trainer:
         title = f"stopped by {signal.Signals(received).name} after" if received else "finished"
         parts = [f"{title} {self.step} steps in {self.elapsed / 60:.1f} minutes",
                  f"weights: {checkpoints[-1]}"] if checkpoints else [f"{title} {self.step} steps"]
-        if best.is_dir():
+        if self.best is not None and best.is_dir():
             parts.append(f"best {self.task.best_metric} {self.best:.5g}: {best}")
         if (self.folder / "pictures").is_dir():
             parts.append(f"pictures: {self.folder / 'pictures'}")

@@ -203,8 +203,9 @@ def _face_square(pictures: Tensor, box_size: float, size: int, config: HeadPrior
 def _corner(plane: int, size: int, box_size: float, config: HeadPriorConfig) -> tuple[int, int]:
     """First column and row of the face's cube in plane number `plane` of `size` pixels."""
     width, height, _ = PLANE_AXES[plane]
-    return tuple(round((config.face_centre[axis] / box_size + 0.5 - config.face_share / 2) * size)
-                 for axis in (width, height))
+    column, row = (round((config.face_centre[axis] / box_size + 0.5 - config.face_share / 2) * size)
+                   for axis in (width, height))
+    return column, row
 
 
 def _surface(centre: tuple[float, float], side: float, size: int, config: HeadPriorConfig) -> Tensor:

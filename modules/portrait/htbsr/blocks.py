@@ -65,12 +65,13 @@ class SpectralConv(nn.Module):
     In training each forward makes one iteration; in eval the stored vectors are used as they are.
     """
 
+    weight_u: Tensor        # [O], left singular vector of the weight as a matrix [O, I*k*k]
+    weight_v: Tensor        # [I*k*k], right singular vector
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()
-        plain = nn.Conv2d(in_channels, out_channels, kernel_size)
         self.padding = kernel_size // 2
-        self.weight_orig = nn.Parameter(plain.weight.detach())
-        self.bias = nn.Parameter(plain.bias.detach())
+        self.weight_orig, self.bias = nn.Conv2d(in_channels, out_channels, kernel_size).parameters()
         matrix = self.weight_orig.detach().flatten(1)
         u = F.normalize(torch.randn(matrix.shape[0]), dim=0, eps=1e-12)
         v = F.normalize(matrix.t() @ u, dim=0, eps=1e-12)

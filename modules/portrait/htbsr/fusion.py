@@ -5,6 +5,7 @@ super-resolution by 2 the rendered image already has 2n. See docs/spec/sr_torso_
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -225,16 +226,16 @@ class HTBSR(nn.Module):
                                  head_image, weights)
         x_torso = self.torso_encoder(torso.hidden)
         threshold = self.config.threshold if threshold is None else threshold
+        fused_rgb: Tensor | None = None                                             # concat fuses features alone
         if self.config.fusion == "concat":
-            x, rgb = torch.cat([x_head, x_torso], dim=1), None
-            x = self._fuse_background(x, None, source)
+            x = self._fuse_background(torch.cat([x_head, x_torso], dim=1), None, source)
         else:
-            alpha, threshold = self._alpha(rgb_head, weights, torso.image, threshold)
-            x, rgb = self._fuse_head_torso(alpha, (x_head, rgb_head), (x_torso, torso.image))
-            cover = (torso.occlusion_2 + sharpen(alpha, threshold)).clamp(0, 1)
-            rgb = cover * rgb + (1 - cover) * source.background
+            alpha, opaque = self._alpha(rgb_head, weights, torso.image, threshold)
+            x, person_rgb = self._fuse_head_torso(alpha, (x_head, rgb_head), (x_torso, torso.image))
+            cover = (torso.occlusion_2 + sharpen(alpha, opaque)).clamp(0, 1)
+            fused_rgb = cover * person_rgb + (1 - cover) * source.background
             x = self._fuse_background(x, cover, source)
-        return HTBSROutput(image=self.block1(x, rgb)[1], alpha=self._cover(weights, torso.occlusion_2),
+        return HTBSROutput(image=self.block1(x, fused_rgb)[1], alpha=self._cover(weights, torso.occlusion_2),
                            torso_image=torso.image, occlusion=torso.occlusion, occlusion_2=torso.occlusion_2,
                            deformation=torso.deformation)
 
@@ -286,6 +287,6 @@ class HTBSR(nn.Module):
 
     def _first_fusion(self, x: Tensor, last: bool = False) -> Tensor:
         """The 1x1 convolution of `fuse_fg_bg_convs` for its first (with bias) or last (without) channels alone."""
-        conv, channels = self.fuse_fg_bg_convs[0], x.shape[1]
+        conv, channels = cast(nn.Conv2d, self.fuse_fg_bg_convs[0]), x.shape[1]     # nn.Sequential says Module
         weight = conv.weight[:, -channels:] if last else conv.weight[:, :channels]
         return nn.functional.conv2d(x, weight, None if last else conv.bias)

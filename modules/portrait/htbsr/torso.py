@@ -237,7 +237,7 @@ class MotionFieldEstimator(nn.Module):
             Deformation [B, D, h, w, 3] (float32), occlusion and second occlusion [B, 1, h, w].
         """
         kp_source, kp_driving = kp_source.float(), kp_driving.float()
-        grid = volume_grid(*compressed.shape[2:4], like=compressed)
+        grid = volume_grid(compressed.shape[2], compressed.shape[3], like=compressed)
         shifts = F.pad(kp_source - kp_driving, (0, 0, 1, 0))                        # [B, K+1, 3], 0 for the still one
         u = self._motion_inputs(compressed, grid, shifts, heat_maps(grid, kp_source, kp_driving))
         x = u

@@ -146,6 +146,11 @@ def test_truncation_moves_only_the_first_styles(generator: torch.Generator) -> N
     assert torch.equal(cut[:, 1:], whole[:, 1:]) and relative_error(cut[:, 0], whole[:, 0] / 4) < 1e-5
 
 
+def test_mapping_without_its_condition_is_refused(generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="needs c"):
+        seeded_mapping(c_dim=4)(torch.randn(2, 6, generator=generator), None)
+
+
 def test_minibatch_std_is_zero_for_equal_samples_and_refuses_uneven_groups(generator: torch.Generator) -> None:
     one = torch.randn(1, 3, 4, 4, generator=generator)
     assert stylegan.minibatch_std(one.expand(4, -1, -1, -1), 2).abs().max() < 1.1e-4

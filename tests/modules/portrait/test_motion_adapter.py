@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from modules.layers.segformer import MiTConfig
 from modules.portrait.motion_adapter import MotionAdapter, MotionAdapterConfig
@@ -59,6 +60,14 @@ def test_the_full_adapter_has_the_released_size():
     with torch.device("meta"):
         model = MotionAdapter(MotionAdapterConfig.full())
     assert sum(p.numel() for p in model.parameters()) == 5_705_694
+
+
+def test_planes_of_a_product_start_near_one(generator: torch.Generator) -> None:
+    model, pncc = tiny().eval(), torch.randn(1, 3, 3, 64, 64, generator=generator)
+    before = model(pncc)
+    model.init_for_product()
+    assert_close(model(pncc), 1 + before)
+    assert before.abs().mean() < 0.2
 
 
 def test_bfloat16_runs_by_hand_and_by_autocast(generator):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modules.system.errors import UserError
-from tasks.engine.loader import StreamSampler, shuffled, training_loader
+from tasks.engine.loader import StreamSampler, item_count, shuffled, training_loader
 from tasks.engine.trainer_config import LoaderConfig
 from tests.tasks.toy import Points
 
@@ -46,6 +46,12 @@ def test_batches_do_not_depend_on_the_workers(workers: int) -> None:
     assert seen == indices(20, 3, 1, batches=5)
 
 
-def test_no_data_is_told() -> None:
+def test_a_data_set_without_a_length_is_refused() -> None:
+    assert item_count(Points(20)) == 20
+    with pytest.raises(ValueError, match="Dataset has no length"):
+        item_count(torch.utils.data.Dataset())
+
+
+def test_no_data_is_reported() -> None:
     with pytest.raises(UserError, match="empty"):
         StreamSampler(0, 1, 0)

@@ -227,6 +227,16 @@ def test_a_validation_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> 
     assert best == pytest.approx(min(metrics(tmp_path / "run", "validation/loss")[2:]))
 
 
+def test_a_best_checkpoint_that_is_newer_than_the_saved_step_is_not_reported(tmp_path: Path,
+                                                                             capsys: pytest.CaptureFixture) -> None:
+    assert run_toy(tmp_path, "steps=10") == 0
+    (tmp_path / "run/checkpoints/best").mkdir()                     # killed between writing it and the next step's
+    capsys.readouterr()
+    assert run_toy(tmp_path, "steps=12") == 0
+    reported = capsys.readouterr().err
+    assert "finished 12 steps" in reported and "best loss" not in reported
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(
         tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
