@@ -7,7 +7,7 @@ def keep_scale(stack: nn.Module, slope: float = 0.01) -> None:
     """He's normal weights and zero biases for every convolution below `stack` (He et al. 2015).
 
     PyTorch's default shrinks a signal to about 0.4 per convolution and leaky ReLU: after five of them nothing of the
-    picture is left, and a small model that is trained for minutes never finds it again.
+    image is left, and a small model that is trained for minutes never recovers it.
 
     Args:
         slope: negative slope of the activations between the convolutions.

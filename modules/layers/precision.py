@@ -1,4 +1,4 @@
-"""In which type a module computes."""
+"""The floating-point type in which a module computes."""
 
 import torch
 from torch import nn

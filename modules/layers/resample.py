@@ -1,4 +1,4 @@
-"""Bilinear resizing of pictures, and where their pixel centres lie."""
+"""Bilinear resizing of images, and the positions of their pixel centres."""
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,6 @@ def resize(image: Tensor, size: int, antialias: bool = True) -> Tensor:
 
 
 def pixel_centres(size: int, device: torch.device) -> Tensor:
-    """Pixel centres of a square picture, [2, size, size] (x, y); -1 and 1 are its edges, as for `resize`."""
+    """Pixel centres of a square image, [2, size, size] (x, y); -1 and 1 are its edges, as for `resize`."""
     steps = (torch.arange(size, device=device) + 0.5) * 2 / size - 1
     return torch.stack(torch.meshgrid(steps, steps, indexing="xy"))

@@ -110,7 +110,7 @@ def convolve_up(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def convolve_up_phases(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The same function as `convolve_up` as one 3x3 convolution to the four output phases; faster on a CPU.
+    """`convolve_up` as one 3x3 convolution to the four output phases; faster on a CPU.
 
     Kernel and FIR make one 6x6 kernel e; output 2a+p is the sum over s in {-1, 0, 1} of x[a+s] e[p-2s].
     """
@@ -259,7 +259,7 @@ class SynthesisBlock(nn.Module):
 
     def forward(self, x: Tensor | None, image: Tensor | None, ws: Tensor | None = None, noise: str = "none",
                 generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """One resolution further.
+        """Features and image at the next resolution.
 
         Args:
             x: features [B, I, R/2, R/2] (R x R without upsampling); None where the block owns a constant.
@@ -280,8 +280,8 @@ class SynthesisBlock(nn.Module):
         rgb = self.torgb(x, ws[:, -1])
         if image is None:
             return x, rgb
-        grown = upsample_2x(image) if self.config.in_channels and self.config.up else image
-        return x, grown.to(rgb.dtype) + rgb
+        upsampled = upsample_2x(image) if self.config.in_channels and self.config.up else image
+        return x, upsampled.to(rgb.dtype) + rgb
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,12 +63,12 @@ class Real3DPortraitConfig:
 
     @property
     def stage(self) -> int:
-        """Of the training, 1 to 3."""
+        """The stage of the training that makes this model, 1 to 3."""
         return 3 if self.htbsr is not None else 1 if self.motion_adapter is None else 2
 
     @property
     def resolution(self) -> int:
-        """Pixels a side of the final picture."""
+        """Pixels a side of the final image."""
         return self.decoder.resolution * self.decoder.scale
 
     @property
@@ -83,7 +83,7 @@ class Real3DPortraitConfig:
         Args:
             stage: 1 image to plane, 2 motion adapter, 3 HTB-SR.
             i2p_scale: small, standard or large.
-            picture_size: S of the final picture, a multiple of 128; photo and PNCCs are read at S, planes have S/2,
+            picture_size: S of the final image, a multiple of 128; photo and PNCCs are read at S, planes have S/2,
                 torso and background meet at S/2, S/4 rays a side are rendered.
         """
         _check_stage(stage)

@@ -1,4 +1,4 @@
-"""The decoder slot of Real3DPortrait: rendered features -> picture, by the plain super-resolution or by HTB-SR."""
+"""The decoder slot of Real3DPortrait: rendered features -> final image, by the plain super-resolution or by HTB-SR."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from modules.rendering.superresolution import Superresolution
 
 @dataclass(frozen=True)
 class Decoded:
-    """Final pictures; S is their size.
+    """Final images; S is their size.
 
     Attributes:
         image: [B, 3, S, S], not clamped.
@@ -26,19 +26,19 @@ class Decoded:
 
 
 class Decoder(Protocol):
-    """What fits into the slot. Weights are saved as PART.safetensors."""
+    """A module that fits into the slot. Its weights are saved as PART.safetensors."""
 
     part: str
 
     @property
     def resolution(self) -> int:
-        """S, pixels a side of the pictures."""
+        """S, pixels a side of the images."""
 
     def encode(self, photo: Photo) -> Any:
         """Everything that depends on the photo alone, as `decode` takes it."""
 
     def decode(self, rendered: RenderOutput, source: Any, keypoints: Tensor | None) -> Decoded:
-        """Pictures of B frames; `keypoints` as in `Driving`."""
+        """Images of B frames; `keypoints` as in `Driving`."""
 
 
 class HeadDecoder(Superresolution):
@@ -48,14 +48,14 @@ class HeadDecoder(Superresolution):
 
     @property
     def resolution(self) -> int:
-        """S, pixels a side of the pictures."""
+        """S, pixels a side of the images."""
         return self.config.resolution * self.config.scale
 
     def encode(self, photo: Photo) -> None:
-        """Nothing: the picture shows what is rendered and no more."""
+        """Nothing of the photo is read: the image shows the rendered head alone."""
 
     def decode(self, rendered: RenderOutput, source: None, keypoints: Tensor | None) -> Decoded:
-        """Pictures of B frames; key points are not read."""
+        """Images of B frames; key points are not read."""
         feature = rendered.feature.to(parameter_dtype(self))
         image = self(feature[:, :3], feature)
         return Decoded(image, resize(rendered.weights.clamp(0, 1), self.resolution))

@@ -1,4 +1,4 @@
-"""Dual discriminator: judges the picture together with the enlarged neural render, given the camera.
+"""Dual discriminator: judges the final image together with the enlarged neural render, given the camera.
 
 EG3D's paper, 4.3; see docs/spec/sr_torso_eg3d.md#9.
 """
@@ -28,7 +28,7 @@ CAMERA_STD = (0.0664, 0.0295, 0.2720, 0.6971, 0.0279, 0.0178, 0.1280, 0.3284, 0.
 class DualDiscriminatorConfig:
     """Sizes of the discriminator; the defaults are the released one (31.4 M parameters)."""
 
-    resolution: int = 512               # pixels a side of the picture, a power of two
+    resolution: int = 512               # pixels a side of the image, a power of two
     base_channels: int = 32768          # channels at resolution r: min(base_channels / r, max_channels)
     max_channels: int = 512
     camera_dim: int = 25
@@ -45,12 +45,12 @@ class DualDiscriminatorConfig:
 
     @classmethod
     def full(cls) -> "DualDiscriminatorConfig":
-        """512-pixel pictures, 128-pixel renders."""
+        """512-pixel images, 128-pixel renders."""
         return cls()
 
     @classmethod
     def demo(cls) -> "DualDiscriminatorConfig":
-        """256-pixel pictures, 64-pixel renders, one CPU core."""
+        """256-pixel images, 64-pixel renders, one CPU core."""
         return cls(resolution=256, base_channels=4096, max_channels=64, mapping_layers=2)
 
     def channels(self, resolution: int) -> int:
@@ -67,7 +67,7 @@ class DualView:
     camera: Camera
 
     def detach(self) -> "DualView":
-        """The same without gradients."""
+        """The same view without gradients."""
         return DualView(self.image.detach(), self.image_raw.detach(), self.camera)
 
 
@@ -81,7 +81,7 @@ def perturb_cameras(camera: Tensor, noise: Tensor, strength: float) -> Tensor:
 
 
 class DiscriminatorBlock(nn.Module):
-    """Residual block that halves the resolution; the first also turns the six picture channels into features."""
+    """Residual block that halves the resolution; the first also turns the six image channels into features."""
 
     def __init__(self, config: DualDiscriminatorConfig, resolution: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class DualDiscriminator(nn.Module):
-    """Picture, neural render and camera -> logit (projection onto the mapped camera)."""
+    """Final image, neural render and camera -> logit (projection onto the mapped camera)."""
 
     def __init__(self, config: DualDiscriminatorConfig) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class DualDiscriminator(nn.Module):
 
         Args:
             image: [B, 3, R, R], limited to [-1, 1] here.
-            image_raw: [B, 3, r, r], the neural render (or the real picture made as small); enlarged to R.
+            image_raw: [B, 3, r, r], the neural render (or the real image made as small); enlarged to R.
             camera: [B, 25]: 16 numbers camera-to-world, 9 numbers intrinsics.
             generator: source of the pose noise, drawn on the CPU; None: no noise.
         """

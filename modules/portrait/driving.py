@@ -25,7 +25,7 @@ PNCC_NAMES = ("canonical", "source", "driving")
 class DrivingConfig:
     """How cameras, PNCCs and key points are made; the weights of a model are used to it."""
 
-    focal_length: float = RELEASED_FOCAL_LENGTH     # of the cameras, picture widths
+    focal_length: float = RELEASED_FOCAL_LENGTH     # of the cameras, in image widths
     face_model: str = "bfm"                         # whose PNCC is drawn: of modules/face_models.py
     torso_points: str = "exact"                     # 68 landmarks; "official": one vertex of the BFM too far
     source_pncc: Literal["source", "first_driving"] = "source"    # expression of the source PNCC: the photo's, or
@@ -42,7 +42,7 @@ class DrivingConfig:
 
     @classmethod
     def released(cls) -> "DrivingConfig":
-        """As the released weights learnt it."""
+        """The settings with which the released weights were trained."""
         return cls(torso_points="official", source_pncc="first_driving")
 
     @classmethod
@@ -53,7 +53,7 @@ class DrivingConfig:
 
 @dataclass(frozen=True)
 class PNCCInputs:
-    """PNCC pictures without pose, [B, 3, N, N] in [-1, 1], -1 where no skin is; a batch of 1 serves all frames.
+    """PNCCs without pose, [B, 3, N, N] in [-1, 1], -1 where no skin is; a batch of 1 serves all frames.
 
     Attributes:
         canonical: of the person without expression.
@@ -66,12 +66,12 @@ class PNCCInputs:
     driving: Tensor
 
     def stack(self, names: tuple[str, ...]) -> Tensor:
-        """The pictures called `names`, in that order: [B, K, 3, N, N] with the largest batch of the three."""
+        """The PNCCs called `names`, in that order: [B, K, 3, N, N] with the largest batch of the three."""
         batch = max(len(self.canonical), len(self.source), len(self.driving))
         return torch.stack([getattr(self, name).expand(batch, -1, -1, -1) for name in names], dim=1)
 
     def with_driving(self, driving: Tensor) -> "PNCCInputs":
-        """The same person driven by other pictures."""
+        """The same person with other driving PNCCs."""
         return PNCCInputs(self.canonical, self.source, driving)
 
 
@@ -98,7 +98,7 @@ def head_camera(euler: Tensor, translation: Tensor, config: DrivingConfig) -> Ca
 
 def draw_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, size: int,
               closing: Tensor | None = None) -> Tensor:
-    """PNCCs of expressions, eyes closed in the pictures where the face model has no mode for it.
+    """PNCCs of expressions, eyes closed in the PNCCs where the face model has no mode for it.
 
     Args:
         model: on the device of the coefficients.
@@ -115,7 +115,7 @@ def draw_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, size:
 
 
 def project_landmarks(model: MorphableModel, face: FaceCoefficients) -> Tensor:
-    """The 68 landmarks of posed faces in the picture: fractions [T, 68, 2], x right, y down."""
+    """The 68 landmarks of posed faces in the image: fractions [T, 68, 2], x right, y down."""
     points = model.landmarks(face.identity, face.expression, 68)
     return project(pose_points(points, face.euler, face.translation))
 
@@ -124,11 +124,11 @@ def torso_keypoints(landmarks: Tensor, inside: bool) -> Tensor:
     """Projected landmarks -> what moves the torso.
 
     Args:
-        landmarks: [B, 68, 2], picture fractions from `project_landmarks`.
-        inside: clamp to the picture. Inference does, so that a head that leaves the picture keeps its torso; training
+        landmarks: [B, 68, 2], fractions of the image from `project_landmarks`.
+        inside: clamp to the frame. Inference does, so that a head that leaves the frame keeps its torso; training
             does not, since its clips are cropped around the head (docs/spec/face3d.md#2-3).
     Returns:
-        [B, 68, 3] in [-1, 1] inside the picture, z = 0.
+        [B, 68, 3] in [-1, 1] inside the frame, z = 0.
     """
     points = 2 * landmarks - 1
     return F.pad(points.clamp(-1, 1) if inside else points, (0, 1))

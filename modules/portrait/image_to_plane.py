@@ -1,4 +1,4 @@
-"""ImageToPlane: one picture of a head -> canonical tri-plane P_cano (paper, section on the I2P model; LP3D's design).
+"""ImageToPlane: one image of a head -> canonical tri-plane P_cano (paper, section on the I2P model; LP3D's design).
 
 A low-resolution branch (dilated ResNet, atrous pyramid, transformer) sees the whole head; a convolution branch at half
 the input's resolution keeps detail; a predictor with a second transformer joins both into planes.
@@ -95,7 +95,7 @@ def coordinate_channels(image: Tensor) -> Tensor:
 
 
 def flip_planes(planes: Tensor) -> Tensor:
-    """From picture orientation to the world's axes: all planes [B, 3, C, H, W] upside down, the third also mirrored."""
+    """From image orientation to the world's axes: all planes [B, 3, C, H, W] upside down, the third also mirrored."""
     planes = planes.flip(-2)
     return torch.cat([planes[:, :2], planes[:, 2:].flip(-1)], dim=1)
 
@@ -243,7 +243,7 @@ class HighResolutionEncoder(nn.Module):
 
 
 class PlanePredictor(NumberedBlocks):
-    """Low and high features at S/2 -> [B, 3*C*D, S/2, S/2], in picture orientation."""
+    """Low and high features at S/2 -> [B, 3*C*D, S/2, S/2], in image orientation."""
 
     def __init__(self, config: ImageToPlaneConfig) -> None:
         wide, narrow = config.predictor_channels
@@ -268,7 +268,7 @@ class PlanePredictor(NumberedBlocks):
 
 
 class ImageToPlane(nn.Module):
-    """Picture of a head -> planes."""
+    """Image of a head -> canonical planes P_cano (paper, image-to-plane model)."""
 
     def __init__(self, config: ImageToPlaneConfig) -> None:
         super().__init__()
@@ -285,7 +285,7 @@ class ImageToPlane(nn.Module):
 
         Args:
             image: [B, 3, S, S] in [-1, 1], background -1; S divisible by 16.
-            alpha: [B, 1, S, S], for the alpha modes; None: where the picture is not black.
+            alpha: [B, 1, S, S], for the alpha modes; None: where the image is not black.
             camera: [B, 25], for the camera modes (see `Camera.vector`).
         Returns:
             [B, 3, C*D, S/2, S/2], channel c*D + d.
@@ -296,7 +296,7 @@ class ImageToPlane(nn.Module):
         return flip_planes(rearrange(planes, "b (p c) h w -> b p c h w", p=3))
 
     def network_input(self, image: Tensor, alpha: Tensor | None = None, camera: Tensor | None = None) -> Tensor:
-        """The picture with the channels of the input mode, [B, 5 to 9, S, S]; arguments as in `forward`."""
+        """The image with the channels of the input mode, [B, 5 to 9, S, S]; arguments as in `forward`."""
         height, width = image.shape[-2:]
         if height != width or height % 16:
             raise ValueError(f"the picture is {width}x{height}; it must be square with a side divisible by 16")

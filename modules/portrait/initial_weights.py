@@ -2,7 +2,7 @@
 
 The networks are built without them; `load_imagenet` is called when a training starts, and only for the parts that
 start from nothing. The files are torchvision's ResNet-34 and the MiT of the encoder's scale, in SegFormer's names
-(`mit_b0.pth`) or Hugging Face's (the folder `mit-b0`), found by modules/system/assets.py. Nothing is downloaded here.
+(`mit_b0.pth`) or Hugging Face's (the folder `mit-b0`), located by modules/system/assets.py. Nothing is downloaded here.
 """
 
 import re
@@ -99,7 +99,7 @@ def load_mit(network: MotionAdapter) -> None:
 
 
 def spread_channels(weight: Tensor, channels: int) -> Tensor:
-    """A first convolution for pictures -> one for n channels, of the same mean response.
+    """A first convolution for RGB images -> one for n channels, of the same mean response.
 
     Args:
         weight: [O, 3, k, k], for RGB.
@@ -139,10 +139,10 @@ def _find(name: str) -> Path:
 
 def _fill(encoder: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load all of `state` but the classifier; counters of batch norm, which old files lack, may be missing."""
-    wanted = encoder.state_dict()
+    expected = encoder.state_dict()
     given = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
-    counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
-    problems = misfits(counters | given, wanted)
+    counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
+    problems = misfits(counters | given, expected)
     if problems:
         raise UserError(f"{path} does not fit the encoder: {problems}; get the right file, {WITHOUT}")
     encoder.load_state_dict(counters | given)

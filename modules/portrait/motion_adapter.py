@@ -1,4 +1,4 @@
-"""MotionAdapter: PNCC pictures of the canonical, source and driving face -> residual plane P_diff (paper, MA).
+"""MotionAdapter: PNCCs of the canonical, source and driving face -> residual plane P_diff (paper, MA).
 
 See docs/spec/head.md#4.
 """
@@ -17,6 +17,7 @@ from modules.portrait.driving import PNCC_NAMES
 from modules.portrait.image_to_plane import flip_planes
 
 FIRST_PLANES = 0.1      # size of P_diff before training, as a share of the features it is made of
+
 
 @dataclass(frozen=True, kw_only=True)
 class MotionAdapterConfig:
@@ -95,7 +96,7 @@ class FuseHead(nn.Module):
 
 
 class MotionAdapter(nn.Module):
-    """PNCC pictures -> P_diff, to be added to (or multiplied with) the canonical planes."""
+    """PNCCs -> P_diff, to be added to (or multiplied with) the canonical planes."""
 
     def __init__(self, config: MotionAdapterConfig) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class MotionAdapter(nn.Module):
         """Predict the residual planes.
 
         Args:
-            pncc: [B, K, 3, S, S] in [-1, 1], the pictures `pncc_inputs`, all without pose; S divisible by 32.
+            pncc: [B, K, 3, S, S] in [-1, 1], the PNCCs `pncc_inputs`, all without pose; S divisible by 32.
         Returns:
             [B, 3, C*D, S/2, S/2], channel c*D + d.
         """

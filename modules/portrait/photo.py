@@ -9,7 +9,7 @@ from modules.geometry.camera import Camera
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What HTB-SR puts around the head; B portraits. The pictures may have any size.
+    """The torso and background that HTB-SR puts around the head; B portraits. The images may have any size.
 
     Attributes:
         torso: [B, 3, any, any] in [-1, 1], the in-painted torso without the head, -1 elsewhere.

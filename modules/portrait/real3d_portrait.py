@@ -41,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True)
 class PortraitOutput:
-    """B frames; n = neural resolution, S = picture size.
+    """B frames; n = neural resolution, S = image size.
 
     Attributes:
         rendered: feature image [B, C, n, n] (the first three channels are the colours, not clamped), depth and weights
@@ -121,7 +121,7 @@ class Real3DPortrait(nn.Module):
         return self.predict_planes(resize(photo.head, self.image_to_plane.config.input_size))
 
     def predict_planes(self, head: Tensor) -> Tensor:
-        """The image-to-plane network on a picture of its input size."""
+        """The image-to-plane network on an image of its input size."""
         planes = self.image_to_plane(head.to(parameter_dtype(self.image_to_plane)))
         return planes if self.tri_grid is None else self.tri_grid(planes)
 
@@ -129,8 +129,8 @@ class Real3DPortrait(nn.Module):
         """P_diff, [B, 3, C*D, H, W]."""
         adapter = self.adapter()
         stack = pncc.stack(adapter.config.pncc_inputs)
-        pictures = resize(stack.flatten(0, 1), adapter.config.input_size).unflatten(0, stack.shape[:2])
-        return adapter(pictures.to(parameter_dtype(adapter)))
+        pnccs = resize(stack.flatten(0, 1), adapter.config.input_size).unflatten(0, stack.shape[:2])
+        return adapter(pnccs.to(parameter_dtype(adapter)))
 
     def drive(self, canonical: Tensor, pncc: PNCCInputs | None) -> tuple[Tensor, Tensor | None]:
         """The planes to render, and P_diff; P_cano [B or 1, 3, C*D, H, W] alone without PNCCs."""

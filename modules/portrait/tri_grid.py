@@ -27,10 +27,12 @@ class TriGridRefinerConfig:
 
     @classmethod
     def full(cls) -> "TriGridRefinerConfig":
+        """The refiner of the full model's planes."""
         return cls()
 
     @classmethod
     def demo(cls) -> "TriGridRefinerConfig":
+        """The refiner of the demo's planes."""
         return cls(plane_channels=24)
 
 

@@ -111,7 +111,7 @@ class Decoder(nn.Module):
 
 
 def stretch(value: Tensor, weight: Tensor | float = 1.0) -> Tensor:
-    """(0, 1) -> (-0.001, 1.001), so that black and white can be reached (mip-NeRF); of a sum with its total weight."""
+    """(0, 1) -> (-0.001, 1.001), so that black and white can be reached (mip-NeRF); `weight`: the total of a sum."""
     return value * 1.002 - 0.001 * weight
 
 

@@ -54,6 +54,7 @@ class RendererConfig:
 
     @classmethod
     def full(cls) -> "RendererConfig":
+        """The released model."""
         return cls()
 
     @classmethod
@@ -66,12 +67,12 @@ class RendererConfig:
 class RayNoise:
     """The random numbers of a rendering, all in [0, 1)."""
 
-    jitter: Tensor        # [B, R, samples_coarse] or [samples_coarse]: place of a sample within its spacing
+    jitter: Tensor        # [B, R, samples_coarse] or [samples_coarse]: position of a sample within its spacing
     importance: Tensor    # [B, R, samples_fine] or [samples_fine]: quantiles of the fine samples
 
     @staticmethod
     def centred(config: RendererConfig, device: torch.device) -> "RayNoise":
-        """The same for every ray and frame: samples in the middle of their spacing, evenly spaced quantiles."""
+        """Fixed numbers for all rays and frames: samples in the middle of their spacing, evenly spaced quantiles."""
         quantiles = (torch.arange(config.samples_fine, device=device, dtype=torch.float32) + 0.5)
         return RayNoise(jitter=torch.full((config.samples_coarse,), 0.5, device=device),
                         importance=quantiles / max(config.samples_fine, 1))
@@ -138,7 +139,7 @@ class VolumeRenderer(nn.Module):
         return RenderOutput(feature=images[0], depth=images[1], weights=images[2])
 
     def render_rays(self, planes: Tensor, origins: Tensor, directions: Tensor, noise: RayNoise) -> RayOutput:
-        """March rays twice: evenly, then where the first pass found matter; the result uses all samples.
+        """March rays twice: evenly, then where the first pass met density; the result uses all samples.
 
         Args:
             planes: as in `forward`.

@@ -1,4 +1,4 @@
-"""Depths along rays: stratified between two limits, then by importance where the first pass found matter.
+"""Depths along rays: stratified between two limits, then importance sampling where the first pass met density.
 
 See docs/spec/head.md#2-6.
 """

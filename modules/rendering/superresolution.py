@@ -56,7 +56,7 @@ class SuperresolutionConfig:
 
 
 class Superresolution(nn.Module):
-    """Feature image -> picture."""
+    """Feature image -> image."""
 
     def __init__(self, config: SuperresolutionConfig) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Superresolution(nn.Module):
 
     def forward(self, rgb: Tensor, feature: Tensor, ws: Tensor | None = None, noise: str = "none",
                 generator: torch.Generator | None = None) -> Tensor:
-        """The picture at `scale` times the resolution.
+        """The image at `scale` times the resolution.
 
         Args:
             rgb: [B, 3, h, w], the first three channels of `feature`, not clamped.

@@ -26,12 +26,12 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after step `step`."""
+        """Update the averages with the weights after step `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._local_average, self._local_current(), 1 - decay)
 
     def state(self, name: str) -> dict[str, Tensor]:
-        """State dict of module `name` with the averages in the place of its parameters."""
+        """State dict of module `name` with the averages instead of its parameters."""
         state = self.modules[name].state_dict()
         averages = {key: a for (owner, key), a in zip(self._names, self._average) if owner == name}
         return {key: averages.get(key, value) for key, value in state.items()}
@@ -40,12 +40,12 @@ class Ema:
     def applied(self) -> Iterator[None]:
         """The modules hold the averages inside the `with`, and their own weights again after it."""
         current = self._local_current()
-        kept = [p.clone() for p in current]
+        own = [p.clone() for p in current]
         torch._foreach_copy_(current, self._local_average)
         try:
             yield
         finally:
-            torch._foreach_copy_(current, kept)
+            torch._foreach_copy_(current, own)
 
     def _local_current(self) -> list[Tensor]:
         return [local_shard(p.detach()) for p in self._current]

@@ -1,4 +1,4 @@
-"""Optimisers of a task: who is trained when, at which rate."""
+"""Optimisers of a task: which parameters are trained when, at which learning rate."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay."""
+"""Old checkpoints of a run are deleted, the newest and the milestones stay."""
 
 import shutil
 from pathlib import Path

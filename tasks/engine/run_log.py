@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from modules.system.errors import UserError
 
-SHOWN = 4             # losses on the progress line
+LINE_LOSSES = 4       # losses on the progress line
 FRAME_MILLISECONDS = 40
 
 
@@ -30,13 +30,13 @@ class Means:
         self._counts: dict[str, int] = {}
 
     def add(self, name: str, value: Tensor | float) -> None:
-        """Take in one value."""
+        """Add one value."""
         value = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
         self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def read(self) -> dict[str, Tensor]:
-        """Name -> mean, and start anew."""
+        """Means by name; the sums start anew."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         self._sums, self._counts = {}, {}
         return means
@@ -67,7 +67,7 @@ class RunLog:
             self._bar = tqdm(total=steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True)
 
     def line(self, text: str) -> None:
-        """One line for the reader."""
+        """Write one line to the terminal."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
@@ -75,12 +75,12 @@ class RunLog:
             self._stream.flush()
 
     def advance(self) -> None:
-        """One step is done."""
+        """Move the bar on by one step."""
         if self._bar is not None:
             self._bar.update()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers of step `step` (counted from 1) into metrics.jsonl and TensorBoard."""
+        """Write numbers of step `step` (counted from 1) into metrics.jsonl and TensorBoard."""
         line = json.dumps({"step": step, **{name: _round(value) for name, value in values.items()}})
         with writing(self.folder):
             with self._path.open("a", encoding="utf-8") as file:
@@ -90,17 +90,17 @@ class RunLog:
                     self._board.add_scalar(name, value, step)
 
     def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:
-        """The losses of the interval; a line, or the end of the bar."""
+        """Write the losses of the interval as a line, or at the end of the bar."""
         losses = {name.partition("/")[2]: v for name, v in values.items() if name.startswith("loss/")}
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in list(losses.items())[:SHOWN])
+        text = "  ".join(f"{name} {value:.4g}" for name, value in list(losses.items())[:LINE_LOSSES])
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{shown}  {speed:.3g} images/s")
+            self._bar.set_postfix_str(f"{text}  {speed:.3g} images/s")
         else:
             left = timedelta(seconds=round(seconds_left))
-            self.line(f"step {step}/{self.steps}  {shown}  {speed:.3g} images/s  {left} left")
+            self.line(f"step {step}/{self.steps}  {text}  {speed:.3g} images/s  {left} left")
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """uint8 [H, W, 3] each, into pictures/ and TensorBoard."""
+        """Write pictures, uint8 [H, W, 3] each, into pictures/ and TensorBoard."""
         for name, picture in pictures.items():
             with writing(self.folder):
                 Image.fromarray(picture.cpu().numpy()).save(self._path_of(step, name, "png"))
@@ -108,7 +108,7 @@ class RunLog:
                     self._board.add_image(name, picture, step, dataformats="HWC")
 
     def videos(self, step: int, videos: Mapping[str, Tensor]) -> None:
-        """uint8 [T, H, W, 3] each, 25 frames a second, as animated pictures into pictures/ and TensorBoard."""
+        """Write videos, uint8 [T, H, W, 3] each, as GIFs of 25 frames a second into pictures/ and TensorBoard."""
         for name, video in videos.items():
             animation, (height, width) = animated(video), video.shape[1:3]
             with writing(self.folder):
@@ -139,19 +139,19 @@ class NullLog(RunLog):
         self._bar = self._board = None
 
     def line(self, text: str) -> None:
-        """Nothing."""
+        """Write nothing."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Write nothing."""
 
     def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:
-        """Nothing."""
+        """Write nothing."""
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """Nothing."""
+        """Write nothing."""
 
     def videos(self, step: int, videos: Mapping[str, Tensor]) -> None:
-        """Nothing."""
+        """Write nothing."""
 
 
 @contextmanager
@@ -184,11 +184,11 @@ def _cut(path: Path, step: int) -> None:
     """Drop the lines of steps after `step`, and a last line that was not finished."""
     if not path.is_file():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+                lines.append(line + "\n")
         except (ValueError, KeyError):
             continue
-    path.write_text("".join(kept), encoding="utf-8")
+    path.write_text("".join(lines), encoding="utf-8")

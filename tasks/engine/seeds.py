@@ -1,4 +1,4 @@
-"""Random numbers as functions of a seed and of the place where they are drawn.
+"""Random numbers as functions of a seed and of where they are drawn.
 
 Nothing depends on what was drawn before, so a run can be resumed and read by any number of workers to the same bits.
 """

@@ -18,7 +18,7 @@ RENAMED = {"rates": "learning_rates", "learning_rate": "learning_rates.generator
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What a YAML says.
+    """The settings in a YAML.
 
     Attributes:
         task: the class, and `task_config` an instance of its config class.

@@ -51,7 +51,7 @@ def local_shard(tensor: Tensor) -> Tensor:
 
 
 def full_tensor(value: Any) -> Any:
-    """The same mappings and lists with full tensors in the place of shards, on the CPU of process 0.
+    """The same mappings and lists with full tensors instead of shards, on the CPU of process 0.
 
     All processes must take part; the others get empty tensors, so that the memory of a machine holds one copy.
     """

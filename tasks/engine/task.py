@@ -1,4 +1,4 @@
-"""What a training task offers: modules, optimisers, data, losses. The trainer knows nothing else about it.
+"""The interface of a training task: modules, optimisers, data, losses. The trainer knows nothing else about it.
 
 A new task is a file with a config dataclass and a subclass of `Task` under `@register("name")` (engine/registry.py).
 """
@@ -66,7 +66,7 @@ class StepState:
     Attributes:
         progress: in [0, 1], how much of the training is done (by steps, or by time if `max_minutes` is set).
         generator: on the CPU; a function of seed, step, process and accumulated batch, so that resuming is exact.
-        cache: kept from one optimiser to the next, e.g. the generator's pictures for the discriminator (detached).
+        cache: kept from one optimiser to the next, e.g. the generated images for the discriminator (detached).
         metrics: numbers to log that are not minimised (scalar tensors).
     """
 
@@ -107,7 +107,7 @@ class Task:
 
     @property
     def device(self) -> torch.device:
-        """Where the modules are."""
+        """The device that holds the modules."""
         return next(parameter.device for module in self.modules.values() for parameter in module.parameters())
 
     def begin(self) -> None:
@@ -142,18 +142,18 @@ class Task:
         return {}
 
     def pictures(self, batch: Any) -> Mapping[str, Tensor]:
-        """Pictures of the first validation batch: uint8 [H, W, 3]; see `grid`. As `validation_step` otherwise."""
+        """Pictures of the first validation batch: uint8 [H, W, 3]; see `grid`. Called as `validation_step`."""
         return {}
 
     def videos(self, batch: Any) -> Mapping[str, Tensor]:
-        """Short videos for the first validation batch: uint8 [T, H, W, 3], 25 frames a second. As `pictures`."""
+        """Short videos for the first validation batch: uint8 [T, H, W, 3], 25 frames a second. Called as `pictures`."""
         return {}
 
     def after_step(self, step: int, state: StepState) -> None:
         """Called after all optimisers of a step, e.g. to adapt a weight; it may only change a module's buffers."""
 
     def checkpoint_config(self, config: dict[str, Any]) -> dict[str, Any]:
-        """What config.yaml of a checkpoint holds: by default the whole resolved config of the run."""
+        """The content of config.yaml in a checkpoint: by default the whole resolved config of the run."""
         return config
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: seconds spent in parts of the training loop."""
+"""Timer of a run: seconds spent in parts of the training loop."""
 
 import time
 from collections.abc import Iterator
@@ -21,6 +21,6 @@ class Timer:
             self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - began
 
     def read(self) -> dict[str, float]:
-        """Part -> seconds, and start anew."""
+        """Seconds by part; the counts start anew."""
         seconds, self._seconds = self._seconds, {}
         return seconds

@@ -2,7 +2,7 @@
 
 A run is a folder: config.yaml, checkpoints/step_NNNNNNNN and checkpoints/best, metrics.jsonl, tensorboard/, pictures/.
 Everything random in step s is a function of (seed, s, process) and the order of the data of (seed, epoch, position), so
-a run that was killed goes on from its last checkpoint as if nothing had happened: on a CPU to the last bit, whatever
+a run that was killed resumes from its last checkpoint as if nothing had happened: on a CPU to the last bit, whatever
 the number of workers. With `max_minutes` the rates may follow the clock, which no run repeats exactly.
 """
 
@@ -60,7 +60,7 @@ class Trainer:
         folder: of the run.
         resolved: what config.yaml holds.
         fabric: devices, precision and processes (tasks/engine/devices.py), launched.
-        resume: checkpoint to go on from; None: start anew.
+        resume: checkpoint to resume from; None: start anew.
     """
 
     def __init__(self, task: Task, config: TrainerConfig, folder: Path, resolved: dict[str, Any], fabric: Fabric,
@@ -107,7 +107,7 @@ class Trainer:
                 received = self._loop(batches, stop)
             self._finish(received)
         except BaseException:
-            with suppress(UserError):                     # the first error is the one to tell
+            with suppress(UserError):                     # the first error is the one to report
                 self.log.close()
             raise
         self.log.close()

@@ -1,7 +1,7 @@
 """The demo's head prior: an ellipsoid in place of the head, on which photo and PNCC are projected. Not in the paper.
 
 `project_photo` resamples the photo to the XY plane: each pixel takes the photo's colour at the first point where its
-ray meets the ellipsoid. The first channels of P_cano start as that picture and that surface, motion planes cover the
+ray meets the ellipsoid. The first channels of P_cano start as that image and that surface, motion planes cover the
 cube of the face alone, and the XY plane moves with the skin that two PNCCs have in common. The networks learn what is
 missing, so minutes of training are enough. A model that was trained with the prior has it in its config.
 """
@@ -64,18 +64,18 @@ class HeadPriorConfig:
         return size
 
 
-def project_photo(picture: Tensor, camera: Camera, box_size: float, size: int, config: HeadPriorConfig) -> Tensor:
+def project_photo(photo: Tensor, camera: Camera, box_size: float, size: int, config: HeadPriorConfig) -> Tensor:
     """Project a photo on the ellipsoid and resample it to the XY plane.
 
     Args:
-        picture: [B, 3, S, S] in [-1, 1], -1 where no head is.
-        camera: of the pictures.
+        photo: [B, 3, S, S] in [-1, 1], -1 where no head is.
+        camera: of the photos.
         box_size: side of the cube of the planes, world units.
         size: pixels a side of the result.
     Returns:
-        [B, 3, size, size] in picture orientation (first row: the top), -1 outside the picture.
+        [B, 3, size, size] in image orientation (first row: the top), -1 outside the photo.
     """
-    return _look_up(picture, camera, _surface((0.0, 0.0), box_size, size * _OVERSAMPLING, config))
+    return _look_up(photo, camera, _surface((0.0, 0.0), box_size, size * _OVERSAMPLING, config))
 
 
 def project_pncc(pncc: Tensor, box_size: float, size: int, config: HeadPriorConfig) -> Tensor:
@@ -86,11 +86,11 @@ def project_pncc(pncc: Tensor, box_size: float, size: int, config: HeadPriorConf
 def embed_motion_planes(planes: Tensor, box_size: float, config: HeadPriorConfig, outside: float = 0.0) -> Tensor:
     """Planes of the face's cube [B, 3, C, H, H] -> planes of the whole cube, `outside` elsewhere."""
     small, size = planes.shape[-1], config.motion_size(planes.shape[-1])
-    placed = planes.new_full((*planes.shape[:3], size, size), outside)
+    embedded = planes.new_full((*planes.shape[:3], size, size), outside)
     for index in range(3):
         left, low = _corner(index, size, box_size, config)
-        placed[:, index, :, low:low + small, left:left + small] = planes[:, index]
-    return placed
+        embedded[:, index, :, low:low + small, left:left + small] = planes[:, index]
+    return embedded
 
 
 def add_initial_planes(planes: Tensor, photo: Tensor, box_size: float, config: HeadPriorConfig) -> Tensor:
@@ -130,7 +130,7 @@ def warp_by_pncc(planes: Tensor, source: Tensor, driving: Tensor, box_size: floa
 
     Args:
         planes: [B or 1, 3, C, H, H] with the source's expression.
-        source, driving: PNCC pictures [B, 3, S, S] in [-1, 1], without pose.
+        source, driving: PNCCs [B, 3, S, S] in [-1, 1], without pose.
         box_size: side of the cube of the planes, world units.
     Returns:
         [B, 3, C, H, H].
@@ -142,25 +142,24 @@ def warp_by_pncc(planes: Tensor, source: Tensor, driving: Tensor, box_size: floa
     moved = F.grid_sample(face.float(), positions, mode="bilinear", padding_mode="border", align_corners=False)
     inside = torch.full_like(moved[:, :3], _COLOUR_SCALE * math.log(_INSIDE / (1 - _INSIDE)))
     moved = torch.cat([torch.lerp(moved[:, :3], inside, opened), moved[:, 3:]], dim=1)
-    carried = planes.expand(batch, -1, -1, -1, -1).clone()
-    carried[:, 0, :, rows, columns] = moved.flip(-2).to(planes.dtype)
-    return carried
+    warped = planes.expand(batch, -1, -1, -1, -1).clone()
+    warped[:, 0, :, rows, columns] = moved.flip(-2).to(planes.dtype)
+    return warped
 
 
 @torch.no_grad()
 def pncc_correspondence(source: Tensor, driving: Tensor, box_size: float, size: int,
                         config: HeadPriorConfig) -> tuple[Tensor, Tensor]:
-    """Where the source has the skin that the driving PNCC has in each pixel of the face's square.
+    """Correspondence of two PNCCs: for each pixel of the face's square, where the source has the driving PNCC's skin.
 
-    The PNCC of the source is close to a linear function of the place, so the rest of it is searched by fixed-point
-    steps.
+    The PNCC of the source is close to a linear function of the position; fixed-point steps correct the rest.
 
     Args:
         source, driving, box_size: as in `warp_by_pncc`.
         size: n, pixels a side.
     Returns:
-        [B, n, n, 2] (x, y) in [-1, 1] over the square, first row at the top; pixels without skin keep their own place;
-        and [B, 1, n, n] in [0, 1], where the source has skin and the driving picture has none.
+        [B, n, n, 2] (x, y) in [-1, 1] over the square, first row at the top; pixels without skin keep their own
+        position; and [B, 1, n, n] in [0, 1], where the source has skin and the driving PNCC has none.
     """
     (of_source, known), (of_driving, skin) = (_skin(pncc, box_size, size, config) for pncc in (source, driving))
     own = pixel_centres(size, source.device)                                           # [2, n, n]
@@ -171,33 +170,33 @@ def pncc_correspondence(source: Tensor, driving: Tensor, box_size: float, size: 
 
     middle, level = mean(own), mean(of_source)
     slope = mean((own - middle) * of_source) / mean((own - middle) ** 2).clamp(min=1e-6)
-    slope = torch.where(slope.abs() < 1e-3, torch.ones_like(slope), slope)            # no face in the picture
+    slope = torch.where(slope.abs() < 1e-3, torch.ones_like(slope), slope)            # no face in the PNCC
     line = level + slope * (own - middle)
     rest = torch.cat([known * (of_source - line), known], dim=1)
     straight = middle + (of_driving - level) / slope
-    places = own.expand_as(straight)
+    positions = own.expand_as(straight)
     for _ in range(_SEARCH_STEPS):
-        found = F.grid_sample(rest, places.movedim(1, -1), mode="bilinear", align_corners=False)
-        better = straight - found[:, :2] / found[:, 2:].clamp(min=1e-3) / slope
-        places = places + _SEARCH_SHARE * (better - places)
-    return torch.where(skin > 0.5, places, own).movedim(1, -1), (known - skin).clamp(min=0)
+        sampled = F.grid_sample(rest, positions.movedim(1, -1), mode="bilinear", align_corners=False)
+        better = straight - sampled[:, :2] / sampled[:, 2:].clamp(min=1e-3) / slope
+        positions = positions + _SEARCH_SHARE * (better - positions)
+    return torch.where(skin > 0.5, positions, own).movedim(1, -1), (known - skin).clamp(min=0)
 
 
 def _skin(pncc: Tensor, box_size: float, size: int, config: HeadPriorConfig) -> tuple[Tensor, Tensor]:
-    """PNCC pictures -> x and y on the mean face [B, 2, n, n] over the face's square, and how much of each pixel is skin
+    """PNCCs -> x and y on the mean face [B, 2, n, n] over the face's square, and how much of each pixel is skin
     [B, 1, n, n]."""
     seen = (pncc > -1).any(dim=1, keepdim=True)
-    found = _face_square(torch.cat([pncc[:, :2].float(), 2 * seen.float() - 1], dim=1), box_size, size, config) + 1
-    share = found[:, 2:] / 2
-    return found[:, :2] / share.clamp(min=1e-3) - 1, share
+    square = _face_square(torch.cat([pncc[:, :2].float(), 2 * seen.float() - 1], dim=1), box_size, size, config) + 1
+    share = square[:, 2:] / 2
+    return square[:, :2] / share.clamp(min=1e-3) - 1, share
 
 
-def _face_square(pictures: Tensor, box_size: float, size: int, config: HeadPriorConfig) -> Tensor:
-    """Pictures [B, C, S, S] of a face without pose -> the same over the face's part of the XY plane."""
-    still = torch.zeros(1, 3, device=pictures.device)
+def _face_square(images: Tensor, box_size: float, size: int, config: HeadPriorConfig) -> Tensor:
+    """Images [B, C, S, S] of a face without pose -> the same over the face's part of the XY plane."""
+    still = torch.zeros(1, 3, device=images.device)
     camera = pose_camera(still, still, FITTING_FOCAL_LENGTH)
     centre, side = config.face_centre[:2], box_size * config.face_share
-    return _look_up(pictures, camera, _surface(centre, side, size * _OVERSAMPLING, config))
+    return _look_up(images, camera, _surface(centre, side, size * _OVERSAMPLING, config))
 
 
 def _corner(plane: int, size: int, box_size: float, config: HeadPriorConfig) -> tuple[int, int]:
@@ -209,8 +208,10 @@ def _corner(plane: int, size: int, box_size: float, config: HeadPriorConfig) -> 
 
 
 def _surface(centre: tuple[float, float], side: float, size: int, config: HeadPriorConfig) -> Tensor:
-    """Points of the head's surface before the pixels of a square of the XY plane: [size, size, 3]; beside the head,
-    those of the plane through its centre."""
+    """Points of the head's surface in front of the pixels of a square of the XY plane, [size, size, 3].
+
+    Beside the head they are those of the plane through its centre.
+    """
     steps = ((torch.arange(size) + 0.5) / size - 0.5) * side
     y, x = torch.meshgrid(centre[1] - steps, centre[0] + steps, indexing="ij")
     (x0, y0, z0), (rx, ry, rz) = config.head_centre, config.head_radii
@@ -218,12 +219,13 @@ def _surface(centre: tuple[float, float], side: float, size: int, config: HeadPr
     return torch.stack([x, y, z0 + rz * height], dim=-1)
 
 
-def _look_up(picture: Tensor, camera: Camera, points: Tensor) -> Tensor:
-    """What pictures [B, C, S, S] show at world points [n, n, 3]: [B, C, n / 2, n / 2] (see `_OVERSAMPLING`)."""
-    with torch.autocast(picture.device.type, enabled=False):
+def _look_up(images: Tensor, camera: Camera, points: Tensor) -> Tensor:
+    """Images [B, C, S, S] sampled where a camera sees world points [n, n, 3] -> means of 2x2, [B, C, n/2, n/2]."""
+    with torch.autocast(images.device.type, enabled=False):
         to_camera = torch.linalg.inv(camera.camera_to_world.float())
         seen = points.to(to_camera) @ to_camera[:, None, :3, :3].mT + to_camera[:, None, None, :3, 3]    # [B, n, n, 3]
         seen = seen @ camera.intrinsics[:, None].to(seen).mT
-        places = (2 * seen[..., :2] / seen[..., 2:].clamp(min=1e-6) - 1).expand(picture.shape[0], -1, -1, -1)
-        found = F.grid_sample(picture.float() + 1, places, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return F.avg_pool2d(found - 1, _OVERSAMPLING)
+        positions = (2 * seen[..., :2] / seen[..., 2:].clamp(min=1e-6) - 1).expand(images.shape[0], -1, -1, -1)
+        inside = F.grid_sample(images.float() + 1, positions, mode="bilinear", padding_mode="zeros",
+                               align_corners=False)
+        return F.avg_pool2d(inside - 1, _OVERSAMPLING)

@@ -1,6 +1,5 @@
 """The demo's portrait: it starts from the photo projected on an average head, so minutes of training do."""
 
-
 from typing import Any
 
 from torch import Tensor
@@ -47,12 +46,12 @@ class HeadPriorPortrait(Real3DPortrait):
         """P_diff of the cube of the face, embedded in planes of the whole cube."""
         adapter = self.adapter()
         stack = pncc.stack(adapter.config.pncc_inputs)
-        pictures = project_pncc(stack.flatten(0, 1), self.box_size, adapter.config.input_size, self.prior)
-        planes = adapter(pictures.unflatten(0, stack.shape[:2]).to(parameter_dtype(adapter)))
+        pnccs = project_pncc(stack.flatten(0, 1), self.box_size, adapter.config.input_size, self.prior)
+        planes = adapter(pnccs.unflatten(0, stack.shape[:2]).to(parameter_dtype(adapter)))
         return embed_motion_planes(planes, self.box_size, self.prior, outside=float(self.plane_fusion == "mul"))
 
     def drive(self, canonical: Tensor, pncc: PNCCInputs | None) -> tuple[Tensor, Tensor | None]:
-        """As the paper, after the XY plane has moved with the skin that source and driving PNCC have in common."""
+        """Fuse as in the paper, after the XY plane was warped by the correspondence of source and driving PNCC."""
         if pncc is not None:
             source = pncc.source.expand(len(pncc.driving), -1, -1, -1)
             canonical = warp_by_pncc(canonical, source, pncc.driving, self.box_size, self.prior)

@@ -1,6 +1,6 @@
-"""HTB-SR: head over torso over background, then super-resolution to the final picture (paper, HTB-SR model).
+"""HTB-SR: head over torso over background, then super-resolution to the final image (paper, HTB-SR model).
 
-Names: n is the neural rendering resolution; features are fused at 2n and the picture has 4n pixels. With a
+Names: n is the neural rendering resolution; features are fused at 2n and the final image has 4n pixels. With a
 super-resolution by 2 the rendered image already has 2n. See docs/spec/sr_torso_eg3d.md#4.
 """
 
@@ -43,23 +43,23 @@ class HTBSRConfig:
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold {self.threshold} is outside [0, 1]")
         if self.torso.image_size != self.fused_size:
-            raise ValueError(f"torso image of {self.torso.image_size} pixels; use half the picture's size, "
+            raise ValueError(f"torso image of {self.torso.image_size} pixels; use half the final image's size, "
                              f"{self.fused_size}")
 
     @classmethod
     def full(cls) -> "HTBSRConfig":
-        """The released model: 512-pixel pictures."""
+        """The released model: 512-pixel images."""
         return cls()
 
     @classmethod
     def demo(cls) -> "HTBSRConfig":
-        """256-pixel pictures on one CPU core."""
+        """A small model of 256-pixel images, for one CPU core."""
         return cls(superresolution=SuperresolutionConfig.demo(), torso=TorsoConfig.demo(), bottleneck=16,
                    fusion_channels=16, alpha_channels=8)
 
     @property
     def fused_size(self) -> int:
-        """Pixels a side at which head, torso and background meet (2n): half the final picture."""
+        """Pixels a side at which head, torso and background meet (2n): half the final image."""
         return self.superresolution.resolution * self.superresolution.scale // 2
 
     @property
@@ -70,7 +70,7 @@ class HTBSRConfig:
 
 @dataclass(frozen=True)
 class SourceFeatures:
-    """Everything that depends on the portrait alone."""
+    """Features that depend on the portrait alone."""
 
     torso: TorsoSource
     background: Tensor              # [B, 3, 2n, 2n] in [-1, 1]
@@ -83,7 +83,7 @@ class SourceFeatures:
 
 @dataclass(frozen=True)
 class HTBSROutput(Decoded):
-    """Pictures and what the losses need; only alpha is clamped."""
+    """Final images and what the losses need; only alpha is clamped."""
 
     torso_image: Tensor             # [B, 3, 2n, 2n]
     occlusion: Tensor               # [B, 1, n/2, n/2] in [0, 1]
@@ -119,7 +119,7 @@ def _convs(widths: tuple[int, ...], kernels: tuple[int, ...]) -> nn.Sequential:
 
 
 class HTBSR(nn.Module):
-    """Head, torso and background of one portrait -> picture.
+    """Head, torso and background of one portrait -> final image.
 
     `encode` once per portrait (or per training batch), `decode` per batch of frames: the decoder of stage 3.
 
@@ -150,7 +150,7 @@ class HTBSR(nn.Module):
 
     @property
     def resolution(self) -> int:
-        """4n, pixels a side of the pictures."""
+        """4n, pixels a side of the images."""
         return 2 * self.config.fused_size
 
     def encode(self, photo: Photo) -> SourceFeatures:
@@ -165,7 +165,7 @@ class HTBSR(nn.Module):
                                   resize(around.background, size).to(dtype), around.keypoints.to(dtype))
 
     def decode(self, rendered: RenderOutput, source: SourceFeatures, keypoints: Tensor | None) -> HTBSROutput:
-        """Pictures of B frames.
+        """Images of B frames.
 
         Args:
             rendered: by the volume renderer.
@@ -179,11 +179,11 @@ class HTBSR(nn.Module):
         return self(feature[:, :3], feature, rendered.weights.to(dtype), source, keypoints.to(dtype))
 
     def keypoints(self, landmarks: Tensor, frame: Tensor) -> Tensor:
-        """What moves the torso in a frame, as `Surroundings` and `Driving` take it.
+        """Key points that move the torso in a frame, as `Surroundings` and `Driving` take it.
 
         Args:
             landmarks: [B, 68, 3] in [-1, 1] (x right, y down, z 0).
-            frame: [B, 3, any, any] in [-1, 1], the whole picture.
+            frame: [B, 3, any, any] in [-1, 1], the whole frame.
         Returns:
             `landmarks`, or what the detector finds on the frame [B, K, 3] if the torso's key points are learned.
         """
@@ -191,7 +191,7 @@ class HTBSR(nn.Module):
         return landmarks if detector is None else detector(frame.to(parameter_dtype(self)))
 
     def encode_source(self, torso: Tensor, classes: Tensor, background: Tensor, keypoints: Tensor) -> SourceFeatures:
-        """What depends on the portrait alone.
+        """Compute the features of a portrait.
 
         Args:
             torso: [B, 3, 4n, 4n] in [-1, 1], torso without head, in-painted.
@@ -208,7 +208,7 @@ class HTBSR(nn.Module):
 
     def forward(self, rgb: Tensor, feature: Tensor, weights: Tensor, source: SourceFeatures, kp_driving: Tensor,
                 threshold: float | None = None) -> HTBSROutput:
-        """Pictures for a batch of frames.
+        """Images for a batch of frames.
 
         Args:
             rgb: [B, 3, n, n], the first channels of the rendered feature image, not clamped.
@@ -259,14 +259,14 @@ class HTBSR(nn.Module):
         """How much of each pixel is head [B, 1, 2n, 2n], and the threshold above which it counts as opaque."""
         if self.config.fusion != "predicted_alpha":
             return weights, threshold
-        pictures = [(image.clamp(-1, 1) + 1) / 2 for image in (rgb_head, torso_image)]
-        alpha = self.head_torso_alpha_predictor(torch.cat([pictures[0], weights, pictures[1]], dim=1)).sigmoid()
+        images = [(image.clamp(-1, 1) + 1) / 2 for image in (rgb_head, torso_image)]
+        alpha = self.head_torso_alpha_predictor(torch.cat([images[0], weights, images[1]], dim=1)).sigmoid()
         alpha = torch.minimum(alpha, weights)
         return alpha, threshold if self.training else alpha_threshold(alpha, threshold)
 
     def _fuse_head_torso(self, alpha: Tensor, head: tuple[Tensor, Tensor],
                          torso: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features and pictures of head and torso -> those of the person."""
+        """Features and images of head and torso -> those of the person."""
         (x_head, rgb_head), (x_torso, rgb_torso) = head, torso
         rgb = alpha * rgb_head + (1 - alpha) * rgb_torso
         if not self.config.blends:

@@ -1,6 +1,6 @@
-"""Torso model: key points -> dense motion -> warped torso features -> torso picture (paper, HTB-SR; face-vid2vid).
+"""Torso model: key points -> dense motion -> warped torso features -> torso image (paper, HTB-SR; face-vid2vid).
 
-Sizes for a picture of 4n pixels: torso image 2n, appearance volume D x n/2 x n/2. See docs/spec/sr_torso_eg3d.md#3.
+Sizes for an image of 4n pixels: torso image 2n, appearance volume D x n/2 x n/2. See docs/spec/sr_torso_eg3d.md#3.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class TorsoConfig:
 
     steering: str = "head_guided"       # the head image steers the torso (the original's v2); keypoints_only (v1)
     inputs: str = "rgb_alpha"           # torso image and its two class masks; rgb (always with keypoints_only)
-    keypoint_source: str = "landmarks"  # of the face model; learned: found on the frames by a network of its own
+    keypoint_source: str = "landmarks"  # of the face model; learned: detected on the frames by a network
     keypoints: int = 4                  # 4 or 9 of the 68 landmarks; any number of learned ones
     image_size: int = 256               # 2n
     depth: int = 16                     # D, slices of the appearance volume
@@ -79,7 +79,7 @@ class TorsoConfig:
 
     @classmethod
     def demo(cls) -> "TorsoConfig":
-        """For 256-pixel pictures on one CPU core."""
+        """A small model of 256-pixel images, for one CPU core."""
         return cls(image_size=128, depth=8, volume_channels=16, appearance_channels=16, appearance_blocks=2,
                    compressed_channels=2, motion_channels=(16, 32, 64, 128), motion_features=16, head_channels=16,
                    head_blocks=1, generator_channels=64, generator_blocks=3, occlusion_channels=8, outer_kernel=5,
@@ -108,7 +108,7 @@ class TorsoConfig:
 
 @dataclass(frozen=True)
 class TorsoSource:
-    """What the torso model needs to know about a portrait."""
+    """Torso features that depend on the portrait alone."""
 
     appearance: Tensor      # [B, C, D, n/2, n/2], masked to the torso
     compressed: Tensor      # [B, 4, D, n/2, n/2]
@@ -116,7 +116,7 @@ class TorsoSource:
 
 @dataclass(frozen=True)
 class TorsoOutput:
-    """One picture of the torso per frame."""
+    """One torso image per frame."""
 
     image: Tensor           # [B, 3, 2n, 2n]
     hidden: Tensor          # [B, hidden_channels, 2n, 2n]
@@ -156,10 +156,10 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
 
 
 class KeypointDetector(nn.Module):
-    """Frame [B, 3, any, any] in [-1, 1] -> key points [B, K, 3] in [-1, 1] that nobody labelled.
+    """Frame [B, 3, any, any] in [-1, 1] -> unsupervised key points [B, K, 3] in [-1, 1].
 
-    As in face-vid2vid, a key point is the mean position of a heat map over the volume; what they mark is learned from
-    the pictures that they help to make.
+    As in face-vid2vid, a key point is the mean position of a heat map over the volume; what it marks is learned from
+    the images that it helps to generate.
     """
 
     def __init__(self, config: TorsoConfig) -> None:
@@ -238,7 +238,7 @@ class MotionFieldEstimator(nn.Module):
         """
         kp_source, kp_driving = kp_source.float(), kp_driving.float()
         grid = volume_grid(compressed.shape[2], compressed.shape[3], like=compressed)
-        shifts = F.pad(kp_source - kp_driving, (0, 0, 1, 0))                        # [B, K+1, 3], 0 for the still one
+        shifts = F.pad(kp_source - kp_driving, (0, 0, 1, 0))                        # [B, K+1, 3], 0 for no motion
         u = self._motion_inputs(compressed, grid, shifts, heat_maps(grid, kp_source, kp_driving))
         x = u
         for block in (*self.down, *self.up):
@@ -252,17 +252,17 @@ class MotionFieldEstimator(nn.Module):
         return deformation, self.occlusion_conv(maps).sigmoid(), self.occlusion_conv2(maps).sigmoid()
 
     def _motion_inputs(self, compressed: Tensor, grid: Tensor, shifts: Tensor, heat: Tensor) -> Tensor:
-        """For every motion its heat map and the appearance moved by it -> [B, (K+1)*5, D, h, w]."""
+        """Heat map and warped appearance of every motion, [B, (K+1)*5, D, h, w]."""
         motions = grid + shifts[:, :, None, None, None]                             # [B, K+1, D, h, w, 3]
         count = motions.shape[1]
         warped = sample_volume(repeat(compressed, "b c d h w -> (b k) c d h w", k=count),
                                rearrange(motions, "b k d h w c -> (b k) d h w c"), padding="zeros")
         warped = rearrange(warped, "(b k) c d h w -> b k c d h w", k=count)
-        heat = F.pad(heat, (0, 0, 0, 0, 0, 0, 1, 0)).to(warped.dtype)               # no heat map for the still one
+        heat = F.pad(heat, (0, 0, 0, 0, 0, 0, 1, 0)).to(warped.dtype)               # no heat map for no motion
         return rearrange(torch.cat([heat[:, :, None], warped], dim=2), "b k c d h w -> b (k c) d h w")
 
     def fuse_head(self, x: Tensor, head_image: Tensor, head_weights: Tensor) -> Tensor:
-        """Adds the encoded head, the same at every depth, to the motion features [B, C, D, h, w]."""
+        """Add the encoded head, the same at every depth, to the motion features [B, C, D, h, w]."""
         size = self.config.image_size
         head = resize(torch.cat([head_image, head_weights], dim=1), size // 2, antialias=False)
         head = resize(self.tgt_head_encoder(head), size // 4, antialias=False)      # [B, head, n/2, n/2]
@@ -311,7 +311,7 @@ class TorsoModel(nn.Module):
         keep_scale(self.occlusion_2_predictor, slope=0.0)
 
     def encode_source(self, torso: Tensor, classes: Tensor) -> TorsoSource:
-        """What depends on the portrait alone.
+        """Compute the torso features of a portrait.
 
         Args:
             torso: [B, 3, 2n, 2n] in [-1, 1], the in-painted torso without the head, -1 elsewhere.
@@ -352,5 +352,5 @@ class TorsoModel(nn.Module):
         return TorsoOutput(image, hidden, occlusion, occlusion_2, deformation)
 
     def generate(self, source: TorsoSource, deformation: Tensor) -> tuple[Tensor, Tensor]:
-        """Torso picture [B, 3, 2n, 2n] and hidden features [B, hidden, 2n, 2n] of a deformation [B, D, n/2, n/2, 3]."""
+        """Torso image [B, 3, 2n, 2n] and hidden features [B, hidden, 2n, 2n] of a deformation [B, D, n/2, n/2, 3]."""
         return self.deform_based_generator(source.appearance.expand(len(deformation), -1, -1, -1, -1), deformation)

@@ -1,4 +1,4 @@
-"""Resizing pictures and the places of their pixels."""
+"""Resizing images and the positions of their pixels."""
 
 import pytest
 import torch

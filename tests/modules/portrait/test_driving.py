@@ -41,7 +41,7 @@ def test_pnccs_are_stacked_by_name_and_a_single_one_serves_all_frames() -> None:
     assert pncc.with_driving(-pncc.driving).stack(("driving",)).eq(-2).all()
 
 
-def test_key_points_are_landmarks_of_the_picture() -> None:
+def test_key_points_are_landmarks_of_the_frame() -> None:
     model = procedural_model()
     face = FaceCoefficients.neutral().replace(translation=torch.tensor([[0.0, 0.0, -5.0]]))
     middle = torso_keypoints(project_landmarks(model, face), inside=True)
@@ -50,7 +50,7 @@ def test_key_points_are_landmarks_of_the_picture() -> None:
     assert middle.shape == (1, 68, 3) and (middle[..., 2] == 0).all() and middle.abs().max() < 1
     assert (right[..., 0] > middle[..., 0]).all()                             # x to the right
     assert middle[0, 8, 1] > middle[0, 27, 1]                                 # y down: the chin is below the nose
-    assert (gone[..., 0] == 1).all()                                          # kept in the picture
+    assert (gone[..., 0] == 1).all()                                          # clamped to the frame
     free = torso_keypoints(project_landmarks(model, face.replace(translation=torch.tensor([[9.0, 0.0, -5.0]]))),
                            inside=False)
     assert (free[..., 0] > 1).all()

@@ -18,7 +18,7 @@ def count(config: ImageToPlaneConfig) -> int:
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_planes_have_half_the_size_of_the_picture(depth):
+def test_planes_have_half_the_size_of_the_image(depth):
     model = ImageToPlane(dataclasses.replace(TINY, plane_depth=depth)).eval()
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 3, 4 * depth, 16, 16)
 
@@ -42,7 +42,7 @@ def test_the_third_plane_is_also_mirrored():
     assert_close(flipped[0, 2, 0], torch.tensor([[11.0, 10.0], [9.0, 8.0]]))
 
 
-def test_alpha_defaults_to_where_the_picture_is_not_black():
+def test_alpha_defaults_to_where_the_image_is_not_black():
     model = ImageToPlane(dataclasses.replace(TINY, input_mode="rgb_alpha"))
     image = torch.full((1, 3, 32, 32), -1.0)
     image[..., 8:, :] = 0.0

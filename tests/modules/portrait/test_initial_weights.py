@@ -92,9 +92,9 @@ def test_every_tensor_of_the_resnet_arrives(folder, generator, mode):
     model = network(input_mode=mode)
     others = {key: value.clone() for key, value in model.state_dict().items() if "low_reso_encoder.encoder." not in key}
     load_resnet(model)
-    found = model.low_reso_encoder.encoder.state_dict()
-    assert found.keys() == {key for key in state if not key.startswith("fc.")}
-    for key, value in found.items():
+    loaded = model.low_reso_encoder.encoder.state_dict()
+    assert loaded.keys() == {key for key in state if not key.startswith("fc.")}
+    for key, value in loaded.items():
         assert torch.equal(value, state[key] if key != "conv1.weight"
                            else spread_channels(state[key], INPUT_MODES[mode])), key
     assert all(torch.equal(model.state_dict()[key], value) for key, value in others.items())
@@ -114,13 +114,13 @@ def test_torchvision_computes_the_same_where_nothing_dilates(folder, generator):
     picture = torch.randn(1, 3, 64, 64, generator=generator)
     shares = 5 / 3 / torch.tensor([2.0, 2.0, 1.0])[:, None, None]              # five channels: r g b r g
     with torch.no_grad():
-        found = ours.bn1(ours.conv1((picture * shares)[:, [0, 1, 2, 0, 1]]))
-        wanted = theirs.bn1(theirs.conv1(picture))
-        assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+        actual = ours.bn1(ours.conv1((picture * shares)[:, [0, 1, 2, 0, 1]]))
+        expected = theirs.bn1(theirs.conv1(picture))
+        assert_close(actual, expected, atol=1e-5, rtol=1e-4)
         for name in ("layer1", "layer2"):
-            wanted = theirs.get_submodule(name)(wanted)
-            found = ours.get_submodule(name)(found)
-    assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+            expected = theirs.get_submodule(name)(expected)
+            actual = ours.get_submodule(name)(actual)
+    assert_close(actual, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_old_files_without_counters_of_batch_norm_do(folder, generator):
@@ -163,10 +163,10 @@ def test_hugging_faces_weights_give_its_numbers(folder, published, generator, ki
     load_mit(model)
     pictures = torch.randn(1, 3, 64, 64, generator=generator)
     with torch.no_grad():
-        wanted = published(pictures, output_hidden_states=True).hidden_states
-        found = model.mix_vit(pictures)
-    assert len(wanted) == len(found) == 4
-    for ours, theirs in zip(found, wanted):
+        expected = published(pictures, output_hidden_states=True).hidden_states
+        actual = model.mix_vit(pictures)
+    assert len(expected) == len(actual) == 4
+    for ours, theirs in zip(actual, expected):
         assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
@@ -233,7 +233,7 @@ def test_a_hub_folder_without_weights_or_of_another_scale_is_refused(folder):
         load_mit(adapter())
 
 
-def test_encoders_of_other_sizes_are_told_before_a_file_is_asked_for(folder):
+def test_encoders_of_other_sizes_are_reported_before_a_file_is_asked_for(folder):
     with pytest.raises(UserError, match=r"encoder_widths \[8, 8, 8, 8\].*not those of ResNet-34.*initial_weights=none"):
         load_resnet(network(encoder_widths=(8, 8, 8, 8)))
     other = MotionAdapter(MotionAdapterConfig.demo())

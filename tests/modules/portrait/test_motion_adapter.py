@@ -18,7 +18,7 @@ def tiny() -> MotionAdapter:
 
 
 @pytest.mark.parametrize(("depth", "names"), [(1, ("canonical", "source", "driving")), (3, ("source", "driving"))])
-def test_planes_have_half_the_size_of_the_pictures(depth, names):
+def test_planes_have_half_the_size_of_the_pnccs(depth, names):
     model = MotionAdapter(dataclasses.replace(TINY, plane_depth=depth, pncc_inputs=names)).eval()
     assert model(torch.randn(2, len(names), 3, 64, 64)).shape == (2, 3, 4 * depth, 32, 32)
 
@@ -29,7 +29,7 @@ def test_every_parameter_learns():
     assert [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
 
 
-def test_the_driving_picture_matters(generator):
+def test_the_driving_pncc_matters(generator):
     model = tiny().eval()
     pncc = torch.randn(1, 3, 3, 64, 64, generator=generator)
     other = pncc.clone()
@@ -45,7 +45,7 @@ def test_stochastic_layers_are_silent_in_eval_mode(generator):
     assert torch.equal(model(pncc), model(pncc))
 
 
-def test_the_wrong_number_of_pictures_is_refused():
+def test_the_wrong_number_of_pnccs_is_refused():
     with pytest.raises(ValueError, match=r"\(1, 2, 3, 64, 64\).*\[B, 3, 3, S, S\]"):
         MotionAdapter(TINY)(torch.zeros(1, 2, 3, 64, 64))
 

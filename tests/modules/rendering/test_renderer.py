@@ -80,7 +80,7 @@ def test_fine_samples_find_the_surface_better_than_coarse_ones(frontal_camera):
     grid[:, 0] = -1.0
     grid[:, 1, :, 10:20] = 4.0
     renderers = {key: tiny(samples_coarse=n, samples_fine=m)
-                 for key, n, m in (("one", 10, 0), ("two", 10, 20), ("truth", 256, 0))}
+                 for key, n, m in (("one", 10, 0), ("two", 10, 20), ("reference", 256, 0))}
     state = renderers["one"].state_dict()
     state["decoder.net.0.weight"] = torch.ones(8, 4)
     state["decoder.net.2.weight"][0], state["decoder.net.2.bias"][0] = 6.0, -20.0     # empty outside the slab
@@ -88,7 +88,7 @@ def test_fine_samples_find_the_surface_better_than_coarse_ones(frontal_camera):
     for key, renderer in renderers.items():
         renderer.load_state_dict(state)
         depths[key] = renderer(grid, frontal_camera, 6).depth
-    error = {key: (depths[key] - depths["truth"]).abs().mean() for key in ("one", "two")}
+    error = {key: (depths[key] - depths["reference"]).abs().mean() for key in ("one", "two")}
     assert error["two"] < 0.5 * error["one"]
 
 

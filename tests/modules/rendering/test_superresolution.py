@@ -8,7 +8,7 @@ from modules.rendering.superresolution import Superresolution, SuperresolutionCo
 from tests.modules.portrait.htbsr.conftest import SUPERRESOLUTION
 
 
-def test_the_picture_has_four_times_the_size(generator: torch.Generator) -> None:
+def test_the_image_has_four_times_the_size(generator: torch.Generator) -> None:
     model = Superresolution(SUPERRESOLUTION)
     feature = torch.randn(2, 6, 8, 8, generator=generator)
     assert model(feature[:, :3], feature).shape == (2, 3, 32, 32)

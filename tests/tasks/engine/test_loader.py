@@ -23,8 +23,8 @@ def test_every_epoch_is_a_permutation_and_two_epochs_differ(count: int) -> None:
 def test_the_order_looks_random() -> None:
     order = torch.tensor([shuffled(i, 10_000, 0, 0) for i in range(10_000)], dtype=torch.float64)
     neighbours = torch.corrcoef(torch.stack([order[:-1], order[1:]]))[0, 1]
-    place = torch.corrcoef(torch.stack([order, torch.arange(10_000, dtype=torch.float64)]))[0, 1]
-    assert neighbours.abs() < 0.05 and place.abs() < 0.05
+    drift = torch.corrcoef(torch.stack([order, torch.arange(10_000, dtype=torch.float64)]))[0, 1]
+    assert neighbours.abs() < 0.05 and drift.abs() < 0.05
 
 
 def test_processes_share_the_stream_of_one() -> None:
@@ -33,7 +33,7 @@ def test_processes_share_the_stream_of_one() -> None:
     assert [a + b for a, b in zip(*two)] == one
 
 
-def test_a_stream_goes_on_at_any_position_across_epochs() -> None:
+def test_a_stream_resumes_at_any_position_across_epochs() -> None:
     assert indices(10, 4, 7)[2:] == indices(10, 4, 7, 8, batches=4)
 
 

@@ -48,25 +48,25 @@ def train(module: nn.Module) -> torch.optim.Optimizer:
     return optimizer
 
 
-def test_what_cannot_be_cut_stays_whole(pair: tuple[nn.Module, nn.Module]) -> None:
+def test_single_numbers_are_not_sharded(pair: tuple[nn.Module, nn.Module]) -> None:
     plain, cut = pair
     assert is_sharded(cut) and not is_sharded(plain)
     kinds = {name: isinstance(parameter, DTensor) for name, parameter in cut.named_parameters()}
     assert not kinds.pop("3.gain") and all(kinds.values())
 
 
-def test_training_in_shards_gives_the_same_whole_state(pair: tuple[nn.Module, nn.Module]) -> None:
+def test_training_in_shards_gives_the_same_full_state(pair: tuple[nn.Module, nn.Module]) -> None:
     plain, cut = pair
-    expected, found = ({"weights": m.state_dict(), "moments": train(m).state_dict()["state"]} for m in pair)
-    found = full_tensor(found)
-    assert not any(isinstance(value, DTensor) for value in found["weights"].values())
-    torch.testing.assert_close(found, expected)
+    expected, sharded = ({"weights": m.state_dict(), "moments": train(m).state_dict()["state"]} for m in pair)
+    gathered = full_tensor(sharded)
+    assert not any(isinstance(value, DTensor) for value in gathered["weights"].values())
+    torch.testing.assert_close(gathered, expected)
     norms = [total_norm([p.grad for p in module.parameters()]) for module in pair]
     torch.testing.assert_close(*norms)
-    reshard(plain)                                          # nothing to give up
+    reshard(plain)                                          # nothing to free
 
 
-def test_whole_tensors_are_loaded_into_shards(pair: tuple[nn.Module, nn.Module]) -> None:
+def test_full_tensors_are_loaded_into_shards(pair: tuple[nn.Module, nn.Module]) -> None:
     plain, cut = pair
     optimizer, other = train(plain), torch.optim.Adam(cut.parameters())
     load_full(cut, plain.state_dict())
@@ -79,7 +79,7 @@ def test_whole_tensors_are_loaded_into_shards(pair: tuple[nn.Module, nn.Module])
         load_full_optimizer(torch.optim.Adam(cut[0].parameters()), optimizer.state_dict())
 
 
-def test_weights_are_whole_inside_the_with(pair: tuple[nn.Module, nn.Module]) -> None:
+def test_weights_are_full_inside_the_with(pair: tuple[nn.Module, nn.Module]) -> None:
     plain, cut = pair
     x = torch.randn(4, 3)
     for module in pair:

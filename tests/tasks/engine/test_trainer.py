@@ -46,7 +46,7 @@ def test_a_run_repeats_itself_to_the_bit_and_another_seed_does_not(tmp_path: Pat
     assert not same_bits(all_weights(tmp_path / "other"), all_weights(reference))
 
 
-def test_a_killed_run_goes_on_to_the_same_bits_with_other_workers(tmp_path: Path, reference: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bits_with_other_workers(tmp_path: Path, reference: Path) -> None:
     command = [sys.executable, "-m", "tasks.run", *toy_arguments(tmp_path, "die_at=13", "loader.workers=1")]
     killed = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL
@@ -61,7 +61,7 @@ def test_only_a_run_that_starts_begins(tmp_path: Path, monkeypatch: pytest.Monke
         task.modules["scale"].weight.data.fill_(7.0)                    # not trained
 
     def refuse(task: Toy) -> None:
-        raise AssertionError("a run that goes on needs no published weights")
+        raise AssertionError("a resumed run needs no published weights")
 
     monkeypatch.setattr(Toy, "begin", fill)
     assert run_toy(tmp_path, "steps=2") == 0
@@ -238,7 +238,7 @@ def test_a_best_checkpoint_that_is_newer_than_the_saved_step_is_not_reported(tmp
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(
+def test_a_signal_saves_and_the_run_resumes_to_the_same_bits(
         tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
     step = Toy.training_step
 
@@ -315,13 +315,13 @@ def test_only_the_newest_checkpoints_and_the_milestones_stay(tmp_path: Path) -> 
     assert names == [6, 12, 18, 20]
 
 
-def test_progress_lines_tell_the_step_the_losses_the_speed_and_where_everything_is(
+def test_progress_lines_report_the_step_the_losses_the_speed_and_where_everything_is(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_toy(tmp_path, "log.every=10", "log.pictures_every=20", "log.validate_every=20", "log.tensorboard=true")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("step 10/20  ") and "fit" in lines[0] and "images/s" in lines[0]
-    places = ("checkpoints/step_00000020", "checkpoints/best", "pictures", "metrics.jsonl", "tensorboard")
-    assert lines[-1].startswith("finished 20 steps") and all(str(tmp_path / "run" / p) in lines[-1] for p in places)
+    paths = ("checkpoints/step_00000020", "checkpoints/best", "pictures", "metrics.jsonl", "tensorboard")
+    assert lines[-1].startswith("finished 20 steps") and all(str(tmp_path / "run" / p) in lines[-1] for p in paths)
 
 
 def test_signals_are_as_before_after_training(tmp_path: Path) -> None:

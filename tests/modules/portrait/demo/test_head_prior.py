@@ -39,26 +39,26 @@ def picture_of_spot(point: torch.Tensor, camera) -> torch.Tensor:
 
 @pytest.mark.parametrize("pose", POSES)
 @pytest.mark.parametrize("shift", [(0.0, 0.0, -5.0), (0.3, -0.2, -4.0)])
-def test_a_point_of_the_head_lands_on_its_place_in_the_plane_whatever_the_pose(pose, shift):
+def test_a_point_of_the_head_lands_on_its_position_in_the_plane_whatever_the_pose(pose, shift):
     x, y = 0.11, -0.06
     camera = pose_camera(torch.tensor([POSES[pose]]), torch.tensor([shift]))
-    found = project_photo(picture_of_spot(surface_point(x, y), camera), camera, 1.0, 128, CONFIG)[0, 0]
+    projected = project_photo(picture_of_spot(surface_point(x, y), camera), camera, 1.0, 128, CONFIG)[0, 0]
     row, column = int((0.5 - y) * 128), int((0.5 + x) * 128)
-    around = found[row - 4:row + 5, column - 4:column + 5]
-    assert found[row - 1:row + 2, column - 1:column + 2].max() == around.max() > 0.7     # hidden points may show it too
+    around = projected[row - 4:row + 5, column - 4:column + 5]
+    assert projected[row - 1:row + 2, column - 1:column + 2].max() == around.max() > 0.7   # hidden points may too
 
 
-def test_outside_the_picture_there_is_no_head():
+def test_outside_the_photo_there_is_no_head():
     camera = pose_camera(torch.zeros(1, 3), torch.tensor([[3.0, 0.0, 0.0]]))
-    found = project_photo(torch.ones(1, 3, 64, 64), camera, 1.0, 32, CONFIG)
-    assert (found[..., -1] == -1).all() and found.max() == 1
+    projected = project_photo(torch.ones(1, 3, 64, 64), camera, 1.0, 32, CONFIG)
+    assert (projected[..., -1] == -1).all() and projected.max() == 1
 
 
 def test_pncc_covers_the_face_s_part_of_the_plane():
     x, y = 0.08, -0.12
     camera = pose_camera(torch.zeros(1, 3), torch.zeros(1, 3), 1015 / 224)
-    found = project_pncc(picture_of_spot(surface_point(x, y), camera), 1.0, 128, CONFIG)[0, 0]
-    row, column = divmod(int(found.argmax()), 128)
+    projected = project_pncc(picture_of_spot(surface_point(x, y), camera), 1.0, 128, CONFIG)[0, 0]
+    row, column = divmod(int(projected.argmax()), 128)
     left, top = CONFIG.face_centre[0] - 0.25, CONFIG.face_centre[1] + 0.25
     assert abs(left + (column + 0.5) / 256 - x) < 2 / 256 and abs(top - (row + 0.5) / 256 - y) < 2 / 256
 
@@ -66,19 +66,19 @@ def test_pncc_covers_the_face_s_part_of_the_plane():
 def test_motion_planes_lie_in_the_cube_of_the_face():
     small = torch.zeros(1, 3, 4, 16, 16)
     small[:, 0, :, 5, 9], small[:, 1, :, 11, 9], small[:, 2, :, 9, 11] = 1.0, 10.0, 100.0      # x 9, y 5, z 11
-    placed = embed_motion_planes(small, 1.0, CONFIG)
-    assert placed.shape == (1, 3, 4, 32, 32)
+    embedded = embed_motion_planes(small, 1.0, CONFIG)
+    assert embedded.shape == (1, 3, 4, 32, 32)
     low = [round((c + 0.25) * 32) / 32 - 0.5 for c in CONFIG.face_centre]
     point = torch.tensor([[[low[0] + 9.5 / 32, low[1] + 5.5 / 32, low[2] + 11.5 / 32]]])
-    values = sample_planes(placed, point, 1.0)[0, :, 0, 0]
+    values = sample_planes(embedded, point, 1.0)[0, :, 0, 0]
     assert values.tolist() == pytest.approx([1.0, 10.0, 100.0])
     assert plane_coordinates(point, 1.0).abs().max() < 1
-    assert placed.sum() == small.sum()
+    assert embedded.sum() == small.sum()
 
 
 def test_outside_the_face_s_cube_motion_changes_nothing():
-    placed = embed_motion_planes(torch.full((1, 3, 2, 8, 8), 5.0), 1.0, CONFIG, outside=1.0)
-    assert (placed == 1).sum() == 3 * 2 * (16 * 16 - 8 * 8)
+    embedded = embed_motion_planes(torch.full((1, 3, 2, 8, 8), 5.0), 1.0, CONFIG, outside=1.0)
+    assert (embedded == 1).sum() == 3 * 2 * (16 * 16 - 8 * 8)
 
 
 def test_projection_is_float32_under_autocast():
@@ -106,28 +106,28 @@ def mouths():
     return render_pncc(model, identity, expression, 128).split(1)
 
 
-def own_places(size):
+def own_positions(size):
     steps = (torch.arange(size) + 0.5) * 2 / size - 1
     return torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
 
 
 def test_the_source_s_skin_is_found_again_in_another_expression(mouths):
     closed, opened = mouths
-    places, _ = pncc_correspondence(closed, opened, 1.0, 64, CONFIG)
+    positions, _ = pncc_correspondence(closed, opened, 1.0, 64, CONFIG)
     of_source, of_driving = (project_pncc(pncc, 1.0, 64, CONFIG) for pncc in mouths)
-    found = F.grid_sample(of_source, places, align_corners=False)
+    warped = F.grid_sample(of_source, positions, align_corners=False)
     inner = -F.max_pool2d((of_driving == -1).any(dim=1, keepdim=True).float(), 5, 1, 2) > -1       # no edges of skin
-    error, before = ((picture - of_driving)[:, :2].abs().amax(dim=1, keepdim=True)[inner]
-                     for picture in (found, of_source))
+    error, before = ((pncc - of_driving)[:, :2].abs().amax(dim=1, keepdim=True)[inner]
+                     for pncc in (warped, of_source))
     assert error.quantile(0.95) < 0.01 < before.quantile(0.95)
-    moved = (places - own_places(64))[0, ..., 1] * 32
+    moved = (positions - own_positions(64))[0, ..., 1] * 32
     assert moved.min() < -2 and moved.max() < 2                                 # skin of the chin came from above
 
 
 def test_an_unchanged_expression_moves_nothing(mouths):
     for pncc in mouths:
-        places, opened = pncc_correspondence(pncc, pncc, 1.0, 64, CONFIG)
-        assert (places - own_places(64)).abs().max() < 1e-4 and opened.max() == 0
+        positions, opened = pncc_correspondence(pncc, pncc, 1.0, 64, CONFIG)
+        assert (positions - own_positions(64)).abs().max() < 1e-4 and opened.max() == 0
 
 
 def test_an_open_mouth_is_where_the_skin_opens(mouths):
@@ -137,18 +137,18 @@ def test_an_open_mouth_is_where_the_skin_opens(mouths):
     assert len(rows) > 10 and 24 < columns.float().mean() < 40 and rows.float().mean() > 32
 
 
-def test_pictures_without_a_face_move_nothing(mouths):
+def test_pnccs_without_a_face_move_nothing(mouths):
     empty = torch.full((1, 3, 128, 128), -1.0)
     for source, driving in ((empty, empty), (mouths[0], empty), (empty, mouths[0])):
-        places, _ = pncc_correspondence(source, driving, 1.0, 32, CONFIG)
-        assert places.isfinite().all()
-    assert (pncc_correspondence(mouths[0], empty, 1.0, 32, CONFIG)[0] == own_places(32)).all()
+        positions, _ = pncc_correspondence(source, driving, 1.0, 32, CONFIG)
+        assert positions.isfinite().all()
+    assert (pncc_correspondence(mouths[0], empty, 1.0, 32, CONFIG)[0] == own_positions(32)).all()
 
 
-def test_the_xy_plane_alone_is_carried_within_the_face_s_square(mouths):
+def test_the_xy_plane_alone_is_warped_within_the_face_s_square(mouths):
     rows = torch.arange(128.0).view(-1, 1).expand(1, 3, 8, -1, 128).contiguous()    # the value is the row from below
-    carried = warp_by_pncc(rows, mouths[0], mouths[1], 1.0, CONFIG)
-    change = carried - rows
+    warped = warp_by_pncc(rows, mouths[0], mouths[1], 1.0, CONFIG)
+    change = warped - rows
     assert (change[:, 1:] == 0).all()
     low, left = 128 // 2 - 9 - 32, 128 // 2 - 32                                      # of the face's square
     outside = change[:, 0].clone()
@@ -165,7 +165,7 @@ def test_planes_of_one_photo_serve_several_frames(mouths):
         assert torch.allclose(both[index], alone[0], atol=1e-6)
 
 
-def test_gradients_reach_the_planes_through_the_carrying(mouths):
+def test_gradients_reach_the_planes_through_the_warp(mouths):
     planes = torch.zeros(1, 3, 8, 64, 64, requires_grad=True)
     warp_by_pncc(planes, *mouths, 1.0, CONFIG).sum().backward()
     assert planes.grad.isfinite().all() and planes.grad[:, 0, 5].sum() > 0 and (planes.grad[:, 1:] == 1).all()

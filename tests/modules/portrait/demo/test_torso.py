@@ -2,22 +2,22 @@
 
 import torch
 
-from modules.portrait.demo.torso import PhotoTorsoModel, moved_picture
+from modules.portrait.demo.torso import PhotoTorsoModel, warp_image
 from modules.portrait.htbsr.torso import volume_grid
 from tests.golden.compare import relative_error
 from tests.modules.portrait.htbsr.conftest import TORSO
 from tests.modules.portrait.htbsr.test_torso import head
 
 
-def test_a_picture_moves_with_the_volume(generator: torch.Generator) -> None:
-    picture = torch.rand(1, 3, 32, 32, generator=generator)
-    grid = volume_grid(4, 8, picture)[None]
-    assert relative_error(moved_picture(picture, grid), picture) < 1e-5
+def test_a_image_moves_with_the_volume(generator: torch.Generator) -> None:
+    image = torch.rand(1, 3, 32, 32, generator=generator)
+    grid = volume_grid(4, 8, image)[None]
+    assert relative_error(warp_image(image, grid), image) < 1e-5
     voxel = 2 / 7                                                                # of eight, from centre to centre
-    right = moved_picture(picture, grid + torch.tensor([voxel, 0.0, 0.0]))       # four pixels of the picture
-    assert relative_error(right[..., :-4], picture[..., 4:]) < 1e-5
-    down = moved_picture(picture, grid + torch.tensor([0.0, voxel, 0.0]))
-    assert relative_error(down[..., :-4, :], picture[..., 4:, :]) < 1e-5
+    right = warp_image(image, grid + torch.tensor([voxel, 0.0, 0.0]))       # four pixels of the image
+    assert relative_error(right[..., :-4], image[..., 4:]) < 1e-5
+    down = warp_image(image, grid + torch.tensor([0.0, voxel, 0.0]))
+    assert relative_error(down[..., :-4, :], image[..., 4:, :]) < 1e-5
 
 
 def test_the_torso_starts_with_its_photo(generator: torch.Generator) -> None:

@@ -19,7 +19,7 @@ def build(config: HTBSRConfig) -> HTBSR:
 
 @torch.no_grad()
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_every_fusion_makes_pictures_of_a_portrait_encoded_once(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
+def test_every_fusion_makes_images_of_a_portrait_encoded_once(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
                                                                 frames: tuple[Tensor, ...], fusion: str) -> None:
     model = build(replace(tiny, fusion=fusion))
     feature, weights, kp_source, kp_driving = frames
@@ -129,7 +129,7 @@ def test_impossible_configs_are_refused_with_the_value(change: dict[str, object]
 
 
 @torch.no_grad()
-def test_learned_key_points_are_found_on_the_frame_and_landmarks_are_not(tiny: HTBSRConfig) -> None:
+def test_learned_key_points_are_detected_on_the_frame_and_landmarks_are_not(tiny: HTBSRConfig) -> None:
     landmarks, frame = torch.zeros(2, 68, 3), torch.rand(2, 3, 32, 32)
     assert build(tiny).keypoints(landmarks, frame) is landmarks
     learned = build(replace(tiny, torso=replace(tiny.torso, keypoint_source="learned", detector_channels=(4, 8))))

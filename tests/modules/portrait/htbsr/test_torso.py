@@ -123,7 +123,7 @@ def test_a_learned_key_point_is_where_its_heat_map_is(generator: torch.Generator
     assert torch.allclose(detector(frame)[:, 0], torch.tensor([0.0, 0.0, 1.0]), atol=1e-6)
 
 
-def test_learned_key_points_move_the_torso_and_learn_from_its_picture(portrait: tuple[Tensor, ...],
+def test_learned_key_points_move_the_torso_and_learn_from_its_image(portrait: tuple[Tensor, ...],
                                                                       frames: tuple[Tensor, ...]) -> None:
     torch.manual_seed(0)
     model = TorsoModel(replace(TORSO, keypoint_source="learned", detector_channels=(4, 8), keypoints=3))
