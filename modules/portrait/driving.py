@@ -1,7 +1,7 @@
 """Driving: what one frame asks of the model (camera, PNCCs, key points), and how coefficients become it.
 
-Inference, training, data preparation and the benchmark all use these functions, so that a model meets in use what it
-met in training.
+Inference, training and the benchmark use these functions, so that a model meets in use what it met in training. The
+PNCCs of prepared clips (modules/clips/pncc.py) come from the same `render_pncc`.
 """
 
 from dataclasses import dataclass
