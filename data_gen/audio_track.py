@@ -13,7 +13,7 @@ from modules.audio.hubert import HubertFeatures, load_hubert
 from modules.media.audio import Sound, read_sound
 from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
 
-SILENCE = 1e-3                             # root mean square below which a piece counts as silent: -60 dB of full scale
+SILENCE = 1e-3  # root mean square below which a piece counts as silent: -60 dB of full scale
 
 
 class AudioTrack:
@@ -29,7 +29,7 @@ class AudioTrack:
         sound = read_sound(path, optional=True)
         self._blocks = iter(()) if sound is None else _resampled(sound)
         self._rest = np.zeros(0, np.float32)
-        self._position = 0                 # of the first sample of `_rest`
+        self._position = 0  # of the first sample of `_rest`
 
     def piece(self, start: int, frames: int) -> np.ndarray | None:
         """The sound of frames `start` to `start + frames`, [640 * frames] float32, None if that is silence.
@@ -47,11 +47,11 @@ class AudioTrack:
         while end < last and (block := next(self._blocks, None)) is not None:
             pieces.append(block)
             end += len(block)
-            if end <= first:                                             # before the piece: drop it
+            if end <= first:  # before the piece: drop it
                 self._position, pieces = end, []
-        samples = np.concatenate([np.zeros(0, np.float32), *pieces])[first - self._position:]
+        samples = np.concatenate([np.zeros(0, np.float32), *pieces])[first - self._position :]
         self._position, self._rest = first, samples
-        wave = np.pad(samples[:last - first], (0, max(last - first - len(samples), 0)))
+        wave = np.pad(samples[: last - first], (0, max(last - first - len(samples), 0)))
         return wave if np.sqrt(np.mean(wave.astype(np.float64) ** 2)) > SILENCE else None
 
 
@@ -78,5 +78,7 @@ def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hub
     """
     if wave is None or len(wave) < FEATURE_WINDOW:
         return {}
-    return {kind: extract(torch.from_numpy(wave), kind, hubert_model(hubert) if kind == "hubert" else None)
-            for kind in kinds}
+    return {
+        kind: extract(torch.from_numpy(wave), kind, hubert_model(hubert) if kind == "hubert" else None)
+        for kind in kinds
+    }

@@ -15,8 +15,8 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.metrics.motion import landmark_error
 from modules.system.errors import UserError
 
-SMALLEST_SHARE = 0.05         # of the square that the face fills; what `segment` needs
-LARGEST_MIRROR = 0.15         # share of the square beyond the frame, where its reflection is put
+SMALLEST_SHARE = 0.05  # of the square that the face fills; what `segment` needs
+LARGEST_MIRROR = 0.15  # share of the square beyond the frame, where its reflection is put
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,10 @@ class FaceLimits:
 
     def __post_init__(self) -> None:
         if self.smallest_face < 1 or not 0 < self.largest_turn <= 90 or self.largest_error <= 0:
-            raise ValueError(f"smallest_face {self.smallest_face} >= 1, largest_turn {self.largest_turn} in 0..90 and "
-                             f"largest_error {self.largest_error} > 0 must hold")
+            raise ValueError(
+                f"smallest_face {self.smallest_face} >= 1, largest_turn {self.largest_turn} in 0..90 and "
+                f"largest_error {self.largest_error} > 0 must hold"
+            )
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ def fit_face(model: MorphableModel, landmarks: np.ndarray, shape: tuple[int, int
     return FittedFace(box, inside, face)
 
 
-def _check_framing(landmarks: np.ndarray, inside: np.ndarray, shape: tuple[int, int], box: Box,
-                   limits: FaceLimits) -> None:
+def _check_framing(
+    landmarks: np.ndarray, inside: np.ndarray, shape: tuple[int, int], box: Box, limits: FaceLimits
+) -> None:
     width = float(np.median(np.ptp(landmarks[..., 0], axis=1))) * shape[1]
     if width < limits.smallest_face:
         raise UserError(f"the face is {width:.0f} pixels wide (smallest_face {limits.smallest_face:g})")
@@ -92,8 +95,9 @@ def _overlap(box: Box, shape: tuple[int, int]) -> int:
     return max(rows, 0) * max(columns, 0)
 
 
-def cropped_with_classes(frames: Iterable[np.ndarray], fitted: FittedFace,
-                         size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def cropped_with_classes(
+    frames: Iterable[np.ndarray], fitted: FittedFace, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The square of every frame, uint8 [size, size, 3], with its class map, uint8 [size, size]."""
     for frame, landmarks in zip(frames, fitted.landmarks):
         yield segment_crop(frame, fitted.box, landmarks, size)

@@ -30,13 +30,15 @@ class ProceduralDataConfig:
     first_seed: int = 0
     frames: int = 40
     size: int = 256
-    pncc_size: int = 128      # 0: do not store PNCCs
+    pncc_size: int = 128  # 0: do not store PNCCs
     workers: int = 2
 
     def __post_init__(self) -> None:
         if min(self.people, self.frames, self.size, self.workers) < 1 or self.pncc_size < 0:
-            raise ValueError(f"people {self.people}, frames {self.frames}, size {self.size} and workers {self.workers} "
-                             "must be positive")
+            raise ValueError(
+                f"people {self.people}, frames {self.frames}, size {self.size} and workers {self.workers} "
+                "must be positive"
+            )
 
     @property
     def seeds(self) -> range:
@@ -73,9 +75,20 @@ def make_clip(config: ProceduralDataConfig, seed: int) -> int:
         points = pose_points(model.landmarks(face.identity, face.expression, 478), face.euler, face.translation)
         pncc = all_pncc(model, face, config.pncc_size) if config.pncc_size else None
     wave = np.asarray(speech.audio)
-    write_clip(clip_folder(config, seed), ClipContent(
-        frames=to_pixels(clip.frames), classes=clip.classes.numpy(), background=to_pixels(clip.background[None])[0],
-        face=face, face_model=model.name, landmarks=project(points).numpy(), audio=wave,
-        speech=speech_features(wave, ("mel",), ""), pncc=pncc,
-        source=f"person {seed} of the procedural world", licence="made by code, free to use"))
+    write_clip(
+        clip_folder(config, seed),
+        ClipContent(
+            frames=to_pixels(clip.frames),
+            classes=clip.classes.numpy(),
+            background=to_pixels(clip.background[None])[0],
+            face=face,
+            face_model=model.name,
+            landmarks=project(points).numpy(),
+            audio=wave,
+            speech=speech_features(wave, ("mel",), ""),
+            pncc=pncc,
+            source=f"person {seed} of the procedural world",
+            licence="made by code, free to use",
+        ),
+    )
     return seed

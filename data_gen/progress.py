@@ -42,8 +42,7 @@ class VideoReport:
 
     def with_clip(self, frames: int, has_sound: bool) -> "VideoReport":
         """The report after one more clip."""
-        return replace(self, clips=self.clips + 1, frames=self.frames + frames,
-                       with_sound=self.with_sound + has_sound)
+        return replace(self, clips=self.clips + 1, frames=self.frames + frames, with_sound=self.with_sound + has_sound)
 
 
 class PreparationLog:
@@ -90,8 +89,10 @@ class PreparationLog:
         clips, frames, with_sound = (sum(numbers[i] for numbers in self._done.values()) for i in (1, 2, 3))
         refused = len(self._rows(REJECTED))
         reasons = f"; {refused} parts refused, see {self.folder / REJECTED}" if refused else ""
-        return (f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min, "
-                f"{with_sound} with sound{reasons}")
+        return (
+            f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min, "
+            f"{with_sound} with sound{reasons}"
+        )
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self.folder / SETTINGS
@@ -102,8 +103,10 @@ class PreparationLog:
             return
         before = load_yaml(path)
         for key in changed_keys(before, settings):
-            raise UserError(f"{self.folder} was prepared with {key}={before.get(key)}, not {settings.get(key)}; "
-                            "set folder= to another folder")
+            raise UserError(
+                f"{self.folder} was prepared with {key}={before.get(key)}, not {settings.get(key)}; "
+                "set folder= to another folder"
+            )
 
     def _rows(self, name: str) -> list[list[str]]:
         path = self.folder / name

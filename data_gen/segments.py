@@ -16,15 +16,15 @@ from modules.analysis.mediapipe_models import FaceFinder
 from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
-SAMPLE = 5                    # frames from one count of the faces to the next
-RETRY = FRAME_RATE            # frames that are left out when `detect` refuses what it sees
+SAMPLE = 5  # frames from one count of the faces to the next
+RETRY = FRAME_RATE  # frames that are left out when `detect` refuses what it sees
 THUMBNAIL = (64, 36)
-CUT_CHANGE = 20.0             # mean grey levels by which a thumbnail changes at a cut, at least; moving heads: up to 15
-CUT_RATIO = 4.0               # and that many times more than the median of the second before
-CALM = 1.0                    # median change below which a video counts as still
-JUMP = 0.25                   # face widths a frame that no head moves; measured on talking heads: up to 0.08
+CUT_CHANGE = 20.0  # mean grey levels by which a thumbnail changes at a cut, at least; moving heads: up to 15
+CUT_RATIO = 4.0  # and that many times more than the median of the second before
+CALM = 1.0  # median change below which a video counts as still
+JUMP = 0.25  # face widths a frame that no head moves; measured on talking heads: up to 0.08
 NO_FACE = "no face in view that is a tenth of the picture high"
-SETTLING = 5                  # frames after a jump in which the tracker still follows
+SETTLING = 5  # frames after a jump in which the tracker still follows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def find_segments(frames: Iterator[np.ndarray], name: str, longest: int) -> Iter
                 reader.skip(RETRY)
                 yield Segment(start=start, length=reader.position - start, reason=str(error).partition(";")[0])
             else:
-                yield Segment(start=start, length=reader.good, landmarks=landmarks[:reader.good])
+                yield Segment(start=start, length=reader.good, landmarks=landmarks[: reader.good])
         if reader.damage:
             yield Segment(start=reader.position, length=0, reason=reader.damage)
 
@@ -90,9 +90,9 @@ class _Reader:
         self._frames, self._finder = frames, finder
         self._thumbnail: np.ndarray | None = None
         self._changes: deque[float] = deque(maxlen=FRAME_RATE)
-        self.position = 0              # of the frame ahead
-        self.cut = False               # whether the frame ahead begins another scene
-        self.good = 0                  # frames of the last `shot` up to its last counted frame with one face
+        self.position = 0  # of the frame ahead
+        self.cut = False  # whether the frame ahead begins another scene
+        self.good = 0  # frames of the last `shot` up to its last counted frame with one face
         self.damage = ""
         self._ahead = self._read()
 
@@ -160,7 +160,7 @@ def without_jumps(segment: Segment, shape: tuple[int, int]) -> list[Segment]:
     Returns:
         Usable segments; the frames in which the tracker settles are left out.
     """
-    points = segment.landmarks * shape[::-1]                              # [T, 478, 2] pixels
+    points = segment.landmarks * shape[::-1]  # [T, 478, 2] pixels
     widths = np.ptp(points[..., 0], axis=1)
     steps = np.linalg.norm(np.diff(points.mean(1), axis=0), axis=1) / widths[1:]
     parts, first = [], 0

@@ -34,7 +34,7 @@ from modules.system.errors import UserError
 from modules.system.processes import run_all
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
-FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpegError)     # of a video, not a run
+FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpegError)  # of a video, not a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +46,24 @@ class VideoDataConfig:
 
     videos: str
     folder: str = "data/videos"
-    face_model: str = "bfm"       # of modules/face_models.py
-    size: int = 512               # pixels a side
-    pncc_size: int = 0            # 0: do not store PNCCs
+    face_model: str = "bfm"  # of modules/face_models.py
+    size: int = 512  # pixels a side
+    pncc_size: int = 0  # 0: do not store PNCCs
     features: tuple[FeatureKind, ...] = ("mel",)
     hubert: str = DEFAULT_HUBERT  # folder or hub name, for the features "hubert"
-    shortest: float = 2.0         # seconds
-    longest: float = 20.0         # seconds; what is longer becomes several clips
+    shortest: float = 2.0  # seconds
+    longest: float = 20.0  # seconds; what is longer becomes several clips
     limits: FaceLimits = field(default_factory=FaceLimits)
-    licence: str = ""             # noted in every clip: terms, or who allowed the use
+    licence: str = ""  # noted in every clip: terms, or who allowed the use
     workers: int = 2
 
     def __post_init__(self) -> None:
         check_face_model(self.face_model)
         if self.size < 64 or self.size % 2 or self.pncc_size < 0 or self.workers < 1:
-            raise ValueError(f"size {self.size} must be even and at least 64, pncc_size {self.pncc_size} not negative, "
-                             f"workers {self.workers} at least 1")
+            raise ValueError(
+                f"size {self.size} must be even and at least 64, pncc_size {self.pncc_size} not negative, "
+                f"workers {self.workers} at least 1"
+            )
         if not 0.2 <= self.shortest <= self.longest:
             raise ValueError(f"shortest {self.shortest} must be from 0.2 to longest ({self.longest}) seconds")
 
@@ -116,8 +118,13 @@ def find_videos(videos: str) -> list[Video]:
     root, pattern = _root_and_pattern(videos)
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; set videos= to a folder or a pattern such as raw/*.mp4")
-    paths = sorted(path for path in root.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file()
-                   and not any(part.startswith(".") for part in path.relative_to(root).parts))
+    paths = sorted(
+        path
+        for path in root.glob(pattern)
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
     if not paths:
         raise UserError(f"no videos in {videos}; files must end in {', '.join(SUFFIXES)}")
     by_name: dict[str, Video] = {}
@@ -188,10 +195,13 @@ def _refusals(refused: list[Segment], useful: bool, shortest: int) -> tuple[Refu
     """The parts of a useful video that are long enough to be missed; of any other the main reason, for all of it."""
     parts = merged(refused)
     if not useful and parts:
-        main = max(parts, key=lambda s: (s.length == 0, s.length))                 # damage, or what lasts longest
+        main = max(parts, key=lambda s: (s.length == 0, s.length))  # damage, or what lasts longest
         parts = [replace(main, start=0, length=parts[-1].stop)]
-    return tuple(Refusal(s.start / FRAME_RATE, s.stop / FRAME_RATE, s.reason) for s in parts
-                 if not useful or s.length == 0 or s.length >= shortest)
+    return tuple(
+        Refusal(s.start / FRAME_RATE, s.stop / FRAME_RATE, s.reason)
+        for s in parts
+        if not useful or s.length == 0 or s.length >= shortest
+    )
 
 
 def _line(error: Exception) -> str:
@@ -232,10 +242,18 @@ class _ClipMaker:
         pncc = all_pncc(load_face_model(config.face_model), fitted.face, config.pncc_size) if config.pncc_size else None
         times = f"{piece.start / FRAME_RATE:.2f} to {piece.stop / FRAME_RATE:.2f} s"
         return ClipContent(
-            frames=(frame for frame, _ in frames), classes=(mask for _, mask in classes),
-            background=inpaint_background, face=fitted.face, face_model=config.face_model, landmarks=fitted.landmarks,
-            audio=wave, speech=speech_features(wave, config.features, config.hubert), pncc=pncc,
-            source=f"{self.video.path.name}, {times}", licence=config.licence)
+            frames=(frame for frame, _ in frames),
+            classes=(mask for _, mask in classes),
+            background=inpaint_background,
+            face=fitted.face,
+            face_model=config.face_model,
+            landmarks=fitted.landmarks,
+            audio=wave,
+            speech=speech_features(wave, config.features, config.hubert),
+            pncc=pncc,
+            source=f"{self.video.path.name}, {times}",
+            licence=config.licence,
+        )
 
     def _part(self, piece: Segment) -> Iterator[np.ndarray]:
         """Yield the frames of a piece; pieces must be asked for in order."""

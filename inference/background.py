@@ -33,6 +33,8 @@ def load_background(choice: str, size: int) -> Tensor | str | None:
     try:
         colour = ImageColor.getrgb(choice)[:3]
     except ValueError as error:
-        raise UserError(f"--background {choice}: no such picture and no such colour; give photo, transparent, "
-                        "a picture file, or a colour like #204060") from error
+        raise UserError(
+            f"--background {choice}: no such picture and no such colour; give photo, transparent, "
+            "a picture file, or a colour like #204060"
+        ) from error
     return to_float(torch.tensor(colour)).view(1, 3, 1, 1).repeat(1, 1, size, size)

@@ -20,7 +20,12 @@ def debug_panels(source: Tensor, driving: Driving, output: PortraitOutput) -> Te
     """
     size = output.image.shape[-1]
     distance = torch.linalg.vector_norm(driving.camera.camera_to_world[:, :3, 3], dim=-1).view(-1, 1, 1, 1)
-    depth = (2 * (distance - output.rendered.depth)).clamp(-1, 1)                  # near bright, half of the box = 1
-    panels = (source.to(output.image).expand_as(output.image), driving.pncc.driving, output.image_raw,
-              depth.expand(-1, 3, -1, -1), output.image)
+    depth = (2 * (distance - output.rendered.depth)).clamp(-1, 1)  # near bright, half of the box = 1
+    panels = (
+        source.to(output.image).expand_as(output.image),
+        driving.pncc.driving,
+        output.image_raw,
+        depth.expand(-1, 3, -1, -1),
+        output.image,
+    )
     return torch.cat([F.interpolate(p.float(), size=(size, size), mode="nearest") for p in panels], dim=-1)

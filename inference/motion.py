@@ -16,7 +16,7 @@ from modules.system.files import named_file
 
 _FORMAT = "real3d-motion"
 _VERSION = 1
-OFFICIAL = ".npy"           # the original's *_coeff_fit_mp.npy
+OFFICIAL = ".npy"  # the original's *_coeff_fit_mp.npy
 MOTION_FILES = (".json", ".npz", OFFICIAL)
 _ARRAYS = {"expression": 64, "euler": 3, "translation": 3, "blink": 1}
 
@@ -99,11 +99,12 @@ class Motion:
             face_model = str(content["face_model"])
         except FileNotFoundError as error:
             raise UserError(f"no motion file {path}") from error
-        except Exception as error:      # any other content is no motion file
+        except Exception as error:  # any other content is no motion file
             raise UserError(f"{path} is not a motion file (.json or .npz made with --save-motion): {error}") from error
         if header != (_FORMAT, _VERSION, FRAME_RATE):
-            raise UserError(f"{path}: format, version, fps are {header}; this program reads "
-                            f"{(_FORMAT, _VERSION, FRAME_RATE)}")
+            raise UserError(
+                f"{path}: format, version, fps are {header}; this program reads {(_FORMAT, _VERSION, FRAME_RATE)}"
+            )
         return cls(face_model=face_model, **arrays)
 
 
@@ -121,9 +122,9 @@ def natural_pose(frames: int, generator: torch.Generator) -> tuple[Tensor, Tenso
     time = torch.arange(frames)[:, None, None] / FRAME_RATE
     rates = torch.tensor([0.13, 0.29, 0.53]) * (0.8 + 0.4 * torch.rand(6, 3, generator=generator))
     phases = 2 * torch.pi * torch.rand(6, 3, generator=generator)
-    waves = torch.sin(2 * torch.pi * rates * time + phases) * torch.tensor([1.0, 0.5, 0.25])      # [T, 6, 3]
+    waves = torch.sin(2 * torch.pi * rates * time + phases) * torch.tensor([1.0, 0.5, 0.25])  # [T, 6, 3]
     scale = torch.tensor([0.035, 0.055, 0.025, 0.02, 0.02, 0.0])
-    pose = (waves.sum(-1) - waves.sum(-1)[:1]) * scale                                            # [T, 6]
+    pose = (waves.sum(-1) - waves.sum(-1)[:1]) * scale  # [T, 6]
     return pose[:, :3], pose[:, 3:]
 
 
@@ -133,6 +134,6 @@ def periodic_blink(frames: int, generator: torch.Generator) -> Tensor:
     start = 2 * FRAME_RATE
     while start < frames:
         length = int(torch.randint(8, 13, (), generator=generator))
-        blink[start:start + length, 0] = blink_curve(length)[:frames - start]
+        blink[start : start + length, 0] = blink_curve(length)[: frames - start]
         start += int(torch.randint(4 * FRAME_RATE, 6 * FRAME_RATE, (), generator=generator))
     return blink

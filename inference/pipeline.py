@@ -44,8 +44,15 @@ class TalkingPortrait:
         face_model: on the CPU, where photos and clips are fitted; PNCCs are drawn by a copy on the device.
     """
 
-    def __init__(self, model: Real3DPortrait, config: Real3DPortraitConfig, face_model: MorphableModel,
-                 speech: SpeechToMotion | None, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: Real3DPortrait,
+        config: Real3DPortraitConfig,
+        face_model: MorphableModel,
+        speech: SpeechToMotion | None,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.model, self.config = model.to(device).eval(), config
         self.face_model = face_model.cpu()
         self._drawn_face = self.face_model if device.type == "cpu" else deepcopy(self.face_model).to(device)
@@ -53,8 +60,9 @@ class TalkingPortrait:
         self.device, self.dtype = device, dtype
 
     @classmethod
-    def load(cls, checkpoint: Path, device: str = "auto", precision: str = "float32",
-             hubert: str | None = None) -> "TalkingPortrait":
+    def load(
+        cls, checkpoint: Path, device: str = "auto", precision: str = "float32", hubert: str | None = None
+    ) -> "TalkingPortrait":
         """Read a folder that holds portrait/ and audio2motion/ (the latter is needed for speech alone).
 
         Args:
@@ -107,8 +115,9 @@ class TalkingPortrait:
             raise UserError("this checkpoint knows no procedural people; give a photo with --source")
         return Portrait.from_procedural(seed, self.face_model, self.size)
 
-    def motion_from_speech(self, audio: Path, generator: torch.Generator, temperature: float = 0.2,
-                           mouth_amplitude: float = 0.45) -> Motion:
+    def motion_from_speech(
+        self, audio: Path, generator: torch.Generator, temperature: float = 0.2, mouth_amplitude: float = 0.45
+    ) -> Motion:
         """Lip motion of a speech file, head still."""
         if self.speech is None:
             raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
@@ -144,21 +153,26 @@ class TalkingPortrait:
     def check_portrait(self, portrait: Portrait) -> Portrait:
         """Refuse a face of another face model."""
         if portrait.face_model != self.face_model.name:
-            raise UserError(f"the portrait is of the {portrait.face_model} face model, the checkpoint of "
-                            f"{self.face_model.name}; use a portrait made with this checkpoint")
+            raise UserError(
+                f"the portrait is of the {portrait.face_model} face model, the checkpoint of "
+                f"{self.face_model.name}; use a portrait made with this checkpoint"
+            )
         return portrait
 
     def check_motion(self, motion: Motion) -> Motion:
         """Refuse expressions of another face model."""
         if motion.face_model != self.face_model.name:
-            raise UserError(f"the motion is of the {motion.face_model} face model, the checkpoint of "
-                            f"{self.face_model.name}; use a motion made with this checkpoint")
+            raise UserError(
+                f"the motion is of the {motion.face_model} face model, the checkpoint of "
+                f"{self.face_model.name}; use a motion made with this checkpoint"
+            )
         return motion
 
     # ---- frames
 
-    def frames(self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None,
-               batch: int | None = None) -> Iterator[np.ndarray]:
+    def frames(
+        self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None, batch: int | None = None
+    ) -> Iterator[np.ndarray]:
         """Render in constant memory.
 
         Args:
@@ -175,19 +189,28 @@ class TalkingPortrait:
 
         yield from self._render(portrait, motion, None if transparent else background, batch, pixels)
 
-    def debug_frames(self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None,
-                     batch: int | None = None) -> Iterator[np.ndarray]:
+    def debug_frames(
+        self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None, batch: int | None = None
+    ) -> Iterator[np.ndarray]:
         """The same with source, PNCC, raw render, depth and final picture side by side: uint8 [S, 5 S, 3]."""
+
         def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
             return to_pixels(debug_panels(portrait.picture, driving, output))
 
         yield from self._render(portrait, motion, None if background == "transparent" else background, batch, pixels)
 
-    def _render(self, portrait: Portrait, motion: Motion, background: Tensor | None, batch: int | None,
-                pixels: Callable[[Driving, PortraitOutput], np.ndarray]) -> Iterator[np.ndarray]:
+    def _render(
+        self,
+        portrait: Portrait,
+        motion: Motion,
+        background: Tensor | None,
+        batch: int | None,
+        pixels: Callable[[Driving, PortraitOutput], np.ndarray],
+    ) -> Iterator[np.ndarray]:
         batch = batch or self.batch
-        track = make_track(self.check_portrait(portrait), self.check_motion(motion), self.face_model,
-                           self.config.driving)
+        track = make_track(
+            self.check_portrait(portrait), self.check_motion(motion), self.face_model, self.config.driving
+        )
 
         def encode(photo: Photo) -> tuple[Source, Tensor]:
             with self._inference():
@@ -207,8 +230,12 @@ class TalkingPortrait:
         """The photo as the model reads it, on the device."""
         camera = head_camera(portrait.euler, portrait.translation, self.config.driving)
         background = portrait.background if background is None else background
-        surroundings = Surroundings(self._on_device(portrait.torso), self._on_device(one_hot(portrait.classes)),
-                                    self._on_device(background), self._on_device(track.source_keypoints))
+        surroundings = Surroundings(
+            self._on_device(portrait.torso),
+            self._on_device(one_hot(portrait.classes)),
+            self._on_device(background),
+            self._on_device(track.source_keypoints),
+        )
         return Photo(self._on_device(portrait.head), camera.to(self.device), surroundings)
 
     def still_pncc(self, portrait: Portrait, track: Track) -> Tensor:
@@ -226,16 +253,20 @@ class TalkingPortrait:
         return driving if self.config.motion_adapter is not None else replace(driving, pncc=None)
 
     def _pncc(self, portrait: Portrait, expression: Tensor, closing: Tensor | None = None) -> Tensor:
-        return draw_pncc(self._drawn_face, self._on_device(portrait.identity), self._on_device(expression),
-                         self.config.pncc_size, closing)
+        return draw_pncc(
+            self._drawn_face,
+            self._on_device(portrait.identity),
+            self._on_device(expression),
+            self.config.pncc_size,
+            closing,
+        )
 
     def _on_device(self, values: Tensor) -> Tensor:
         return values.to(self.device, torch.float32)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype,
-                                                    enabled=self.dtype != torch.float32):
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             yield
 
 
@@ -249,6 +280,8 @@ def find_portrait(checkpoint: Path) -> Path:
     if folder.is_dir():
         return folder
     if checkpoint.suffix == ".ckpt" or any(checkpoint.glob("*.ckpt")):
-        raise UserError(f"{checkpoint} is a checkpoint of the original; convert it: "
-                        f"python -m scripts.convert_checkpoint {checkpoint} checkpoints/official")
+        raise UserError(
+            f"{checkpoint} is a checkpoint of the original; convert it: "
+            f"python -m scripts.convert_checkpoint {checkpoint} checkpoints/official"
+        )
     raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")

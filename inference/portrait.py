@@ -25,7 +25,7 @@ from modules.system.files import named_file
 
 _FORMAT = "real3d-portrait"
 _VERSION = 1
-FRONTAL_DISTANCE = -5.0     # dm: the face of a procedural portrait fills about a fifth of the picture
+FRONTAL_DISTANCE = -5.0  # dm: the face of a procedural portrait fills about a fifth of the picture
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,25 @@ class Portrait:
         return FaceCoefficients(self.identity, self.expression, self.euler, self.translation)
 
     @classmethod
-    def from_picture(cls, picture: np.ndarray, classes: np.ndarray, face: FaceCoefficients,
-                     face_model: str) -> "Portrait":
+    def from_picture(
+        cls, picture: np.ndarray, classes: np.ndarray, face: FaceCoefficients, face_model: str
+    ) -> "Portrait":
         """Compose from a square uint8 picture [S, S, 3], its class map [S, S] and its fitted face (one row)."""
         torso, _ = inpaint_torso(picture, classes)
         background = inpaint_background(picture[None], classes[None])
         head = part_image(picture, classes, "head")
         return cls(
-            picture=to_tensor(picture), head=to_tensor(head), torso=to_tensor(torso),
-            classes=torch.from_numpy(classes.astype(np.uint8))[None], background=to_tensor(background),
-            identity=face.identity, expression=face.expression, euler=face.euler, translation=face.translation,
-            face_model=face_model)
+            picture=to_tensor(picture),
+            head=to_tensor(head),
+            torso=to_tensor(torso),
+            classes=torch.from_numpy(classes.astype(np.uint8))[None],
+            background=to_tensor(background),
+            identity=face.identity,
+            expression=face.expression,
+            euler=face.euler,
+            translation=face.translation,
+            face_model=face_model,
+        )
 
     @classmethod
     def from_photo(cls, path: Path, face_model: MorphableModel, size: int, face: int | None = None) -> "Portrait":
@@ -91,8 +99,12 @@ class Portrait:
     def from_procedural(cls, seed: int, face_model: MorphableModel, size: int) -> "Portrait":
         """The procedural person of `seed` with a neutral face, seen from the front; masks and fit are exact."""
         person = sample_person(seed)
-        face = FaceCoefficients(identity=person.identity[None], expression=torch.zeros(1, 64),
-                                euler=torch.zeros(1, 3), translation=torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]))
+        face = FaceCoefficients(
+            identity=person.identity[None],
+            expression=torch.zeros(1, 64),
+            euler=torch.zeros(1, 3),
+            translation=torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]),
+        )
         view = render(face_model, person, face, size)
         return cls.from_picture(to_pixels(view.image)[0], view.classes[0].numpy(), face, face_model.name)
 
@@ -118,8 +130,10 @@ class Portrait:
                 header = file.metadata() or {}
                 kind = (header.get("format"), header.get("version"))
                 if kind != (_FORMAT, str(_VERSION)):
-                    raise UserError(f"{path} is not a portrait file: format, version are {kind}; this program reads "
-                                    f"{(_FORMAT, str(_VERSION))}; make one with Portrait.save")
+                    raise UserError(
+                        f"{path} is not a portrait file: format, version are {kind}; this program reads "
+                        f"{(_FORMAT, str(_VERSION))}; make one with Portrait.save"
+                    )
                 return cls(**{name: file.get_tensor(name) for name in _tensors()}, face_model=header["face_model"])
         except (OSError, SafetensorError, KeyError) as error:
             raise UserError(f"{path} is not a portrait file; make one with Portrait.save ({error})") from error

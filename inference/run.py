@@ -1,8 +1,8 @@
 """Make a talking video from one photo and speech, or re-enact a clip.
 
-    python -m inference.run                                                   # the embedded person and speech
-    python -m inference.run --source face.jpg --audio speech.wav --output talk.mp4
-    python -m inference.run --source face.jpg --driving clip.mp4 --output out.mp4
+python -m inference.run                                                   # the embedded person and speech
+python -m inference.run --source face.jpg --audio speech.wav --output talk.mp4
+python -m inference.run --source face.jpg --driving clip.mp4 --output out.mp4
 """
 
 import argparse
@@ -23,39 +23,53 @@ from modules.media.video_writer import VideoWriter
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import UserError, run_command
 
-DEMO_PERSON = 900007     # seed of a procedural person that no training saw
+DEMO_PERSON = 900007  # seed of a procedural person that no training saw
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m inference.run", description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--source", type=Path, help="photo of one face, or a portrait file (.safetensors); "
-                                                    "without it a procedural person")
+    parser = argparse.ArgumentParser(
+        prog="python -m inference.run",
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--source",
+        type=Path,
+        help="photo of one face, or a portrait file (.safetensors); without it a procedural person",
+    )
     parser.add_argument("--face", type=int, help="which face of a photo of several people, from the left, from 0")
     drive = parser.add_mutually_exclusive_group()
     drive.add_argument("--audio", type=Path, help="speech, any audio or video file; without it the demo sentence")
     drive.add_argument("--driving", type=Path, help="clip whose expression, pose and sound are transferred")
-    drive.add_argument("--motion", type=Path, help="motion file: .json or .npz made with --save-motion, or "
-                                                       "*_coeff_fit_mp.npy of the original")
+    drive.add_argument(
+        "--motion",
+        type=Path,
+        help="motion file: .json or .npz made with --save-motion, or *_coeff_fit_mp.npy of the original",
+    )
     parser.add_argument("--sound", type=Path, help="sound to put under --motion")
-    parser.add_argument("--pose", default="natural",
-                        help="head pose under --audio: natural, still, a clip, or a motion file")
+    parser.add_argument(
+        "--pose", default="natural", help="head pose under --audio: natural, still, a clip, or a motion file"
+    )
     parser.add_argument("--background", default="photo", help="photo, transparent, a picture, or a colour (#204060)")
     parser.add_argument("--blink", choices=("period", "none"), default="period", help="blinks under --audio")
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
-    parser.add_argument("--checkpoint", type=Path, default=DEMO_CHECKPOINT,
-                        help="folder with portrait/ and audio2motion/")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=DEMO_CHECKPOINT, help="folder with portrait/ and audio2motion/"
+    )
     parser.add_argument("--hubert", help="folder or hub name of HuBERT, instead of the one that the checkpoint names")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
-    parser.add_argument("--batch", type=int, help="frames rendered together; more need more memory; without it 1 on "
-                                                  "a CPU, 4 elsewhere")
-    parser.add_argument("--output", type=Path, default=Path("infer_out/talk.mp4"),
-                        help=".mp4; .webm or .mov if transparent")
-    parser.add_argument("--debug-video", action="store_true",
-                        help="source, PNCC, raw render, depth and final picture side by side")
+    parser.add_argument(
+        "--batch", type=int, help="frames rendered together; more need more memory; without it 1 on a CPU, 4 elsewhere"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("infer_out/talk.mp4"), help=".mp4; .webm or .mov if transparent"
+    )
+    parser.add_argument(
+        "--debug-video", action="store_true", help="source, PNCC, raw render, depth and final picture side by side"
+    )
     parser.add_argument("--save-motion", type=Path, help="also write the motion (.json or .npz)")
     return parser.parse_args(arguments)
 
@@ -78,7 +92,7 @@ def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple
         motion = motion.with_pose(*pipeline.pose_from_file(Path(options.pose), frames))
     if options.blink == "period":
         motion = motion.with_blink(periodic_blink(frames, generator))
-    return motion, read_sound(audio, beside_pictures=False)        # as the motion was made from it
+    return motion, read_sound(audio, beside_pictures=False)  # as the motion was made from it
 
 
 def make_portrait(options: argparse.Namespace, pipeline: TalkingPortrait) -> Portrait:
@@ -98,8 +112,10 @@ def check(options: argparse.Namespace) -> None:
     transparent = options.background == "transparent"
     suffixes = (".webm", ".mov") if transparent else (".mp4",)
     if options.output.suffix not in suffixes:
-        raise UserError(f"--output {options.output.name}: use a name that ends in {' or '.join(suffixes)}"
-                        + (" for a transparent background" if transparent else ""))
+        raise UserError(
+            f"--output {options.output.name}: use a name that ends in {' or '.join(suffixes)}"
+            + (" for a transparent background" if transparent else "")
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:

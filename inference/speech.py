@@ -41,16 +41,23 @@ class SpeechToMotion:
         """
         config = read_config(folder)
         if config.get("features") not in ("hubert", "mel"):
-            raise UserError(f"{folder} is no audio-to-motion checkpoint; features in its {CONFIG} is "
-                            f"{config.get('features')}, not hubert or mel")
+            raise UserError(
+                f"{folder} is no audio-to-motion checkpoint; features in its {CONFIG} is "
+                f"{config.get('features')}, not hubert or mel"
+            )
         model = Audio2Motion(read_model_config(folder, Audio2MotionConfig))
         load_module(folder, "audio2motion", model)
-        return cls(model.to(device).eval(), config["features"], config.get("face_model", "bfm"),
-                   hubert or config.get("hubert", DEFAULT_HUBERT))
+        return cls(
+            model.to(device).eval(),
+            config["features"],
+            config.get("face_model", "bfm"),
+            hubert or config.get("hubert", DEFAULT_HUBERT),
+        )
 
     @torch.inference_mode()
-    def motion(self, audio: Path, generator: torch.Generator, temperature: float = 0.2,
-               mouth_amplitude: float = 0.45) -> Motion:
+    def motion(
+        self, audio: Path, generator: torch.Generator, temperature: float = 0.2, mouth_amplitude: float = 0.45
+    ) -> Motion:
         """The motion of a speech file with a still head: a frame for every 40 ms of sound that have begun.
 
         Raises:
@@ -60,17 +67,27 @@ class SpeechToMotion:
         device = next(self.model.parameters()).device
         hubert = self._load_hubert().to(device) if self.features == "hubert" else None
         audio_features = extract(waveform, kind=self.features, hubert=hubert)
-        expression = self.model.generate(
-            audio_features.features[None].to(device), audio_features.f0[None].to(device), generator=generator,
-            temperature=temperature, mouth_amplitude=torch.tensor([[mouth_amplitude]], device=device))[0].float().cpu()
+        expression = (
+            self.model.generate(
+                audio_features.features[None].to(device),
+                audio_features.f0[None].to(device),
+                generator=generator,
+                temperature=temperature,
+                mouth_amplitude=torch.tensor([[mouth_amplitude]], device=device),
+            )[0]
+            .float()
+            .cpu()
+        )
         frames = -(-len(waveform) // FRAME_SAMPLES)
-        index = torch.arange(frames).clamp(max=len(expression) - 1)      # features may end a frame early
+        index = torch.arange(frames).clamp(max=len(expression) - 1)  # features may end a frame early
         euler, translation = still_pose(frames)
         return Motion(expression[index], euler, translation, torch.zeros(frames, 1), self.face_model)
 
     def _load_hubert(self) -> HubertFeatures:
         hubert, expected = load_hubert(self.hubert), self.model.config.audio_size
         if hubert.size != expected:
-            raise UserError(f"the HuBERT {self.hubert} gives {hubert.size} numbers a frame, the checkpoint listens to "
-                            f"{expected}; use {DEFAULT_HUBERT}")
+            raise UserError(
+                f"the HuBERT {self.hubert} gives {hubert.size} numbers a frame, the checkpoint listens to "
+                f"{expected}; use {DEFAULT_HUBERT}"
+            )
         return hubert

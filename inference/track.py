@@ -13,7 +13,7 @@ from modules.geometry.camera import Camera
 from modules.geometry.trajectory import prepare_poses, smooth_cameras, smooth_features
 from modules.portrait.driving import DrivingConfig, head_camera, project_landmarks, torso_keypoints
 
-SMOOTHING = 7        # frames, of cameras and torso key points (docs/spec/face3d.md#8)
+SMOOTHING = 7  # frames, of cameras and torso key points (docs/spec/face3d.md#8)
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,21 @@ def make_track(portrait: Portrait, motion: Motion, model: MorphableModel, config
         model: the face model, on the CPU.
         config: how the checkpoint's cameras and PNCCs are made.
     """
-    euler, translation = prepare_poses(portrait.euler, portrait.translation, motion.euler, motion.translation,
-                                       len(motion))
+    euler, translation = prepare_poses(
+        portrait.euler, portrait.translation, motion.euler, motion.translation, len(motion)
+    )
     expression, closing = apply_blinks(motion, model)
     driving = FaceCoefficients(portrait.identity, expression, euler, translation)
     keypoints = torso_keypoints(project_landmarks(model, driving), inside=True)
     source = torso_keypoints(project_landmarks(model, portrait.face), inside=True)
     return Track(
         cameras=smooth_cameras(head_camera(euler, translation, config), SMOOTHING),
-        keypoints=smooth_features(keypoints, SMOOTHING), source_keypoints=source, expression=expression,
+        keypoints=smooth_features(keypoints, SMOOTHING),
+        source_keypoints=source,
+        expression=expression,
         closing=closing,
-        source_expression=expression[:1] if config.source_pncc == "first_driving" else portrait.expression)
+        source_expression=expression[:1] if config.source_pncc == "first_driving" else portrait.expression,
+    )
 
 
 def apply_blinks(motion: Motion, model: MorphableModel) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,9 @@ from modules.procedural.head import procedural_model
 from modules.system.errors import UserError
 
 FACE_MODELS: dict[str, Callable[[], MorphableModel]] = {
-    "bfm": load_bfm,                        # Basel Face Model 2009: files of its publishers
-    "ict": load_ict,                        # ICT-FaceKit: a file of scripts/convert_ict.py, and its landmarks
-    "procedural": procedural_model,         # built by code
+    "bfm": load_bfm,  # Basel Face Model 2009: files of its publishers
+    "ict": load_ict,  # ICT-FaceKit: a file of scripts/convert_ict.py, and its landmarks
+    "procedural": procedural_model,  # built by code
 }
 
 

@@ -1,9 +1,9 @@
 """Outside files: which there are, how to get them, and what is missing on this machine.
 
-    python -m scripts.assets list
-    python -m scripts.assets fetch face_landmarker.task selfie_segmenter.tflite hair_segmenter.tflite
-    python -m scripts.assets fetch analysis            # everything that photos and clips need
-    python -m scripts.assets check
+python -m scripts.assets list
+python -m scripts.assets fetch face_landmarker.task selfie_segmenter.tflite hair_segmenter.tflite
+python -m scripts.assets fetch analysis            # everything that photos and clips need
+python -m scripts.assets check
 """
 
 import argparse
@@ -41,10 +41,15 @@ class Finding:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m scripts.assets", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, help=f"folder of outside files "
-                        f"(default: $REAL3D_ASSETS, or {DEFAULT_FOLDER.parent.name}/{DEFAULT_FOLDER.name})")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.assets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--assets",
+        type=Path,
+        help=f"folder of outside files "
+        f"(default: $REAL3D_ASSETS, or {DEFAULT_FOLDER.parent.name}/{DEFAULT_FOLDER.name})",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every outside file with size, licence, and whether it is here")
     fetching = commands.add_parser("fetch", help="download files by name")
@@ -61,9 +66,14 @@ def list_assets(folder: Path | None) -> Iterator[str]:
         yield f"{asset.name:34}{readable(asset.size):>9}  {state:8} {asset.what}"
         yield f"    licence: {asset.licence}; for: {', '.join(asset.needed_by)}"
         if not here:
-            yield from textwrap.wrap(asset.advice, 110, initial_indent="    get: ",
-                                     subsequent_indent="         ", break_long_words=False,
-                                     break_on_hyphens=False)
+            yield from textwrap.wrap(
+                asset.advice,
+                110,
+                initial_indent="    get: ",
+                subsequent_indent="         ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
 
 
 def fetch_assets(names: list[str], folder: Path | None) -> Iterator[str]:
@@ -90,8 +100,11 @@ def lookup(name: str) -> Asset:
     known = manifest()
     if name not in known:
         near = get_close_matches(name, known, 1, 0.3)
-        raise UserError(f"there is no asset {name}; " + (f"did you mean {near[0]}? " if near else "")
-                        + "All names: python -m scripts.assets list")
+        raise UserError(
+            f"there is no asset {name}; "
+            + (f"did you mean {near[0]}? " if near else "")
+            + "All names: python -m scripts.assets list"
+        )
     return known[name]
 
 
@@ -123,31 +136,33 @@ def findings(folder: Path | None) -> Iterator[Finding]:
 
 def _check_python() -> Iterator[Finding]:
     inside = PYTHON[0] <= sys.version_info[:2] <= PYTHON[1]
-    yield Finding("ok" if inside else "stop", f"Python {platform.python_version()}"
-                  + ("" if inside else "; every command needs 3.11 to 3.13"))
+    yield Finding(
+        "ok" if inside else "stop",
+        f"Python {platform.python_version()}" + ("" if inside else "; every command needs 3.11 to 3.13"),
+    )
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        yield Finding("stop", f"packages missing: {', '.join(missing)}; for every command; "
-                      "run: bash scripts/setup.sh")
+        yield Finding("stop", f"packages missing: {', '.join(missing)}; for every command; run: bash scripts/setup.sh")
 
 
 def _check_torch() -> Iterator[Finding]:
     if importlib.util.find_spec("torch") is None:
         return
     import torch
+
     if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / 2 ** 30
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         name = torch.cuda.get_device_name(0)
         yield Finding("ok", f"PyTorch {torch.__version__}, {name} with {memory:.0f} GiB")
     else:
-        yield Finding("ok", f"PyTorch {torch.__version__}, no CUDA: the CPU is used "
-                      "(full-size training needs a GPU)")
+        yield Finding("ok", f"PyTorch {torch.__version__}, no CUDA: the CPU is used (full-size training needs a GPU)")
 
 
 def _check_encoders() -> Iterator[Finding]:
     if importlib.util.find_spec("av") is None:
         return
     from modules.media.video_writer import alpha_encoders, video_encoder
+
     try:
         yield Finding("ok", f"video encoder {video_encoder()}")
     except UserError as error:
@@ -160,9 +175,15 @@ def _check_encoders() -> Iterator[Finding]:
 def _check_demo() -> Iterator[Finding]:
     for name in ("portrait", "audio2motion"):
         config = DEMO_CHECKPOINT / name / "config.yaml"
-        yield Finding("ok", str(config.parent)) if config.is_file() else Finding(
-            "stop", f"{config} is missing; for: inference.run without --checkpoint; "
-                    "restore the file with git, or make it with: bash scripts/train_demo.sh")
+        yield (
+            Finding("ok", str(config.parent))
+            if config.is_file()
+            else Finding(
+                "stop",
+                f"{config} is missing; for: inference.run without --checkpoint; "
+                "restore the file with git, or make it with: bash scripts/train_demo.sh",
+            )
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -36,10 +36,10 @@ from modules.procedural.head import procedural_model
 from modules.system.errors import UserError, run_command
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
-PERSON = 900_007                                    # seed of a procedural person
-ONCE = ("image to plane", "source of HTB-SR")       # parts that are done once a photo
+PERSON = 900_007  # seed of a procedural person
+ONCE = ("image to plane", "source of HTB-SR")  # parts that are done once a photo
 WHOLE = "whole frame"
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")      # Linux
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
 
 
 @dataclass
@@ -67,8 +67,9 @@ class Benchmark:
         self.portrait = Portrait.from_procedural(PERSON, face_model, config.resolution)
         generator = torch.Generator().manual_seed(0)
         euler, translation = natural_pose(batch, generator)
-        motion = Motion(0.2 * torch.rand(batch, 64, generator=generator), euler, translation, torch.zeros(batch, 1),
-                        face_model.name)
+        motion = Motion(
+            0.2 * torch.rand(batch, 64, generator=generator), euler, translation, torch.zeros(batch, 1), face_model.name
+        )
         self.track = make_track(self.portrait, motion, face_model, config.driving)
         self.photo = self.pipeline.photo(self.portrait, self.track)
         self.still = self.pipeline.still_pncc(self.portrait, self.track)
@@ -101,8 +102,10 @@ class Benchmark:
     def measure(self, variant: Variant, record: bool) -> None:
         """Run every part once; `record` is False for the first time, which warms up and compiles."""
         reset_peak(self.device)
-        with torch.inference_mode(), torch.autocast(self.device.type, variant.dtype,
-                                                    enabled=variant.dtype != torch.float32):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, variant.dtype, enabled=variant.dtype != torch.float32),
+        ):
             for name, function in self.parts(variant.model):
                 synchronize(self.device)
                 start = time.perf_counter()
@@ -128,7 +131,7 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR.exists():
-        CLEAR.write_text("5")              # see man proc: the peak of the resident set is reset
+        CLEAR.write_text("5")  # see man proc: the peak of the resident set is reset
 
 
 def peak_memory(device: torch.device) -> int | None:
@@ -176,8 +179,14 @@ def table(measured: list[Variant], batch: int) -> str:
 
 def as_json(measured: list[Variant], facts: Mapping[str, object], batch: int) -> str:
     """The same figures for programs: seconds a batch of every repetition, frames a second, bytes."""
-    values = {variant.name: {"seconds": variant.seconds, "peak_bytes": variant.peak,
-                             "frames_per_second": batch / variant.median(WHOLE)} for variant in measured}
+    values = {
+        variant.name: {
+            "seconds": variant.seconds,
+            "peak_bytes": variant.peak,
+            "frames_per_second": batch / variant.median(WHOLE),
+        }
+        for variant in measured
+    }
     return json.dumps({**facts, "variants": values}, indent=1)
 
 
@@ -211,8 +220,11 @@ def build(options: argparse.Namespace) -> tuple[Real3DPortrait, Real3DPortraitCo
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m scripts.benchmark", description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.benchmark",
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--checkpoint", type=Path, help="folder with portrait/")
     which.add_argument("--size", choices=("full", "demo"), default="demo", help="random weights of this size")
@@ -249,9 +261,15 @@ def main(arguments: list[str] | None = None) -> int:
             for variant in measured:
                 attempt(bench, variant, record=repetition > 0)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
-        facts = {"device": f"{device} ({name})", "threads": torch.get_num_threads(), "torch": torch.__version__,
-                 "model": str(options.checkpoint or options.size), "picture": bench.config.resolution,
-                 "batch": options.batch, "repetitions": repetitions}
+        facts = {
+            "device": f"{device} ({name})",
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "model": str(options.checkpoint or options.size),
+            "picture": bench.config.resolution,
+            "batch": options.batch,
+            "repetitions": repetitions,
+        }
         print(", ".join(f"{key} {value}" for key, value in facts.items()) + "\n")
         print(table(measured, options.batch))
         if options.json:

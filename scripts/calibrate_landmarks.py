@@ -58,8 +58,9 @@ def measure(model: ProceduralModel, people: int, finder: FaceFinder) -> np.ndarr
         draw = np.random.default_rng(seed)
         for name, jaw in (("closed", 0.0), ("open", 0.45)):
             pose = torch.from_numpy(draw.uniform(-0.12, 0.12, (1, 3))).float()
-            face = FaceCoefficients(0.7 * person.identity[None], named_expression(1, jaw_open=jaw), pose,
-                                    torch.tensor([[0.0, 0.1, -3.0]]))
+            face = FaceCoefficients(
+                0.7 * person.identity[None], named_expression(1, jaw_open=jaw), pose, torch.tensor([[0.0, 0.1, -3.0]])
+            )
             picture = to_pixels(render(model, person, face, PICTURE_SIZE).image)[0]
             faces = finder.find(np.ascontiguousarray(picture))
             if len(faces):

@@ -1,10 +1,10 @@
 """Contact sheets, one PNG each: of the procedural world, or of videos.
 
-    python -m scripts.contact_sheet people --output people.png
-    python -m scripts.contact_sheet expressions --seed 5 --output expressions.png
-    python -m scripts.contact_sheet turntable --seed 5 --output turntable.png
-    python -m scripts.contact_sheet views --output views.png         (what stage 1 of the demo trains on)
-    python -m scripts.contact_sheet video a.mp4 b.mp4 --output sheet.png    (evenly spaced frames, a row for each video)
+python -m scripts.contact_sheet people --output people.png
+python -m scripts.contact_sheet expressions --seed 5 --output expressions.png
+python -m scripts.contact_sheet turntable --seed 5 --output turntable.png
+python -m scripts.contact_sheet views --output views.png         (what stage 1 of the demo trains on)
+python -m scripts.contact_sheet video a.mp4 b.mp4 --output sheet.png    (evenly spaced frames, a row for each video)
 """
 
 import argparse
@@ -30,9 +30,9 @@ from tasks.data.procedural_views import ViewsConfig, render_views
 from tasks.engine.settings import read_settings
 
 STAGE_1 = Path(__file__).resolve().parents[1] / "configs" / "demo" / "i2p.yaml"
-FRAMING = (0.0, 0.1, -5.0)                 # translation of the heads, decimetres
-STEPS = (0.0, 0.5, 1.0)                    # of each action
-TURNS = tuple((pitch, yaw) for pitch in (-20, 0, 20) for yaw in (-38, -19, 0, 19, 38))        # degrees
+FRAMING = (0.0, 0.1, -5.0)  # translation of the heads, decimetres
+STEPS = (0.0, 0.5, 1.0)  # of each action
+TURNS = tuple((pitch, yaw) for pitch in (-20, 0, 20) for yaw in (-38, -19, 0, 19, 38))  # degrees
 
 
 def sheet(pictures: Tensor, columns: int) -> np.ndarray:
@@ -45,16 +45,21 @@ def sheet(pictures: Tensor, columns: int) -> np.ndarray:
 
 def people(first: int, count: int, size: int) -> Tensor:
     """Neutral portraits of the seeds from `first` on: [count, 3, size, size]."""
-    return torch.cat([_views(sample_person(seed), named_expression(1), [(0, 0)], size)
-                      for seed in range(first, first + count)])
+    return torch.cat(
+        [_views(sample_person(seed), named_expression(1), [(0, 0)], size) for seed in range(first, first + count)]
+    )
 
 
 def expressions(seed: int, size: int) -> Tensor:
     """Every named action at `STEPS`: [len(EXPRESSIONS) * len(STEPS), 3, size, size]."""
     person = sample_person(seed)
     steps = torch.tensor(STEPS)
-    return torch.cat([_views(person, named_expression(len(STEPS), **{name: steps}), [(0, 0)] * len(STEPS), size)
-                      for name in EXPRESSIONS])
+    return torch.cat(
+        [
+            _views(person, named_expression(len(STEPS), **{name: steps}), [(0, 0)] * len(STEPS), size)
+            for name in EXPRESSIONS
+        ]
+    )
 
 
 def turntable(seed: int, size: int) -> Tensor:
@@ -94,8 +99,10 @@ def videos(paths: list[Path], count: int) -> Tensor:
     rows = [video(path, count) for path in paths]
     for path, row in zip(paths, rows):
         if row.shape != rows[0].shape:
-            raise UserError(f"{path.name} is {row.shape[3]} x {row.shape[2]} pixels, {paths[0].name} "
-                            f"{rows[0].shape[3]} x {rows[0].shape[2]}; a sheet shows videos of one size")
+            raise UserError(
+                f"{path.name} is {row.shape[3]} x {row.shape[2]} pixels, {paths[0].name} "
+                f"{rows[0].shape[3]} x {rows[0].shape[2]}; a sheet shows videos of one size"
+            )
     return torch.cat(rows)
 
 

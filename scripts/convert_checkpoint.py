@@ -61,11 +61,13 @@ def read_official(path: Path) -> Mapping:
     try:
         with torch.serialization.safe_globals(_plain_numbers()):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:      # whatever the bytes of a damaged file lead the reader into
+    except Exception as error:  # whatever the bytes of a damaged file lead the reader into
         called = re.search(r"Unsupported global: GLOBAL (\S+)|global (\S+) but", str(error))
         if called:
-            raise UserError(f"{path} asks for {called[1] or called[2]}, which is no tensor and may run code; nothing "
-                            "was executed; get the file from its authors") from error
+            raise UserError(
+                f"{path} asks for {called[1] or called[2]}, which is no tensor and may run code; nothing "
+                "was executed; get the file from its authors"
+            ) from error
         reason = getattr(error, "strerror", None) or "it is damaged, incomplete, or another kind of file"
         raise UserError(f"{path} cannot be read as a checkpoint: {reason}; download it again") from error
     if not isinstance(content, Mapping):
@@ -131,8 +133,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.convert_checkpoint", description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="official .ckpt or its folder; with --back one of our folders")
     parser.add_argument("output", type=Path, help="folder for --checkpoint of inference.run; with --back a .ckpt file")
-    parser.add_argument("--as", dest="kind", choices=(*PORTRAITS, "audio2motion", "syncnet"),
-                        help="insist on this network instead of looking at the tensors")
+    parser.add_argument(
+        "--as",
+        dest="kind",
+        choices=(*PORTRAITS, "audio2motion", "syncnet"),
+        help="insist on this network instead of looking at the tensors",
+    )
     parser.add_argument("--back", action="store_true", help="from ours to the original's")
     options = parser.parse_args(arguments)
 

@@ -1,6 +1,6 @@
 """The published folder of the ICT face model (MIT licence) -> one file that `load_face_model("ict")` reads.
 
-    python -m scripts.convert_ict ICT-FaceKit/FaceXModel checkpoints/assets/ict_facekit.npz
+python -m scripts.convert_ict ICT-FaceKit/FaceXModel checkpoints/assets/ict_facekit.npz
 """
 
 import argparse
@@ -14,9 +14,10 @@ from tqdm import tqdm
 from modules.system.errors import UserError
 
 NEUTRAL = "generic_neutral_mesh.obj"
-NAMES = "vertex_indices.json"                 # key "expressions": their order
+NAMES = "vertex_indices.json"  # key "expressions": their order
 IDENTITIES = 100
 # First vertex and first polygon of each part of the mesh, as published with the model.
+# fmt: off
 VERTEX_GROUPS = {
     "face": (0, 0), "head_neck": (9409, 9230), "mouth_socket": (11248, 11144),
     "eye_socket_left": (13294, 13226), "eye_socket_right": (13678, 13630), "gums_tongue": (14062, 14034),
@@ -25,16 +26,23 @@ VERTEX_GROUPS = {
     "eye_blend_right": (25023, 25033), "eye_occlusion_left": (25047, 25048),
     "eye_occlusion_right": (25199, 25176), "eyelashes_left": (25351, 25304),
     "eyelashes_right": (26035, 25844)}
-SURFACES = {                                     # vertices from, to, polygons from, to
-    "narrow_face": (0, 6706, 0, 6560), "sclera_left": (21451, 22221, 21496, 22296),
-    "iris_left": (22221, 23021, 22296, 23094), "sclera_right": (23021, 23791, 23094, 23894),
-    "iris_right": (23791, 24591, 23894, 24692), "teeth_upper": (17039, 19247, 17006, 19250),
-    "teeth_lower": (19247, 21451, 19250, 21496)}
+# fmt: on
+SURFACES = {  # vertices from, to, polygons from, to
+    "narrow_face": (0, 6706, 0, 6560),
+    "sclera_left": (21451, 22221, 21496, 22296),
+    "iris_left": (22221, 23021, 22296, 23094),
+    "sclera_right": (23021, 23791, 23094, 23894),
+    "iris_right": (23791, 24591, 23894, 24692),
+    "teeth_upper": (17039, 19247, 17006, 19250),
+    "teeth_lower": (19247, 21451, 19250, 21496),
+}
+# fmt: off
 LANDMARK_VERTICES = (
     1225, 1888, 1052, 367, 1719, 1722, 2199, 1447, 966, 3661, 4390, 3927, 3924, 2608, 3272, 4088, 3443, 268,
     493, 1914, 2044, 1401, 3615, 4240, 4114, 2734, 2509, 978, 4527, 4942, 4857, 1140, 2075, 1147, 4269,
     3360, 1507, 1542, 1537, 1528, 1518, 1511, 3742, 3751, 3756, 3721, 3725, 3732, 5708, 5695, 2081, 0, 4275,
     6200, 6213, 6346, 6461, 5518, 5957, 5841, 5702, 5711, 5533, 6216, 6207, 6470, 5517, 5966)
+# fmt: on
 
 
 def convert(folder: Path, output: Path) -> None:
@@ -49,13 +57,19 @@ def convert(folder: Path, output: Path) -> None:
     names = _expression_names(folder / NAMES)
     modes = [*(f"identity{i:03d}" for i in range(IDENTITIES)), *names]
     basis = np.stack([_difference(folder / f"{mode}.obj", neutral) for mode in tqdm(modes)])
-    basis = basis.astype(np.float16)                                                     # [M, V, 3] cm
+    basis = basis.astype(np.float16)  # [M, V, 3] cm
     output.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
-        output, v=neutral.astype(np.float32), tri=triangles.astype(np.int32),
-        tri_poly=of_polygon.astype(np.int32), id_basis=basis[:IDENTITIES], exp_basis=basis[IDENTITIES:],
-        exp_names=np.array(names), lm68=np.array(LANDMARK_VERTICES, dtype=np.int32),
-        **_tables(len(neutral), len(polygons), of_polygon))
+        output,
+        v=neutral.astype(np.float32),
+        tri=triangles.astype(np.int32),
+        tri_poly=of_polygon.astype(np.int32),
+        id_basis=basis[:IDENTITIES],
+        exp_basis=basis[IDENTITIES:],
+        exp_names=np.array(names),
+        lm68=np.array(LANDMARK_VERTICES, dtype=np.int32),
+        **_tables(len(neutral), len(polygons), of_polygon),
+    )
 
 
 def read_vertices(path: Path) -> np.ndarray:
@@ -68,8 +82,9 @@ def read_vertices(path: Path) -> np.ndarray:
 
 def read_polygons(path: Path) -> list[list[int]]:
     """0-based vertex indices of each polygon of an .obj file."""
-    return [[int(corner.split("/")[0]) - 1 for corner in line.split()[1:]]
-            for line in _lines(path) if line.startswith("f ")]
+    return [
+        [int(corner.split("/")[0]) - 1 for corner in line.split()[1:]] for line in _lines(path) if line.startswith("f ")
+    ]
 
 
 def triangulate(vertices: np.ndarray, polygons: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -101,11 +116,16 @@ def _tables(vertices: int, polygons: int, of_polygon: np.ndarray) -> dict[str, n
     ends = np.concatenate([starts[1:], [[vertices, polygons]]])
     parts = np.array(list(SURFACES.values()))
     groups = np.arange(len(starts))
-    return {"group_names": np.array(list(VERTEX_GROUPS)), "group_vrange": np.stack([starts[:, 0], ends[:, 0]], 1),
-            "group_prange": np.stack([starts[:, 1], ends[:, 1]], 1), "sub_names": np.array(list(SURFACES)),
-            "sub_vrange": parts[:, :2], "sub_prange": parts[:, 2:],
-            "v_group": np.repeat(groups, ends[:, 0] - starts[:, 0]).astype(np.uint8),
-            "tri_group": (np.searchsorted(starts[:, 1], of_polygon, side="right") - 1).astype(np.uint8)}
+    return {
+        "group_names": np.array(list(VERTEX_GROUPS)),
+        "group_vrange": np.stack([starts[:, 0], ends[:, 0]], 1),
+        "group_prange": np.stack([starts[:, 1], ends[:, 1]], 1),
+        "sub_names": np.array(list(SURFACES)),
+        "sub_vrange": parts[:, :2],
+        "sub_prange": parts[:, 2:],
+        "v_group": np.repeat(groups, ends[:, 0] - starts[:, 0]).astype(np.uint8),
+        "tri_group": (np.searchsorted(starts[:, 1], of_polygon, side="right") - 1).astype(np.uint8),
+    }
 
 
 def _difference(path: Path, neutral: np.ndarray) -> np.ndarray:
@@ -119,8 +139,9 @@ def _expression_names(path: Path) -> list[str]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["expressions"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} does not list the expressions ({error}); "
-                        "use the published FaceXModel folder") from error
+        raise UserError(
+            f"{path} does not list the expressions ({error}); use the published FaceXModel folder"
+        ) from error
 
 
 def _lines(path: Path) -> list[str]:

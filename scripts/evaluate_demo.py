@@ -33,7 +33,7 @@ from modules.procedural.speech import synthesize
 from modules.system.errors import UserError, run_command
 
 TURN = math.radians(20)
-SETTLED = 8                   # frames after which smoothing no longer sees the start of a turn
+SETTLED = 8  # frames after which smoothing no longer sees the start of a turn
 
 
 def turned(yaw: float) -> Motion:
@@ -51,8 +51,12 @@ def view_quality(pipeline: TalkingPortrait, seed: int) -> dict[str, float]:
         scores = []
         for yaw in yaws:
             prediction = list(pipeline.frames(portrait, turned(yaw), batch=SETTLED))[-1]
-            face = FaceCoefficients(portrait.identity, torch.zeros(1, 64), torch.tensor([[0.0, yaw, 0.0]]),
-                                    torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]))
+            face = FaceCoefficients(
+                portrait.identity,
+                torch.zeros(1, 64),
+                torch.tensor([[0.0, yaw, 0.0]]),
+                torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]]),
+            )
             target = to_pixels(render(pipeline.face_model, person, face, pipeline.size).image)
             scores.append(float(psnr(to_tensor(prediction), to_tensor(target))))
         result[name] = sum(scores) / len(scores)
@@ -85,7 +89,7 @@ def mouth_following(pipeline: TalkingPortrait, seed: int, frames: int) -> tuple[
 def loudness(waveform: Tensor, frames: int) -> np.ndarray:
     """Root mean square of the sound in every frame of 40 ms, [frames]."""
     step = SAMPLE_RATE // FRAME_RATE
-    padded = torch.nn.functional.pad(waveform, (0, max(0, frames * step - len(waveform))))[:frames * step]
+    padded = torch.nn.functional.pad(waveform, (0, max(0, frames * step - len(waveform))))[: frames * step]
     return padded.view(frames, step).square().mean(dim=1).sqrt().numpy()
 
 
@@ -97,8 +101,10 @@ def speech_following(pipeline: TalkingPortrait, portrait: Portrait, path: Path) 
     loud = loudness(read_audio(path), len(motion))
     rest = np.quantile(opening, 0.02)
     quiet = opening[loud <= np.quantile(loud, 0.1)].mean() - rest
-    return {"correlation": float(np.corrcoef(opening, loud)[0, 1]),
-            "quiet": float(quiet / (np.quantile(opening, 0.9) - rest))}
+    return {
+        "correlation": float(np.corrcoef(opening, loud)[0, 1]),
+        "quiet": float(quiet / (np.quantile(opening, 0.9) - rest)),
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -120,11 +126,13 @@ def main(arguments: list[str] | None = None) -> int:
         for name, title in (("same", "own view"), ("turned", "turned by 20 degrees")):
             scores = [view[name] for view in views]
             print(f"PSNR, {title}: mean {np.mean(scores):.2f} dB, worst {min(scores):.2f} ({len(scores)} people)")
-        driven = [mouth_following(pipeline, seed, options.frames) for seed in seeds[:options.driven_people]]
+        driven = [mouth_following(pipeline, seed, options.frames) for seed in seeds[: options.driven_people]]
         if driven:
             scores, seen = zip(*driven)
-            print(f"driven mouth, correlation: mean {np.mean(scores):.3f}, worst {min(scores):.3f} ({len(scores)} "
-                  f"people, a face in {100 * np.mean(seen):.0f} % of the frames)")
+            print(
+                f"driven mouth, correlation: mean {np.mean(scores):.3f}, worst {min(scores):.3f} ({len(scores)} "
+                f"people, a face in {100 * np.mean(seen):.0f} % of the frames)"
+            )
         portrait = pipeline.procedural_portrait(seeds[0])
         following = {path.name: speech_following(pipeline, portrait, path) for path in options.speech}
         for name, score in following.items():

@@ -28,18 +28,20 @@ from modules.system.files import named_file
 from scripts.mutations import Mutation, draw, sites
 
 ROOT = Path(__file__).resolve().parents[1]
+# fmt: off
 CANDIDATES = ("modules/portrait", "modules/rendering", "modules/losses", "modules/geometry",
               "modules/face3d/pncc.py", "modules/face3d/coefficients.py", "modules/audio/audio2motion.py",
               "tasks/stages", "tasks/engine/optimization.py", "tasks/engine/ema.py", "inference/pipeline.py",
               "configs/base.yaml", "configs/i2p.yaml", "configs/motion_adapter.yaml", "configs/htbsr.yaml",
               "configs/syncnet.yaml", "configs/a2m.yaml")
+# fmt: on
 NOT_COPIED = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 GOLDEN, OWN_TEST = "tests/test_golden.py", "tests/scripts/test_mutate.py"
-HANGS = 300                                                # seconds that one test may take
+HANGS = 300  # seconds that one test may take
 
 KILLED, SURVIVED, BROKEN = "KILLED", "SURVIVED", "BROKEN"
-Graph = dict[str, set[str]]                                # file -> files that import it
-Verdict = tuple[str, str]                                  # KILLED, SURVIVED or BROKEN, and the test that decided
+Graph = dict[str, set[str]]  # file -> files that import it
+Verdict = tuple[str, str]  # KILLED, SURVIVED or BROKEN, and the test that decided
 
 
 def candidate_files(root: Path, only: Sequence[str]) -> list[str]:
@@ -49,8 +51,12 @@ def candidate_files(root: Path, only: Sequence[str]) -> list[str]:
         UserError: a path of `only` that is not there, or of files that are no candidates.
     """
     paths = [root / name for name in CANDIDATES]
-    files = {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])
-             if file.is_file() and file.name != "__init__.py" and sites(file)}
+    files = {
+        file
+        for path in paths
+        for file in (path.rglob("*.py") if path.is_dir() else [path])
+        if file.is_file() and file.name != "__init__.py" and sites(file)
+    }
     chosen = {name: {path for path in files if path == root / name or root / name in path.parents} for name in only}
     for name, matches in chosen.items():
         if not matches:
@@ -60,6 +66,7 @@ def candidate_files(root: Path, only: Sequence[str]) -> list[str]:
 
 def copied(root: Path, folder: Path) -> Path:
     """A copy of the project without environment, caches, data and results; `shared` lies beside it as beside `root`."""
+
     def left_out(directory: str, names: list[str]) -> set[str]:
         relative = Path(directory).relative_to(root)
         results = {".": {"runs", "data", "infer_out"}, "checkpoints": {*names} - {"demo"}}
@@ -71,6 +78,7 @@ def copied(root: Path, folder: Path) -> Path:
 
 
 # ---- which tests see a file
+
 
 def import_graph(root: Path) -> Graph:
     """Who imports whom, or names its module in a string; tests see the conftests above them.
@@ -103,9 +111,9 @@ def import_graph(root: Path) -> Graph:
 def seen_by(graph: Graph, path: str) -> list[str]:
     """Files that import `path`, themselves or through others, nearest first; its mirror test before all."""
     found, mirror = [path], Path("tests", path).with_name(f"test_{Path(path).name}").as_posix()
-    for file in found:                                                         # it grows
+    for file in found:  # it grows
         found += sorted(graph.get(file, set()) - {*found})
-    whole = path.endswith(".yaml")                                             # tests of whole recipes are at the top
+    whole = path.endswith(".yaml")  # tests of whole recipes are at the top
     return sorted(found, key=lambda file: (file != mirror, whole and file.count("/")))
 
 
@@ -113,14 +121,19 @@ def groups_of_tests(root: Path, graph: Graph, path: str) -> list[list[str]]:
     """Arguments of pytest: the nearest test file, the others, the golden checks."""
     files = seen_by(graph, path)
     tests = [file for file in files if Path(file).name.startswith("test_") and file not in (GOLDEN, OWN_TEST)]
-    checks = [node.name for file in files if file.startswith("tests/golden/") and file not in tests
-              for node in ast.parse((root / file).read_text(encoding="utf-8")).body
-              if isinstance(node, ast.FunctionDef) and node.decorator_list]
+    checks = [
+        node.name
+        for file in files
+        if file.startswith("tests/golden/") and file not in tests
+        for node in ast.parse((root / file).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.decorator_list
+    ]
     golden = [GOLDEN, "-k", " or ".join(checks)] if GOLDEN in graph and checks else []
     return [group for group in (tests[:1], tests[1:], golden) if group]
 
 
 # ---- trying a mutation
+
 
 def failing_test(root: Path, arguments: list[str], seconds: float) -> tuple[int, str]:
     """Pytest's exit code and the first test that fails or hangs; a file's name if it cannot be collected.
@@ -128,16 +141,37 @@ def failing_test(root: Path, arguments: list[str], seconds: float) -> tuple[int,
     Raises:
         subprocess.TimeoutExpired: it took longer than `seconds`.
     """
-    command = [sys.executable, "-m", "pytest", "-x", "-vv", "-m", "not slow", "-p", "no:cacheprovider",
-               "-o", f"faulthandler_timeout={HANGS}", "-o", "faulthandler_exit_on_timeout=true", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-vv",
+        "-m",
+        "not slow",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        f"faulthandler_timeout={HANGS}",
+        "-o",
+        "faulthandler_exit_on_timeout=true",
+        *arguments,
+    ]
     # no bytecode: Python would take a file that was changed within a second and kept its size for the old one
-    process = subprocess.Popen(command, cwd=root, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, text=True,  # noqa: S603 - our own pytest
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    process = subprocess.Popen(  # noqa: S603 (our own interpreter and tests)
+        command,
+        cwd=root,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        text=True,  # noqa: S603 - our own pytest
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
         output = process.communicate(timeout=seconds)[0]
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)                             # with what the tests have started
+            os.killpg(process.pid, signal.SIGKILL)  # with what the tests have started
     failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
     begun = re.findall(r"^(tests/\S+?::.+?)(?: [A-Z]+ +\[ *\d+%\].*)?$", output, re.MULTILINE)
     return process.returncode, (failed or begun[-1:] or [output[-300:]])[0]
@@ -149,7 +183,7 @@ class Trial:
     def __init__(self, root: Path, minutes: float) -> None:
         self.root, self.seconds = root, 60 * minutes
         self.graph = import_graph(root)
-        self.sound: set[str] = set()                                           # tests that pass without a change
+        self.sound: set[str] = set()  # tests that pass without a change
 
     def verdict(self, mutation: Mutation) -> Verdict:
         """KILLED by a test, SURVIVED or BROKEN.
@@ -165,7 +199,7 @@ class Trial:
         try:
             for group in groups_of_tests(self.root, self.graph, mutation.path):
                 code, test = failing_test(self.root, group, end - time.monotonic())
-                if code not in (0, 5):                                         # 5: all tests of the group are slow
+                if code not in (0, 5):  # 5: all tests of the group are slow
                     break
             else:
                 return SURVIVED, ""
@@ -183,6 +217,7 @@ class Trial:
 
 # ---- the table
 
+
 def read_table(path: Path) -> dict[str, Verdict]:
     """First cells of a row -> verdict, of all rows of a table that was written before."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -193,11 +228,19 @@ def read_table(path: Path) -> dict[str, Verdict]:
 def write_table(path: Path, verdicts: dict[str, Verdict]) -> None:
     """Write the table of all verdicts in place of the old one."""
     counted = [verdict for verdict, _ in verdicts.values()]
-    lines = ["# Mutations", "", f"{counted.count(KILLED)} killed, {counted.count(SURVIVED)} survived, "
-             f"{counted.count(BROKEN)} broken.", "", "| file | line | became | verdict | by |", 5 * "| --- " + "|"]
+    lines = [
+        "# Mutations",
+        "",
+        f"{counted.count(KILLED)} killed, {counted.count(SURVIVED)} survived, {counted.count(BROKEN)} broken.",
+        "",
+        "| file | line | became | verdict | by |",
+        5 * "| --- " + "|",
+    ]
     with named_file(path) as part:
-        part.write_text("\n".join([*lines, *(f"{cells} | {verdict} | {by} |" for cells, (verdict, by)
-                                             in verdicts.items()), ""]), encoding="utf-8")
+        part.write_text(
+            "\n".join([*lines, *(f"{cells} | {verdict} | {by} |" for cells, (verdict, by) in verdicts.items()), ""]),
+            encoding="utf-8",
+        )
 
 
 def mutate(root: Path, options: argparse.Namespace) -> None:
@@ -205,8 +248,10 @@ def mutate(root: Path, options: argparse.Namespace) -> None:
     drawn = draw(root, candidate_files(root, options.only), options.seed)
     if options.list:
         for mutation in islice(drawn, options.count):
-            print(f"{mutation.kind:20} {mutation.path}:{mutation.line}\n  - {mutation.before.strip()}\n"
-                  f"  + {mutation.after.strip()}")
+            print(
+                f"{mutation.kind:20} {mutation.path}:{mutation.line}\n  - {mutation.before.strip()}\n"
+                f"  + {mutation.after.strip()}"
+            )
         return
     verdicts, counted, seconds = read_table(options.output), 0, []
     with TemporaryDirectory() as folder:
@@ -219,8 +264,11 @@ def mutate(root: Path, options: argparse.Namespace) -> None:
                 seconds.append(time.monotonic() - start)
             counted += known[0] != BROKEN
             left = (options.count - counted) * sum(seconds) / max(len(seconds), 1) / 60
-            print(f"[{counted}/{options.count}, {left:.0f} minutes left] {known[0]} {mutation.path}:{mutation.line}  "
-                  f"{mutation.before.strip()}  ->  {mutation.after.strip()}  {known[1]}", flush=True)
+            print(
+                f"[{counted}/{options.count}, {left:.0f} minutes left] {known[0]} {mutation.path}:{mutation.line}  "
+                f"{mutation.before.strip()}  ->  {mutation.after.strip()}  {known[1]}",
+                flush=True,
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,14 +12,16 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
+# fmt: off
 SWAPPED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
            ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+# fmt: on
 OTHER_NAME = {"min": "max", "amin": "amax", "minimum": "maximum", "argmin": "argmax", "mean": "sum"}
 OTHER_NAME |= {value: key for key, value in OTHER_NAME.items()}
 SYMMETRIC = {"min", "max", "minimum", "maximum", "isinstance"}
-FASTER = {"inplace", "fused"}                     # keywords that change no result
-NOT_RECIPE = {"log", "checkpoint", "loader", "seed"}           # of a YAML
-GUARD = 1e-5                                      # numbers up to it are there against division by zero
+FASTER = {"inplace", "fused"}  # keywords that change no result
+NOT_RECIPE = {"log", "checkpoint", "loader", "seed"}  # of a YAML
+GUARD = 1e-5  # numbers up to it are there against division by zero
 
 
 class Site(NamedTuple):
@@ -50,9 +52,10 @@ class Mutation(NamedTuple):
 
 # ---- where a file can be changed
 
+
 def number_options(value: float) -> tuple[str, ...]:
     """Halved, doubled, one more and less, the other sign where there can be one; floats stay floats, in YAML too."""
-    near = (value + 1, value - 1) if abs(value) < 100 else ()                  # one step of many is no change
+    near = (value + 1, value - 1) if abs(value) < 100 else ()  # one step of many is no change
     if isinstance(value, int):
         numbers = (int(value / 2), 2 * value, *near, abs(value))
         return tuple(dict.fromkeys(str(number) for number in numbers if number != value))
@@ -108,8 +111,8 @@ def changes_of_call(node: ast.Call) -> Iterator[tuple[str, ast.AST, tuple[str, .
         yield "min, max, mean, sum", word, (OTHER_NAME[name],)
     if name not in SYMMETRIC and not any(isinstance(argument, ast.Starred) for argument in node.args):
         for k, (a, b) in enumerate(zip(node.args, node.args[1:])):
-            if type(a) is type(b) and ast.unparse(a) != ast.unparse(b):        # else it is a TypeError, most likely
-                yield "arguments", node, (changed(node, "args", [*node.args[:k], b, a, *node.args[k + 2:]]),)
+            if type(a) is type(b) and ast.unparse(a) != ast.unparse(b):  # else it is a TypeError, most likely
+                yield "arguments", node, (changed(node, "args", [*node.args[:k], b, a, *node.args[k + 2 :]]),)
 
 
 def _is_text(node: ast.expr) -> bool:
@@ -129,7 +132,7 @@ def left_alone(node: ast.AST, name: str, child: object) -> bool:
         return True
     if isinstance(child, ast.If) and not child.orelse and isinstance(child.body[0], ast.Raise):
         return True
-    with_sign = isinstance(node, ast.UnaryOp) and isinstance(child, ast.Constant)      # changed together
+    with_sign = isinstance(node, ast.UnaryOp) and isinstance(child, ast.Constant)  # changed together
     return with_sign or (isinstance(child, ast.keyword) and child.arg in FASTER)
 
 
@@ -166,6 +169,7 @@ def sites(path: Path) -> list[Site]:
 
 # ---- which of them are tried
 
+
 def in_random_order(sites: list[Site], random: np.random.Generator) -> list[Site]:
     """Shuffle sites so that every kind has its turn, however many sites it has."""
     kinds: dict[str, list[Site]] = {}
@@ -177,7 +181,7 @@ def in_random_order(sites: list[Site], random: np.random.Generator) -> list[Site
         ordered.append(kinds[kind].pop())
         if not kinds[kind]:
             del kinds[kind]
-    return ordered[::-1]                                                       # they are taken from the end
+    return ordered[::-1]  # they are taken from the end
 
 
 def draw(root: Path, paths: list[str], seed: int, turns: int = 20) -> Iterator[Mutation]:
@@ -189,7 +193,7 @@ def draw(root: Path, paths: list[str], seed: int, turns: int = 20) -> Iterator[M
     random = np.random.default_rng(seed)
     waiting = {path: in_random_order(sites(root / path), random) for path in paths}
     files = [paths[k] for k in np.random.default_rng(0).permutation(len(paths))]
-    files = files[seed * turns % len(files):] + files[:seed * turns % len(files)]
+    files = files[seed * turns % len(files) :] + files[: seed * turns % len(files)]
     for number in range(sum(map(len, waiting.values()))):
         files = [path for path in files if waiting[path]]
         if number % 2 == 0:
@@ -201,5 +205,5 @@ def draw(root: Path, paths: list[str], seed: int, turns: int = 20) -> Iterator[M
         site = waiting[path].pop()
         before = (root / path).read_text(encoding="utf-8").splitlines()[site.line - 1]
         line = before.encode()
-        after = line[:site.start] + str(random.choice(site.options)).encode() + line[site.end:]
+        after = line[: site.start] + str(random.choice(site.options)).encode() + line[site.end :]
         yield Mutation(str(path), site.line, site.kind, before, after.decode())

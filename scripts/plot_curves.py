@@ -1,6 +1,6 @@
 """Training curves of runs as one picture: losses, validation metrics and learning rates, a row for each run.
 
-    python -m scripts.plot_curves runs/demo/i2p runs/demo/motion_adapter runs/demo/htbsr --output curves.png
+python -m scripts.plot_curves runs/demo/i2p runs/demo/motion_adapter runs/demo/htbsr --output curves.png
 """
 
 import argparse
@@ -21,15 +21,16 @@ from PIL import Image
 from modules.system.errors import UserError, run_command
 from modules.system.files import named_file
 
-WIDTH, ROW_HEIGHT = 1400, 380            # pixels
-DOTS = 100                               # an inch
-POINTS = 100                             # of a training curve, at most
-MARKED = 30                              # points that are few enough for dots
-EARLY = 0.02                             # part of a run in which the terms of the sum have begun
-_TERMS, _PANELS = 5, 3                     # terms of the loss beside the sum, panels of validation
-LETTERS = 50                             # of a legend's line
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")     # distinct to colour-blind eyes too
+WIDTH, ROW_HEIGHT = 1400, 380  # pixels
+DOTS = 100  # an inch
+POINTS = 100  # of a training curve, at most
+MARKED = 30  # points that are few enough for dots
+EARLY = 0.02  # part of a run in which the terms of the sum have begun
+_TERMS, _PANELS = 5, 3  # terms of the loss beside the sum, panels of validation
+LETTERS = 50  # of a legend's line
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # distinct to colour-blind eyes too
 DARK, PALE = "#222222", "#888888"
+# fmt: off
 STYLE = {
     "font.size": 11, "axes.titlesize": 12, "legend.title_fontsize": 12, "legend.fontsize": 10,
     "xtick.labelsize": 10, "ytick.labelsize": 10, "axes.spines.top": False, "axes.spines.right": False,
@@ -38,6 +39,7 @@ STYLE = {
     "legend.frameon": False, "legend.handlelength": 1.2, "legend.labelspacing": 0.2, "legend.columnspacing": 1.0,
     "legend.borderpad": 0.1, "legend.handletextpad": 0.5,
 }
+# fmt: on
 
 
 class Curve(NamedTuple):
@@ -62,8 +64,9 @@ def read_curves(run: Path) -> dict[str, Curve]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror or error}); name the folder of a run, such as "
-                        "runs/demo/i2p") from error
+        raise UserError(
+            f"cannot read {path} ({error.strerror or error}); name the folder of a run, such as runs/demo/i2p"
+        ) from error
     points_of: dict[str, dict[int, float]] = {}
     for line in lines:
         try:
@@ -207,8 +210,16 @@ def _draw_lines(axes: Axes, curves: Curves, title: str, dotted: bool = False) ->
     axes.margins(y=0.12)
     handles, labels = axes.get_legend_handles_labels()
     columns = max(1, LETTERS // (max(map(len, labels)) + 4))
-    axes.legend(handles, labels, title=title, alignment="left", loc="lower left", bbox_to_anchor=(0, 1),
-                borderaxespad=0.1, ncols=columns)
+    axes.legend(
+        handles,
+        labels,
+        title=title,
+        alignment="left",
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0.1,
+        ncols=columns,
+    )
 
 
 def write_png(figure: Figure, path: Path) -> None:

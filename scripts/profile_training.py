@@ -25,15 +25,28 @@ from tasks.engine.settings import read_settings
 from tasks.engine.task import Task
 from tasks.run import build_trainer
 
-TIMES = {"data": "waiting for data", "forward": "forward", "backward": "backward", "optimizer": "optimiser steps",
-         "rest": "trainer (overhead)"}
-INTERVALS = 4          # log lines of the run; the first is dropped
+TIMES = {
+    "data": "waiting for data",
+    "forward": "forward",
+    "backward": "backward",
+    "optimizer": "optimiser steps",
+    "rest": "trainer (overhead)",
+}
+INTERVALS = 4  # log lines of the run; the first is dropped
 
 
 def short_run(steps: int) -> list[str]:
     """Settings that make a run of `steps` steps which only trains."""
-    return [f"steps={steps}", f"log.every={steps // INTERVALS or 1}", "max_minutes=null", "log.pictures_every=0",
-            "log.videos_every=0", "log.validate_every=0", f"checkpoint.every={steps}", "checkpoint.minutes=0"]
+    return [
+        f"steps={steps}",
+        f"log.every={steps // INTERVALS or 1}",
+        "max_minutes=null",
+        "log.pictures_every=0",
+        "log.videos_every=0",
+        "log.validate_every=0",
+        f"checkpoint.every={steps}",
+        "checkpoint.minutes=0",
+    ]
 
 
 def shares(lines: list[dict[str, Any]]) -> tuple[float, dict[str, float]]:
@@ -66,20 +79,33 @@ def measure(config: Path, overrides: list[str], steps: int, device: str) -> dict
             raise KeyboardInterrupt
         lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     seconds, parts = shares(lines)
-    return {"config": str(config), "device": str(fabric.device), "precision": settings.trainer.precision,
-            "threads": torch.get_num_threads(), "batch": settings.trainer.loader.batch, "steps": steps,
-            "seconds_per_step": seconds, "shares": parts, "peak_bytes": peak_memory(fabric.device),
-            "parameters": counts}
+    return {
+        "config": str(config),
+        "device": str(fabric.device),
+        "precision": settings.trainer.precision,
+        "threads": torch.get_num_threads(),
+        "batch": settings.trainer.loader.batch,
+        "steps": steps,
+        "seconds_per_step": seconds,
+        "shares": parts,
+        "peak_bytes": peak_memory(fabric.device),
+        "parameters": counts,
+    }
 
 
 def table(profile: dict[str, Any]) -> str:
     """What `measure` gives, as Markdown."""
     peak = profile["peak_bytes"]
     counts = "  ".join(f"{name} {count / 1e6:.2f} M" for name, count in profile["parameters"].items() if count)
-    lines = [f"{profile['config']}: {profile['device']}, {profile['threads']} threads, precision "
-             f"{profile['precision']}, batch {profile['batch']}, {profile['steps']} steps", f"parameters: {counts}",
-             f"peak memory: {'unknown' if peak is None else f'{peak / 2**30:.2f} GiB'} (start and checkpoint included)",
-             "", "| part of a step | ms | share |", "| --- | ---: | ---: |"]
+    lines = [
+        f"{profile['config']}: {profile['device']}, {profile['threads']} threads, precision "
+        f"{profile['precision']}, batch {profile['batch']}, {profile['steps']} steps",
+        f"parameters: {counts}",
+        f"peak memory: {'unknown' if peak is None else f'{peak / 2**30:.2f} GiB'} (start and checkpoint included)",
+        "",
+        "| part of a step | ms | share |",
+        "| --- | ---: | ---: |",
+    ]
     for part, title in TIMES.items():
         share = profile["shares"][part]
         lines.append(f"| {title} | {1000 * share * profile['seconds_per_step']:.1f} | {100 * share:.1f} % |")

@@ -30,8 +30,8 @@ from tasks.engine.settings import RunSettings, read_settings
 from tasks.engine.trainer import Trainer
 from tasks.run import default_output, parse, train
 
-STARTS = ("init_from", "sync_checkpoint")       # keys that name an earlier run
-RESULT = "result.json"                          # in the folder of a run that is finished
+STARTS = ("init_from", "sync_checkpoint")  # keys that name an earlier run
+RESULT = "result.json"  # in the folder of a run that is finished
 Result = dict[str, Any]
 
 
@@ -85,10 +85,14 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
 
 # ---- which runs
 
+
 def own_changes(path: Path, values: Settings) -> tuple[str, ...]:
     """The settings, as key=value, that come from `path` and the files beside it and not from their base."""
-    return tuple(f"{key}={json.dumps(value)}" for key, value in _leaves(values)
-                 if Path(values.sources[key]).resolve().parent == path.resolve().parent)
+    return tuple(
+        f"{key}={json.dumps(value)}"
+        for key, value in _leaves(values)
+        if Path(values.sources[key]).resolve().parent == path.resolve().parent
+    )
 
 
 def base_of(path: Path, values: Settings, demo: bool) -> Path:
@@ -99,8 +103,9 @@ def base_of(path: Path, values: Settings, demo: bool) -> Path:
     """
     base = Path(os.path.normpath(values.sources.get("task", str(path))))
     if base.resolve().parent == path.resolve().parent:
-        raise UserError(f"{path} is no ablation: it has no training config as base; add a line such as "
-                        "base: ../motion_adapter.yaml")
+        raise UserError(
+            f"{path} is no ablation: it has no training config as base; add a line such as base: ../motion_adapter.yaml"
+        )
     if not demo:
         return base
     candidates = [folder / "demo" / base.name for folder in (path.parent, base.parent)]
@@ -128,8 +133,11 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
     runs: dict[str, Run] = {}
 
     def run_folder(config: Path) -> Path:
-        return (options.output / config.stem if options.output
-                else default_output(folder / "demo" / config.name if demo else config))
+        return (
+            options.output / config.stem
+            if options.output
+            else default_output(folder / "demo" / config.name if demo else config)
+        )
 
     def add(path: Path, base: Path, changed: tuple[str, ...] = (), baseline: str = "") -> None:
         overrides = [*changed, *budget]
@@ -139,9 +147,16 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
         if starts:
             overrides += [f"{key}={json.dumps(str(run_folder(start)))}" for key, start in starts.items()]
             settings = read_settings(base, overrides)
-        runs[path.stem] = Run(name=path.stem, config=base, folder=run_folder(path), settings=settings,
-                              overrides=tuple(overrides), changed=changed, baseline=baseline,
-                              starts=tuple(start.stem for start in starts.values()))
+        runs[path.stem] = Run(
+            name=path.stem,
+            config=base,
+            folder=run_folder(path),
+            settings=settings,
+            overrides=tuple(overrides),
+            changed=changed,
+            baseline=baseline,
+            starts=tuple(start.stem for start in starts.values()),
+        )
 
     for path in small:
         add(path, path)
@@ -198,14 +213,19 @@ def check(run: Run) -> None:
         UserError: clips or the checkpoint to start from are missing, or the folder has a run with other settings.
     """
     if run.others:
-        raise UserError(f"{run.folder} was trained with other settings ({', '.join(run.others[:3])} changed); choose "
-                        "another --output, or move the folder away")
+        raise UserError(
+            f"{run.folder} was trained with other settings ({', '.join(run.others[:3])} changed); choose "
+            "another --output, or move the folder away"
+        )
     task = run.settings.task_config
     data = getattr(task, "data", None)
     for key in ("folder", "validation_folder"):
         if getattr(data, key, ""):
-            _check_clips(Path(getattr(data, key)), getattr(data, "face_model", None) or task.face_model,
-                         held_out=key == "validation_folder")
+            _check_clips(
+                Path(getattr(data, key)),
+                getattr(data, "face_model", None) or task.face_model,
+                held_out=key == "validation_folder",
+            )
     for key in STARTS:
         value = run.settings.resolved.get(key)
         if value and Path(value).name not in run.starts:
@@ -237,6 +257,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 # ---- training
 
+
 def train_run(run: Run, device: str) -> Result:
     """Train a run, or resume it, and store its result."""
     trainer = train(parse([str(run.config), *run.overrides, "--output", str(run.folder), "--device", device]))
@@ -249,18 +270,26 @@ def result_of(run: Run, trainer: Trainer) -> Result:
     """A row of the table: parameters of each module, last validation metrics, steps, minutes and seed of a run."""
     modules = {name: module for name, module in trainer.task.modules.items() if name != "discriminator"}
     parameters = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
-    return {"name": run.name, "task": trainer.task.name, "baseline": run.baseline, "changed": list(run.changed),
-            "parameters": {name: count for name, count in parameters.items() if count},
-            "metrics": last_validation(run.folder / "metrics.jsonl"), "steps": trainer.step,
-            "minutes": round(trainer.elapsed / 60, 2), "seed": run.settings.trainer.seed}
+    return {
+        "name": run.name,
+        "task": trainer.task.name,
+        "baseline": run.baseline,
+        "changed": list(run.changed),
+        "parameters": {name: count for name, count in parameters.items() if count},
+        "metrics": last_validation(run.folder / "metrics.jsonl"),
+        "steps": trainer.step,
+        "minutes": round(trainer.elapsed / 60, 2),
+        "seed": run.settings.trainer.seed,
+    }
 
 
 def last_validation(path: Path) -> dict[str, float]:
     """The last validation metrics of a run; empty if it never validated."""
     last: dict[str, float] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        values = {name.partition("/")[2]: value for name, value in json.loads(line).items()
-                  if name.startswith("validation/")}
+        values = {
+            name.partition("/")[2]: value for name, value in json.loads(line).items() if name.startswith("validation/")
+        }
         last = values or last
     return last
 
@@ -274,21 +303,27 @@ def write_whole(path: Path, text: str) -> None:
 def ablate(options: argparse.Namespace) -> None:
     """Train the runs that have no result yet, and write table.md and table.json after every run."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("tasks.ablate runs in one process; train each YAML with torchrun -m tasks.run, then run "
-                        "tasks.ablate, which only adds what is missing")
+        raise UserError(
+            "tasks.ablate runs in one process; train each YAML with torchrun -m tasks.run, then run "
+            "tasks.ablate, which only adds what is missing"
+        )
     runs = read_set(options)
     todo = in_order(runs, chosen_names(runs, options.only))
     for run in todo:
         check(run)
     output = options.output or default_output(options.folder / ("demo/table" if options.demo else "table")).parent
-    results = {run.name: run.result for run in in_order(runs, chosen_names(runs, None))}      # in the table's order
+    results = {run.name: run.result for run in in_order(runs, chosen_names(runs, None))}  # in the table's order
     for number, run in enumerate(todo, 1):
         same = changes_nothing(run, runs)
         state = "nothing changes at this size" if same else "finished before" if results[run.name] else "training"
         print(f"[{number}/{len(todo)}] {run.name} ({', '.join(run.changed) or 'baseline'}): {state}", flush=True)
         if same:
-            results[run.name] = {**results[run.baseline], "name": run.name, "baseline": run.baseline,
-                                 "changed": [*run.changed, "(nothing at this size)"]}
+            results[run.name] = {
+                **results[run.baseline],
+                "name": run.name,
+                "baseline": run.baseline,
+                "changed": [*run.changed, "(nothing at this size)"],
+            }
         results[run.name] = results[run.name] or train_run(run, options.device)
         rows = rows_of([result for result in results.values() if result])
         write_whole(output / "table.json", json.dumps(rows, indent=1))

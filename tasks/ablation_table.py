@@ -12,8 +12,15 @@ def rows_of(results: list[Result]) -> list[dict[str, Any]]:
     rows = []
     for result in results:
         baseline = named.get(result["baseline"])
-        difference = {name: value - baseline["metrics"][name] for name, value in result["metrics"].items()
-                      if name in baseline["metrics"]} if baseline else {}
+        difference = (
+            {
+                name: value - baseline["metrics"][name]
+                for name, value in result["metrics"].items()
+                if name in baseline["metrics"]
+            }
+            if baseline
+            else {}
+        )
         rows.append({**result, "difference": difference})
     return rows
 
@@ -30,8 +37,18 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
         for row in group:
             cells = [_metric(row, name) for name in metrics]
             changed = ", ".join(row["changed"]) or "baseline"
-            lines.append(_line([row["name"], changed, parameter_counts(row, named.get(row["baseline"])), *cells,
-                                str(row["steps"]), f"{row['minutes']:.1f}"]))
+            lines.append(
+                _line(
+                    [
+                        row["name"],
+                        changed,
+                        parameter_counts(row, named.get(row["baseline"])),
+                        *cells,
+                        str(row["steps"]),
+                        f"{row['minutes']:.1f}",
+                    ]
+                )
+            )
         lines.append("")
     return "\n".join(lines)
 
@@ -39,8 +56,11 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 def parameter_counts(row: Result, baseline: Result | None) -> str:
     """Millions of parameters of all modules, and of the modules that have another size in the baseline."""
     parts = row["parameters"]
-    other = [f"{name} {count / 1e6:.2f}, baseline {baseline['parameters'].get(name, 0) / 1e6:.2f}"
-             for name, count in parts.items() if baseline and baseline["parameters"].get(name) != count]
+    other = [
+        f"{name} {count / 1e6:.2f}, baseline {baseline['parameters'].get(name, 0) / 1e6:.2f}"
+        for name, count in parts.items()
+        if baseline and baseline["parameters"].get(name) != count
+    ]
     total = f"{sum(parts.values()) / 1e6:.2f}"
     return f"{total} ({'; '.join(other)})" if other else total
 

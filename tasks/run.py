@@ -1,7 +1,7 @@
 """Train a config; the same command again resumes a stopped run.
 
-    python -m tasks.run configs/i2p.yaml [key=value ...] [--output runs/i2p] [--device cuda] [--fresh]
-    torchrun --nproc-per-node 8 -m tasks.run configs/i2p.yaml
+python -m tasks.run configs/i2p.yaml [key=value ...] [--output runs/i2p] [--device cuda] [--fresh]
+torchrun --nproc-per-node 8 -m tasks.run configs/i2p.yaml
 """
 
 import argparse
@@ -39,7 +39,7 @@ def default_output(config: Path) -> Path:
     """runs/demo/i2p for .../configs/demo/i2p.yaml; runs/NAME for a file elsewhere."""
     parts = config.resolve().with_suffix("").parts
     if "configs" in parts:
-        return Path("runs", *parts[len(parts) - parts[::-1].index("configs"):])
+        return Path("runs", *parts[len(parts) - parts[::-1].index("configs") :])
     return Path("runs", parts[-1])
 
 
@@ -105,7 +105,7 @@ def train(options: argparse.Namespace) -> Trainer:
 def build_trainer(settings: RunSettings, folder: Path, fabric: Fabric, resume: Path | None = None) -> Trainer:
     """The task, with the initial weights of the config's seed, and its trainer."""
     seed = derived_seed(settings.trainer.seed, 0)
-    torch.manual_seed(seed)                                  # for layers that initialise themselves
+    torch.manual_seed(seed)  # for layers that initialise themselves
     task = settings.task(settings.task_config, torch.Generator().manual_seed(seed))
     return Trainer(task, settings.trainer, folder, settings.resolved, fabric, resume)
 

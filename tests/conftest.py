@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # and MediaPipe's models ($REAL3D_ASSETS). A variable that is not set means the folder golden, media or models of
 # $REAL3D_SHARED, a path from the root of the repository. This is the one place that looks outside of it.
 SHARED = (ROOT / os.environ.get("REAL3D_SHARED", "../shared")).resolve()
-GOLDEN_ERROR = "golden error of "        # a property of tests: [largest relative error, its key]
+GOLDEN_ERROR = "golden error of "  # a property of tests: [largest relative error, its key]
 
 
 def golden_folder() -> Path:

@@ -27,8 +27,10 @@ ALLOWED = {
 PACKAGES = tuple(ALLOWED)
 
 # The folders of modules from the ground up: each imports from itself and from those before it.
+# fmt: off
 FLOORS = ("system", "layers", "geometry", "media", "face3d", "rendering", "losses", "analysis", "eg3d", "audio",
           "procedural", "clips", "face_models", "metrics", "portrait", "official")
+# fmt: on
 
 # Files without a test file of their own, and why.
 WITHOUT_MIRROR = {
@@ -70,22 +72,31 @@ FORBIDDEN = {
     r"^from __future__ import annotations": "dataclass fields must be types, not text",
 }
 LINKS = re.compile(r"""\]\(([^)\s]+)[^)]*\)|(?:src|href|srcset)="([^"\s]+)""")
-NAMED = re.compile(r"`((?:modules|tasks|data_gen|inference|scripts|examples|configs|tests|docs)/[\w./-]*)`(?!:$)",
-                   re.MULTILINE)        # in a document; a line that ends in a colon may name a file to be made
+NAMED = re.compile(
+    r"`((?:modules|tasks|data_gen|inference|scripts|examples|configs|tests|docs)/[\w./-]*)`(?!:$)", re.MULTILINE
+)  # in a document; a line that ends in a colon may name a file to be made
 UPWARDS = re.compile(r"(?:\.\./)+\w[\w./-]*|\bROOT\.parent\b")
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(home|root|work|opt|mnt|data\d*|Users|scratch|tmp)/\w+")
 LARGEST_FILE, LARGEST_FUNCTION, MOST_ARGUMENTS = 500, 60, 8
 
 
 def files(*packages: str) -> list[str]:
-    return sorted(path.relative_to(ROOT).as_posix() for package in packages for path in (ROOT / package).rglob("*.py")
-                  if path.name != "__init__.py")
+    return sorted(
+        path.relative_to(ROOT).as_posix()
+        for package in packages
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    )
 
 
 SOURCES = files(*PACKAGES)
-DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in (
-    *ROOT.glob("*.md"), *(path for folder in ("docs", "configs", "tests", *PACKAGES)
-                          for path in (ROOT / folder).rglob("*.md"))))
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (
+        *ROOT.glob("*.md"),
+        *(path for folder in ("docs", "configs", "tests", *PACKAGES) for path in (ROOT / folder).rglob("*.md")),
+    )
+)
 SHELL = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "scripts").glob("*.sh"))
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
 
@@ -129,8 +140,12 @@ def functions(name: str) -> list[ast.FunctionDef]:
 
 def constants(name: str) -> set[str]:
     """Public names in capitals that a file defines for all of it; single letters are type variables."""
-    assigned = [target for node in tree(name).body if isinstance(node, ast.Assign | ast.AnnAssign)
-                for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
+    assigned = [
+        target
+        for node in tree(name).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
     names = [part for target in assigned for part in (target.elts if isinstance(target, ast.Tuple) else [target])]
     return {part.id for part in names if isinstance(part, ast.Name) and re.fullmatch(r"[A-Z][A-Z0-9_]+", part.id)}
 
@@ -179,8 +194,9 @@ def test_every_exemption_is_of_a_file() -> None:
     assert [name for name in WITHOUT_MIRROR if not (ROOT / name).is_file()] == []
 
 
-@pytest.mark.parametrize("name", files("tests/modules", "tests/data_gen", "tests/tasks", "tests/inference",
-                                        "tests/examples"))
+@pytest.mark.parametrize(
+    "name", files("tests/modules", "tests/data_gen", "tests/tasks", "tests/inference", "tests/examples")
+)
 def test_every_test_has_its_file(name: str) -> None:
     path = Path(name)
     if path.name.startswith("test_"):
@@ -200,8 +216,12 @@ def test_no_constant_has_two_homes() -> None:
     for name in SOURCES:
         for constant in constants(name):
             homes.setdefault(constant, set()).add(name)
-    twice = {constant: sorted(names) for constant, names in homes.items() if constant not in EACH_ITS_OWN
-             and len({name if not name.startswith("scripts/") else "scripts/" for name in names}) > 1}
+    twice = {
+        constant: sorted(names)
+        for constant, names in homes.items()
+        if constant not in EACH_ITS_OWN
+        and len({name if not name.startswith("scripts/") else "scripts/" for name in names}) > 1
+    }
     assert not twice, "\n".join(f"{constant}: {', '.join(names)}" for constant, names in twice.items())
 
 
@@ -243,8 +263,11 @@ def test_nothing_points_outside_the_repository(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_libraries_do_not_print(name: str) -> None:
-    prints = [node.lineno for node in ast.walk(tree(name))
-              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"]
+    prints = [
+        node.lineno
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
     assert not prints or is_command(name) or name == "modules/system/errors.py", f"{name}:{prints[0]}: it prints"
 
 
@@ -272,10 +295,15 @@ def test_sizes_stay_readable(name: str) -> None:
     for node in functions(name):
         length = node.end_lineno - node.lineno + 1
         assert length <= LARGEST_FUNCTION, f"{name}:{node.lineno}: {node.name} has {length} lines"
-        count = len([a for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
-                     if a.arg not in ("self", "cls")])
+        count = len(
+            [
+                a
+                for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+                if a.arg not in ("self", "cls")
+            ]
+        )
         assert count <= MOST_ARGUMENTS, f"{name}:{node.lineno}: {node.name} takes {count} arguments"
-        rest = node.args.kwarg          # fine for names with one kind of value, not to hand options down
+        rest = node.args.kwarg  # fine for names with one kind of value, not to hand options down
         handed_down = rest and (rest.annotation is None or ast.unparse(rest.annotation) in ("Any", "object"))
         assert not handed_down, f"{name}:{node.lineno}: {node.name} takes **kwargs"
 
@@ -312,6 +340,7 @@ def test_every_demo_config_builds_its_modules_and_optimisers(name: str) -> None:
 
 # ---- documents
 
+
 def prose(name: str) -> str:
     """A document without its code."""
     return re.sub(r"`[^`\n]*`", "", re.sub(r"^( *)```.*?^\1```", "", text(name), flags=re.DOTALL | re.MULTILINE))
@@ -333,7 +362,7 @@ def anchors(name: str) -> set[str]:
 def test_every_relative_link_of_a_document_resolves(name: str) -> None:
     for pair in LINKS.findall(prose(name)):
         link = "".join(pair)
-        if re.match(r"[a-z]+:", link):                                 # another site; not asked here
+        if re.match(r"[a-z]+:", link):  # another site; not asked here
             continue
         path, _, anchor = link.partition("#")
         target = ((ROOT / name).parent / path).resolve() if path else ROOT / name

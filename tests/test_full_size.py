@@ -23,8 +23,15 @@ from tests.tasks.helpers import metrics
 pytestmark = pytest.mark.slow
 
 SIZE, FRAMES = 512, 40
-SHORT = ("steps=1", "loader.workers=0", "precision=bf16-mixed", "log.validate_every=0", "log.pictures_every=0",
-         "log.videos_every=0", "log.every=1")
+SHORT = (
+    "steps=1",
+    "loader.workers=0",
+    "precision=bf16-mixed",
+    "log.validate_every=0",
+    "log.pictures_every=0",
+    "log.videos_every=0",
+    "log.every=1",
+)
 ALL_AT_ONCE = ("start_adversarial=0", "learning_rates.schedule=linear", "learning_rates.warmup=1", "loss.perceptual=0")
 FACE = ("model.driving.face_model=procedural", "init_from=''", "loss.lips_perceptual=0")
 GIBIBYTE = 2**30
@@ -39,16 +46,28 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes[96:320, 128:384], classes[320:, 64:448] = 3, 4
     frames = random.integers(0, 255, (4, SIZE, SIZE, 3), np.uint8).repeat(FRAMES // 4, axis=0)
     pncc = random.integers(0, 255, (FRAMES + 1, 3, SIZE, SIZE), np.uint8)
-    speech = AudioFeatures(torch.randn(2 * FRAMES, 1024, generator=generator),
-                           100 + 50 * torch.rand(2 * FRAMES, generator=generator))
+    speech = AudioFeatures(
+        torch.randn(2 * FRAMES, 1024, generator=generator), 100 + 50 * torch.rand(2 * FRAMES, generator=generator)
+    )
     for number in range(2):
         face = FaceCoefficients.neutral(FRAMES).replace(
             expression=0.3 * torch.randn(FRAMES, 64, generator=generator),
-            translation=torch.tensor([[0, 0, -5.0]] * FRAMES))
-        write_clip(folder / f"clip_{number}", ClipContent(
-            frames=frames, classes=[classes] * FRAMES, background=frames[0], face=face, face_model="procedural",
-            landmarks=np.zeros((FRAMES, 68, 2)), audio=np.zeros(640 * FRAMES, np.float32), speech={"hubert": speech},
-            pncc=pncc))
+            translation=torch.tensor([[0, 0, -5.0]] * FRAMES),
+        )
+        write_clip(
+            folder / f"clip_{number}",
+            ClipContent(
+                frames=frames,
+                classes=[classes] * FRAMES,
+                background=frames[0],
+                face=face,
+                face_model="procedural",
+                landmarks=np.zeros((FRAMES, 68, 2)),
+                audio=np.zeros(640 * FRAMES, np.float32),
+                speech={"hubert": speech},
+                pncc=pncc,
+            ),
+        )
     return folder
 
 
@@ -72,7 +91,7 @@ def step(stage: str, run: Path, *overrides: str) -> Path:
 
 def millions(run: Path) -> dict[str, float]:
     """Millions of numbers of each module of the checkpoint, to a tenth; modules up to 0.2 are left out."""
-    folder, = list_checkpoints(run)
+    (folder,) = list_checkpoints(run)
     counts = {}
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
@@ -88,20 +107,44 @@ def check(run: Path, *losses: str) -> None:
 
 
 def test_image_to_plane(tmp_path: Path, penalty: None) -> None:
-    run = step("i2p", tmp_path / "run", *ALL_AT_ONCE, "loss.perceptual_raw=0", "teacher=procedural", "views.people=1",
-               "views.views=3", f"views.size={SIZE}", f"views.cache={tmp_path}", "views.workers=1", "held_out_people=1",
-               "density_every=1", "initial_weights=none", "unfreeze={renderer: 0, superresolution: 0}")
+    run = step(
+        "i2p",
+        tmp_path / "run",
+        *ALL_AT_ONCE,
+        "loss.perceptual_raw=0",
+        "teacher=procedural",
+        "views.people=1",
+        "views.views=3",
+        f"views.size={SIZE}",
+        f"views.cache={tmp_path}",
+        "views.workers=1",
+        "held_out_people=1",
+        "density_every=1",
+        "initial_weights=none",
+        "unfreeze={renderer: 0, superresolution: 0}",
+    )
     check(run, "target_image", "target_adversarial", "target_density", "gradient_penalty_1")
     # numbers include buffers: running means and noise maps
     assert millions(run) == {"image_to_plane": 87.4, "superresolution": 2.3, "discriminator": 31.4}
 
 
 def test_motion_adapter(tmp_path: Path, clips: Path, penalty: None) -> None:
-    run = step("motion_adapter", tmp_path / "run", *ALL_AT_ONCE, *FACE, "loss.perceptual_raw=0", f"data.folder={clips}",
-               "laplacian_every=1", "density_every=1", "initial_weights=none",
-               "unfreeze={motion_adapter: 0, renderer: 0, superresolution: 0}", "superresolution_alone_from=null")
-    check(run, "image", "lips", "adversarial", "laplacian", "eye_closing", "density", "source_image",
-          "gradient_penalty_0")
+    run = step(
+        "motion_adapter",
+        tmp_path / "run",
+        *ALL_AT_ONCE,
+        *FACE,
+        "loss.perceptual_raw=0",
+        f"data.folder={clips}",
+        "laplacian_every=1",
+        "density_every=1",
+        "initial_weights=none",
+        "unfreeze={motion_adapter: 0, renderer: 0, superresolution: 0}",
+        "superresolution_alone_from=null",
+    )
+    check(
+        run, "image", "lips", "adversarial", "laplacian", "eye_closing", "density", "source_image", "gradient_penalty_0"
+    )
     assert millions(run).keys() == {"image_to_plane", "motion_adapter", "superresolution", "discriminator"}
 
 

@@ -28,8 +28,7 @@ from tests.golden.file import Check, Golden, open_golden
 
 MODULES = (analysis, audio, audio2motion, cameras, converter, eg3d, face3d, head, losses, pncc, portrait, sr)
 CHECKS: list[Check] = [value for module in MODULES for value in vars(module).values() if hasattr(value, "files")]
-NOT_COMPARED = {name: reasons for module in MODULES
-                for name, reasons in getattr(module, "NOT_COMPARED", {}).items()}
+NOT_COMPARED = {name: reasons for module in MODULES for name, reasons in getattr(module, "NOT_COMPARED", {}).items()}
 
 
 def every_key_is_compared(golden: Golden) -> None:

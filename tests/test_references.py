@@ -26,23 +26,30 @@ NAMED_PATH = re.compile(rf"`((?:{'|'.join((*PACKAGES, 'configs', 'docs'))})/[\w.
 # These are no citations: numbers with a unit (31.4 M parameters), tuples with a number that is no section (0.3, 4.0),
 # and sections of another work that is named before them (StyleGAN2, section 2.2).
 NUMBER = r"[1-9]\d?\.[1-9]\d?"
-CITATIONS = re.compile("|".join((
-    rf"\b(?:{PAGES})\.md\b",                                            # training.md 1.3
-    r"\bspec(?:ification)?\b[\s/:]+(?:[\w-]+,? ){0,2}\d",                # spec 2.6; spec face3d 8; spec: sr, section 12
-    rf"\((?:{PAGES}|sr|audio)[ ,]+\d{{1,2}}(?:\.\d+)?[,);]",            # (face3d 10, sr 12)
-    rf"\({NUMBER}(?:(?:, | and ){NUMBER})*(?:[);]|, [a-z])",            # (2.7); (2.7, 2.8); (2.7, randn)
-    r"(?:\(|[;.] |^ *#? *)sections? \d",                                # (section 7)
-)))
+CITATIONS = re.compile(
+    "|".join(
+        (
+            rf"\b(?:{PAGES})\.md\b",  # training.md 1.3
+            r"\bspec(?:ification)?\b[\s/:]+(?:[\w-]+,? ){0,2}\d",  # spec 2.6; spec face3d 8; spec: sr, section 12
+            rf"\((?:{PAGES}|sr|audio)[ ,]+\d{{1,2}}(?:\.\d+)?[,);]",  # (face3d 10, sr 12)
+            rf"\({NUMBER}(?:(?:, | and ){NUMBER})*(?:[);]|, [a-z])",  # (2.7); (2.7, 2.8); (2.7, randn)
+            r"(?:\(|[;.] |^ *#? *)sections? \d",  # (section 7)
+        )
+    )
+)
 
 
 def files(folder: str, *suffixes: str) -> list[str]:
-    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*")
-                  if path.is_file() and path.suffix in suffixes and "__pycache__" not in path.parts)
+    return sorted(
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix in suffixes and "__pycache__" not in path.parts
+    )
 
 
 DOCUMENTS = [*sorted(path.name for path in ROOT.glob("*.md")), *files("docs", ".md")]
 SOURCES = [name for package in PACKAGES for name in files(package, ".py")] + files("configs", ".yaml")
-SOURCES.remove("tests/test_references.py")         # it shows what must not be
+SOURCES.remove("tests/test_references.py")  # it shows what must not be
 TEXTS = [*DOCUMENTS, *SOURCES, *files("scripts", ".sh")]
 SPECIFICATION = [*files("docs/spec", ".md"), "docs/glossary.md"]
 
@@ -75,7 +82,7 @@ def prose(name: str) -> list[str]:
     """Comments and docstrings of a source file, references taken out."""
     source = text(name)
     if not name.endswith(".py"):
-        parts = [line[line.index("#"):] for line in source.splitlines() if "#" in line]
+        parts = [line[line.index("#") :] for line in source.splitlines() if "#" in line]
     else:
         owners = (ast.Module, ast.ClassDef, ast.FunctionDef)
         parts = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(source)) if isinstance(node, owners)]
@@ -126,17 +133,42 @@ def test_the_specification_names_files_that_exist(name: str) -> None:
     assert not missing, f"{name} names {', '.join(missing)}"
 
 
-@pytest.mark.parametrize("citation", [
-    "(2.7)", "(2.7, 2.8)", "(2.7, randn)", "(2.2); boolean", "# spec 2.5", "(spec face3d 8)",
-    "(spec\nface3d 3, 7)", "spec/training.md, section 2", "face3d.md 5", "(face3d 10, sr 12)",
-    "(spec: super-resolution, section 12)", "(section 7)"])
+@pytest.mark.parametrize(
+    "citation",
+    [
+        "(2.7)",
+        "(2.7, 2.8)",
+        "(2.7, randn)",
+        "(2.2); boolean",
+        "# spec 2.5",
+        "(spec face3d 8)",
+        "(spec\nface3d 3, 7)",
+        "spec/training.md, section 2",
+        "face3d.md 5",
+        "(face3d 10, sr 12)",
+        "(spec: super-resolution, section 12)",
+        "(section 7)",
+    ],
+)
 def test_a_bare_citation_is_found(citation: str) -> None:
     assert CITATIONS.search(f"What it does {citation}.")
 
 
-@pytest.mark.parametrize("innocent", [
-    "(31.4 M parameters)", "(2.7, 4.0)", "(0.3, 0.155)", "(StyleGAN2, section 2.2)", "EG3D's paper, 4.3", "(100, 30)",
-    "[-0.5, 0.5)", "(10.0)", "spec.groups", "(paper, section 3.2)"])
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        "(31.4 M parameters)",
+        "(2.7, 4.0)",
+        "(0.3, 0.155)",
+        "(StyleGAN2, section 2.2)",
+        "EG3D's paper, 4.3",
+        "(100, 30)",
+        "[-0.5, 0.5)",
+        "(10.0)",
+        "spec.groups",
+        "(paper, section 3.2)",
+    ],
+)
 def test_other_numbers_are_no_citations(innocent: str) -> None:
     assert not CITATIONS.search(f"What it does {innocent}.")
 

@@ -13,10 +13,13 @@ FREE = {name: value for name, value in os.environ.items() if name not in ("OMP_W
 
 def policy(package: str, **environment: str) -> str:
     """OMP_WAIT_POLICY after the import of a package; fails if PyTorch came before it was set."""
-    code = (f"import sys, os, {package}; assert 'torch' not in sys.modules; "
-            "print(os.environ.get('OMP_WAIT_POLICY', 'unset'))")
-    return subprocess.run([sys.executable, "-c", code], env=FREE | environment, cwd=ROOT, check=True,
-                          capture_output=True, text=True).stdout.strip()
+    code = (
+        f"import sys, os, {package}; assert 'torch' not in sys.modules; "
+        "print(os.environ.get('OMP_WAIT_POLICY', 'unset'))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], env=FREE | environment, cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize("package", ["modules", "tasks", "data_gen", "inference", "scripts"])

@@ -26,8 +26,9 @@ def tone(seconds: float, rate: int = 16_000, channels: int = 1) -> Sound:
     return Sound.from_samples(np.repeat(wave[:, None], channels, axis=1), rate)
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray], sound: Sound | None = None, fps: int = FRAME_RATE,
-                alpha: bool = False) -> Path:
+def write_video(
+    path: Path, frames: Sequence[np.ndarray], sound: Sound | None = None, fps: int = FRAME_RATE, alpha: bool = False
+) -> Path:
     """Frames uint8 [H, W, 3 or 4] of one size as a video file."""
     height, width = frames[0].shape[:2]
     with VideoWriter(path, (width, height), fps=fps, alpha=alpha, sound=sound) as writer:

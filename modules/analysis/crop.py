@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-FACE_AREA = 0.2               # share of the square that the face's bounding box should fill
-LARGEST_FACE_AREA = 0.35      # accepted share where the photo ends before FACE_AREA is reached
-LARGEST_SHIFT = 0.12          # how far the face may be off the middle, in sides of the square
+FACE_AREA = 0.2  # share of the square that the face's bounding box should fill
+LARGEST_FACE_AREA = 0.35  # accepted share where the photo ends before FACE_AREA is reached
+LARGEST_SHIFT = 0.12  # how far the face may be off the middle, in sides of the square
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def clip_crop(shape: tuple[int, int], landmarks: np.ndarray) -> Box:
         A square in pixels of the frames.
     """
     size = shape[::-1]
-    low, high = _extent(landmarks, size)                                          # [T, 2]
+    low, high = _extent(landmarks, size)  # [T, 2]
     area = float(np.median(np.prod(high - low, axis=-1)))
     middle = np.median((low + high) / 2, axis=0)
     farthest = np.maximum(middle - low.min(0), high.max(0) - middle).max()
@@ -99,7 +99,7 @@ def crop_picture(picture: np.ndarray, box: Box, size: int) -> np.ndarray:
         [S, S, 3] or [S, S] uint8; averaged when it gets smaller, cubic when it gets larger.
     """
     height, width = picture.shape[:2]
-    inner = picture[max(box.top, 0):max(box.bottom, 0), max(box.left, 0):max(box.right, 0)]
+    inner = picture[max(box.top, 0) : max(box.bottom, 0), max(box.left, 0) : max(box.right, 0)]
     if inner.size == 0:
         raise ValueError(f"{box} lies outside the picture of {width} x {height}")
     rows = (max(-box.top, 0), max(box.bottom - height, 0))

@@ -15,17 +15,18 @@ from modules.analysis.segmentation import shows_part
 from modules.analysis.segmentation_classes import BODY_SKIN, CLOTHES
 
 _REFERENCE_SIZE = 512
-CLOTH_ROWS = 9                # rows filled per column, the pixel itself included
+CLOTH_ROWS = 9  # rows filled per column, the pixel itself included
 NECK_ROWS = 53
-NECK_DILATION = 3             # rows up and down
-NECK_INSET = 4                # rows that the start lies below the dilated top
-FADE = 0.98                   # darkening per row
+NECK_DILATION = 3  # rows up and down
+NECK_INSET = 4  # rows that the start lies below the dilated top
+FADE = 0.98  # darkening per row
 BLUR_KERNEL, BLUR_SIGMA = 5, 4.0
-SURE_DISTANCE = 10.0          # pixels from the person beyond which background is trusted
+SURE_DISTANCE = 10.0  # pixels from the person beyond which background is trusted
 
 
-def inpaint_torso(picture: np.ndarray, classes: np.ndarray,
-                  scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def inpaint_torso(
+    picture: np.ndarray, classes: np.ndarray, scale: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The torso without the head, neck and clothes continued upwards.
 
     Args:
@@ -39,8 +40,7 @@ def inpaint_torso(picture: np.ndarray, classes: np.ndarray,
     return np.where(mask[..., None], filled, 0).astype(np.uint8), mask
 
 
-def fill_torso(picture: np.ndarray, classes: np.ndarray,
-               scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def fill_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """`inpaint_torso` with the background left in the picture (head pixels that are not filled are 0).
 
     The official "torso with background" is this picture with the mask `mask | (classes == 0)`.
@@ -87,15 +87,16 @@ def _tops_under_head(mask: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np
     return rows[under], columns[under]
 
 
-def _fill_upwards(result: np.ndarray, picture: np.ndarray, rows: np.ndarray, columns: np.ndarray,
-                  count: int, scale: float) -> np.ndarray:
+def _fill_upwards(
+    result: np.ndarray, picture: np.ndarray, rows: np.ndarray, columns: np.ndarray, count: int, scale: float
+) -> np.ndarray:
     """Write picture[row, column] * 0.98^j into `result`, j rows above each start; returns what was written.
 
     At another scale the fade per row is such that the last row is as dark as at 512.
     """
     written = np.zeros(result.shape[:2], bool)
     steps = np.arange(_rows(count, scale))
-    targets = rows[:, None] - steps                                                # [columns, steps]
+    targets = rows[:, None] - steps  # [columns, steps]
     colours = picture[rows, columns][:, None] * (FADE ** (steps / scale))[None, :, None]
     inside = targets >= 0
     columns = np.broadcast_to(columns[:, None], targets.shape)
@@ -104,8 +105,9 @@ def _fill_upwards(result: np.ndarray, picture: np.ndarray, rows: np.ndarray, col
     return written
 
 
-def inpaint_background(frames: Sequence[np.ndarray], classes: Sequence[np.ndarray], method: str = "smooth",
-                       scale: float | None = None) -> np.ndarray:
+def inpaint_background(
+    frames: Sequence[np.ndarray], classes: Sequence[np.ndarray], method: str = "smooth", scale: float | None = None
+) -> np.ndarray:
     """The scene without the person, from one picture or a clip of a still camera.
 
     Args:
@@ -131,8 +133,7 @@ def inpaint_background(frames: Sequence[np.ndarray], classes: Sequence[np.ndarra
     return _nearest_fill(colours, sure) if method == "nearest" else smooth_fill(colours, sure)
 
 
-def _farthest_colours(frames: Sequence[np.ndarray],
-                      classes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _farthest_colours(frames: Sequence[np.ndarray], classes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Per pixel the colour [H, W, 3] of the sampled frame with the farthest person; that distance [H, W]."""
     count = len(frames)
     step = 5 if count < 100 else 20 if count < 10000 else count // 500

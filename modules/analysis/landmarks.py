@@ -24,13 +24,13 @@ from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
 MAX_FACES = 5
-MIN_FACE_WIDTH = 64           # pixels
-SIMILAR_SIZE = 0.6            # of a second face, relative to the largest, that makes the choice the user's
-MAX_OUTSIDE = 0.05            # share of landmarks beyond the border of the picture
-MAX_ROLL = 60.0               # degrees
-MIN_PERSON, MAX_HAIR = 0.6, 0.125    # mean probabilities inside the face oval
-MAX_COVER = 13.0              # CIELAB chroma by which cheeks and chin may differ from the bridge of the nose
-TILES_A_SIDE = (2, 4)         # tiles of the shorter side when no face is found in the whole picture
+MIN_FACE_WIDTH = 64  # pixels
+SIMILAR_SIZE = 0.6  # of a second face, relative to the largest, that makes the choice the user's
+MAX_OUTSIDE = 0.05  # share of landmarks beyond the border of the picture
+MAX_ROLL = 60.0  # degrees
+MIN_PERSON, MAX_HAIR = 0.6, 0.125  # mean probabilities inside the face oval
+MAX_COVER = 13.0  # CIELAB chroma by which cheeks and chin may differ from the bridge of the nose
+TILES_A_SIDE = (2, 4)  # tiles of the shorter side when no face is found in the whole picture
 
 
 def detect(picture: np.ndarray, name: str = "the picture", face_index: int | None = None) -> np.ndarray:
@@ -74,7 +74,7 @@ def find_in_tiles(finder: FaceFinder, picture: np.ndarray) -> np.ndarray:
             break
         candidates = []
         for left, top in _tile_corners(picture.shape, side):
-            part = finder.find(picture[top:top + side, left:left + side])
+            part = finder.find(picture[top : top + side, left : left + side])
             candidates.extend((face * side + (left, top)) / size for face in part)
         faces = _distinct(candidates)
     return faces
@@ -82,8 +82,9 @@ def find_in_tiles(finder: FaceFinder, picture: np.ndarray) -> np.ndarray:
 
 def _tile_corners(shape: tuple[int, ...], side: int) -> list[tuple[int, int]]:
     """Left and top of tiles that overlap by half and cover the picture."""
-    rows, columns = (np.unique(np.append(np.arange(0, length - side, side // 2), length - side))
-                     for length in shape[:2])
+    rows, columns = (
+        np.unique(np.append(np.arange(0, length - side, side // 2), length - side)) for length in shape[:2]
+    )
     return [(int(left), int(top)) for top in rows for left in columns]
 
 
@@ -99,18 +100,21 @@ def _distinct(faces: list[np.ndarray]) -> np.ndarray:
 
 def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int | None) -> np.ndarray:
     if len(faces) == 0:
-        raise UserError(f"no face found in {name}; "
-                        f"use a photo whose face is at least {MIN_FACE_WIDTH} pixels wide")
+        raise UserError(f"no face found in {name}; use a photo whose face is at least {MIN_FACE_WIDTH} pixels wide")
     if face_index is not None:
         if not 0 <= face_index < len(faces):
-            raise UserError(f"{name} shows {len(faces)} face(s); face_index {face_index} is not one of "
-                            f"0 (leftmost) to {len(faces) - 1}")
+            raise UserError(
+                f"{name} shows {len(faces)} face(s); face_index {face_index} is not one of "
+                f"0 (leftmost) to {len(faces) - 1}"
+            )
         return faces[np.argsort(faces[:, :, 0].mean(1))[face_index]]
     sizes = np.sqrt(np.prod(np.ptp(faces * picture.shape[1::-1], axis=1), axis=-1))
     similar = int((sizes > SIMILAR_SIZE * sizes.max()).sum())
     if similar > 1:
-        raise UserError(f"{name} shows {similar} faces of similar size; crop it to one face, "
-                        "or choose one with --face (0 is the leftmost)")
+        raise UserError(
+            f"{name} shows {similar} faces of similar size; crop it to one face, "
+            "or choose one with --face (0 is the leftmost)"
+        )
     return faces[int(sizes.argmax())]
 
 
@@ -121,13 +125,16 @@ def _check_position(landmarks: np.ndarray, picture: np.ndarray, name: str) -> No
     points = landmarks * picture.shape[1::-1]
     width = float(np.ptp(points, axis=0).min())
     if width < MIN_FACE_WIDTH:
-        raise UserError(f"the face in {name} is only {width:.0f} pixels wide; "
-                        f"use a photo whose face is at least {MIN_FACE_WIDTH} pixels wide")
+        raise UserError(
+            f"the face in {name} is only {width:.0f} pixels wide; "
+            f"use a photo whose face is at least {MIN_FACE_WIDTH} pixels wide"
+        )
     up = points[FOREHEAD] - points[CHIN]
     roll = float(np.degrees(np.arctan2(up[0], -up[1])))
     if abs(roll) > MAX_ROLL:
-        raise UserError(f"the face in {name} lies on its side or is upside down ({roll:.0f} degrees); "
-                        "turn the picture upright")
+        raise UserError(
+            f"the face in {name} lies on its side or is upside down ({roll:.0f} degrees); turn the picture upright"
+        )
 
 
 def _check_looks(landmarks: np.ndarray, picture: np.ndarray, name: str) -> None:
@@ -137,14 +144,13 @@ def _check_looks(landmarks: np.ndarray, picture: np.ndarray, name: str) -> None:
     inside = oval.astype(bool)
     person, hair = person_confidence(part)[inside].mean(), hair_confidence(part)[inside].mean()
     if person < MIN_PERSON:
-        raise UserError(f"what looks like a face in {name} does not seem to be a person's; "
-                        "use a photo of a person")
+        raise UserError(f"what looks like a face in {name} does not seem to be a person's; use a photo of a person")
     if hair > MAX_HAIR:
-        raise UserError(f"the face in {name} is covered by hair, fur or cloth; "
-                        "use a photo that shows the whole face")
+        raise UserError(f"the face in {name} is covered by hair, fur or cloth; use a photo that shows the whole face")
     if _cover(part, points) > MAX_COVER:
-        raise UserError(f"the lower face in {name} is covered (mask, scarf, hand?); "
-                        "use a photo that shows the whole face")
+        raise UserError(
+            f"the lower face in {name} is covered (mask, scarf, hand?); use a photo that shows the whole face"
+        )
 
 
 def _around(landmarks: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -183,8 +189,7 @@ def combine(image: np.ndarray, video: np.ndarray) -> np.ndarray:
     return combined
 
 
-def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip",
-                step_ms: int = 1000 // FRAME_RATE) -> np.ndarray:
+def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: int = 1000 // FRAME_RATE) -> np.ndarray:
     """Landmarks of the one face of a clip; holds one frame at a time.
 
     Every frame passes a single-picture detector and a tracker (`combine`); a frame without a face repeats the
@@ -218,6 +223,8 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip",
     if not count:
         raise UserError(f"{name} has no frames")
     if not rows:
-        raise UserError(f"no face found in the first second of {name}; begin it with the face in view, "
-                        "at least a tenth of the picture high")
+        raise UserError(
+            f"no face found in the first second of {name}; begin it with the face in view, "
+            "at least a tenth of the picture high"
+        )
     return np.array([rows[0]] * (count - len(rows)) + rows)

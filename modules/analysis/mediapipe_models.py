@@ -50,8 +50,12 @@ class FaceFinder:
         mode = vision.RunningMode.VIDEO if track else vision.RunningMode.IMAGE
         self._track = track
         with silence():
-            self._model = _open(path, lambda base: vision.FaceLandmarker.create_from_options(
-                vision.FaceLandmarkerOptions(base_options=base, running_mode=mode, num_faces=max_faces)))
+            self._model = _open(
+                path,
+                lambda base: vision.FaceLandmarker.create_from_options(
+                    vision.FaceLandmarkerOptions(base_options=base, running_mode=mode, num_faces=max_faces)
+                ),
+            )
 
     def find(self, picture: np.ndarray, time_ms: int | None = None) -> np.ndarray:
         """Landmarks of all faces in a uint8 picture [H, W, 3]: [N, 478, 2] float64, fractions of the picture.
@@ -89,9 +93,14 @@ def confidences(picture: np.ndarray, model: str) -> np.ndarray:
     """
     path = find_asset(model)
     with silence():
-        segmenter = _open(path, lambda base: vision.ImageSegmenter.create_from_options(
-            vision.ImageSegmenterOptions(
-                base_options=base, output_category_mask=False, output_confidence_masks=True)))
+        segmenter = _open(
+            path,
+            lambda base: vision.ImageSegmenter.create_from_options(
+                vision.ImageSegmenterOptions(
+                    base_options=base, output_category_mask=False, output_confidence_masks=True
+                )
+            ),
+        )
         with segmenter:
             masks = segmenter.segment(_image(picture)).confidence_masks
             return np.stack([mask.numpy_view().reshape(picture.shape[:2]) for mask in masks])
@@ -109,10 +118,11 @@ def hair_confidence(picture: np.ndarray) -> np.ndarray:
 
 def _open(path: Path, create: Callable[[BaseOptions], Any]) -> Any:
     try:
-        return create(BaseOptions(model_asset_buffer=path.read_bytes()))     # any letters in the path
+        return create(BaseOptions(model_asset_buffer=path.read_bytes()))  # any letters in the path
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged or another model; fetch it again with: "
-                        f"python -m scripts.assets fetch {path.name}") from error
+        raise UserError(
+            f"{path} is damaged or another model; fetch it again with: python -m scripts.assets fetch {path.name}"
+        ) from error
 
 
 def _image(picture: np.ndarray) -> Image:

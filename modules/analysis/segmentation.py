@@ -26,7 +26,7 @@ from modules.face3d.landmark_sets import CHIN, FACE_OVAL, FOREHEAD, LEFT_SIDE, R
 from modules.system.assets import locate
 
 MULTICLASS_MODEL = "selfie_multiclass_256x256.tflite"
-ANALYSIS_SIZE = 512          # pixels a side at which a face's square is divided into classes
+ANALYSIS_SIZE = 512  # pixels a side at which a face's square is divided into classes
 PARTS = {
     "head": HEAD_CLASSES,
     "torso": TORSO_CLASSES,
@@ -34,13 +34,15 @@ PARTS = {
     "torso_with_background": (BACKGROUND, *TORSO_CLASSES),
     "background": (BACKGROUND,),
 }
-EYES_AND_LIPS = (            # outlines inside the face whose colour is not that of skin
-    (33, 160, 158, 133, 153, 144), (263, 387, 385, 362, 380, 373),
-    (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181))
-SAME_TONE = 3.0              # spreads of the face's colour within which skin of the neck lies
-THROAT_TONE = 7.0            # spreads within which the throat counts as skin in shadow
-ONE_TONE = 0.004             # spread of chromaticity below which a picture is monochrome
-DARKEST, BRIGHTEST = 0.3, 1.5      # brightness of the neck relative to the face
+EYES_AND_LIPS = (  # outlines inside the face whose colour is not that of skin
+    (33, 160, 158, 133, 153, 144),
+    (263, 387, 385, 362, 380, 373),
+    (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),
+)
+SAME_TONE = 3.0  # spreads of the face's colour within which skin of the neck lies
+THROAT_TONE = 7.0  # spreads within which the throat counts as skin in shadow
+ONE_TONE = 0.004  # spread of chromaticity below which a picture is monochrome
+DARKEST, BRIGHTEST = 0.3, 1.5  # brightness of the neck relative to the face
 
 
 def shows_part(classes: np.ndarray, part: str) -> np.ndarray:
@@ -121,12 +123,16 @@ def face_frame(points: np.ndarray, shape: tuple[int, int]) -> FaceFrame:
     return FaceFrame(
         across=(rows - middle[1]) * up[0] - (columns - middle[0]) * up[1],
         below=(chin[0] - columns) * up[0] + (chin[1] - rows) * up[1],
-        height=height, width=float(np.linalg.norm(points[LEFT_SIDE] - points[RIGHT_SIDE])),
-        oval=_polygon(points[list(FACE_OVAL)], shape), points=points)
+        height=height,
+        width=float(np.linalg.norm(points[LEFT_SIDE] - points[RIGHT_SIDE])),
+        oval=_polygon(points[list(FACE_OVAL)], shape),
+        points=points,
+    )
 
 
-def classes_from_person_and_hair(picture: np.ndarray, landmarks: np.ndarray, person: np.ndarray,
-                                 hair: np.ndarray) -> np.ndarray:
+def classes_from_person_and_hair(
+    picture: np.ndarray, landmarks: np.ndarray, person: np.ndarray, hair: np.ndarray
+) -> np.ndarray:
     """Classes without the 6-class model.
 
     Args:
@@ -141,8 +147,7 @@ def classes_from_person_and_hair(picture: np.ndarray, landmarks: np.ndarray, per
     is_person = (person > 0.5) | frame.oval
     is_hair = (hair > 0.5) & is_person
     skull = (_skull(frame) | _ears(frame)) & is_person
-    near = (np.abs(frame.across) < 1.6 * frame.width) & (
-        np.abs(frame.below + 0.9 * frame.height) < 2.1 * frame.height)
+    near = (np.abs(frame.across) < 1.6 * frame.width) & (np.abs(frame.below + 0.9 * frame.height) < 2.1 * frame.height)
     long_hair = _touching(is_hair & near, frame.oval | skull)
     fringe = _dilate(long_hair, 0.08 * frame.height) & is_person & (frame.below < -0.05 * frame.height)
     head = frame.oval | skull | long_hair | fringe
@@ -160,9 +165,10 @@ def classes_from_person_and_hair(picture: np.ndarray, landmarks: np.ndarray, per
 
 def _skull(frame: FaceFrame) -> np.ndarray:
     """Ellipse that brings in ears, bald scalps and hats, above a line that spares neck and shoulders."""
-    middle = -float(np.mean(frame.below[frame.oval]))          # of the oval, above the chin
+    middle = -float(np.mean(frame.below[frame.oval]))  # of the oval, above the chin
     ellipse = (frame.across / (0.8 * frame.width)) ** 2 + (
-        (frame.below + middle + 0.35 * frame.height) / frame.height) ** 2 < 1
+        (frame.below + middle + 0.35 * frame.height) / frame.height
+    ) ** 2 < 1
     line = -0.12 * frame.height - 0.35 * frame.height * np.abs(frame.across) / frame.width
     return ellipse & (frame.below < line)
 
@@ -185,7 +191,7 @@ def _torso(rest: np.ndarray, frame: FaceFrame) -> tuple[np.ndarray, np.ndarray]:
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(rest.astype(np.uint8), connectivity=4)
     large = statistics[:, cv2.CC_STAT_AREA] > 0.05 * frame.height * frame.width
     low = rest & (frame.below > 0.1 * frame.height)
-    low[-1] |= rest[-1] & (frame.below[-1] > -0.2 * frame.height)      # the chin may reach the picture's lower edge
+    low[-1] |= rest[-1] & (frame.below[-1] > -0.2 * frame.height)  # the chin may reach the picture's lower edge
     low = np.isin(np.arange(len(statistics)), np.unique(labels[low]))
     torso = rest & (large & low)[labels]
     return torso, rest & ~torso
@@ -193,9 +199,12 @@ def _torso(rest: np.ndarray, frame: FaceFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def _neck(picture: np.ndarray, frame: FaceFrame, torso: np.ndarray, hair: np.ndarray) -> np.ndarray:
     """The part of the torso below the chin that has the colour of the face or of the throat."""
-    width = max(frame.width, 0.85 * frame.height)              # a turned face is narrow, its neck is not
-    reach = torso & (frame.below < 1.2 * frame.height) & (
-        np.abs(frame.across) < 0.55 * width + 0.6 * np.maximum(frame.below - 0.3 * frame.height, 0))
+    width = max(frame.width, 0.85 * frame.height)  # a turned face is narrow, its neck is not
+    reach = (
+        torso
+        & (frame.below < 1.2 * frame.height)
+        & (np.abs(frame.across) < 0.55 * width + 0.6 * np.maximum(frame.below - 0.3 * frame.height, 0))
+    )
     face = frame.oval & ~hair & (frame.below < -0.35 * frame.height)
     for outline in EYES_AND_LIPS:
         face &= ~_polygon(frame.points[list(outline)], face.shape)
@@ -214,7 +223,7 @@ def _same_tone(picture: np.ndarray, face: np.ndarray, throat: np.ndarray) -> np.
         return np.zeros(face.shape, bool)
     colours = picture.astype(np.float32) + 4.0
     brightness = colours.sum(-1)
-    tone = colours[..., :2] / brightness[..., None]                    # [H, W, 2], shares of red and green
+    tone = colours[..., :2] / brightness[..., None]  # [H, W, 2], shares of red and green
     middle = np.median(tone[face], axis=0)
     spread = np.maximum(1.4826 * np.median(np.abs(tone[face] - middle), axis=0), 0.008)
     light = brightness / np.median(brightness[face])
@@ -224,15 +233,15 @@ def _same_tone(picture: np.ndarray, face: np.ndarray, throat: np.ndarray) -> np.
         if (np.abs(shadow - middle) < THROAT_TONE * spread).all() and np.median(light[throat]) > DARKEST / 2:
             alike |= (np.abs(tone - shadow) < SAME_TONE * spread).all(-1)
     if np.median(np.abs(tone - np.median(tone, axis=(0, 1)))) < ONE_TONE:
-        return alike & (np.abs(light - 1) < 0.35)      # grey or sepia: only brightness tells
+        return alike & (np.abs(light - 1) < 0.35)  # grey or sepia: only brightness tells
     return alike & (light > DARKEST) & (light < BRIGHTEST)
 
 
 def _between(above: np.ndarray, below: np.ndarray, reach: float) -> np.ndarray:
     """Pixels between `above` and `below` in their column, in gaps of at most `reach` rows."""
     rows = np.arange(above.shape[0])[:, None]
-    last = np.maximum.accumulate(np.where(above, rows, -10 ** 6), axis=0)
-    following = np.minimum.accumulate(np.where(below, rows, 10 ** 6)[::-1], axis=0)[::-1]
+    last = np.maximum.accumulate(np.where(above, rows, -(10**6)), axis=0)
+    following = np.minimum.accumulate(np.where(below, rows, 10**6)[::-1], axis=0)[::-1]
     return (following - last) <= reach
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES, OTHERS = range(6)      # body skin: the neck; others: glasses, hats
+BACKGROUND, HAIR, BODY_SKIN, FACE_SKIN, CLOTHES, OTHERS = range(6)  # body skin: the neck; others: glasses, hats
 CLASSES = 6
 HEAD_CLASSES = (HAIR, FACE_SKIN, OTHERS)
 TORSO_CLASSES = (BODY_SKIN, CLOTHES)

@@ -23,23 +23,23 @@ DEFAULT_AMPLITUDE = 0.4
 class Audio2MotionConfig:
     """Sizes and conditions; the defaults are the released model's (docs/spec/audio2motion.md#2)."""
 
-    audio_size: int = 1024               # A, width of an audio feature: HuBERT-large 1024, mel 80
-    motion_size: int = 64                # expression coefficients; 144 = identity and expression
-    condition_size: int = 128            # G
+    audio_size: int = 1024  # A, width of an audio feature: HuBERT-large 1024, mel 80
+    motion_size: int = 64  # expression coefficients; 144 = identity and expression
+    condition_size: int = 128  # G
     latent_size: int = 16
-    width: int = 256                     # of encoder and decoder
+    width: int = 256  # of encoder and decoder
     kernel: int = 5
     encoder_layers: int = 8
     decoder_layers: int = 4
     flow_width: int = 64
     flow_kernel: int = 3
     flow_layers: int = 4
-    flow_couplings: int = 4              # 0 = no flow: standard normal prior
-    pitch: bool = True                   # conditions beside the audio
+    flow_couplings: int = 4  # 0 = no flow: standard normal prior
+    pitch: bool = True  # conditions beside the audio
     blink: bool = True
     mouth_amplitude: bool = True
     eye_amplitude: bool = False
-    downsample: Literal["nearest", "average"] = "nearest"    # 50 -> 25 Hz; new models: average, which loses no frame
+    downsample: Literal["nearest", "average"] = "nearest"  # 50 -> 25 Hz; new models: average, which loses no frame
 
     def __post_init__(self) -> None:
         for name in ("audio_size", "motion_size", "condition_size", "width", "encoder_layers", "decoder_layers"):
@@ -63,8 +63,16 @@ class Audio2MotionConfig:
     @classmethod
     def demo(cls) -> "Audio2MotionConfig":
         """A small model on mel features for the shipped demo."""
-        return cls(audio_size=80, condition_size=96, width=96, encoder_layers=3, decoder_layers=4, flow_width=32,
-                   flow_layers=2, downsample="average")
+        return cls(
+            audio_size=80,
+            condition_size=96,
+            width=96,
+            encoder_layers=3,
+            decoder_layers=4,
+            flow_width=32,
+            flow_layers=2,
+            downsample="average",
+        )
 
 
 @dataclass(frozen=True)
@@ -150,14 +158,24 @@ class MotionVAE(nn.Module):
         self.g_pre_net = nn.Sequential(nn.Conv1d(size, size, 8, stride=4, padding=2))
         self.encoder = MotionEncoder(config)
         if config.flow_couplings:
-            self.prior_flow = CouplingFlow(config.latent_size, config.flow_width, config.flow_kernel,
-                                           config.flow_layers, config.flow_couplings, size)
+            self.prior_flow = CouplingFlow(
+                config.latent_size,
+                config.flow_width,
+                config.flow_kernel,
+                config.flow_layers,
+                config.flow_couplings,
+                size,
+            )
         self.decoder = MotionDecoder(config)
 
 
 def _convolutions(inputs: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv1d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm1d(width), nn.GELU(),
-                         nn.Conv1d(width, width, 3, padding=1, bias=False))
+    return nn.Sequential(
+        nn.Conv1d(inputs, width, 3, padding=1, bias=False),
+        nn.BatchNorm1d(width),
+        nn.GELU(),
+        nn.Conv1d(width, width, 3, padding=1, bias=False),
+    )
 
 
 class Audio2Motion(nn.Module):
@@ -168,10 +186,10 @@ class Audio2Motion(nn.Module):
         self.config = config
         size = config.condition_size
         self.mel_encoder = _convolutions(config.audio_size, size)
-        self.blink_embed = nn.Embedding(2, size)          # also in the official model of audio alone, which ignores it
+        self.blink_embed = nn.Embedding(2, size)  # also in the official model of audio alone, which ignores it
         if config.pitch:
             self.pitch_embed = nn.Embedding(300, size)
-            nn.init.normal_(self.pitch_embed.weight, std=size ** -0.5)
+            nn.init.normal_(self.pitch_embed.weight, std=size**-0.5)
             self.pitch_encoder = _convolutions(size, size)
         if config.mouth_amplitude:
             self.mouth_amp_embed = nn.Parameter(torch.randn(size))
@@ -183,7 +201,7 @@ class Audio2Motion(nn.Module):
 
     def condition(self, speech: SpeechConditions) -> Tensor:
         """The conditions at 25 Hz -> [B, G, T] (docs/spec/audio2motion.md#2-2); padding is not masked."""
-        audio = self._halve(speech.audio)                                            # [B, T, A]
+        audio = self._halve(speech.audio)  # [B, T, A]
         batch, frames = audio.shape[:2]
         parts = [self.mel_encoder(rearrange(audio, "b t a -> b a t"))]
         if self.config.pitch:
@@ -215,7 +233,7 @@ class Audio2Motion(nn.Module):
         """
         g = self.condition(speech)
         s = self.vae.g_pre_net(g)
-        frame_mask = mask[:, None]                                                   # [B, 1, T]
+        frame_mask = mask[:, None]  # [B, 1, T]
         latent_mask = frame_mask[:, :, ::4]
         mean, log_scale = self.vae.encoder(rearrange(motion, "b t d -> b d t"), latent_mask, s)
         latent = mean + noise * log_scale.exp()
@@ -232,7 +250,7 @@ class Audio2Motion(nn.Module):
         """
         g = self.condition(speech)
         s = self.vae.g_pre_net(g)
-        everywhere = torch.ones_like(g[:, :1])                                       # the mask is 1 in this pass
+        everywhere = torch.ones_like(g[:, :1])  # the mask is 1 in this pass
         latent = noise
         if self.config.flow_couplings:
             latent = self.vae.prior_flow.inverse(noise, everywhere[:, :, ::4], s)
@@ -243,8 +261,15 @@ class Audio2Motion(nn.Module):
         return torch.randn(batch, self.config.latent_size, audio_frames // 8, generator=generator)
 
     @torch.no_grad()
-    def generate(self, audio: Tensor, f0: Tensor, blink: Tensor | None = None, mouth_amplitude: Tensor | None = None,
-                 generator: torch.Generator | None = None, temperature: float = 0.2) -> Tensor:
+    def generate(
+        self,
+        audio: Tensor,
+        f0: Tensor,
+        blink: Tensor | None = None,
+        mouth_amplitude: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 0.2,
+    ) -> Tensor:
         """Motion for whole sentences; batch only sentences of equal length (padding would be heard as speech).
 
         Args:

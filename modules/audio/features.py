@@ -18,10 +18,10 @@ from modules.system.errors import UserError
 
 FEATURE_WINDOW = 512
 MEL_BANDS = 80
-GROUP = 8                            # a sequence is a multiple of 8 frames: one latent of the motion model
-_ACTIVE_LEVEL = 0.95                 # quantile of the frames' levels that counts as the loudness of the speech
-_QUIETEST_SPEECH = -3.0              # log10 mel magnitude; files softer than this are not amplified further
-_DYNAMIC_RANGE = 2.4                 # log10 units (48 dB) below the active level, the floor of the features
+GROUP = 8  # a sequence is a multiple of 8 frames: one latent of the motion model
+_ACTIVE_LEVEL = 0.95  # quantile of the frames' levels that counts as the loudness of the speech
+_QUIETEST_SPEECH = -3.0  # log10 mel magnitude; files softer than this are not amplified further
+_DYNAMIC_RANGE = 2.4  # log10 units (48 dB) below the active level, the floor of the features
 
 FeatureKind = Literal["hubert", "mel"]
 
@@ -50,8 +50,10 @@ def read_audio(path: Path) -> Tensor:
     """
     wave = read_mono(path, SAMPLE_RATE)
     if len(wave) < FEATURE_WINDOW:
-        raise UserError(f"{path} lasts {1000 * len(wave) / SAMPLE_RATE:.0f} ms; speech must last at least "
-                        f"{1000 * FEATURE_WINDOW // SAMPLE_RATE} ms")
+        raise UserError(
+            f"{path} lasts {1000 * len(wave) / SAMPLE_RATE:.0f} ms; speech must last at least "
+            f"{1000 * FEATURE_WINDOW // SAMPLE_RATE} ms"
+        )
     return torch.from_numpy(wave)
 
 
@@ -61,6 +63,7 @@ def mel_basis() -> Tensor:
 
     See docs/spec/audio2motion.md#6-3.
     """
+
     def to_mel(hertz: np.ndarray) -> np.ndarray:
         above = 15 + np.log(np.maximum(hertz, 1000) / 1000) * 27 / np.log(6.4)
         return np.where(hertz < 1000, hertz * 3 / 200, above)
@@ -81,7 +84,7 @@ def mel_spectrogram(waveform: Tensor) -> Tensor:
 
     See docs/spec/audio2motion.md#6-3.
     """
-    wave = waveform.double()                              # quiet bands drown in the rounding of a float32 transform
+    wave = waveform.double()  # quiet bands drown in the rounding of a float32 transform
     window = torch.hann_window(FEATURE_WINDOW, periodic=True, dtype=wave.dtype, device=wave.device)
     spectrum = torch.stft(wave, FEATURE_WINDOW, HOP, window=window, center=False, return_complex=True).abs()
     return torch.log10((mel_basis().to(wave) @ spectrum).clamp(min=1e-6)).T.float().contiguous()
@@ -97,7 +100,7 @@ def normalise_mel(mel: Tensor) -> Tensor:
     Returns:
         [T, 80].
     """
-    frame_level = torch.log10((10 ** (2 * mel)).mean(dim=1)) / 2                     # [T] RMS over bands
+    frame_level = torch.log10((10 ** (2 * mel)).mean(dim=1)) / 2  # [T] RMS over bands
     active = frame_level.quantile(_ACTIVE_LEVEL).clamp(min=_QUIETEST_SPEECH)
     return (mel - active + _DYNAMIC_RANGE).clamp(min=0) / (_DYNAMIC_RANGE / 3) - 1.5
 

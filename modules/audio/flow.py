@@ -38,12 +38,13 @@ class GatedConvolutions(nn.Module):
         self.width, self.layers = width, layers
         self.in_layers = nn.ModuleList(WeightNormConv1d(width, 2 * width, kernel) for _ in range(layers))
         self.res_skip_layers = nn.ModuleList(
-            WeightNormConv1d(width, width if i == layers - 1 else 2 * width, 1) for i in range(layers))
+            WeightNormConv1d(width, width if i == layers - 1 else 2 * width, 1) for i in range(layers)
+        )
         self.cond_layer = WeightNormConv1d(condition_size, 2 * width * layers, 1)
 
     def forward(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
         """x [B, H, T], mask [B, 1, T], condition [B, G, T] -> [B, H, T], masked."""
-        conditions = self.cond_layer(condition).chunk(self.layers, dim=1)          # each [B, 2H, T]
+        conditions = self.cond_layer(condition).chunk(self.layers, dim=1)  # each [B, 2H, T]
         output = torch.zeros_like(x)
         for i in range(self.layers):
             filtered, gate = (self.in_layers[i](x) + conditions[i]).chunk(2, dim=1)
@@ -102,8 +103,15 @@ class CouplingFlow(nn.Module):
     See docs/spec/audio2motion.md#2-7.
     """
 
-    def __init__(self, channels: int, width: int, kernel: int, layers: int, couplings: int, condition_size: int,
-                 ) -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        kernel: int,
+        layers: int,
+        couplings: int,
+        condition_size: int,
+    ) -> None:
         super().__init__()
         self.flows = nn.ModuleList()
         for _ in range(couplings):

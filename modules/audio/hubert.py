@@ -17,10 +17,10 @@ from modules.system.assets import locate
 from modules.system.errors import UserError
 
 DEFAULT_HUBERT = "facebook/hubert-large-ls960-ft"
-RECEPTIVE_FIELD = 400          # samples under one frame
-CHUNK = 320_000                # samples, 20 s: 1000 frames
+RECEPTIVE_FIELD = 400  # samples under one frame
+CHUNK = 320_000  # samples, 20 s: 1000 frames
 FETCH = "python -m scripts.assets fetch hubert-large-ls960-ft"
-UNUSED = {"masked_spec_embed"}   # tensors that only the training of HuBERT needs
+UNUSED = {"masked_spec_embed"}  # tensors that only the training of HuBERT needs
 
 
 class HubertFeatures(nn.Module):
@@ -49,8 +49,8 @@ class HubertFeatures(nn.Module):
 def _chunks(wave: Tensor) -> list[Tensor]:
     """Pieces of 20 s, each 80 samples into the next, then the rest if it is long enough for a frame."""
     whole = len(wave) // CHUNK
-    pieces = [wave[i * CHUNK:(i + 1) * CHUNK + RECEPTIVE_FIELD - HOP] for i in range(whole)]
-    rest = wave[whole * CHUNK:]
+    pieces = [wave[i * CHUNK : (i + 1) * CHUNK + RECEPTIVE_FIELD - HOP] for i in range(whole)]
+    rest = wave[whole * CHUNK :]
     return pieces + [rest] if len(rest) >= RECEPTIVE_FIELD else pieces
 
 
@@ -74,8 +74,10 @@ def load_hubert(source: str = DEFAULT_HUBERT) -> HubertFeatures:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             if Path(origin).exists():
                 raise UserError(f"{origin} cannot be read as a HuBERT ({reason}); get it again: {FETCH}") from error
-            raise UserError(f"no HuBERT {source} here, and the Hugging Face hub gives none ({reason}); get it with: "
-                            f"{FETCH}, or name a local folder with --hubert") from error
+            raise UserError(
+                f"no HuBERT {source} here, and the Hugging Face hub gives none ({reason}); get it with: "
+                f"{FETCH}, or name a local folder with --hubert"
+            ) from error
 
 
 def _read(origin: str) -> nn.Module:

@@ -24,8 +24,8 @@ class Keypoints(nn.Module):
         keypoints: the landmarks: all 468, all 68, or the 20 of the mouth among the 68.
     """
 
-    identity_basis: Tensor           # [P, 80] 0.1 dm per unit of the coefficient
-    expression_basis: Tensor         # [P, 64] the same
+    identity_basis: Tensor  # [P, 80] 0.1 dm per unit of the coefficient
+    expression_basis: Tensor  # [P, 64] the same
 
     def __init__(self, model: MorphableModel, keypoints: KeypointSet) -> None:
         super().__init__()

@@ -20,15 +20,15 @@ Array = NDArray[np.float64]
 class PitchConfig:
     """Settings of the pitch tracker; the defaults are the released system's."""
 
-    step: float = 0.02                   # seconds between frames
-    floor: float = 80.0                  # Hz
-    ceiling: float = 750.0               # Hz
+    step: float = 0.02  # seconds between frames
+    floor: float = 80.0  # Hz
+    ceiling: float = 750.0  # Hz
     voicing_threshold: float = 0.6
     silence_threshold: float = 0.03
     octave_cost: float = 0.01
     octave_jump_cost: float = 0.35
-    voicing_cost: float = 0.14           # voiced / unvoiced
-    candidates: int = 15                 # the unvoiced one included
+    voicing_cost: float = 0.14  # voiced / unvoiced
+    candidates: int = 15  # the unvoiced one included
 
     def __post_init__(self) -> None:
         if not 0 < self.floor < self.ceiling:
@@ -87,8 +87,8 @@ def pitch_at_hop(waveform: Array, frames: int) -> Array:
 
 @dataclass(frozen=True)
 class _Lags:
-    correlation: Array        # [F, max lag + 1], lag 0 first
-    intensity: Array          # [F] in [0, 1]
+    correlation: Array  # [F, max lag + 1], lag 0 first
+    intensity: Array  # [F] in [0, 1]
     silent: NDArray[np.bool_]  # [F]
 
 
@@ -97,7 +97,7 @@ def _normalised_autocorrelation(wave: Array, centres: Array, config: PitchConfig
     half = window_length // 2 - 1
     width, period = 2 * half, int(SAMPLE_RATE / config.floor)
     global_peak = np.abs(wave - wave.mean()).max()
-    left = np.floor(centres * SAMPLE_RATE - 0.5).astype(np.int64)                    # [F] sample left of the centre
+    left = np.floor(centres * SAMPLE_RATE - 0.5).astype(np.int64)  # [F] sample left of the centre
     reach = max(half, period)
     padded = np.pad(wave, reach + 2)
     start = left + reach + 2
@@ -107,13 +107,13 @@ def _normalised_autocorrelation(wave: Array, centres: Array, config: PitchConfig
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, width + 1) / (width + 1))
     segments *= hann
     reach = period // 2 + 1
-    local_peak = np.abs(segments[:, half - reach:half + reach]).max(axis=1)
+    local_peak = np.abs(segments[:, half - reach : half + reach]).max(axis=1)
     size = next_fast_len(int(np.ceil(1.5 * width)))
-    correlation = _autocorrelation(segments, size)[:, :width // 2 + 1]
+    correlation = _autocorrelation(segments, size)[:, : width // 2 + 1]
     silent = local_peak == 0
     correlation[silent] = 0
     energy = np.where(correlation[:, :1] > 0, correlation[:, :1], 1)
-    of_window = _autocorrelation(hann[None], size)[:, :width // 2 + 1]
+    of_window = _autocorrelation(hann[None], size)[:, : width // 2 + 1]
     correlation = correlation / energy / (of_window / of_window[:, :1])
     intensity = np.minimum(1, local_peak / global_peak) if global_peak > 0 else np.zeros(len(centres))
     return _Lags(correlation, intensity, silent)
@@ -127,7 +127,7 @@ def _candidates(correlation: Array, silent: NDArray[np.bool_], config: PitchConf
     """Frequencies and strengths [F, K]; column 0 is "unvoiced" (0, 0), unused slots are (0, -inf)."""
     frames, lags = correlation.shape
     last = min(int(3 * SAMPLE_RATE / config.floor) // 3 + 2, lags - 1)
-    middle, before, after = correlation[:, 2:last], correlation[:, 1:last - 1], correlation[:, 3:last + 1]
+    middle, before, after = correlation[:, 2:last], correlation[:, 1 : last - 1], correlation[:, 3 : last + 1]
     peak = (middle > 0.5 * config.voicing_threshold) & (middle > before) & (middle >= after) & ~silent[:, None]
     row, column = np.nonzero(peak)
     lag = column + 2
@@ -177,13 +177,13 @@ def sinc_interpolation(correlation: Array, row: NDArray[np.int64], position: Arr
     left = np.floor(position).astype(np.int64)
     depth = min(depth, 2 * limit)
     first, last = np.maximum(left - depth + 1, -limit), np.minimum(left + depth, limit)
-    taps = left[:, None] + np.arange(1 - depth, depth + 1)                           # [N, 2 depth]
+    taps = left[:, None] + np.arange(1 - depth, depth + 1)  # [N, 2 depth]
     inside = (taps >= first[:, None]) & (taps <= last[:, None])
     distance = position[:, None] - taps
     on_left = np.arange(2 * depth) < depth
     width = np.where(on_left, (position - first + 1)[:, None], (last - position + 1)[:, None])
     window = 0.5 + 0.5 * np.cos(np.pi * np.abs(distance) / width)
-    sign = np.where(np.arange(1 - depth, depth + 1) % 2 == 0, 1.0, -1.0)             # sin(pi (x - i)) = +-sin(pi x)
+    sign = np.where(np.arange(1 - depth, depth + 1) % 2 == 0, 1.0, -1.0)  # sin(pi (x - i)) = +-sin(pi x)
     fraction = position - left
     whole = fraction == 0
     safe = np.where(distance == 0, 1, distance)
@@ -200,7 +200,7 @@ def _maximise(correlation: Array, row: NDArray[np.int64], lag: NDArray[np.int64]
     low, high = lag - 1.0, lag + 1.0
     a, b = high - ratio * (high - low), low + ratio * (high - low)
     at_a, at_b = (sinc_interpolation(correlation, row, x, depth) for x in (a, b))
-    for _ in range(36):                                                              # 2 * 0.618^36 = 6e-8 of a lag
+    for _ in range(36):  # 2 * 0.618^36 = 6e-8 of a lag
         right = at_b > at_a
         low, high = np.where(right, a, low), np.where(right, high, b)
         new = np.where(right, low + ratio * (high - low), high - ratio * (high - low))
@@ -218,8 +218,9 @@ def _best_path(frequency: Array, strength: Array, intensity: Array, config: Pitc
     log_frequency = np.log2(np.where(voiced, frequency, 1))
     silence = 2 - intensity * (1 + config.voicing_threshold) / config.silence_threshold
     unvoiced_score = config.voicing_threshold + np.maximum(0, silence)
-    score = np.where(voiced, strength - config.octave_cost * (np.log2(config.ceiling) - log_frequency),
-                     unvoiced_score[:, None])
+    score = np.where(
+        voiced, strength - config.octave_cost * (np.log2(config.ceiling) - log_frequency), unvoiced_score[:, None]
+    )
     score[np.isneginf(strength)] = -np.inf
     correction = 0.01 / config.step
     back = np.zeros((frames, count), dtype=np.int64)
@@ -229,7 +230,7 @@ def _best_path(frequency: Array, strength: Array, intensity: Array, config: Pitc
         one = voiced[t - 1][:, None] ^ voiced[t][None]
         jump = np.abs(log_frequency[t - 1][:, None] - log_frequency[t][None])
         cost = correction * (config.voicing_cost * one + config.octave_jump_cost * jump * both)
-        reached = total[:, None] - cost                                              # [from, to]
+        reached = total[:, None] - cost  # [from, to]
         back[t] = reached.argmax(axis=0)
         total = reached.max(axis=0) + score[t]
     path = np.zeros(frames, dtype=np.int64)

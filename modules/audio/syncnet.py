@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modules.losses.speech import binary_cross_entropy
 
-WINDOW = 5                    # video frames of a pair
+WINDOW = 5  # video frames of a pair
 AUDIO_WINDOW = 2 * WINDOW
 KEYPOINT_SIZES = {"lm468": 1404, "lm68": 204, "lip": 60}
 
@@ -24,8 +24,8 @@ class SyncNetConfig:
 
     audio_size: int = 1024
     keypoints: Literal["lm468", "lm68", "lip"] = "lm468"
-    base: int = 128                  # b, width of the first block
-    mouth_base: int = 96             # width of the first landmark layer
+    base: int = 128  # b, width of the first block
+    mouth_base: int = 96  # width of the first landmark layer
     layers_per_block: int = 3
     embedding: int = 1024
     score: Literal["cosine", "logit"] = "cosine"
@@ -48,15 +48,17 @@ class SyncNetConfig:
     @classmethod
     def demo(cls) -> "SyncNetConfig":
         """A small network on mel features and lip landmarks."""
-        return cls(audio_size=80, keypoints="lip", base=48, mouth_base=48, layers_per_block=2, embedding=128,
-                   score="logit")
+        return cls(
+            audio_size=80, keypoints="lip", base=48, mouth_base=48, layers_per_block=2, embedding=128, score="logit"
+        )
 
 
 class SyncLayer(nn.Module):
     """Convolution, batch norm, (+ input), ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 1,
-                 residual: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 1, residual: bool = False
+    ) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(nn.Conv1d(inputs, outputs, kernel, stride, padding), nn.BatchNorm1d(outputs))
         self.residual = residual
@@ -129,5 +131,5 @@ def windows(sequence: Tensor, starts: Tensor, length: int) -> Tensor:
     Returns:
         [N * B, length, C].
     """
-    index = starts[:, None] + torch.arange(length, device=starts.device)             # [N, length]
+    index = starts[:, None] + torch.arange(length, device=starts.device)  # [N, length]
     return rearrange(sequence[:, index], "b n t c -> (n b) t c")

@@ -33,8 +33,8 @@ from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.system.errors import UserError
 from modules.system.files import whole_file
 
-CLIP_VERSION = 2            # 1 had no version, fps, source and licence; it is read as well
-KEY_EVERY = 5               # frames from one key frame to the next
+CLIP_VERSION = 2  # 1 had no version, fps, source and licence; it is read as well
+KEY_EVERY = 5  # frames from one key frame to the next
 _VIDEO_OPTIONS = {"crf": "12", "g": str(KEY_EVERY), "bf": "0", "preset": "fast"}
 
 Inpainter = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]
@@ -103,13 +103,23 @@ def _write_parts(part: Path, content: ClipContent) -> None:
         raise ValueError(f"{frames} frames, {masks} masks and {len(content.face)} coefficients in {content.source}")
     background = content.background
     if not isinstance(background, np.ndarray):
-        background = background(_Decoded(part / "video.mp4", frames, "rgb24"),
-                                _Decoded(part / "masks.mkv", frames, "gray"))
+        background = background(
+            _Decoded(part / "video.mp4", frames, "rgb24"), _Decoded(part / "masks.mkv", frames, "gray")
+        )
     Image.fromarray(background).save(part / "background.png")
-    face = {name: getattr(content.face, name).float().numpy()
-            for name in ("identity", "expression", "euler", "translation")}
-    np.savez(part / "clip.npz", version=CLIP_VERSION, fps=FRAME_RATE, source=content.source, licence=content.licence,
-             face_model=content.face_model, landmarks=content.landmarks.astype(np.float32), **face)
+    face = {
+        name: getattr(content.face, name).float().numpy() for name in ("identity", "expression", "euler", "translation")
+    }
+    np.savez(
+        part / "clip.npz",
+        version=CLIP_VERSION,
+        fps=FRAME_RATE,
+        source=content.source,
+        licence=content.licence,
+        face_model=content.face_model,
+        landmarks=content.landmarks.astype(np.float32),
+        **face,
+    )
     if content.audio is not None:
         soundfile.write(part / "audio.wav", content.audio, SAMPLE_RATE)
     for kind, features in content.speech.items():
@@ -147,12 +157,15 @@ class Clip:
                 content = {name: arrays[name] for name in arrays.files if name != "landmarks"}
             self.face_model = str(content["face_model"])
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder} is no prepared clip ({error}); "
-                            "make clips with python -m data_gen.run") from error
+            raise UserError(
+                f"{folder} is no prepared clip ({error}); make clips with python -m data_gen.run"
+            ) from error
         version, rate = int(content.get("version", 1)), int(content.get("fps", FRAME_RATE))
         if version > CLIP_VERSION or rate != FRAME_RATE:
-            raise UserError(f"{folder} has clip format {version} with {rate} frames a second; this program reads up to "
-                            f"{CLIP_VERSION} with {FRAME_RATE}; update it")
+            raise UserError(
+                f"{folder} has clip format {version} with {rate} frames a second; this program reads up to "
+                f"{CLIP_VERSION} with {FRAME_RATE}; update it"
+            )
         self.source, self.licence = str(content.get("source", "")), str(content.get("licence", ""))
         self.face = FaceCoefficients.load(folder / "clip.npz")
 
@@ -235,8 +248,10 @@ def _encode_pairs(part: Path, content: ClipContent) -> tuple[int, int]:
     """Write both videos in step; the numbers of pictures and of class maps, which differ if one ends first."""
     count = 0
     classes = iter(content.classes)
-    with (_encoder(part / "video.mp4", "libx264", ("rgb24", "yuv420p"), _VIDEO_OPTIONS) as add_frame,
-          _encoder(part / "masks.mkv", "ffv1", ("gray", "gray"), {"g": "1"}) as add_classes):
+    with (
+        _encoder(part / "video.mp4", "libx264", ("rgb24", "yuv420p"), _VIDEO_OPTIONS) as add_frame,
+        _encoder(part / "masks.mkv", "ffv1", ("gray", "gray"), {"g": "1"}) as add_classes,
+    ):
         for count, picture in enumerate(content.frames, start=1):
             add_frame(picture)
             mask = next(classes, None)
@@ -247,8 +262,9 @@ def _encode_pairs(part: Path, content: ClipContent) -> tuple[int, int]:
 
 
 @contextmanager
-def _encoder(path: Path, codec: str, formats: tuple[str, str],
-             options: dict[str, str]) -> Iterator[Callable[[np.ndarray], None]]:
+def _encoder(
+    path: Path, codec: str, formats: tuple[str, str], options: dict[str, str]
+) -> Iterator[Callable[[np.ndarray], None]]:
     """A video file and the function that appends a picture; `formats`: of the arrays, of the stream."""
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=FRAME_RATE, options=options)

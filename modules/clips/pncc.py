@@ -9,7 +9,7 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import render_pncc
 from modules.media.pixels import to_uint8
 
-FRAMES_AT_ONCE = 8                     # rendered together
+FRAMES_AT_ONCE = 8  # rendered together
 
 
 def pncc_pixels(model: MorphableModel, face: FaceCoefficients, rows: list[int], size: int) -> Tensor:

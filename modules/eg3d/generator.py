@@ -22,18 +22,19 @@ class EG3DConfig:
     z_dim: int = 512
     w_dim: int = 512
     mapping_layers: int = 2
-    camera_scale: float = 1.0               # of the conditioning camera's numbers; 0: not conditioned
-    plane_resolution: int = 256             # a power of two
-    base_channels: int = 32768              # channels at resolution r: min(base_channels / r, max_channels)
+    camera_scale: float = 1.0  # of the conditioning camera's numbers; 0: not conditioned
+    plane_resolution: int = 256  # a power of two
+    base_channels: int = 32768  # channels at resolution r: min(base_channels / r, max_channels)
     max_channels: int = 512
     backbone_clamp: float | None = None
-    renderer: RendererConfig = field(default_factory=lambda: RendererConfig(
-        fixed_limits=(2.25, 3.3), missing_rays="official"))
+    renderer: RendererConfig = field(
+        default_factory=lambda: RendererConfig(fixed_limits=(2.25, 3.3), missing_rays="official")
+    )
     superresolution: SuperresolutionConfig = field(default_factory=lambda: SuperresolutionConfig(clamp=256.0))
     superresolution_noise: str = "none"
     superresolution_styles: str = "mapped"  # or "ones": constant styles, as in the portrait project's copy
     neural_resolution: int = 128
-    clamp_images: bool = False              # limit images to [-1, 1], as in the portrait project's copy
+    clamp_images: bool = False  # limit images to [-1, 1], as in the portrait project's copy
 
     def __post_init__(self) -> None:
         if self.plane_resolution < 8 or self.plane_resolution & (self.plane_resolution - 1):
@@ -67,11 +68,11 @@ class EG3DConfig:
 class EG3DOutput:
     """B samples, each seen from a camera."""
 
-    image: Tensor           # [B, 3, S, S] in about [-1, 1], S = resolution times scale of the super-resolution
-    image_raw: Tensor       # [B, 3, n, n] in about [-1, 1]
-    feature: Tensor         # [B, C, n, n]; image_raw is its first three channels
-    depth: Tensor           # [B, 1, n, n] world units along the ray
-    weights: Tensor         # [B, 1, n, n] in [0, 1], share of a ray that met matter
+    image: Tensor  # [B, 3, S, S] in about [-1, 1], S = resolution times scale of the super-resolution
+    image_raw: Tensor  # [B, 3, n, n] in about [-1, 1]
+    feature: Tensor  # [B, C, n, n]; image_raw is its first three channels
+    depth: Tensor  # [B, 1, n, n] world units along the ray
+    weights: Tensor  # [B, 1, n, n] in [0, 1], share of a ray that met matter
 
 
 class SynthesisNetwork(nn.Module):
@@ -82,17 +83,26 @@ class SynthesisNetwork(nn.Module):
         self.resolutions = config.resolutions
         for resolution in self.resolutions:
             first = resolution == self.resolutions[0]
-            self.add_module(f"b{resolution}", SynthesisBlock(SynthesisBlockConfig(
-                in_channels=0 if first else config.channels(resolution // 2),
-                out_channels=config.channels(resolution), resolution=resolution, w_dim=config.w_dim,
-                image_channels=3 * config.renderer.plane_channels, clamp=config.backbone_clamp)))
+            self.add_module(
+                f"b{resolution}",
+                SynthesisBlock(
+                    SynthesisBlockConfig(
+                        in_channels=0 if first else config.channels(resolution // 2),
+                        out_channels=config.channels(resolution),
+                        resolution=resolution,
+                        w_dim=config.w_dim,
+                        image_channels=3 * config.renderer.plane_channels,
+                        clamp=config.backbone_clamp,
+                    )
+                ),
+            )
 
     def forward(self, ws: Tensor, noise: str = "const", generator: torch.Generator | None = None) -> Tensor:
         """ws [B, num_ws, w_dim] -> [B, 3*C, R, R]. A toRGB shares its w with the next block's first convolution."""
         x, image, start = None, None, 0
         for resolution in self.resolutions:
             block = self.get_submodule(f"b{resolution}")
-            x, image = block(x, image, ws[:, start:start + block.num_ws], noise, generator)
+            x, image = block(x, image, ws[:, start : start + block.num_ws], noise, generator)
             start += block.num_ws - 1
         return image
 
@@ -102,8 +112,11 @@ class Backbone(nn.Module):
 
     def __init__(self, config: EG3DConfig) -> None:
         super().__init__()
-        self.mapping = MappingNetwork(MappingNetworkConfig(
-            z_dim=config.z_dim, w_dim=config.w_dim, num_layers=config.mapping_layers, num_ws=config.num_ws))
+        self.mapping = MappingNetwork(
+            MappingNetworkConfig(
+                z_dim=config.z_dim, w_dim=config.w_dim, num_layers=config.mapping_layers, num_ws=config.num_ws
+            )
+        )
         self.synthesis = SynthesisNetwork(config)
 
 
@@ -117,8 +130,9 @@ class EG3DGenerator(nn.Module):
         self.renderer = VolumeRenderer(config.renderer)
         self.superresolution = Superresolution(config.superresolution)
 
-    def styles(self, z: Tensor, conditioning: Camera, truncation_psi: float = 0.7,
-               truncation_cutoff: int | None = None) -> Tensor:
+    def styles(
+        self, z: Tensor, conditioning: Camera, truncation_psi: float = 0.7, truncation_cutoff: int | None = None
+    ) -> Tensor:
         """Styles of latents under conditioning cameras, truncated towards the mean style.
 
         Args:
@@ -136,8 +150,14 @@ class EG3DGenerator(nn.Module):
         """ws [B, num_ws, w_dim] -> tri-planes [B, 3, C, R, R]; noise "none", "const" or "random"."""
         return rearrange(self.backbone.synthesis(ws, noise, generator), "b (p c) h w -> b p c h w", p=3)
 
-    def render(self, planes: Tensor, ws: Tensor, camera: Camera, resolution: int | None = None,
-               generator: torch.Generator | None = None) -> EG3DOutput:
+    def render(
+        self,
+        planes: Tensor,
+        ws: Tensor,
+        camera: Camera,
+        resolution: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> EG3DOutput:
         """Render each sample from its camera.
 
         Args:
@@ -150,8 +170,9 @@ class EG3DGenerator(nn.Module):
         rendering = self.renderer(planes, camera, resolution or self.config.neural_resolution, generator)
         return self.finish(rendering.feature, rendering.depth, rendering.weights, ws, generator)
 
-    def finish(self, feature: Tensor, depth: Tensor, weights: Tensor, ws: Tensor,
-               generator: torch.Generator | None = None) -> EG3DOutput:
+    def finish(
+        self, feature: Tensor, depth: Tensor, weights: Tensor, ws: Tensor, generator: torch.Generator | None = None
+    ) -> EG3DOutput:
         """Super-resolution of a rendered feature image [B, C, n, n] with depth and weights [B, 1, n, n]."""
         feature = feature.to(ws.dtype)
         image_raw = feature[:, :3]

@@ -23,14 +23,16 @@ from modules.system.assets import find_asset
 from modules.system.errors import UserError
 
 BFM_FILE = "BFM_model_front.mat"
-MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"    # vertex of each MediaPipe landmark, 0-based, -999 = none
-MEDIAPIPE_VERSIONS = (MEDIAPIPE_FILE, "index_mp468_from_mesh35709_v3.1.npy")    # the first that is there counts
-NCC_FILE = "ncc_code.npy"                             # [3, V]; optional
-EYE_FILES = ("bfm_left_eye_faces.npy", "bfm_right_eye_faces.npy")      # 1-based triangles over the eyes
+MEDIAPIPE_FILE = "index_mp468_from_mesh35709.npy"  # vertex of each MediaPipe landmark, 0-based, -999 = none
+MEDIAPIPE_VERSIONS = (MEDIAPIPE_FILE, "index_mp468_from_mesh35709_v3.1.npy")  # the first that is there counts
+NCC_FILE = "ncc_code.npy"  # [3, V]; optional
+EYE_FILES = ("bfm_left_eye_faces.npy", "bfm_right_eye_faces.npy")  # 1-based triangles over the eyes
+# fmt: off
 FIT_PRIOR = FitPrior(         # the released system's
     photo=FitConfig(),
     clip=FitConfig(eyes=3.0, upper_lids=20.0, lips=5.0, identity_prior=0.2, expression_prior=0.6,
                    expression_smoothness=1.0, pose_smoothness=0.3))
+# fmt: on
 _KEYS = ("meanshape", "idBase", "exBase", "tri", "keypoints")
 
 
@@ -56,13 +58,20 @@ def load_bfm(path: Path | None = None, landmark68_offset: int = 0) -> MorphableM
     tables = [_table(mediapipe).ravel().astype(np.int64), eyes.astype(np.int64)]
     vertices, triangles = arrays["idBase"].shape[0] // 3, len(arrays["tri"])
     if len(tables[0]) != 468 or tables[0].max() >= vertices or not 1 <= tables[1].min() <= tables[1].max() <= triangles:
-        raise UserError(f"the tables in {folder} are not of {path.name}, which has {vertices} vertices and {triangles} "
-                        f"triangles; take {mediapipe.name} and {' and '.join(EYE_FILES)} from one place with it")
+        raise UserError(
+            f"the tables in {folder} are not of {path.name}, which has {vertices} vertices and {triangles} "
+            f"triangles; take {mediapipe.name} and {' and '.join(EYE_FILES)} from one place with it"
+        )
     return bfm_from_arrays(arrays, *map(torch.from_numpy, tables), ncc, landmark68_offset)
 
 
-def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces: Tensor,
-                    ncc: Tensor | None = None, landmark68_offset: int = 0) -> MorphableModel:
+def bfm_from_arrays(
+    arrays: dict[str, np.ndarray],
+    mediapipe: Tensor,
+    eye_faces: Tensor,
+    ncc: Tensor | None = None,
+    landmark68_offset: int = 0,
+) -> MorphableModel:
     """The model from the arrays of the file.
 
     Args:
@@ -81,13 +90,23 @@ def bfm_from_arrays(arrays: dict[str, np.ndarray], mediapipe: Tensor, eye_faces:
     in_pncc = torch.ones(len(triangles), dtype=torch.bool)
     in_pncc[eye_faces - 1] = False
     keypoints = torch.from_numpy(np.asarray(arrays["keypoints"]).ravel().astype(np.int64))
-    landmarks = {68: LandmarkEmbedding.of_vertices(keypoints - 1 + landmark68_offset),
-                 468: LandmarkEmbedding.of_vertices(mediapipe)}
-    return MorphableModel(FaceModelData(
-        name="bfm", mean=mean, identity_basis=_basis(arrays["idBase"], count, IDENTITY_SIZE),
-        expression_basis=_basis(arrays["exBase"], count, EXPRESSION_SIZE), triangles=triangles,
-        pncc_triangles=triangles[in_pncc], landmarks=landmarks, fit_prior=FIT_PRIOR,
-        ncc=normalised_coordinates(mean, triangles) if ncc is None else ncc))
+    landmarks = {
+        68: LandmarkEmbedding.of_vertices(keypoints - 1 + landmark68_offset),
+        468: LandmarkEmbedding.of_vertices(mediapipe),
+    }
+    return MorphableModel(
+        FaceModelData(
+            name="bfm",
+            mean=mean,
+            identity_basis=_basis(arrays["idBase"], count, IDENTITY_SIZE),
+            expression_basis=_basis(arrays["exBase"], count, EXPRESSION_SIZE),
+            triangles=triangles,
+            pncc_triangles=triangles[in_pncc],
+            landmarks=landmarks,
+            fit_prior=FIT_PRIOR,
+            ncc=normalised_coordinates(mean, triangles) if ncc is None else ncc,
+        )
+    )
 
 
 def _basis(array: np.ndarray, count: int, modes: int) -> Tensor:
@@ -110,8 +129,10 @@ def _read_mat(path: Path) -> dict[str, np.ndarray]:
 
 def _table(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise UserError(f"{path.name} is missing beside the face model in {path.parent}; copy it there from the "
-                        "authors' repository or download (https://github.com/yerfor/Real3DPortrait)")
+        raise UserError(
+            f"{path.name} is missing beside the face model in {path.parent}; copy it there from the "
+            "authors' repository or download (https://github.com/yerfor/Real3DPortrait)"
+        )
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:

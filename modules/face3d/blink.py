@@ -10,9 +10,9 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-_REFERENCE_SIZE = 512     # pixels of the picture in which the two distances below are given
-_MARGIN = 4               # from the eye hole to the box that is edited
-_EROSION = 5              # skin nearer to the hole than this gives no colour
+_REFERENCE_SIZE = 512  # pixels of the picture in which the two distances below are given
+_MARGIN = 4  # from the eye hole to the box that is edited
+_EROSION = 5  # skin nearer to the hole than this gives no colour
 
 
 def close_eyes(pncc: Tensor, amount: float, scale_distances: bool = True) -> Tensor:
@@ -26,7 +26,7 @@ def close_eyes(pncc: Tensor, amount: float, scale_distances: bool = True) -> Ten
     Returns:
         [3, H, W] float32, quantised to 8 bits: q / 127.5 - 1.
     """
-    colours = ((pncc.detach().float() + 1) / 2 * 255).to(torch.int64).cpu().numpy()      # [3, H, W]
+    colours = ((pncc.detach().float() + 1) / 2 * 255).to(torch.int64).cpu().numpy()  # [3, H, W]
     scale = pncc.shape[-1] / _REFERENCE_SIZE if scale_distances else 1.0
     regions = _eye_regions(colours, scale) if amount > 0 else None
     if regions is not None:

@@ -65,8 +65,12 @@ class FaceCoefficients:
     @staticmethod
     def neutral(frames: int = 1) -> "FaceCoefficients":
         """The mean face without expression, frontal, at the origin: one row of identity, `frames` rows of the rest."""
-        return FaceCoefficients(torch.zeros(1, IDENTITY_SIZE), torch.zeros(frames, EXPRESSION_SIZE),
-                                torch.zeros(frames, 3), torch.zeros(frames, 3))
+        return FaceCoefficients(
+            torch.zeros(1, IDENTITY_SIZE),
+            torch.zeros(frames, EXPRESSION_SIZE),
+            torch.zeros(frames, 3),
+            torch.zeros(frames, 3),
+        )
 
     def save(self, path: Path) -> None:
         """Write an npz with the four arrays, float32."""
@@ -81,8 +85,9 @@ class FaceCoefficients:
                 fields = (torch.from_numpy(arrays[name].astype(np.float32)) for name in _FIELDS)
                 return FaceCoefficients(*fields)
         except (OSError, KeyError, ValueError) as error:
-            raise UserError(f"{path} is no file of face coefficients ({error}); "
-                            f"expected an npz with {', '.join(_FIELDS)}") from error
+            raise UserError(
+                f"{path} is no file of face coefficients ({error}); expected an npz with {', '.join(_FIELDS)}"
+            ) from error
 
 
 def pose_points(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:

@@ -30,14 +30,14 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.geometry.camera import CAMERA_DISTANCE, FITTING_FOCAL_LENGTH
 from modules.geometry.rotation import euler_angles, rotation_matrix
 
-PICTURE = 224                            # residuals are measured in pixels of a picture of this size
-_FRAME = EXPRESSION_SIZE + 6             # unknowns of a frame: expression, euler, translation
-_MATRIX_SERVES = 0.2                     # relative decrease of the objective below which its matrix is kept
+PICTURE = 224  # residuals are measured in pixels of a picture of this size
+_FRAME = EXPRESSION_SIZE + 6  # unknowns of a frame: expression, euler, translation
+_MATRIX_SERVES = 0.2  # relative decrease of the objective below which its matrix is kept
 _LEAST_DAMPING, _GREATEST_DAMPING = 1e-12, 1e3
-_BEND = 0.1                              # part of a step over which the residuals' second derivative is taken
-_CHUNK = 4                               # frames whose derivatives are taken together: about a processor's cache
-_SEGMENT = 500                           # frames solved together; a longer clip shares the identity of a sample
-_OVERLAP = 12                            # frames that neighbouring segments share
+_BEND = 0.1  # part of a step over which the residuals' second derivative is taken
+_CHUNK = 4  # frames whose derivatives are taken together: about a processor's cache
+_SEGMENT = 500  # frames solved together; a longer clip shares the identity of a sample
+_OVERLAP = 12  # frames that neighbouring segments share
 
 
 def fit_photo(model: MorphableModel, landmarks: Tensor, config: FitConfig | None = None) -> FaceCoefficients:
@@ -72,7 +72,7 @@ def fit_clip(model: MorphableModel, landmarks: Tensor, config: FitConfig | None 
         raise ValueError(f"landmarks have shape {tuple(landmarks.shape)}; expected [T, 468 or 478, 2]")
     if not landmarks.isfinite().all():
         raise ValueError("landmarks hold numbers that are not finite; fit only frames with a face")
-    with threadpool_limits(1):                       # the blocks are small: threads would wait for each other
+    with threadpool_limits(1):  # the blocks are small: threads would wait for each other
         return _fit(model, landmarks, config).to(landmarks.device)
 
 
@@ -108,23 +108,22 @@ class FitProblem:
         coupled: with the Laplacian terms; False takes the frames as unrelated pictures of one person.
     """
 
-    def __init__(self, model: MorphableModel, landmarks: Tensor, config: FitConfig,
-                 coupled: bool = True) -> None:
+    def __init__(self, model: MorphableModel, landmarks: Tensor, config: FitConfig, coupled: bool = True) -> None:
         count = min(landmarks.shape[1], max(model.counts))
         self.config = config
         parts = model.landmark_basis(count)
         self.mean, identity, expression = (part.detach().cpu().double() for part in parts)
-        self.basis = torch.cat([expression, identity], dim=-1)                           # [L, 3, 64 + 80]
+        self.basis = torch.cat([expression, identity], dim=-1)  # [L, 3, 64 + 80]
         unused = torch.zeros(count, 3, 6, dtype=torch.float64)
-        self._columns = torch.cat([expression, unused, identity], dim=-1)                # [L, 3, 150]
-        self.weights = fit_weights(config, model.embedding(count).valid)                 # [L]
-        self.target = PICTURE * landmarks[:, :count].detach().cpu().double()             # [T, L, 2]
-        self.range = model.expression_range.detach().cpu().double()                      # [64, 2]
+        self._columns = torch.cat([expression, unused, identity], dim=-1)  # [L, 3, 150]
+        self.weights = fit_weights(config, model.embedding(count).valid)  # [L]
+        self.target = PICTURE * landmarks[:, :count].detach().cpu().double()  # [T, L, 2]
+        self.range = model.expression_range.detach().cpu().double()  # [64, 2]
         smooth = [config.expression_smoothness] * EXPRESSION_SIZE + [config.pose_smoothness] * 6
         widths = [EXPRESSION_SIZE] * EXPRESSION_SIZE + [3] * 6
         smooth = torch.tensor(smooth, dtype=torch.float64) * coupled
-        self.smoothness = smooth / torch.tensor(widths) / self.frames            # [70] per squared difference
-        self.difference = _second_difference(self.frames)                                # [T, T]
+        self.smoothness = smooth / torch.tensor(widths) / self.frames  # [70] per squared difference
+        self.difference = _second_difference(self.frames)  # [T, T]
 
     @property
     def frames(self) -> int:
@@ -164,12 +163,12 @@ class FitProblem:
 
     def first_guess(self) -> Tensor:
         """First guess [T, 70]: no expression, pose of the mean face under a scaled orthographic camera."""
-        design = torch.cat([self.mean, torch.ones(len(self.mean), 1, dtype=torch.float64)], dim=1)    # [L, 4]
+        design = torch.cat([self.mean, torch.ones(len(self.mean), 1, dtype=torch.float64)], dim=1)  # [L, 4]
         scale = self.weights.sqrt()[:, None]
         centred = (self.target / PICTURE - 0.5) * torch.tensor([1.0, -1.0], dtype=torch.float64)
         affine = torch.linalg.lstsq((scale * design).expand(self.frames, -1, -1), scale * centred).solution
-        rows = affine[:, :3].mT                                                          # [T, 2, 3]
-        size = torch.linalg.svdvals(rows).mean(dim=1)                                    # focal / depth
+        rows = affine[:, :3].mT  # [T, 2, 3]
+        size = torch.linalg.svdvals(rows).mean(dim=1)  # focal / depth
         left, _, right = torch.linalg.svd(rows, full_matrices=False)
         rows = left @ right
         rotation = torch.cat([rows, torch.cross(rows[:, :1], rows[:, 1:], dim=-1)], dim=1)
@@ -196,21 +195,22 @@ class FitProblem:
         leaves = [x.detach().requires_grad_() for x in point]
         with torch.enable_grad():
             here = self.projection(*leaves)
-            second = (self.projection(*ahead) - 2 * here.detach() + self.projection(*behind)) / _BEND ** 2
+            second = (self.projection(*ahead) - 2 * here.detach() + self.projection(*behind)) / _BEND**2
             product = 2 * (self.weights[:, None] * second * here).sum() / here.numel()
             return torch.autograd.grad(product, leaves)
 
     def curvature(self, identity: Tensor, per_frame: Tensor) -> "Curvature":
         """Gauss-Newton matrix of the objective at identity [1, 80] and per_frame [T, 70], without the range penalty."""
-        parts = (self._jacobian(identity, rows) for rows in per_frame.split(_CHUNK))     # [<= 4, 2L, 150] each
-        hessian = torch.cat([2 * part.mT @ part for part in parts])                      # [T, 150, 150]
+        parts = (self._jacobian(identity, rows) for rows in per_frame.split(_CHUNK))  # [<= 4, 2L, 150] each
+        hessian = torch.cat([2 * part.mT @ part for part in parts])  # [T, 150, 150]
         frame, shared = slice(0, _FRAME), slice(_FRAME, None)
         blocks, block = hessian[:, frame, frame], hessian[:, shared, shared].sum(dim=0)
         prior = 2 * self.config.expression_prior / (self.frames * EXPRESSION_SIZE)
         blocks.diagonal(dim1=1, dim2=2)[:, :EXPRESSION_SIZE] += prior
         block.diagonal().add_(2 * self.config.identity_prior / IDENTITY_SIZE)
-        return Curvature(blocks, hessian[:, frame, shared], block, 2 * self.difference.T @ self.difference,
-                         self.smoothness)
+        return Curvature(
+            blocks, hessian[:, frame, shared], block, 2 * self.difference.T @ self.difference, self.smoothness
+        )
 
     def penalty_curvature(self, per_frame: Tensor) -> Tensor:
         """Second derivative of the range penalty by the frames' unknowns; [T, 70]."""
@@ -229,19 +229,19 @@ class FitProblem:
             [N, 2L, 150].
         """
         rotation = rotation_matrix(per_frame[:, -6:-3])
-        turned = self.points(identity, per_frame) @ rotation.mT                          # [N, L, 3]
+        turned = self.points(identity, per_frame) @ rotation.mT  # [N, L, 3]
         posed = turned + per_frame[:, None, -3:]
         depth = CAMERA_DISTANCE - posed[..., 2]
         scale = (self.weights / (2 * self.weights.numel() * self.frames)).sqrt()
-        zoom = scale * PICTURE * FITTING_FOCAL_LENGTH / depth                            # [N, L]
-        of_point = torch.zeros(*turned.shape[:2], 2, 3, dtype=torch.float64)             # [N, L, 2, 3]
+        zoom = scale * PICTURE * FITTING_FOCAL_LENGTH / depth  # [N, L]
+        of_point = torch.zeros(*turned.shape[:2], 2, 3, dtype=torch.float64)  # [N, L, 2, 3]
         of_point[..., 0, 0], of_point[..., 1, 1] = zoom, -zoom
         of_point[..., 0, 2], of_point[..., 1, 2] = zoom * posed[..., 0] / depth, -zoom * posed[..., 1] / depth
         axes = _rotation_axes(per_frame[:, -6:-3])[:, None].expand(-1, turned.shape[1], -1, -1)
-        moved = torch.cross(axes, turned[:, :, None].expand_as(axes), dim=-1)            # d turned / d angle
-        jacobian = (of_point @ rotation[:, None]) @ self._columns                        # [N, L, 2, 150]
-        jacobian[..., EXPRESSION_SIZE:EXPRESSION_SIZE + 3] = of_point @ moved.mT
-        jacobian[..., EXPRESSION_SIZE + 3:_FRAME] = of_point
+        moved = torch.cross(axes, turned[:, :, None].expand_as(axes), dim=-1)  # d turned / d angle
+        jacobian = (of_point @ rotation[:, None]) @ self._columns  # [N, L, 2, 150]
+        jacobian[..., EXPRESSION_SIZE : EXPRESSION_SIZE + 3] = of_point @ moved.mT
+        jacobian[..., EXPRESSION_SIZE + 3 : _FRAME] = of_point
         return jacobian.flatten(1, 2)
 
 
@@ -258,8 +258,9 @@ class Curvature:
     coupling: Tensor
     smoothness: Tensor
 
-    def step(self, gradient: tuple[Tensor, Tensor], diagonal: Tensor, damping: float,
-             fixed_identity: bool) -> tuple[Tensor, Tensor]:
+    def step(
+        self, gradient: tuple[Tensor, Tensor], diagonal: Tensor, damping: float, fixed_identity: bool
+    ) -> tuple[Tensor, Tensor]:
         """The damped Gauss-Newton step.
 
         Args:
@@ -279,7 +280,7 @@ class Curvature:
         of_frames = gradient[1].reshape(-1, 1)
         if fixed_identity:
             return torch.zeros_like(gradient[0]), -solve(of_frames).view(frames, size)
-        cross = self.cross.reshape(frames * size, -1)                                    # [70 T, 80]
+        cross = self.cross.reshape(frames * size, -1)  # [70 T, 80]
         solved = solve(torch.cat([cross, of_frames], dim=1))
         schur = self.shared + damping * torch.diag(self.shared.diagonal()) - cross.T @ solved[:, :-1]
         identity = torch.linalg.solve(schur, cross.T @ solved[:, -1] - gradient[0][0])
@@ -288,13 +289,13 @@ class Curvature:
     def _band(self, diagonal: Tensor, damping: float) -> np.ndarray:
         """Lower band of the frames' matrix, as LAPACK wants it: [bandwidth, 70 T]."""
         frames, size = diagonal.shape
-        band = torch.zeros(frames, size, 2 * size + 1, dtype=torch.float64)              # one row a column
+        band = torch.zeros(frames, size, 2 * size + 1, dtype=torch.float64)  # one row a column
         for column in range(size):
-            band[:, column, :size - column] = self.blocks[:, column:, column]
+            band[:, column, : size - column] = self.blocks[:, column:, column]
         band[:, :, 0] = (1 + damping) * (band[:, :, 0] + diagonal)
         for distance in range(min(3, frames)):
-            between = self.coupling.diagonal(-distance)[:, None] * self.smoothness       # [T - distance, 70]
-            band[:frames - distance, :, distance * size] += between
+            between = self.coupling.diagonal(-distance)[:, None] * self.smoothness  # [T - distance, 70]
+            band[: frames - distance, :, distance * size] += between
         return band.flatten(0, 1).T.numpy()
 
 
@@ -319,7 +320,7 @@ def _fit(model: MorphableModel, landmarks: Tensor, config: FitConfig) -> FaceCoe
     for start in range(0, frames, _SEGMENT):
         first, stop = max(start - _OVERLAP, 0), min(start + _SEGMENT + _OVERLAP, frames)
         part = _solve(FitProblem(model, landmarks[first:stop], config), identity)
-        rows.append(part[start - first:start - first + _SEGMENT])
+        rows.append(part[start - first : start - first + _SEGMENT])
     fields = (torch.cat([getattr(r, name) for r in rows]) for name in ("expression", "euler", "translation"))
     return FaceCoefficients(identity, *fields)
 
@@ -352,8 +353,9 @@ def _solve(problem: FitProblem, identity: Tensor | None) -> FaceCoefficients:
     return FaceCoefficients(*rows)
 
 
-def _trial(problem: FitProblem, curvature: Curvature, point: tuple[Tensor, Tensor], value: float, damping: float,
-           fixed: bool) -> tuple[tuple[Tensor, Tensor], float]:
+def _trial(
+    problem: FitProblem, curvature: Curvature, point: tuple[Tensor, Tensor], value: float, damping: float, fixed: bool
+) -> tuple[tuple[Tensor, Tensor], float]:
     """The point after a damped step, and its objective: infinite where rounding made the matrix indefinite.
 
     A straight step that lowers nothing is bent by its second order ("geodesic acceleration", Transtrum and Sethna

@@ -20,12 +20,14 @@ from modules.system.assets import find_asset
 from modules.system.errors import UserError
 
 ICT_FILE = "ict_facekit.npz"
-LANDMARK_FILE = "ict_mp468.npz"               # the MediaPipe landmarks as points of this mesh
+LANDMARK_FILE = "ict_mp468.npz"  # the MediaPipe landmarks as points of this mesh
+# fmt: off
 _MODEL_KEYS = ("v", "tri", "id_basis", "exp_basis", "exp_names", "group_names", "group_vrange", "sub_names",
                "sub_vrange", "lm68")
+# fmt: on
 _LANDMARK_KEYS = ("vert_index", "bary", "iris_vert_index", "iris_bary")
-_SENSIBLE = (-0.2, 1.1)                       # of an expression coefficient; 0 is neutral, 1 the full shape
-_DECIMETRES = 0.1                             # per centimetre
+_SENSIBLE = (-0.2, 1.1)  # of an expression coefficient; 0 is neutral, 1 the full shape
+_DECIMETRES = 0.1  # per centimetre
 
 
 def load_ict(path: Path | None = None, landmark_path: Path | None = None) -> MorphableModel:
@@ -47,15 +49,20 @@ def load_ict(path: Path | None = None, landmark_path: Path | None = None) -> Mor
     mean = torch.from_numpy(arrays["v"].astype(np.float64))
     triangles = torch.from_numpy(arrays["tri"].astype(np.int64))
     in_face = ((triangles >= narrow.start) & (triangles < narrow.stop)).all(dim=1)
-    return MorphableModel(FaceModelData(
-        name="ict", mean=(mean - mean[face].mean(dim=0)) * _DECIMETRES,
-        identity_basis=_basis(arrays["id_basis"], IDENTITY_SIZE),
-        expression_basis=_basis(arrays["exp_basis"], EXPRESSION_SIZE),
-        triangles=triangles, pncc_triangles=triangles[in_face],
-        landmarks={68: LandmarkEmbedding.of_vertices(torch.from_numpy(arrays["lm68"])),
-                   478: _embedding(landmarks)},
-        fit_prior=NAMED_ACTIONS, expression_names=tuple(arrays["exp_names"].tolist()),
-        expression_range=torch.tensor(_SENSIBLE).repeat(EXPRESSION_SIZE, 1)))
+    return MorphableModel(
+        FaceModelData(
+            name="ict",
+            mean=(mean - mean[face].mean(dim=0)) * _DECIMETRES,
+            identity_basis=_basis(arrays["id_basis"], IDENTITY_SIZE),
+            expression_basis=_basis(arrays["exp_basis"], EXPRESSION_SIZE),
+            triangles=triangles,
+            pncc_triangles=triangles[in_face],
+            landmarks={68: LandmarkEmbedding.of_vertices(torch.from_numpy(arrays["lm68"])), 478: _embedding(landmarks)},
+            fit_prior=NAMED_ACTIONS,
+            expression_names=tuple(arrays["exp_names"].tolist()),
+            expression_range=torch.tensor(_SENSIBLE).repeat(EXPRESSION_SIZE, 1),
+        )
+    )
 
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -63,8 +70,9 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in keys}
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is no ICT face model file ({error}); "
-                        "make it with python -m scripts.convert_ict") from error
+        raise UserError(
+            f"{path} is no ICT face model file ({error}); make it with python -m scripts.convert_ict"
+        ) from error
 
 
 def _vertex_range(arrays: dict[str, np.ndarray], kind: str, name: str) -> slice:

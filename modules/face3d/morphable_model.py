@@ -30,8 +30,9 @@ class LandmarkEmbedding:
 
     def __post_init__(self) -> None:
         if self.vertices.shape != self.weights.shape or self.vertices.shape[1:] != (3,):
-            raise ValueError(f"vertices {tuple(self.vertices.shape)} and weights {tuple(self.weights.shape)} "
-                             "must both be [L, 3]")
+            raise ValueError(
+                f"vertices {tuple(self.vertices.shape)} and weights {tuple(self.weights.shape)} must both be [L, 3]"
+            )
 
     @staticmethod
     def of_vertices(indices: Tensor) -> "LandmarkEmbedding":
@@ -75,8 +76,11 @@ class FaceModelData:
 
     def __post_init__(self) -> None:
         count = self.mean.shape[0]
-        expected = {"mean": (count, 3), "identity_basis": (count, 3, IDENTITY_SIZE),
-                    "expression_basis": (count, 3, EXPRESSION_SIZE)}
+        expected = {
+            "mean": (count, 3),
+            "identity_basis": (count, 3, IDENTITY_SIZE),
+            "expression_basis": (count, 3, EXPRESSION_SIZE),
+        }
         for name, shape in expected.items():
             actual = tuple(getattr(self, name).shape)
             if actual != shape:
@@ -93,13 +97,13 @@ class MorphableModel(nn.Module):
     See docs/spec/face3d.md#1-2.
     """
 
-    mean: Tensor                # [V, 3] dm
-    identity_basis: Tensor      # [V, 3, 80] dm per unit of the coefficient
-    expression_basis: Tensor    # [V, 3, 64] dm per unit of the coefficient
-    triangles: Tensor           # [F, 3]
-    pncc_triangles: Tensor      # [F2, 3]
-    ncc: Tensor                 # [V, 3] in [0, 1]
-    expression_range: Tensor    # [64, 2]
+    mean: Tensor  # [V, 3] dm
+    identity_basis: Tensor  # [V, 3, 80] dm per unit of the coefficient
+    expression_basis: Tensor  # [V, 3, 64] dm per unit of the coefficient
+    triangles: Tensor  # [F, 3]
+    pncc_triangles: Tensor  # [F2, 3]
+    ncc: Tensor  # [V, 3] in [0, 1]
+    expression_range: Tensor  # [64, 2]
 
     def __init__(self, data: FaceModelData) -> None:
         super().__init__()
@@ -136,7 +140,7 @@ class MorphableModel(nn.Module):
         Returns:
             [B, V, 3] dm.
         """
-        of_identity = identity @ self.identity_basis.flatten(0, 1).T.to(identity.dtype)       # [B, 3V]
+        of_identity = identity @ self.identity_basis.flatten(0, 1).T.to(identity.dtype)  # [B, 3V]
         of_expression = expression @ self.expression_basis.flatten(0, 1).T.to(expression.dtype)
         return (of_identity + of_expression).unflatten(1, (-1, 3)) + self.mean
 
@@ -157,8 +161,11 @@ class MorphableModel(nn.Module):
     def landmarks(self, identity: Tensor, expression: Tensor, count: int = 68) -> Tensor:
         """Landmarks without pose: identity [B, 80] (or 1 row), expression [B, 64] -> [B, count, 3] dm."""
         mean, identity_basis, expression_basis = self.landmark_basis(count)
-        return (mean + torch.einsum("bk,lck->blc", identity, identity_basis)
-                + torch.einsum("bk,lck->blc", expression, expression_basis))
+        return (
+            mean
+            + torch.einsum("bk,lck->blc", identity, identity_basis)
+            + torch.einsum("bk,lck->blc", expression, expression_basis)
+        )
 
 
 def normalised_coordinates(mean: Tensor, triangles: Tensor) -> Tensor:

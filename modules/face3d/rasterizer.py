@@ -12,11 +12,11 @@ from torch import Tensor
 from modules.geometry.camera import FITTING_FOCAL_LENGTH
 
 _NO_TRIANGLE = torch.iinfo(torch.int64).max
-_CANDIDATES = 1 << 21                 # pixels tested at a time: bounds the memory
-_EMPTY_AREA = 1e-8                  # doubled area in a picture of [-1, 1]^2 below which a triangle is skipped
-_NEAR = 1e-3                          # dm; triangles with a corner nearer than this are skipped
+_CANDIDATES = 1 << 21  # pixels tested at a time: bounds the memory
+_EMPTY_AREA = 1e-8  # doubled area in a picture of [-1, 1]^2 below which a triangle is skipped
+_NEAR = 1e-3  # dm; triangles with a corner nearer than this are skipped
 
-Corners = list[list[Tensor]]          # column, row, depth of the three corners: 3 x 3 x [triangles]
+Corners = list[list[Tensor]]  # column, row, depth of the three corners: 3 x 3 x [triangles]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def rasterize(points: Tensor, triangles: Tensor, size: int, focal_length: float 
         Fragments; nothing in it carries gradients.
     """
     batch, count = points.shape[0], triangles.shape[0]
-    projected = _project(points.float(), size, focal_length)                            # 3 x [B, V]
+    projected = _project(points.float(), size, focal_length)  # 3 x [B, V]
     corners = [[axis[:, triangles[:, k]].flatten() for k in range(3)] for axis in projected]
     keys = torch.full((batch * size * size,), _NO_TRIANGLE, dtype=torch.int64, device=points.device)
     chosen, box = _pixel_boxes(corners, size)
@@ -74,17 +74,17 @@ def interpolate(fragments: Fragments, attributes: Tensor, triangles: Tensor) -> 
         [B, C, H, W], 0 where nothing is.
     """
     batch, height, width = fragments.triangle.shape
-    pixels = torch.nonzero(fragments.triangle.flatten() >= 0).squeeze(1)                # [P]
+    pixels = torch.nonzero(fragments.triangle.flatten() >= 0).squeeze(1)  # [P]
     seen = fragments.triangle.flatten().index_select(0, pixels)
-    corners = triangles.index_select(0, seen)                                           # [P, 3]
+    corners = triangles.index_select(0, seen)  # [P, 3]
     if attributes.ndim == 3:
         corners = corners + (pixels // (height * width) * attributes.shape[1])[:, None]
         attributes = attributes.flatten(0, 1)
-    weights = fragments.barycentric.flatten(0, 2).index_select(0, pixels).to(attributes.dtype)        # [P, 3]
+    weights = fragments.barycentric.flatten(0, 2).index_select(0, pixels).to(attributes.dtype)  # [P, 3]
     values = sum(weights[:, k, None] * attributes.index_select(0, corners[:, k]) for k in range(3))
     image = attributes.new_zeros(batch * height * width, attributes.shape[1])
     image = image.index_copy(0, pixels, values)
-    return image.view(batch, height, width, -1).permute(0, 3, 1, 2)                   # [B, C, H, W]
+    return image.view(batch, height, width, -1).permute(0, 3, 1, 2)  # [B, C, H, W]
 
 
 def _project(points: Tensor, size: int, focal_length: float) -> list[Tensor]:
@@ -120,8 +120,7 @@ def _parts(counts: Tensor) -> list[slice]:
     return [slice(a, b) for a, b in zip(cuts, cuts[1:])]
 
 
-def _draw(corners: Corners, box: list[Tensor], numbers: Tensor, sizes: tuple[int, int],
-          keys: Tensor) -> None:
+def _draw(corners: Corners, box: list[Tensor], numbers: Tensor, sizes: tuple[int, int], keys: Tensor) -> None:
     """Lower `keys` [B*R*R] where a triangle covers a pixel centre.
 
     Args:
@@ -131,7 +130,7 @@ def _draw(corners: Corners, box: list[Tensor], numbers: Tensor, sizes: tuple[int
     size, per_sample = sizes
     first_column, first_row, width, height = box
     counts = width * height
-    owner = torch.repeat_interleave(counts)                                             # [P] row of `corners`
+    owner = torch.repeat_interleave(counts)  # [P] row of `corners`
     start = counts.cumsum(0) - counts
     local = torch.arange(len(owner), device=owner.device) - start.index_select(0, owner)
     across = width.index_select(0, owner)
@@ -142,7 +141,7 @@ def _draw(corners: Corners, box: list[Tensor], numbers: Tensor, sizes: tuple[int
     hit = torch.nonzero(torch.minimum(torch.minimum(*weights[:2]), weights[2]) > 0).squeeze(1)
     owner = owner.index_select(0, hit)
     weights = [w.index_select(0, hit) for w in weights]
-    inverse = sum(w / z.index_select(0, owner) for w, z in zip(weights, corners[2]))   # linear in the picture
+    inverse = sum(w / z.index_select(0, owner) for w, z in zip(weights, corners[2]))  # linear in the picture
     depth = (weights[0] + weights[1] + weights[2]) / inverse
     number = numbers.index_select(0, owner)
     key = (depth.view(torch.int32).to(torch.int64) << 32) | (number % per_sample)
@@ -174,7 +173,7 @@ def _resolve(keys: Tensor, corners: Corners, sizes: tuple[int, int, int]) -> Fra
     weights = _edge_functions([x, y], within % size, torch.div(within, size, rounding_mode="floor"))
     weights = [w / d for w, d in zip(weights, z)]
     total = weights[0] + weights[1] + weights[2]
-    weights = torch.stack([w / total for w in weights], dim=-1)                         # [P, 3]
+    weights = torch.stack([w / total for w in weights], dim=-1)  # [P, 3]
     shape = (batch, size, size)
     triangles = torch.full_like(keys, -1).index_copy_(0, pixels, triangle).view(shape)
     barycentric = weights.new_zeros(len(keys), 3).index_copy_(0, pixels, weights).view(*shape, 3)

@@ -20,7 +20,7 @@ def vertex_normals(vertices: Tensor, triangles: Tensor, weighting: Literal["area
     if weighting not in ("area", "equal"):
         raise ValueError(f"weighting is {weighting!r}; use area or equal")
     a, b, c = (vertices[..., triangles[:, k], :] for k in range(3))
-    faces = torch.linalg.cross(b - a, c - a)                                # [..., F, 3], as long as twice the area
+    faces = torch.linalg.cross(b - a, c - a)  # [..., F, 3], as long as twice the area
     if weighting == "equal":
         faces = F.normalize(faces, dim=-1)
     normals = torch.zeros_like(vertices)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from modules.geometry.rotation import rotation_matrix
 
-WORLD_SCALE = 0.27                          # world units per dm
-WORLD_OFFSET = (0.0, 0.006, 0.161)          # world units, position of the morphable model's origin
-CAMERA_DISTANCE = 10.0                      # dm from the camera to the origin of the morphable model
-FITTING_FOCAL_LENGTH = 1015 / 224           # picture widths: faces are fitted, and procedural people drawn, with it
-RELEASED_FOCAL_LENGTH = 2985.29 / 700       # picture widths: the released weights were trained with it
+WORLD_SCALE = 0.27  # world units per dm
+WORLD_OFFSET = (0.0, 0.006, 0.161)  # world units, position of the morphable model's origin
+CAMERA_DISTANCE = 10.0  # dm from the camera to the origin of the morphable model
+FITTING_FOCAL_LENGTH = 1015 / 224  # picture widths: faces are fitted, and procedural people drawn, with it
+RELEASED_FOCAL_LENGTH = 2985.29 / 700  # picture widths: the released weights were trained with it
 _EPSILON = 1e-5
 
 
@@ -38,8 +38,10 @@ class Camera:
     def __post_init__(self) -> None:
         batch = self.camera_to_world.shape[0]
         if self.camera_to_world.shape[1:] != (4, 4) or self.intrinsics.shape != (batch, 3, 3):
-            raise ValueError(f"cameras of shapes {tuple(self.camera_to_world.shape)} and "
-                             f"{tuple(self.intrinsics.shape)}; expected [B, 4, 4] and [B, 3, 3]")
+            raise ValueError(
+                f"cameras of shapes {tuple(self.camera_to_world.shape)} and "
+                f"{tuple(self.intrinsics.shape)}; expected [B, 4, 4] and [B, 3, 3]"
+            )
 
     @property
     def size(self) -> int:
@@ -63,8 +65,9 @@ class Camera:
     @staticmethod
     def from_vector(vector: Tensor) -> "Camera":
         """Cameras of the rows [B, 25] that `vector` makes."""
-        return Camera(rearrange(vector[:, :16], "b (i j) -> b i j", i=4),
-                      rearrange(vector[:, 16:], "b (i j) -> b i j", i=3))
+        return Camera(
+            rearrange(vector[:, :16], "b (i j) -> b i j", i=4), rearrange(vector[:, 16:], "b (i j) -> b i j", i=3)
+        )
 
 
 def normalised_intrinsics(focal_length: Tensor) -> Tensor:
@@ -86,15 +89,22 @@ def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = RELEAS
     Returns:
         B cameras.
     """
-    to_head = rotation_matrix(euler).mT                                                  # [B, 3, 3]
+    to_head = rotation_matrix(euler).mT  # [B, 3, 3]
     flip = euler.new_tensor([1.0, -1.0, -1.0])
     from_head = euler.new_tensor([0.0, 0.0, CAMERA_DISTANCE]) - translation
     position = WORLD_SCALE * (to_head @ from_head[..., None])[..., 0] + euler.new_tensor(WORLD_OFFSET)
     return _camera(to_head * flip, position, focal_length)
 
 
-def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, look_at: Tensor | None = None,
-                   roll: Tensor | None = None, focal_length: float = RELEASED_FOCAL_LENGTH) -> Camera:
+def look_at_camera(
+    yaw: Tensor,
+    pitch: Tensor,
+    radius: Tensor | float = 2.7,
+    *,
+    look_at: Tensor | None = None,
+    roll: Tensor | None = None,
+    focal_length: float = RELEASED_FOCAL_LENGTH,
+) -> Camera:
     """Cameras on a sphere around the origin (docs/spec/sr_torso_eg3d.md#10-1).
 
     Args:
@@ -109,7 +119,7 @@ def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, 
     polar = torch.arccos(1 - 2 * (pitch + math.pi / 2).clamp(_EPSILON, math.pi - _EPSILON) / math.pi)
     azimuth = math.pi / 2 - yaw
     origin = torch.stack([polar.sin() * azimuth.cos(), polar.cos(), polar.sin() * azimuth.sin()], dim=-1)
-    origin = origin * torch.as_tensor(radius, dtype=yaw.dtype, device=yaw.device).reshape(-1, 1)      # [B, 3]
+    origin = origin * torch.as_tensor(radius, dtype=yaw.dtype, device=yaw.device).reshape(-1, 1)  # [B, 3]
     target = torch.zeros_like(origin) if look_at is None else look_at.to(origin).expand_as(origin)
     roll = torch.zeros_like(yaw) if roll is None else roll
     forward = F.normalize(target - origin, dim=-1)
@@ -119,9 +129,16 @@ def look_at_camera(yaw: Tensor, pitch: Tensor, radius: Tensor | float = 2.7, *, 
     return _camera(torch.stack([right, down, forward], dim=-1), origin, focal_length)
 
 
-def uniform_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0, pitch: float = 0.0,
-                    spread: tuple[float, float] = (0.6632, 0.4538), radius: tuple[float, float] = (2.7, 4.0),
-                    look_at: tuple[float, float, float] = (0.0, 0.0, 0.2)) -> Camera:
+def uniform_cameras(
+    count: int,
+    generator: torch.Generator,
+    *,
+    yaw: float = 0.0,
+    pitch: float = 0.0,
+    spread: tuple[float, float] = (0.6632, 0.4538),
+    radius: tuple[float, float] = (2.7, 4.0),
+    look_at: tuple[float, float, float] = (0.0, 0.0, 0.2),
+) -> Camera:
     """`count` cameras, uniform in yaw +- spread[0], pitch +- spread[1] and radius[0] .. radius[1].
 
     The defaults are those of the views in distillation: +-38 and +-26 degrees (docs/spec/sr_torso_eg3d.md#10-3).

@@ -13,9 +13,17 @@ def rotation_matrix(euler: Tensor) -> Tensor:
         [..., 3, 3]; it acts on columns: p' = M p.
     """
     (sx, sy, sz), (cx, cy, cz) = euler.sin().unbind(-1), euler.cos().unbind(-1)
-    rows = [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx,
-            sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx,
-            -sy, cy * sx, cy * cx]
+    rows = [
+        cz * cy,
+        cz * sy * sx - sz * cx,
+        cz * sy * cx + sz * sx,
+        sz * cy,
+        sz * sy * sx + cz * cx,
+        sz * sy * cx - cz * sx,
+        -sy,
+        cy * sx,
+        cy * cx,
+    ]
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 

@@ -20,8 +20,14 @@ def mirror_index(index: Tensor, count: int) -> Tensor:
     return torch.where(turn % 2 == 0, rest, count - 1 - rest)
 
 
-def prepare_poses(source_euler: Tensor, source_translation: Tensor, euler: Tensor, translation: Tensor,
-                  frames: int, map_to_source: bool = True) -> tuple[Tensor, Tensor]:
+def prepare_poses(
+    source_euler: Tensor,
+    source_translation: Tensor,
+    euler: Tensor,
+    translation: Tensor,
+    frames: int,
+    map_to_source: bool = True,
+) -> tuple[Tensor, Tensor]:
     """Poses of a clip for `frames` frames of a video of another person (docs/spec/face3d.md#8).
 
     Args:
@@ -55,13 +61,13 @@ def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
     """
     matrices = camera.camera_to_world.double()
     frames, half = len(matrices), window // 2
-    broken = ~matrices.isfinite().flatten(1).all(dim=1)                                  # [T]
+    broken = ~matrices.isfinite().flatten(1).all(dim=1)  # [T]
     filled = torch.where(broken[:, None], torch.eye(4).to(matrices).flatten(), matrices.flatten(1))
     index = torch.arange(frames, device=matrices.device)
     count = (index + half).clamp(max=frames - 1) - (index - half).clamp(min=0) + 1
     sums = F.pad(torch.cat([filled, broken[:, None]], dim=1), (0, 0, half, half)).unfold(0, 2 * half + 1, 1).sum(-1)
     usable = sums[:, 16] == 0
-    means = (sums[:, :16] / count[:, None]).unflatten(1, (4, 4))                         # [T, 4, 4]
+    means = (sums[:, :16] / count[:, None]).unflatten(1, (4, 4))  # [T, 4, 4]
     left, _, right = torch.linalg.svd(means[:, :3, :3])
     turn = torch.ones(frames, 3, dtype=means.dtype, device=means.device)
     turn[:, 2] = torch.linalg.det(left @ right)

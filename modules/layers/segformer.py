@@ -118,12 +118,12 @@ class StochasticDepth(nn.Module):
 class BlockConfig:
     """One transformer block."""
 
-    width: int                     # C, channels of a token
+    width: int  # C, channels of a token
     heads: int
-    mlp_ratio: float = 4.0         # hidden width of the MLP / C
-    reduction: int = 1             # how many times fewer keys a side
-    norm_eps: float = 1e-6         # of norm1 and norm2; 1e-5 in the image-to-plane network
-    drop_path: float = 0.0         # probability of dropping a branch in training
+    mlp_ratio: float = 4.0  # hidden width of the MLP / C
+    reduction: int = 1  # how many times fewer keys a side
+    norm_eps: float = 1e-6  # of norm1 and norm2; 1e-5 in the image-to-plane network
+    drop_path: float = 0.0  # probability of dropping a branch in training
 
 
 class Block(nn.Module):
@@ -153,7 +153,7 @@ class MiTConfig:
     depths: tuple[int, ...] = (2, 2, 2, 2)
     reductions: tuple[int, ...] = (8, 4, 2, 1)
     mlp_ratio: float = 4.0
-    drop_path: float = 0.1         # of the last block; grows linearly from 0
+    drop_path: float = 0.1  # of the last block; grows linearly from 0
 
     def __post_init__(self) -> None:
         lengths = {len(self.widths), len(self.heads), len(self.depths), len(self.reductions)}
@@ -163,8 +163,14 @@ class MiTConfig:
     @classmethod
     def scale(cls, name: str, in_channels: int = 3) -> "MiTConfig":
         """The published scales b0 ... b5."""
-        depths = {"b0": (2, 2, 2, 2), "b1": (2, 2, 2, 2), "b2": (3, 4, 6, 3), "b3": (3, 4, 18, 3),
-                  "b4": (3, 8, 27, 3), "b5": (3, 6, 40, 3)}
+        depths = {
+            "b0": (2, 2, 2, 2),
+            "b1": (2, 2, 2, 2),
+            "b2": (3, 4, 6, 3),
+            "b3": (3, 4, 18, 3),
+            "b4": (3, 8, 27, 3),
+            "b5": (3, 6, 40, 3),
+        }
         if name not in depths:
             raise ValueError(f"scale {name!r} is not one of {', '.join(depths)}")
         widths = (32, 64, 160, 256) if name == "b0" else (64, 128, 320, 512)
@@ -182,9 +188,17 @@ class MiT(nn.Module):
             self.add_module(f"patch_embed{stage + 1}", PatchEmbed(channels, width, kernel, stride))
             blocks = nn.ModuleList()
             for _ in range(config.depths[stage]):
-                blocks.append(Block(BlockConfig(
-                    width=width, heads=config.heads[stage], mlp_ratio=config.mlp_ratio,
-                    reduction=config.reductions[stage], drop_path=config.drop_path * index / max(total - 1, 1))))
+                blocks.append(
+                    Block(
+                        BlockConfig(
+                            width=width,
+                            heads=config.heads[stage],
+                            mlp_ratio=config.mlp_ratio,
+                            reduction=config.reductions[stage],
+                            drop_path=config.drop_path * index / max(total - 1, 1),
+                        )
+                    )
+                )
                 index += 1
             self.add_module(f"block{stage + 1}", blocks)
             self.add_module(f"norm{stage + 1}", nn.LayerNorm(width, eps=1e-6))

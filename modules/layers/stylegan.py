@@ -20,6 +20,7 @@ NOISE_MODES = ("none", "const", "random")
 
 # ------------------------------------------------------------------------------------------------ pure functions
 
+
 def fir_filter(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
     """Correlates every channel of x [B, C, H, W] with the 4x4 binomial kernel (sum `gain`) after zero padding.
 
@@ -45,8 +46,9 @@ def downsample_2x(image: Tensor) -> Tensor:
     return fir_filter(image, padding=1)[..., ::2, ::2]
 
 
-def bias_activation(x: Tensor, bias: Tensor | None, activation: str = "linear", gain: float = 1.0,
-                    clamp: float | None = None) -> Tensor:
+def bias_activation(
+    x: Tensor, bias: Tensor | None, activation: str = "linear", gain: float = 1.0, clamp: float | None = None
+) -> Tensor:
     """Bias, activation, gain, clamp, in this order, on [B, C, ...].
 
     Args:
@@ -58,14 +60,21 @@ def bias_activation(x: Tensor, bias: Tensor | None, activation: str = "linear", 
         x = x + bias.to(x.dtype).view(1, -1, *[1] * (x.ndim - 2))
     total = ACTIVATION_GAINS[activation] * gain
     if activation == "lrelu":
-        x = F.leaky_relu(x, 0.2).mul_(total)                                      # in place: a fresh tensor
+        x = F.leaky_relu(x, 0.2).mul_(total)  # in place: a fresh tensor
     elif total != 1.0:
         x = x * total
     return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
 
 
-def modulated_conv(x: Tensor, weight: Tensor, styles: Tensor, demodulate: bool = True, up: int = 1,
-                   noise: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+def modulated_conv(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    demodulate: bool = True,
+    up: int = 1,
+    noise: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
     """Convolution whose input channels are scaled by styles (StyleGAN2, section 2.2).
 
     Args:
@@ -83,8 +92,8 @@ def modulated_conv(x: Tensor, weight: Tensor, styles: Tensor, demodulate: bool =
     bias = None if bias is None else bias.to(x.dtype)
     scale = None
     if demodulate:
-        energy = weight.to(styles.dtype).square().sum(dim=(2, 3))                 # [O, I]
-        scale = torch.rsqrt(styles.square() @ energy.t() + 1e-8)                  # [B or 1, O]
+        energy = weight.to(styles.dtype).square().sum(dim=(2, 3))  # [O, I]
+        scale = torch.rsqrt(styles.square() @ energy.t() + 1e-8)  # [B or 1, O]
     if styles.shape[0] == 1:
         weight = weight * styles[0, None, :, None, None]
         weight = weight if scale is None else weight * scale[0, :, None, None, None]
@@ -115,7 +124,7 @@ def convolve_up_phases(x: Tensor, weight: Tensor, bias: Tensor | None = None) ->
     Kernel and FIR make one 6x6 kernel e; output 2a+p is the sum over s in {-1, 0, 1} of x[a+s] e[p-2s].
     """
     out_channels, in_channels = weight.shape[:2]
-    kernel = fir_filter(weight.reshape(-1, 1, 3, 3), padding=3, gain=4.0)         # [O*I, 1, 6, 6]
+    kernel = fir_filter(weight.reshape(-1, 1, 3, 3), padding=3, gain=4.0)  # [O*I, 1, 6, 6]
     phases = rearrange(kernel, "(o i) 1 (h p) (w q) -> (o p q) i h w", o=out_channels, i=in_channels, p=2, q=2)
     bias = None if bias is None else repeat(bias, "o -> (o n)", n=4)
     return F.pixel_shuffle(F.conv2d(x, phases.flip(2, 3), bias, padding=1), 2)
@@ -128,11 +137,18 @@ def normalize_second_moment(x: Tensor) -> Tensor:
 
 # ------------------------------------------------------------------------------------------------------- layers
 
+
 class FullyConnected(nn.Module):
     """Equalised linear layer: x [..., in] -> activation(x (W m / sqrt in)^T + m b), with learning-rate multiplier m."""
 
-    def __init__(self, in_features: int, out_features: int, activation: str = "linear",
-                 lr_multiplier: float = 1.0, bias_init: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        activation: str = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
         super().__init__()
         self.activation, self.lr_multiplier = activation, lr_multiplier
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
@@ -152,8 +168,18 @@ class ConvLayer(nn.Module):
     up 2 takes a 1x1 kernel; down 2 a 1x1 or 3x3 kernel.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, activation: str = "linear",
-                 up: int = 1, down: int = 1, bias: bool = True, clamp: float | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        activation: str = "linear",
+        up: int = 1,
+        down: int = 1,
+        bias: bool = True,
+        clamp: float | None = None,
+    ) -> None:
         super().__init__()
         if (up, down) not in ((1, 1), (2, 1), (1, 2)) or (up == 2 and kernel_size != 1):
             raise ValueError(f"ConvLayer cannot combine up {up}, down {down} and kernel {kernel_size}")
@@ -179,25 +205,27 @@ class ConvLayer(nn.Module):
 class SynthesisBlockConfig:
     """One resolution of a StyleGAN2 generator with skip connections."""
 
-    in_channels: int                # 0: the block starts from a learned constant (and has no conv0)
+    in_channels: int  # 0: the block starts from a learned constant (and has no conv0)
     out_channels: int
-    resolution: int                 # pixels a side of the output
+    resolution: int  # pixels a side of the output
     w_dim: int = 512
     image_channels: int = 3
-    up: bool = True                 # False: same resolution in and out
-    clamp: float | None = None      # limit of every layer's output (256 in EG3D); None in the portrait models
-    noise: bool = True              # layers own a noise map; released weights do, small models need none
+    up: bool = True  # False: same resolution in and out
+    clamp: float | None = None  # limit of every layer's output (256 in EG3D); None in the portrait models
+    noise: bool = True  # layers own a noise map; released weights do, small models need none
 
     def __post_init__(self) -> None:
         if self.in_channels < 0 or self.out_channels < 1 or self.resolution < 1:
-            raise ValueError(f"impossible synthesis block: {self.in_channels} -> {self.out_channels} channels "
-                             f"at {self.resolution} pixels")
+            raise ValueError(
+                f"impossible synthesis block: {self.in_channels} -> {self.out_channels} channels "
+                f"at {self.resolution} pixels"
+            )
 
 
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU. x [B, I, H, W], w [B or 1, w_dim] -> [B, O, R, R]."""
 
-    noise_const: Tensor | None      # [R, R], the stored noise map
+    noise_const: Tensor | None  # [R, R], the stored noise map
 
     def __init__(self, in_channels: int, up: int, config: SynthesisBlockConfig) -> None:
         super().__init__()
@@ -209,8 +237,7 @@ class SynthesisLayer(nn.Module):
         resolution = config.resolution
         self.register_buffer("noise_const", torch.randn(resolution, resolution) if config.noise else None)
 
-    def forward(self, x: Tensor, w: Tensor, noise: str = "none",
-                generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: str = "none", generator: torch.Generator | None = None) -> Tensor:
         noise_map = self._noise(x, noise, generator)
         x = modulated_conv(x, self.weight, self.affine(w), up=self.up, noise=noise_map, bias=self.bias)
         return bias_activation(x, None, "lrelu", clamp=self.clamp)
@@ -257,8 +284,14 @@ class SynthesisBlock(nn.Module):
         self.conv1 = SynthesisLayer(config.out_channels, 1, config)
         self.torgb = ToRGB(config)
 
-    def forward(self, x: Tensor | None, image: Tensor | None, ws: Tensor | None = None, noise: str = "none",
-                generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        x: Tensor | None,
+        image: Tensor | None,
+        ws: Tensor | None = None,
+        noise: str = "none",
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Features and image at the next resolution.
 
         Args:
@@ -288,13 +321,13 @@ class SynthesisBlock(nn.Module):
 class MappingNetworkConfig:
     """z and/or a condition -> intermediate latent w."""
 
-    z_dim: int = 512                # 0: no latent, as in the discriminator
-    c_dim: int = 25                 # 0: no condition
+    z_dim: int = 512  # 0: no latent, as in the discriminator
+    c_dim: int = 25  # 0: no condition
     w_dim: int = 512
     num_layers: int = 2
-    num_ws: int | None = 14         # copies of w; None: a single w without an axis for the copies
+    num_ws: int | None = 14  # copies of w; None: a single w without an axis for the copies
     lr_multiplier: float = 0.01
-    average: bool = True            # owns w_avg, needed for truncation
+    average: bool = True  # owns w_avg, needed for truncation
 
     def __post_init__(self) -> None:
         if self.z_dim + self.c_dim == 0:
@@ -304,7 +337,7 @@ class MappingNetworkConfig:
 class MappingNetwork(nn.Module):
     """Normalised z and embedded condition through fully connected layers (StyleGAN2's mapping with a condition)."""
 
-    w_avg: Tensor       # [w_dim], the running average; there if `config.average`
+    w_avg: Tensor  # [w_dim], the running average; there if `config.average`
 
     def __init__(self, config: MappingNetworkConfig) -> None:
         super().__init__()
@@ -318,8 +351,9 @@ class MappingNetwork(nn.Module):
         if config.average:
             self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
-    def forward(self, z: Tensor | None, c: Tensor | None, truncation_psi: float = 1.0,
-                truncation_cutoff: int | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor | None, c: Tensor | None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None
+    ) -> Tensor:
         """z [B, z_dim] (None if absent), c [B, c_dim] (None if absent) -> w [B, num_ws, w_dim], or [B, w_dim].
 
         truncation_psi below 1 pulls the first `truncation_cutoff` w's (default all) towards the running average.
@@ -357,5 +391,5 @@ def minibatch_std(x: Tensor, group_size: int) -> Tensor:
     if batch % group:
         raise ValueError(f"batch of {batch} cannot be split into groups of {group}; use a multiple")
     groups = rearrange(x, "(g n) c h w -> g n (c h w)", g=group)
-    std = torch.sqrt(groups.var(dim=0, correction=0) + 1e-8).mean(dim=1)          # [B/G]
+    std = torch.sqrt(groups.var(dim=0, correction=0) + 1e-8).mean(dim=1)  # [B/G]
     return repeat(std, "n -> (g n) 1 h w", g=group, h=height, w=width)

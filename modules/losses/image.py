@@ -14,8 +14,9 @@ from torch import Tensor
 from modules.face3d.landmark_sets import OUTER_LIPS_68
 
 
-def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor, squared: bool = False,
-                pooled: bool = False) -> Tensor:
+def weighted_l1(
+    prediction: Tensor, target: Tensor, weight: Tensor, squared: bool = False, pooled: bool = False
+) -> Tensor:
     """Robust error of every pixel, summed over the channels, weighted and limited (docs/spec/training.md#2-1).
 
     Args:
@@ -35,8 +36,9 @@ def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor, squared: boo
     return error.clamp(min=0).minimum(limit.clamp(min=0.5).to(error.dtype)).mean()
 
 
-def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor, outside: float = 0.1, squared: bool = False,
-              pooled: bool = False) -> Tensor:
+def masked_l1(
+    prediction: Tensor, target: Tensor, mask: Tensor, outside: float = 0.1, squared: bool = False, pooled: bool = False
+) -> Tensor:
     """`weighted_l1` with weight 1 where `mask` [B, 1, H, W] is True and `outside` elsewhere.
 
     See docs/spec/training.md#2-1.
@@ -181,12 +183,12 @@ def lip_boxes(landmarks: Tensor, size: int = 512) -> Tensor:
     Returns:
         int64 [B, 4]: x0, x1, y0, y1, ends exclusive; inside the image unless the lips are far outside it.
     """
-    low, high = landmarks[:, OUTER_LIPS_68].amin(dim=1), landmarks[:, OUTER_LIPS_68].amax(dim=1)             # [B, 2]
+    low, high = landmarks[:, OUTER_LIPS_68].amin(dim=1), landmarks[:, OUTER_LIPS_68].amax(dim=1)  # [B, 2]
     centre = ((low + high) / 2).trunc()
-    half = ((high - centre) * 1.2).trunc().amax(dim=1, keepdim=True)                        # [B, 1]
+    half = ((high - centre) * 1.2).trunc().amax(dim=1, keepdim=True)  # [B, 1]
     start = (centre - half).clamp(min=0)
     start = torch.where(start + 2 * half > size, size - 2 * half, start)
-    boxes = torch.stack([start, start + 2 * half], dim=-1)                                  # [B, 2, 2]
+    boxes = torch.stack([start, start + 2 * half], dim=-1)  # [B, 2, 2]
     return rearrange(boxes, "b xy end -> b (xy end)").long()
 
 
@@ -194,7 +196,7 @@ def lip_crops(image: Tensor, boxes: Tensor) -> list[Tensor | None]:
     """Crops [1, 3, h, h] of the images [B, 3, H, W] by `lip_boxes`; None where nothing of the box is inside."""
     crops = []
     for sample, (x0, x1, y0, y1) in zip(image, boxes.tolist()):
-        crop = sample[None, :, max(y0, 0):max(y1, 0), max(x0, 0):max(x1, 0)]
+        crop = sample[None, :, max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
         crops.append(crop if crop.numel() else None)
     return crops
 

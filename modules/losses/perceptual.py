@@ -16,7 +16,7 @@ from modules.system.checkpoint import read_weights
 LAYER_WEIGHTS = {"relu_1_1": 1 / 32, "relu_2_1": 1 / 16, "relu_3_1": 1 / 8, "relu_4_1": 1 / 4, "relu_5_1": 1.0}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VGGFACE_MEAN = (129.186279296875, 104.76238250732422, 93.59396362304688)     # of 255, RGB
+VGGFACE_MEAN = (129.186279296875, 104.76238250732422, 93.59396362304688)  # of 255, RGB
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
 VGGFACE_FILE = "vgg_face_dag.pth"
 
@@ -30,8 +30,9 @@ class VGGFeaturesConfig:
 
     def __post_init__(self) -> None:
         if len(self.convolutions) != len(self.widths) or len(self.widths) > len(LAYER_WEIGHTS):
-            raise ValueError(f"{len(self.convolutions)} blocks but {len(self.widths)} widths; at most "
-                             f"{len(LAYER_WEIGHTS)} of each")
+            raise ValueError(
+                f"{len(self.convolutions)} blocks but {len(self.widths)} widths; at most {len(LAYER_WEIGHTS)} of each"
+            )
 
 
 class VGGFeatures(nn.Module):
@@ -40,7 +41,7 @@ class VGGFeatures(nn.Module):
     def __init__(self, config: VGGFeaturesConfig) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        self.taps: list[int] = []      # numbers of the ReLUs that are returned
+        self.taps: list[int] = []  # numbers of the ReLUs that are returned
         channels = 3
         for block, (count, width) in enumerate(zip(config.convolutions, config.widths)):
             layers += [nn.MaxPool2d(2)] if block else []
@@ -48,7 +49,7 @@ class VGGFeatures(nn.Module):
             for _ in range(count):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
                 channels = width
-        self.features = nn.Sequential(*layers[:self.taps[-1] + 1])
+        self.features = nn.Sequential(*layers[: self.taps[-1] + 1])
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Normalised images [B, 3, H, W] -> {"relu_k_1": [B, C_k, H / 2^(k-1), W / 2^(k-1)]}."""
@@ -79,14 +80,14 @@ class VGGFeatures(nn.Module):
 class PerceptualLossConfig:
     """Settings of the loss of all image stages (docs/spec/training.md#3-1)."""
 
-    size: int = 512                 # pixels a side to which other images are resized
-    extra_scales: int = 3           # halvings of which only relu_5_1 of VGG19 counts
+    size: int = 512  # pixels a side to which other images are resized
+    extra_scales: int = 3  # halvings of which only relu_5_1 of VGG19 counts
     vgg19: VGGFeaturesConfig = VGGFeaturesConfig()
     vggface: VGGFeaturesConfig = VGGFeaturesConfig(convolutions=(2, 2, 3, 3, 3))
 
     def __post_init__(self) -> None:
-        if self.size % (16 * 2 ** self.extra_scales):
-            raise ValueError(f"size {self.size} is not a multiple of {16 * 2 ** self.extra_scales}")
+        if self.size % (16 * 2**self.extra_scales):
+            raise ValueError(f"size {self.size} is not a multiple of {16 * 2**self.extra_scales}")
 
 
 class PerceptualLoss(nn.Module):
@@ -120,9 +121,12 @@ class PerceptualLoss(nn.Module):
             prediction, target: [B, 3, H, W] in [0, 1].
         """
         size = (self.config.size, self.config.size)
-        x, y = (image if image.shape[-1] == size[1] else
-                F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
-                for image in (prediction, target.detach()))
+        x, y = (
+            image
+            if image.shape[-1] == size[1]
+            else F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
+            for image in (prediction, target.detach())
+        )
         terms = []
         face = self.differences(self.vggface, 255 * x - self.face_mean, 255 * y - self.face_mean)
         x, y = (x - self.mean) / self.std, (y - self.mean) / self.std
@@ -140,7 +144,7 @@ class PerceptualLoss(nn.Module):
     def combine(self, terms: Tensor) -> Tensor:
         """Weighted sum of `terms` [13] -> scalar; a term that is not a number counts 0 (docs/spec/training.md#3-1)."""
         weights = []
-        for weight in list(LAYER_WEIGHTS.values())[:len(self.config.vgg19.widths)]:
+        for weight in list(LAYER_WEIGHTS.values())[: len(self.config.vgg19.widths)]:
             weights += [weight / 255, weight]
         weights += [1.0] * self.config.extra_scales
         return (terms.nan_to_num(0.0) * torch.tensor(weights, device=terms.device, dtype=terms.dtype)).sum()

@@ -27,7 +27,7 @@ def mean_square(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 def magnitude(x: Tensor, mask: Tensor) -> Tensor:
     """Mean square of the values x [B, T, C] over real frames, mask [B, T]: a pull to the neutral face."""
-    return masked_mean(x ** 2, mask)
+    return masked_mean(x**2, mask)
 
 
 def laplacian(x: Tensor, mask: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def laplacian(x: Tensor, mask: Tensor) -> Tensor:
     """
     inner = mask[:, 1:-1] * mask[:, :-2] * mask[:, 2:]
     difference = x[:, 1:-1] - (x[:, :-2] + x[:, 2:]) / 2
-    return (difference ** 2 * inner[..., None]).sum() / (inner.sum().clamp(min=1) * x.shape[-1])
+    return (difference**2 * inner[..., None]).sum() / (inner.sum().clamp(min=1) * x.shape[-1])
 
 
 def laplacian_zero_ends(x: Tensor, mask: Tensor) -> Tensor:
@@ -57,8 +57,9 @@ def motion_weights(count: int) -> Tensor:
     """Weights [468] (eyes 3, upper lids 20, lips 5, some 0, others 1) or [68] (eyes, inner lips, nose 5, others 1)."""
     if count not in (68, 468):
         raise ValueError(f"no weights for {count} landmarks; use 68 or 468")
-    return landmark_weights(count, ((_HEAVY_68, 5),) if count == 68 else
-                            ((EYES, 3), (UPPER_LIDS, 20), (LIPS, 5), (_NO_COUNTERPART, 0)))
+    return landmark_weights(
+        count, ((_HEAVY_68, 5),) if count == 68 else ((EYES, 3), (UPPER_LIDS, 20), (LIPS, 5), (_NO_COUNTERPART, 0))
+    )
 
 
 def landmark_square(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -75,13 +76,13 @@ def kl_flow(mean: Tensor, log_scale: Tensor, latent: Tensor, prior_latent: Tenso
         mask: [B, 1, S], 1 on real frames.
     """
     posterior = -log_scale - 0.5 * ((latent - mean) * torch.exp(-log_scale)) ** 2
-    divergence = posterior + 0.5 * prior_latent ** 2                 # the constants of the two densities cancel
+    divergence = posterior + 0.5 * prior_latent**2  # the constants of the two densities cancel
     return (divergence * mask).sum() / (mask.sum() * mean.shape[1])
 
 
 def kl_normal(mean: Tensor, log_scale: Tensor, mask: Tensor) -> Tensor:
     """KL of N(mean, scale) from N(0, 1): [B, C, S] twice, mask [B, 1, S]."""
-    divergence = 0.5 * (torch.exp(2 * log_scale) + mean ** 2 - 1) - log_scale
+    divergence = 0.5 * (torch.exp(2 * log_scale) + mean**2 - 1) - log_scale
     return (divergence * mask).sum() / (mask.sum() * mean.shape[1])
 
 
@@ -92,7 +93,7 @@ def kl_weight(step: int, weight: float, rise: int = 2000, hold: int = 2000) -> f
 
 def binary_cross_entropy(probability: Tensor, labels: Tensor) -> Tensor:
     """-y log d - (1 - y) log(1 - d), logs not below -100, d clamped to [0, 1]; any shape -> the same, float32."""
-    d = probability.float().clamp(0, 1)                              # rounding can give a cosine above 1
+    d = probability.float().clamp(0, 1)  # rounding can give a cosine above 1
     return F.binary_cross_entropy(d, labels.float(), reduction="none")
 
 

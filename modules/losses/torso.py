@@ -50,7 +50,7 @@ def keypoint_spread(points: Tensor, least: float = 0.1) -> Tensor:
 
 def random_affine(count: int, generator: torch.Generator) -> Tensor:
     """Small turns, scalings and shifts of an image whose sides reach from -1 to 1 -> [count, 2, 3]."""
-    limits = torch.tensor([[0.3], [0.1], [0.1], [0.1]])               # radians, share, and half image widths
+    limits = torch.tensor([[0.3], [0.1], [0.1], [0.1]])  # radians, share, and half image widths
     angle, size, *shift = (2 * torch.rand(4, count, generator=generator) - 1) * limits
     cosine, sine = (1 + size) * angle.cos(), (1 + size) * angle.sin()
     return torch.stack([cosine, -sine, shift[0], sine, cosine, shift[1]], dim=-1).unflatten(-1, (2, 3))

@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from modules.media.container import open_media
 from modules.system.errors import UserError
 
-BLOCK = 4096                  # samples handed over at once
+BLOCK = 4096  # samples handed over at once
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sound:
     def from_samples(cls, samples: np.ndarray, rate: int) -> "Sound":
         """A sound in memory: samples [N] or [N, C] in [-1, 1], `rate` of them a second."""
         columns = np.asarray(samples, np.float32).reshape(len(samples), -1)
-        return cls(rate, lambda: (columns[i:i + BLOCK] for i in range(0, len(columns), BLOCK)))
+        return cls(rate, lambda: (columns[i : i + BLOCK] for i in range(0, len(columns), BLOCK)))
 
     def samples(self) -> np.ndarray:
         """The whole sound: [N, C] float32 in [-1, 1], C = 1 or 2."""
@@ -90,8 +90,10 @@ def _sound_offset(container: av.container.InputContainer) -> float:
     """Seconds from the first picture to the first sound; 0 where there is no picture."""
     if not container.streams.video:
         return 0.0
-    sound, picture = (float((stream.start_time or 0) * stream.time_base)
-                      for stream in (container.streams.audio[0], container.streams.video[0]))
+    sound, picture = (
+        float((stream.start_time or 0) * stream.time_base)
+        for stream in (container.streams.audio[0], container.streams.video[0])
+    )
     return sound - picture
 
 
@@ -134,9 +136,9 @@ def _claimed_wav_seconds(head: bytes) -> float | None:
     """Size of the data chunk over the rate of the format chunk; None if it was written to a pipe and not known."""
     position, bytes_a_second = 12, 0
     while position + 8 <= len(head):
-        name, size = head[position:position + 4], int.from_bytes(head[position + 4:position + 8], "little")
+        name, size = head[position : position + 4], int.from_bytes(head[position + 4 : position + 8], "little")
         if name == b"fmt ":
-            bytes_a_second = int.from_bytes(head[position + 16:position + 20], "little")
+            bytes_a_second = int.from_bytes(head[position + 16 : position + 20], "little")
         if name == b"data":
             known = bytes_a_second and 0 < size < 0x7FFFFFFF
             return size / bytes_a_second if known else None

@@ -25,5 +25,6 @@ def open_media(path: Path) -> av.container.InputContainer:
         return av.open(str(path))
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path.name} cannot be read as video or audio ({reason}); "
-                        "give an MP4, MOV, WebM, WAV or MP3 file") from error
+        raise UserError(
+            f"{path.name} cannot be read as video or audio ({reason}); give an MP4, MOV, WebM, WAV or MP3 file"
+        ) from error

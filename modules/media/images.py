@@ -9,8 +9,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from modules.system.errors import UserError
 
-MAX_PIXELS = 100_000_000      # above it a picture is refused before it is decoded
-MIN_SIDE = 32                 # below it no face can be found
+MAX_PIXELS = 100_000_000  # above it a picture is refused before it is decoded
+MIN_SIDE = 32  # below it no face can be found
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def load_picture(path: Path) -> Picture:
         raise UserError(f"{path} is a folder; give a picture file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")       # Pillow warns where we check ourselves
+            warnings.simplefilter("ignore")  # Pillow warns where we check ourselves
             with Image.open(path) as image:
                 _check_size(path, image.size)
                 picture = _decode(image)
@@ -58,32 +58,28 @@ def load_picture(path: Path) -> Picture:
     except Image.DecompressionBombError as error:
         raise UserError(f"{path.name} has too many pixels; make it smaller first") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path.name} is not a picture that can be read; "
-                        "give a JPEG, PNG or WebP file") from error
+        raise UserError(f"{path.name} is not a picture that can be read; give a JPEG, PNG or WebP file") from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise UserError(f"{path.name} is damaged or incomplete ({error}); "
-                        "save it again or use another") from error
+        raise UserError(f"{path.name} is damaged or incomplete ({error}); save it again or use another") from error
     return picture
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
-        raise UserError(f"{path.name} is {width} x {height}; "
-                        f"make it smaller than {MAX_PIXELS // 10**6} million pixels")
+        raise UserError(f"{path.name} is {width} x {height}; make it smaller than {MAX_PIXELS // 10**6} million pixels")
     if min(size) < MIN_SIDE:
-        raise UserError(f"{path.name} is only {width} x {height}; "
-                        f"use a picture of at least {MIN_SIDE} pixels a side")
+        raise UserError(f"{path.name} is only {width} x {height}; use a picture of at least {MIN_SIDE} pixels a side")
 
 
 def _decode(image: Image.Image) -> Picture:
     """Upright 8-bit RGB and alpha of an opened image (the first frame of an animation)."""
     upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith(("I", "F")):                      # 16-bit or float grey
+    if upright.mode.startswith(("I", "F")):  # 16-bit or float grey
         upright = _to_8_bit(upright)
     if not upright.has_transparency_data:
         return Picture(np.array(upright.convert("RGB")), None)
-    rgba = np.array(upright.convert("RGBA"))                     # [H, W, 4]
+    rgba = np.array(upright.convert("RGBA"))  # [H, W, 4]
     alpha = rgba[..., 3]
     if alpha.min() == 255:
         return Picture(np.ascontiguousarray(rgba[..., :3]), None)

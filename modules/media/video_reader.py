@@ -76,8 +76,9 @@ def _frames(path: Path, rate: int) -> Iterator[np.ndarray]:
                     tick += 1
                 current = _upright(frame, stream)
         except FFmpegError as error:
-            raise UserError(f"{path.name} is damaged after {moment:.1f} s ({error.strerror}); "
-                            "cut it or save it again") from error
+            raise UserError(
+                f"{path.name} is damaged after {moment:.1f} s ({error.strerror}); cut it or save it again"
+            ) from error
         last = max(round((moment - (start or 0) + step) * rate), tick + 1)
         while current is not None and tick < last:
             yield current
@@ -88,8 +89,11 @@ def _upright(frame: av.VideoFrame, stream: av.stream.Stream) -> np.ndarray:
     """uint8 RGB [H, W, 3], turned as the file says, with square pixels."""
     ratio = stream.codec_context.sample_aspect_ratio
     width = round(frame.width * ratio) if ratio else frame.width
-    pixels = frame.reformat(width=width, format="rgb24").to_ndarray() if width != frame.width else (
-        frame.to_ndarray(format="rgb24"))
+    pixels = (
+        frame.reformat(width=width, format="rgb24").to_ndarray()
+        if width != frame.width
+        else (frame.to_ndarray(format="rgb24"))
+    )
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 

@@ -14,14 +14,19 @@ from modules.media.audio import Sound
 from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
-PROVENANCE = ("Synthetic video made with Real3D-Portrait: not a recording of the person shown. "
-              "AI-generated; digitalSourceType=trainedAlgorithmicMedia")
-H264 = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")       # in order of preference
+PROVENANCE = (
+    "Synthetic video made with Real3D-Portrait: not a recording of the person shown. "
+    "AI-generated; digitalSourceType=trainedAlgorithmicMedia"
+)
+H264 = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")  # in order of preference
 LAST_RESORT = "mpeg4"
 ALPHA = {".webm": ("libvpx-vp9", "yuva420p"), ".mov": ("prores_ks", "yuva444p10le")}
-QUALITY = {"libx264": {"crf": "17", "preset": "medium"},
-           "libvpx-vp9": {"crf": "24", "b": "0", "cpu-used": "4"},
-           "prores_ks": {"profile": "4444"}, "mpeg4": {"q": "3"}}
+QUALITY = {
+    "libx264": {"crf": "17", "preset": "medium"},
+    "libvpx-vp9": {"crf": "24", "b": "0", "cpu-used": "4"},
+    "prores_ks": {"profile": "4444"},
+    "mpeg4": {"q": "3"},
+}
 CONTAINERS = {".mp4": ("mp4", "aac"), ".mov": ("mov", "aac"), ".webm": ("webm", "libopus")}
 SOUND_RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "libopus": (48000,)}
 
@@ -62,8 +67,9 @@ class VideoWriter:
         note: something the user should know (an unusual encoder), or None.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: int = FRAME_RATE, alpha: bool = False,
-                 sound: Sound | None = None) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], fps: int = FRAME_RATE, alpha: bool = False, sound: Sound | None = None
+    ) -> None:
         """
         Args:
             path: the file to write; its folder is created.
@@ -77,8 +83,11 @@ class VideoWriter:
         self._path, self._size, self._fps, self._alpha = Path(path), tuple(size), fps, alpha
         self._frames = self._samples = 0
         encoder, pixel_format = self._choose_encoder()
-        self.note = (f"this PyAV has no H.264 encoder: {self._path.name} is MPEG-4 part 2, "
-                     "which browsers do not play" if encoder == LAST_RESORT else None)
+        self.note = (
+            f"this PyAV has no H.264 encoder: {self._path.name} is MPEG-4 part 2, which browsers do not play"
+            if encoder == LAST_RESORT
+            else None
+        )
         self._part = self._make_part()
         self._attempt(lambda: self._open(encoder, pixel_format, sound), (FFmpegError, OSError, ValueError))
 
@@ -91,8 +100,10 @@ class VideoWriter:
         """
         height, width, channels = frame.shape
         if frame.dtype != np.uint8 or (width, height) != self._size or channels != (4 if self._alpha else 3):
-            raise ValueError(f"a frame must be uint8 {[*self._size[::-1], 4 if self._alpha else 3]}, "
-                             f"not {frame.dtype} {list(frame.shape)}")
+            raise ValueError(
+                f"a frame must be uint8 {[*self._size[::-1], 4 if self._alpha else 3]}, "
+                f"not {frame.dtype} {list(frame.shape)}"
+            )
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         layout = "rgba" if self._alpha else "rgb24"
@@ -131,15 +142,14 @@ class VideoWriter:
         self._video.pix_fmt = pixel_format
         self._add_sound(sound)
 
-    def _attempt(self, step: Callable[[], None],
-                 faults: tuple[type[Exception], ...] = (FFmpegError, OSError)) -> None:
+    def _attempt(self, step: Callable[[], None], faults: tuple[type[Exception], ...] = (FFmpegError, OSError)) -> None:
         """Do a step; whatever stops it, no part of the file is left, and `faults` become a `UserError`."""
         try:
             step()
         except faults as error:
             self._abandon()
             raise self._write_error(error) from error
-        except BaseException:                     # a damaged sound, Ctrl-C
+        except BaseException:  # a damaged sound, Ctrl-C
             self._abandon()
             raise
 
@@ -153,8 +163,10 @@ class VideoWriter:
             raise UserError(f"{self._path.name}: transparent videos are written as {' or '.join(ALPHA)}")
         encoder, pixel_format = ALPHA[suffix]
         if not _can_encode(encoder):
-            raise UserError(f"this PyAV cannot write transparent {suffix} files ({encoder} is missing); "
-                            f"use another of {', '.join(ALPHA)} or install av from PyPI")
+            raise UserError(
+                f"this PyAV cannot write transparent {suffix} files ({encoder} is missing); "
+                f"use another of {', '.join(ALPHA)} or install av from PyPI"
+            )
         return encoder, pixel_format
 
     def _make_part(self) -> Path:
@@ -194,14 +206,15 @@ class VideoWriter:
         block, self._rest = joined[:needed], joined[needed:]
         if needed == 0:
             return
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block).reshape(1, -1), format="flt",
-                                           layout="mono" if block.shape[1] == 1 else "stereo")
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(block).reshape(1, -1), format="flt", layout="mono" if block.shape[1] == 1 else "stereo"
+        )
         frame.sample_rate, frame.pts, frame.time_base = self._rate, self._samples, Fraction(1, self._rate)
         self._samples += needed
         self._container.mux(self._sound.encode(frame))
 
     def _abandon(self) -> None:
-        with suppress(Exception):                 # whatever went wrong, only the removal matters now
+        with suppress(Exception):  # whatever went wrong, only the removal matters now
             self._container.close()
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
@@ -209,4 +222,3 @@ class VideoWriter:
     def _write_error(self, error: Exception) -> UserError:
         reason = getattr(error, "strerror", None) or str(error)
         return UserError(f"{self._path} cannot be written ({reason}); choose another place with --output")
-

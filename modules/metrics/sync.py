@@ -25,7 +25,7 @@ def sync_accuracy(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, sh
     starts = torch.arange(shift, frames - WINDOW - shift + 1, device=points.device)
     mouth = sync.embed_mouth(windows(points, starts, WINDOW))
     reach = windows(mask[..., None], starts - shift, WINDOW + 2 * shift)
-    real = reach.amin(dim=(1, 2)).view(-1, clips)                                    # [windows, B]
+    real = reach.amin(dim=(1, 2)).view(-1, clips)  # [windows, B]
 
     def confidence(offset: int) -> Tensor:
         speech = sync.embed_audio(windows(audio, 2 * (starts + offset), AUDIO_WINDOW))

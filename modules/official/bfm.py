@@ -5,7 +5,7 @@ from pathlib import Path
 from modules.face3d.bfm import load_bfm
 from modules.face3d.morphable_model import MorphableModel
 
-LANDMARK_OFFSET = 1         # the original reads the 1-based `keypoints` as if they were 0-based
+LANDMARK_OFFSET = 1  # the original reads the 1-based `keypoints` as if they were 0-based
 
 
 def load_official_bfm(path: Path | None = None) -> MorphableModel:

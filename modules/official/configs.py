@@ -21,8 +21,8 @@ from modules.portrait.image_to_plane import INPUT_MODES, ImageToPlaneConfig
 from modules.portrait.motion_adapter import MotionAdapterConfig
 from modules.portrait.tri_grid import TriGridRefinerConfig
 
-PNCC_INPUTS = {2: ("canonical", "driving"), 3: ("canonical", "source", "driving")}      # by their number
-PORTRAITS = {"image_to_plane": 1, "head": 2, "portrait": 3}     # network -> stage of the training
+PNCC_INPUTS = {2: ("canonical", "driving"), 3: ("canonical", "source", "driving")}  # by their number
+PORTRAITS = {"image_to_plane": 1, "head": 2, "portrait": 3}  # network -> stage of the training
 
 
 def expected_shapes(network: str, module: nn.Module | None, state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
@@ -43,8 +43,7 @@ def expected_shapes(network: str, module: nn.Module | None, state: Mapping[str, 
         raise ValueError("give the module that the part is for")
     if module is None:
         with torch.device("meta"):
-            module = (build_portrait(portrait_config(state, network)) if network in PORTRAITS
-                      else builders[network]())
+            module = build_portrait(portrait_config(state, network)) if network in PORTRAITS else builders[network]()
     return {key: value.shape for key, value in module.state_dict().items()}
 
 
@@ -68,13 +67,17 @@ def portrait_config(state: Mapping[str, Tensor], network: str) -> Real3DPortrait
     return replace(
         Real3DPortraitConfig.released() if stage == 3 else Real3DPortraitConfig.full(stage),
         image_to_plane=ImageToPlaneConfig(
-            input_mode=inputs.get(channels, "rgb"), plane_depth=depth,
+            input_mode=inputs.get(channels, "rgb"),
+            plane_depth=depth,
             vit_blocks=_count(state, rf"{first}low_reso_vit\.block\d+\.norm1\.weight", 5),
-            predictor_blocks=_count(state, rf"{first}triplane_predictor_vit\.block\d+\.norm1\.weight", 1)),
+            predictor_blocks=_count(state, rf"{first}triplane_predictor_vit\.block\d+\.norm1\.weight", 1),
+        ),
         motion_adapter=_adapter_config(state, depth) if stage > 1 else None,
         tri_grid=TriGridRefinerConfig(plane_depth=depth) if refined and depth > 1 else None,
         renderer=replace(Real3DPortraitConfig.released().renderer, plane_depth=depth),
-        htbsr=_htbsr_config(state) if stage == 3 else None, driving=DrivingConfig.released())
+        htbsr=_htbsr_config(state) if stage == 3 else None,
+        driving=DrivingConfig.released(),
+    )
 
 
 def _adapter_config(state: Mapping[str, Tensor], depth: int) -> MotionAdapterConfig:
@@ -82,8 +85,10 @@ def _adapter_config(state: Mapping[str, Tensor], depth: int) -> MotionAdapterCon
     depths = tuple(_count(state, rf"{encoder}\.block{stage}\.\d+\.norm1\.weight", 2) for stage in range(1, 5))
     wide = _size(state, f"{encoder}.norm1.weight", 0, 32) == 64
     return MotionAdapterConfig(
-        encoder=replace(MiTConfig.scale("b1" if wide else "b0"), depths=depths), plane_depth=depth,
-        pncc_inputs=PNCC_INPUTS[_size(state, "secc_img2plane_backbone.prenet.weight", 1, 9) // 3])
+        encoder=replace(MiTConfig.scale("b1" if wide else "b0"), depths=depths),
+        plane_depth=depth,
+        pncc_inputs=PNCC_INPUTS[_size(state, "secc_img2plane_backbone.prenet.weight", 1, 9) // 3],
+    )
 
 
 def _htbsr_config(state: Mapping[str, Tensor]) -> HTBSRConfig:
@@ -94,10 +99,13 @@ def _htbsr_config(state: Mapping[str, Tensor]) -> HTBSRConfig:
     blends = any(key.startswith("superresolution.head_torso_block.") for key in state)
     concat = _size(state, "superresolution.fuse_fg_bg_convs.0.weight", 1, 512) == 768
     return HTBSRConfig(
-        torso=TorsoConfig(steering="head_guided" if steered else "keypoints_only",
-                          inputs="rgb" if channels == 3 else "rgb_alpha",
-                          keypoints=_size(state, f"{field}.mask_conv.weight", 0, 5) - 1),
-        fusion="concat" if concat else "head_weights" if blends else "blend")
+        torso=TorsoConfig(
+            steering="head_guided" if steered else "keypoints_only",
+            inputs="rgb" if channels == 3 else "rgb_alpha",
+            keypoints=_size(state, f"{field}.mask_conv.weight", 0, 5) - 1,
+        ),
+        fusion="concat" if concat else "head_weights" if blends else "blend",
+    )
 
 
 def _size(state: Mapping[str, Tensor], key: str, axis: int, default: int) -> int:

@@ -27,10 +27,12 @@ from modules.system.errors import UserError
 
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 MAX_NESTING = 32
+# fmt: off
 STORAGE_TYPES = {"FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
                  "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
                  "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
                  "BoolStorage": torch.bool}
+# fmt: on
 PLAIN_MODULES = {
     ("training.volumetric_rendering.renderer", "ImportanceRenderer"),
     ("training.volumetric_rendering.ray_marcher", "MipRayMarcher2"),
@@ -41,8 +43,12 @@ PLAIN_MODULES = {
 }
 # Point times the inverse of each matrix, first two kept: planes hold (x, y), (x, z), (z, x).
 AXIS_MATRICES = [[[int(column == axis) for column in range(3)] for axis in axes] for axes in PLANE_AXES]
-SUPERRESOLUTION_SCALES = {"SuperresolutionHybrid8XDC": 4, "SuperresolutionHybrid8X": 4,
-                          "SuperresolutionHybrid4X": 2, "SuperresolutionHybrid2X": 2}
+SUPERRESOLUTION_SCALES = {
+    "SuperresolutionHybrid8XDC": 4,
+    "SuperresolutionHybrid8X": 4,
+    "SuperresolutionHybrid4X": 2,
+    "SuperresolutionHybrid2X": 2,
+}
 
 
 class SnapshotError(ValueError):
@@ -50,6 +56,7 @@ class SnapshotError(ValueError):
 
 
 # ----------------------------------------------------------------------------------------------- inert records
+
 
 class Sealed:
     """Base of what a file may build; a file cannot set attributes on it."""
@@ -171,6 +178,7 @@ def _new_instance(kind: object, base: object = None, state: object = None) -> ob
 
 # ---------------------------------------------------------------------------------------------- pickle readers
 
+
 class _Reader(pickle.Unpickler):
     """A pickle reader for which only the given names exist."""
 
@@ -205,7 +213,7 @@ def _read_storage(data: object) -> Storage:
     kind, key, count = announced[1], announced[2], announced[4]
     if kind not in STORAGE_TYPES or keys != [key] or any(extra is not None for extra in announced[5:]):
         raise SnapshotError("a container with an unknown kind of storage")
-    dtype, rest = STORAGE_TYPES[kind], data[file.tell():]
+    dtype, rest = STORAGE_TYPES[kind], data[file.tell() :]
     size = dtype.itemsize
     if len(rest) != 8 + count * size or int.from_bytes(rest[:8], "little") != count:
         raise SnapshotError(f"a storage of {count} elements that holds {len(rest) - 8} bytes")
@@ -245,12 +253,23 @@ def read_pickle(data: bytes) -> Any:
         return _Reader(io.BytesIO(data), _known_names()).load()
     except SnapshotError:
         raise
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError,
-            MemoryError, OverflowError, RecursionError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise SnapshotError(f"it is damaged or no network pickle ({error})") from error
 
 
 # ------------------------------------------------------------------------------------------------ interpretation
+
 
 def state_dict(record: Record, depth: int = 0) -> dict[str, Tensor]:
     """Tensors of a module by name: parameters, then persistent buffers, then children, as PyTorch orders them."""
@@ -283,25 +302,40 @@ def generator_config(record: Record, tensors: dict[str, Tensor]) -> EG3DConfig:
     middle, channels = tensors["superresolution.block0.conv0.weight"].shape[:2]
     scale = SUPERRESOLUTION_SCALES[state["_modules"]["superresolution"].class_name]
     renderer = RendererConfig(
-        plane_channels=channels, hidden_channels=tensors["decoder.net.0.weight"].shape[0],
-        samples_coarse=rendering["depth_resolution"], samples_fine=rendering["depth_resolution_importance"],
-        box_size=rendering["box_warp"], missing_rays="official", white_background=rendering.get("white_back", False),
-        fixed_limits=None if limits == ("auto", "auto") else limits)
+        plane_channels=channels,
+        hidden_channels=tensors["decoder.net.0.weight"].shape[0],
+        samples_coarse=rendering["depth_resolution"],
+        samples_fine=rendering["depth_resolution_importance"],
+        box_size=rendering["box_warp"],
+        missing_rays="official",
+        white_background=rendering.get("white_back", False),
+        fixed_limits=None if limits == ("auto", "auto") else limits,
+    )
     superresolution = SuperresolutionConfig(
-        resolution=tensors["superresolution.block1.conv1.noise_const"].shape[0] // scale, feature_channels=channels,
-        middle_channels=middle, output_channels=tensors["superresolution.block1.conv0.weight"].shape[0],
-        scale=scale, clamp=256.0 if given.get("sr_num_fp16_res", 0) else None, w_dim=state["w_dim"])
+        resolution=tensors["superresolution.block1.conv1.noise_const"].shape[0] // scale,
+        feature_channels=channels,
+        middle_channels=middle,
+        output_channels=tensors["superresolution.block1.conv0.weight"].shape[0],
+        scale=scale,
+        clamp=256.0 if given.get("sr_num_fp16_res", 0) else None,
+        w_dim=state["w_dim"],
+    )
     return EG3DConfig(
-        z_dim=state["z_dim"], w_dim=state["w_dim"],
+        z_dim=state["z_dim"],
+        w_dim=state["w_dim"],
         mapping_layers=sum(re.fullmatch(r"backbone\.mapping\.fc\d+\.weight", name) is not None for name in tensors),
         camera_scale=0.0 if rendering.get("c_gen_conditioning_zero") else rendering.get("c_scale", 1.0),
-        plane_resolution=max(int(match[1]) for name in tensors
-                             if (match := re.match(r"backbone\.synthesis\.b(\d+)\.", name))),
-        base_channels=given.get("channel_base", 32768), max_channels=given.get("channel_max", 512),
+        plane_resolution=max(
+            int(match[1]) for name in tensors if (match := re.match(r"backbone\.synthesis\.b(\d+)\.", name))
+        ),
+        base_channels=given.get("channel_base", 32768),
+        max_channels=given.get("channel_max", 512),
         backbone_clamp=given.get("conv_clamp") if given.get("num_fp16_res", 0) else None,
-        renderer=renderer, superresolution=superresolution,
+        renderer=renderer,
+        superresolution=superresolution,
         superresolution_noise=rendering.get("superresolution_noise_mode", "none"),
-        neural_resolution=state["neural_rendering_resolution"])
+        neural_resolution=state["neural_rendering_resolution"],
+    )
 
 
 def _check_supported(state: dict[str, Any], rendering: dict[str, Any]) -> None:
@@ -323,7 +357,7 @@ class Snapshot:
     """A generator as it was stored."""
 
     config: EG3DConfig
-    state: dict[str, Tensor]        # official names, official order
+    state: dict[str, Tensor]  # official names, official order
 
     def build(self) -> EG3DGenerator:
         """The generator with its weights, frozen and in eval mode; UserError if they do not fit."""
@@ -342,5 +376,6 @@ def read_snapshot(path: Path) -> Snapshot:
     except SnapshotError as error:
         raise UserError(f"cannot read {path.name}: {error}; use a network pickle released with EG3D") from error
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read {path.name}: its generator lacks or misuses {error}; "
-                        "use a network pickle released with EG3D") from error
+        raise UserError(
+            f"cannot read {path.name}: its generator lacks or misuses {error}; use a network pickle released with EG3D"
+        ) from error

@@ -19,8 +19,8 @@ import torch
 from modules.face3d.coefficients import FaceCoefficients
 from modules.system.errors import UserError
 
-KEYS = {"id": "identity", "exp": "expression", "euler": "euler", "trans": "translation"}      # theirs -> ours
-_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")       # before and since NumPy 2
+KEYS = {"id": "identity", "exp": "expression", "euler": "euler", "trans": "translation"}  # theirs -> ours
+_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before and since NumPy 2
 
 
 class FitFileError(ValueError):
@@ -97,11 +97,23 @@ def read_official_fit(path: Path) -> FaceCoefficients:
         return FaceCoefficients(**fields)
     except FileNotFoundError as error:
         raise UserError(f"no file {path}; give a NAME_coeff_fit_mp.npy of the original") from error
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, EOFError, OSError, MemoryError, OverflowError,
-            RecursionError, pickle.UnpicklingError) as error:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        EOFError,
+        OSError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        pickle.UnpicklingError,
+    ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is no file of fitted faces of the original ({reason}); give a NAME_coeff_fit_mp.npy"
-                        ) from error
+        raise UserError(
+            f"{path} is no file of fitted faces of the original ({reason}); give a NAME_coeff_fit_mp.npy"
+        ) from error
 
 
 def _dictionary(file: BinaryIO) -> dict:

@@ -18,20 +18,20 @@ from modules.system.errors import UserError
 
 # Official prefix, our prefix; the first that fits counts.
 PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
-    "image_to_plane": (                                   # stage 1
+    "image_to_plane": (  # stage 1
         ("img2plane_backbone.", "image_to_plane."),
         ("plane2grid_module.", "tri_grid."),
         ("decoder.", "renderer.decoder."),
         ("superresolution.", "superresolution."),
     ),
-    "head": (                                             # stage 2
+    "head": (  # stage 2
         ("cano_img2plane_backbone.", "image_to_plane."),
         ("secc_img2plane_backbone.", "motion_adapter."),
         ("plane2grid_module.", "tri_grid."),
         ("decoder.", "renderer.decoder."),
         ("superresolution.", "superresolution."),
     ),
-    "portrait": (                                         # stage 3, the released model
+    "portrait": (  # stage 3, the released model
         ("cano_img2plane_backbone.", "image_to_plane."),
         ("secc_img2plane_backbone.", "motion_adapter."),
         ("plane2grid_module.", "tri_grid."),
@@ -45,7 +45,7 @@ PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
         ("", ""),
     ),
     "discriminator": (("", ""),),
-    "part": (("", ""),),                                  # any single module; give it to check against
+    "part": (("", ""),),  # any single module; give it to check against
 }
 
 # The network of a file, recognised by a key that only it has; the first that fits counts.
@@ -68,7 +68,7 @@ LOSS_SCALARS = {"lambda_pertube_blink_secc": 0.001, "lambda_pertube_secc": 0.001
 
 # Layers that own a blur kernel in the original, by a key they have: (pattern, names of the kernels' owners).
 FILTER_OWNERS = (
-    (r"(.*)\.(conv[01])\.affine\.weight$", (r"\1", r"\1.\2")),                        # synthesis blocks
+    (r"(.*)\.(conv[01])\.affine\.weight$", (r"\1", r"\1.\2")),  # synthesis blocks
     (r"(.*img2plane_backbone)\.prenet\.weight$", (r"\1.prenet",)),
 )
 DISCRIMINATOR_FILTER_OWNERS = (
@@ -161,7 +161,7 @@ def _prefixes(network: str) -> tuple[tuple[str, str], ...]:
 
 
 def _rename(key: str, prefixes: tuple[tuple[str, str], ...]) -> str | None:
-    return next((new + key[len(old):] for old, new in prefixes if key.startswith(old)), None)
+    return next((new + key[len(old) :] for old, new in prefixes if key.startswith(old)), None)
 
 
 def _plain_weight_norm(key: str) -> str:
@@ -170,15 +170,22 @@ def _plain_weight_norm(key: str) -> str:
     return key
 
 
-def _check(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], unknown: list[str],
-           name: Callable[[str], str]) -> None:
+def _check(
+    state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], unknown: list[str], name: Callable[[str], str]
+) -> None:
     """Refuse what does not fit; `name` gives the spelling of a key in the user's file."""
     unknown = unknown + [name(key) for key in state if key not in expected]
     missing = [name(key) for key in expected if key not in state]
-    misshapen = [f"{name(key)} {list(state[key].shape)} instead of {list(shape)}" for key, shape in expected.items()
-                 if key in state and state[key].shape != shape]
-    problems = [f"{len(keys)} {kind}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-                for kind, keys in (("unknown", unknown), ("missing", missing), ("misshapen", misshapen)) if keys]
+    misshapen = [
+        f"{name(key)} {list(state[key].shape)} instead of {list(shape)}"
+        for key, shape in expected.items()
+        if key in state and state[key].shape != shape
+    ]
+    problems = [
+        f"{len(keys)} {kind}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+        for kind, keys in (("unknown", unknown), ("missing", missing), ("misshapen", misshapen))
+        if keys
+    ]
     if problems:
         raise UserError(f"the tensors do not fit the network: {'; '.join(problems)}; check the file, or its config")
 
@@ -193,7 +200,7 @@ def _filter_owners(state: Mapping[str, Tensor], network: str) -> list[str]:
             owners += [match.expand(name) for name in names] if match else []
     last = state.get("superresolution.block1.conv1.weight")
     if network == "eg3d" and last is not None and last.shape[0] == 64:
-        owners.append("superresolution")                  # EG3D's other super-resolutions own one more
+        owners.append("superresolution")  # EG3D's other super-resolutions own one more
     return sorted(set(owners))
 
 

@@ -24,7 +24,7 @@ def build_portrait(config: Real3DPortraitConfig) -> Real3DPortrait:
     tri_grid = None if config.tri_grid is None else TriGridRefiner(config.tri_grid)
     motion_adapter = None if config.motion_adapter is None else MotionAdapter(config.motion_adapter)
     if config.plane_fusion == "mul" and motion_adapter is not None:
-        motion_adapter.init_for_product()                                        # start near P_cano alone
+        motion_adapter.init_for_product()  # start near P_cano alone
     renderer = VolumeRenderer(config.renderer)
     decoder = HeadDecoder(config.decoder) if config.htbsr is None else build_htbsr(config.htbsr, config.head_prior)
     parts = (image_to_plane, motion_adapter, renderer, decoder, config.neural_resolution, tri_grid, config.plane_fusion)

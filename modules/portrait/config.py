@@ -21,36 +21,43 @@ class Real3DPortraitConfig:
     """The whole model; the defaults are the released one's sizes with well-behaved rendering (see `released`)."""
 
     image_to_plane: ImageToPlaneConfig = field(default_factory=ImageToPlaneConfig)
-    tri_grid: TriGridRefinerConfig | None = None                 # refines the canonical planes of a tri-grid
-    motion_adapter: MotionAdapterConfig | None = field(default_factory=MotionAdapterConfig)     # stages 2 and 3
+    tri_grid: TriGridRefinerConfig | None = None  # refines the canonical planes of a tri-grid
+    motion_adapter: MotionAdapterConfig | None = field(default_factory=MotionAdapterConfig)  # stages 2 and 3
     renderer: RendererConfig = field(default_factory=RendererConfig)
-    superresolution: SuperresolutionConfig | None = None         # stages 1 and 2
-    htbsr: HTBSRConfig | None = field(default_factory=HTBSRConfig)    # stage 3
-    plane_fusion: Literal["add", "mul"] = "add"                  # P_cano with P_diff
-    neural_resolution: int = 128                                 # n, rays a side
+    superresolution: SuperresolutionConfig | None = None  # stages 1 and 2
+    htbsr: HTBSRConfig | None = field(default_factory=HTBSRConfig)  # stage 3
+    plane_fusion: Literal["add", "mul"] = "add"  # P_cano with P_diff
+    neural_resolution: int = 128  # n, rays a side
     driving: DrivingConfig = field(default_factory=DrivingConfig)
-    head_prior: HeadPriorConfig | None = None                    # of the demo; None: as the paper
+    head_prior: HeadPriorConfig | None = None  # of the demo; None: as the paper
 
     def __post_init__(self) -> None:
-        decoder = self.decoder                          # refuses both and none
+        decoder = self.decoder  # refuses both and none
         if self.plane_fusion not in ("add", "mul"):
             raise ValueError(f"plane_fusion must be add or mul, not {self.plane_fusion!r}")
         if self.neural_resolution < 4:
             raise ValueError(f"neural_resolution is {self.neural_resolution}; it must be at least 4")
         parts: dict[str, ImageToPlaneConfig | RendererConfig | MotionAdapterConfig | TriGridRefinerConfig | None] = {
-            "image_to_plane": self.image_to_plane, "renderer": self.renderer,
-            "motion_adapter": self.motion_adapter, "tri_grid": self.tri_grid}
+            "image_to_plane": self.image_to_plane,
+            "renderer": self.renderer,
+            "motion_adapter": self.motion_adapter,
+            "tri_grid": self.tri_grid,
+        }
         sizes = {name: (part.plane_channels, part.plane_depth) for name, part in parts.items() if part is not None}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"plane_channels and plane_depth differ between the parts: {sizes}")
         if decoder.feature_channels != self.renderer.plane_channels:
-            raise ValueError(f"super-resolution reads {decoder.feature_channels} channels, the renderer gives "
-                             f"{self.renderer.plane_channels}")
+            raise ValueError(
+                f"super-resolution reads {decoder.feature_channels} channels, the renderer gives "
+                f"{self.renderer.plane_channels}"
+            )
         if self.head_prior is not None:
             self.head_prior.check(self.renderer, self.motion_adapter)
         elif self.pncc_size != self.image_to_plane.input_size:
-            raise ValueError(f"input_size of motion_adapter ({self.pncc_size}) and image_to_plane "
-                             f"({self.image_to_plane.input_size}) must be equal: planes have half that size")
+            raise ValueError(
+                f"input_size of motion_adapter ({self.pncc_size}) and image_to_plane "
+                f"({self.image_to_plane.input_size}) must be equal: planes have half that size"
+            )
 
     @property
     def decoder(self) -> SuperresolutionConfig:
@@ -89,11 +96,13 @@ class Real3DPortraitConfig:
         _check_stage(stage)
         decoder = SuperresolutionConfig(resolution=picture_size // 4)
         torso = TorsoConfig(image_size=picture_size // 2)
-        return cls(image_to_plane=replace(ImageToPlaneConfig.full(i2p_scale), input_size=picture_size),
-                   motion_adapter=replace(MotionAdapterConfig.full(), input_size=picture_size) if stage > 1 else None,
-                   superresolution=decoder if stage < 3 else None,
-                   htbsr=HTBSRConfig(superresolution=decoder, torso=torso) if stage == 3 else None,
-                   neural_resolution=picture_size // 4)
+        return cls(
+            image_to_plane=replace(ImageToPlaneConfig.full(i2p_scale), input_size=picture_size),
+            motion_adapter=replace(MotionAdapterConfig.full(), input_size=picture_size) if stage > 1 else None,
+            superresolution=decoder if stage < 3 else None,
+            htbsr=HTBSRConfig(superresolution=decoder, torso=torso) if stage == 3 else None,
+            neural_resolution=picture_size // 4,
+        )
 
     @classmethod
     def released(cls) -> "Real3DPortraitConfig":
@@ -110,12 +119,16 @@ class Real3DPortraitConfig:
         half = picture_size // 2
         decoder = replace(SuperresolutionConfig.demo(), resolution=half)
         htbsr = replace(HTBSRConfig.demo(), superresolution=decoder, torso=replace(TorsoConfig.demo(), image_size=half))
-        return cls(image_to_plane=replace(ImageToPlaneConfig.demo(i2p_scale), input_size=3 * picture_size // 4),
-                   renderer=RendererConfig.demo(),
-                   motion_adapter=replace(MotionAdapterConfig.demo(), input_size=half) if stage > 1 else None,
-                   superresolution=decoder if stage < 3 else None,
-                   htbsr=htbsr if stage == 3 else None, neural_resolution=3 * picture_size // 8,
-                   driving=DrivingConfig.demo(), head_prior=HeadPriorConfig())
+        return cls(
+            image_to_plane=replace(ImageToPlaneConfig.demo(i2p_scale), input_size=3 * picture_size // 4),
+            renderer=RendererConfig.demo(),
+            motion_adapter=replace(MotionAdapterConfig.demo(), input_size=half) if stage > 1 else None,
+            superresolution=decoder if stage < 3 else None,
+            htbsr=htbsr if stage == 3 else None,
+            neural_resolution=3 * picture_size // 8,
+            driving=DrivingConfig.demo(),
+            head_prior=HeadPriorConfig(),
+        )
 
 
 def _check_stage(stage: int) -> None:

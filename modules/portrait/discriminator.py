@@ -20,22 +20,24 @@ from modules.layers.stylegan import (
 )
 
 # Spread of the 25 camera numbers over the training set; stands in for the batch's own when the batch is one sample.
+# fmt: off
 CAMERA_STD = (0.0664, 0.0295, 0.2720, 0.6971, 0.0279, 0.0178, 0.1280, 0.3284, 0.2721, 0.1274, 0.0679, 0.1642,
               0, 0, 0, 0, 0.0079, 0, 0, 0, 0.0079, 0, 0, 0, 0)
+# fmt: on
 
 
 @dataclass(frozen=True, kw_only=True)
 class DualDiscriminatorConfig:
     """Sizes of the discriminator; the defaults are the released one (31.4 M parameters)."""
 
-    resolution: int = 512               # pixels a side of the image, a power of two
-    base_channels: int = 32768          # channels at resolution r: min(base_channels / r, max_channels)
+    resolution: int = 512  # pixels a side of the image, a power of two
+    base_channels: int = 32768  # channels at resolution r: min(base_channels / r, max_channels)
     max_channels: int = 512
     camera_dim: int = 25
     mapping_layers: int = 8
-    group_size: int = 2                 # minibatch standard deviation; 4 in EG3D
-    clamp: float | None = 256.0         # limit of the activations
-    pose_noise: float = 1.0             # standard deviation of the camera noise, in those of the cameras; EG3D: 0
+    group_size: int = 2  # minibatch standard deviation; 4 in EG3D
+    clamp: float | None = 256.0  # limit of the activations
+    pose_noise: float = 1.0  # standard deviation of the camera noise, in those of the cameras; EG3D: 0
 
     def __post_init__(self) -> None:
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
@@ -129,12 +131,20 @@ class DualDiscriminator(nn.Module):
             self.add_module(f"b{size}", DiscriminatorBlock(config, size))
             size //= 2
         self.b4 = DiscriminatorEpilogue(config)
-        self.mapping = MappingNetwork(MappingNetworkConfig(
-            z_dim=0, c_dim=config.camera_dim, w_dim=config.channels(4), num_layers=config.mapping_layers,
-            num_ws=None, average=False))
+        self.mapping = MappingNetwork(
+            MappingNetworkConfig(
+                z_dim=0,
+                c_dim=config.camera_dim,
+                w_dim=config.channels(4),
+                num_layers=config.mapping_layers,
+                num_ws=None,
+                average=False,
+            )
+        )
 
-    def forward(self, image: Tensor, image_raw: Tensor, camera: Tensor,
-                generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, image: Tensor, image_raw: Tensor, camera: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Logits [B, 1]; above 0 reads "real".
 
         Args:

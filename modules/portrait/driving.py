@@ -25,10 +25,10 @@ PNCC_NAMES = ("canonical", "source", "driving")
 class DrivingConfig:
     """How cameras, PNCCs and key points are made; the weights of a model are used to it."""
 
-    focal_length: float = RELEASED_FOCAL_LENGTH     # of the cameras, in image widths
-    face_model: str = "bfm"                         # whose PNCC is drawn: of modules/face_models.py
-    torso_points: str = "exact"                     # 68 landmarks; "official": one vertex of the BFM too far
-    source_pncc: Literal["source", "first_driving"] = "source"    # expression of the source PNCC: the photo's, or
+    focal_length: float = RELEASED_FOCAL_LENGTH  # of the cameras, in image widths
+    face_model: str = "bfm"  # whose PNCC is drawn: of modules/face_models.py
+    torso_points: str = "exact"  # 68 landmarks; "official": one vertex of the BFM too far
+    source_pncc: Literal["source", "first_driving"] = "source"  # expression of the source PNCC: the photo's, or
     #                                                 the first driving frame's, as the released system does it
 
     def __post_init__(self) -> None:
@@ -96,8 +96,9 @@ def head_camera(euler: Tensor, translation: Tensor, config: DrivingConfig) -> Ca
     return pose_camera(euler, translation, config.focal_length)
 
 
-def draw_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, size: int,
-              closing: Tensor | None = None) -> Tensor:
+def draw_pncc(
+    model: MorphableModel, identity: Tensor, expression: Tensor, size: int, closing: Tensor | None = None
+) -> Tensor:
     """PNCCs of expressions, eyes closed in the PNCCs where the face model has no mode for it.
 
     Args:

@@ -15,36 +15,36 @@ from torch import Tensor, nn
 from modules.layers.initial import keep_scale
 from modules.layers.segformer import Block, BlockConfig, PatchEmbed, initialise, to_map
 
-_LEAST_WIDTH = 8      # narrower strided convolutions write past their memory without AVX-512 (oneDNN issue 6035)
-INPUT_MODES = {"rgb": 5, "rgb_alpha": 6, "rgb_camera": 8, "rgb_alpha_camera": 9}    # channels with the coordinates
+_LEAST_WIDTH = 8  # narrower strided convolutions write past their memory without AVX-512 (oneDNN issue 6035)
+INPUT_MODES = {"rgb": 5, "rgb_alpha": 6, "rgb_camera": 8, "rgb_alpha_camera": 9}  # channels with the coordinates
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageToPlaneConfig:
     """Defaults are the released model ("standard" scale, 87.3 M parameters); S is the input's size."""
 
-    input_size: int = 512                                     # S, pixels; planes are S/2
-    input_mode: str = "rgb"                                   # one of INPUT_MODES
-    plane_channels: int = 32                                  # C
-    plane_depth: int = 1                                      # D, slices of a tri-grid
-    encoder_widths: tuple[int, ...] = (64, 128, 256, 512)     # of the four ResNet layers; output at S/8
+    input_size: int = 512  # S, pixels; planes are S/2
+    input_mode: str = "rgb"  # one of INPUT_MODES
+    plane_channels: int = 32  # C
+    plane_depth: int = 1  # D, slices of a tri-grid
+    encoder_widths: tuple[int, ...] = (64, 128, 256, 512)  # of the four ResNet layers; output at S/8
     encoder_blocks: tuple[int, ...] = (3, 4, 6, 3)
     pyramid_channels: int = 256
     pyramid_dilations: tuple[int, ...] = (12, 24, 36)
-    pyramid_dropout: float = 0.5                              # in training
-    vit_width: int = 1024                                     # tokens at S/16
+    pyramid_dropout: float = 0.5  # in training
+    vit_width: int = 1024  # tokens at S/16
     vit_blocks: int = 5
     vit_heads: int = 4
-    vit_channels: int = 128                                   # of the convolutions after the transformer
-    low_channels: int = 96                                    # of the low-resolution branch's output, at S/2
+    vit_channels: int = 128  # of the convolutions after the transformer
+    low_channels: int = 96  # of the low-resolution branch's output, at S/2
     high_first: int = 64
-    high_channels: int = 96                                   # of the high-resolution branch, at S/2
+    high_channels: int = 96  # of the high-resolution branch, at S/2
     high_layers: int = 4
-    predictor_channels: tuple[int, int] = (256, 128)          # before and after the predictor's transformer
-    predictor_width: int = 1024                               # tokens at S/4
+    predictor_channels: tuple[int, int] = (256, 128)  # before and after the predictor's transformer
+    predictor_width: int = 1024  # tokens at S/4
     predictor_blocks: int = 1
     predictor_heads: int = 4
-    predictor_reduction: int = 2                              # of keys and values
+    predictor_reduction: int = 2  # of keys and values
     mlp_ratio: float = 2.0
 
     def __post_init__(self) -> None:
@@ -53,11 +53,15 @@ class ImageToPlaneConfig:
         if self.input_size % 16:
             raise ValueError(f"input_size is {self.input_size}; it must be divisible by 16")
         if len(self.encoder_widths) != 4 or len(self.encoder_blocks) != 4:
-            raise ValueError("encoder_widths and encoder_blocks must have 4 entries each, not "
-                             f"{len(self.encoder_widths)} and {len(self.encoder_blocks)}")
+            raise ValueError(
+                "encoder_widths and encoder_blocks must have 4 entries each, not "
+                f"{len(self.encoder_widths)} and {len(self.encoder_blocks)}"
+            )
         if min(self.encoder_widths) < _LEAST_WIDTH:
-            raise ValueError(f"encoder_widths are {list(self.encoder_widths)}; each must be at least {_LEAST_WIDTH}: "
-                             "narrower strided convolutions crash on processors without AVX-512")
+            raise ValueError(
+                f"encoder_widths are {list(self.encoder_widths)}; each must be at least {_LEAST_WIDTH}: "
+                "narrower strided convolutions crash on processors without AVX-512"
+            )
         for name in ("vit_width", "predictor_width"):
             if getattr(self, name) % 4:
                 raise ValueError(f"{name} is {getattr(self, name)}; pixel shuffle needs a multiple of 4")
@@ -73,10 +77,25 @@ class ImageToPlaneConfig:
         """192 -> planes of 24 x 96 x 96; small enough to train on a CPU."""
         transformer, predictor = _blocks(scale, {"small": (1, 1), "standard": (3, 1), "large": (6, 3)})
         return cls(
-            input_size=192, plane_channels=24, encoder_widths=(16, 32, 64, 128), encoder_blocks=(2, 2, 2, 1),
-            pyramid_channels=64, pyramid_dilations=(2, 4, 6), pyramid_dropout=0.0, vit_width=192,
-            vit_blocks=transformer, vit_channels=24, low_channels=16, high_first=16, high_channels=16, high_layers=2,
-            predictor_channels=(32, 24), predictor_width=64, predictor_blocks=predictor, predictor_reduction=4)
+            input_size=192,
+            plane_channels=24,
+            encoder_widths=(16, 32, 64, 128),
+            encoder_blocks=(2, 2, 2, 1),
+            pyramid_channels=64,
+            pyramid_dilations=(2, 4, 6),
+            pyramid_dropout=0.0,
+            vit_width=192,
+            vit_blocks=transformer,
+            vit_channels=24,
+            low_channels=16,
+            high_first=16,
+            high_channels=16,
+            high_layers=2,
+            predictor_channels=(32, 24),
+            predictor_width=64,
+            predictor_blocks=predictor,
+            predictor_reduction=4,
+        )
 
 
 def _blocks(scale: str, choices: dict[str, tuple[int, int]]) -> tuple[int, int]:
@@ -119,8 +138,9 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = None
         if stride != 1 or in_channels != channels:
-            self.downsample = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride, bias=False),
-                                            nn.BatchNorm2d(channels))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
         for conv in (self.conv1, self.conv2):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
@@ -140,8 +160,10 @@ class DilatedResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         for index, (stride, dilation) in enumerate(((1, 1), (2, 1), (1, 2), (1, 4))):
             width = config.encoder_widths[index]
-            blocks = [BasicBlock(channels if i == 0 else width, width, stride if i == 0 else 1, dilation)
-                      for i in range(config.encoder_blocks[index])]
+            blocks = [
+                BasicBlock(channels if i == 0 else width, width, stride if i == 0 else 1, dilation)
+                for i in range(config.encoder_blocks[index])
+            ]
             self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
             channels = width
 
@@ -162,10 +184,14 @@ class AtrousPyramid(nn.Module):
         for dilation in config.pyramid_dilations:
             conv = nn.Conv2d(in_channels, channels, 3, padding=dilation, dilation=dilation, bias=False)
             self.convs.append(nn.Sequential(conv, nn.ReLU()))
-        self.convs.append(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, channels, 1, bias=False),
-                                        nn.ReLU()))
-        self.project = nn.Sequential(nn.Conv2d(len(self.convs) * channels, channels, 1, bias=False), nn.ReLU(),
-                                     nn.Dropout(config.pyramid_dropout))
+        self.convs.append(
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, channels, 1, bias=False), nn.ReLU())
+        )
+        self.project = nn.Sequential(
+            nn.Conv2d(len(self.convs) * channels, channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Dropout(config.pyramid_dropout),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [conv(x) for conv in self.convs]
@@ -180,8 +206,9 @@ class LowResolutionEncoder(nn.Module):
         super().__init__()
         channels = config.pyramid_channels
         self.encoder = DilatedResNet(config)
-        self.decoder = nn.Sequential(AtrousPyramid(config.encoder_widths[-1], config),
-                                     nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+        self.decoder = nn.Sequential(
+            AtrousPyramid(config.encoder_widths[-1], config), nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decoder(self.encoder(x))
@@ -209,9 +236,11 @@ class LowResolutionTransformer(NumberedBlocks):
     """[B, pyramid_channels, S/8, S/8] -> [B, low_channels, S/2, S/2]."""
 
     def __init__(self, config: ImageToPlaneConfig) -> None:
-        super().__init__(config.pyramid_channels, config.vit_blocks,
-                         BlockConfig(width=config.vit_width, heads=config.vit_heads, mlp_ratio=config.mlp_ratio,
-                                     norm_eps=1e-5))
+        super().__init__(
+            config.pyramid_channels,
+            config.vit_blocks,
+            BlockConfig(width=config.vit_width, heads=config.vit_heads, mlp_ratio=config.mlp_ratio, norm_eps=1e-5),
+        )
         self.conv_after_upsample1 = _conv3(config.vit_width // 4, config.vit_channels)
         self.conv_after_upsample2 = _conv3(config.vit_channels, config.vit_channels)
         self.final_conv = _conv3(config.vit_channels, config.low_channels)
@@ -232,14 +261,16 @@ class HighResolutionEncoder(nn.Module):
         self.first = nn.Conv2d(INPUT_MODES[config.input_mode], config.high_first, 7, stride=2, padding=3)
         layers: list[nn.Module] = []
         for index in range(config.high_layers):
-            layers += [_conv3(config.high_first if index == 0 else config.high_channels, config.high_channels),
-                       nn.LeakyReLU(0.01)]
+            layers += [
+                _conv3(config.high_first if index == 0 else config.high_channels, config.high_channels),
+                nn.LeakyReLU(0.01),
+            ]
         self.conv_layers = nn.Sequential(*layers)
         self.final = _conv3(config.high_channels, config.high_channels)
         keep_scale(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.final(self.conv_layers(self.first(x)))                       # no activation after `first`
+        return self.final(self.conv_layers(self.first(x)))  # no activation after `first`
 
 
 class PlanePredictor(NumberedBlocks):
@@ -247,9 +278,17 @@ class PlanePredictor(NumberedBlocks):
 
     def __init__(self, config: ImageToPlaneConfig) -> None:
         wide, narrow = config.predictor_channels
-        super().__init__(narrow, config.predictor_blocks,
-                         BlockConfig(width=config.predictor_width, heads=config.predictor_heads,
-                                     mlp_ratio=config.mlp_ratio, reduction=config.predictor_reduction, norm_eps=1e-5))
+        super().__init__(
+            narrow,
+            config.predictor_blocks,
+            BlockConfig(
+                width=config.predictor_width,
+                heads=config.predictor_heads,
+                mlp_ratio=config.mlp_ratio,
+                reduction=config.predictor_reduction,
+                norm_eps=1e-5,
+            ),
+        )
         self.first_conv = _conv3(config.low_channels + config.high_channels, wide)
         self.second_conv = _conv3(wide, narrow)
         self.first_conv_after_cat = _conv3(config.predictor_width // 4 + config.low_channels, wide)
@@ -311,4 +350,4 @@ class ImageToPlane(nn.Module):
             channels = self.camera_to_channel(camera.to(image.dtype))
             parts.append(channels[:, :, None, None].expand(-1, -1, height, width).to(image.dtype))
         x = torch.cat([*parts, coordinate_channels(image)], dim=1)
-        return x.contiguous(memory_format=torch.channels_last)                   # a quarter faster on the CPU
+        return x.contiguous(memory_format=torch.channels_last)  # a quarter faster on the CPU

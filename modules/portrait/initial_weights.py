@@ -21,33 +21,46 @@ from modules.system.assets import find_asset, locate
 from modules.system.checkpoint import misfits, read_weights
 from modules.system.errors import UserError
 
-InitialWeights = Literal["imagenet", "none"]     # none: random
+InitialWeights = Literal["imagenet", "none"]  # none: random
 
 RESNET = "resnet34-b627a593.pth"
-RESNET_LAYOUT = ((64, 128, 256, 512), (3, 4, 6, 3))                    # widths and blocks of ResNet-34
-SCALES = ("b0", "b1", "b2", "b3", "b4", "b5")                          # of MiT
-HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")               # in a folder of the Hugging Face hub
-CLASSIFIERS = ("fc.", "head.", "classifier.")                          # parts that are left out
+RESNET_LAYOUT = ((64, 128, 256, 512), (3, 4, 6, 3))  # widths and blocks of ResNet-34
+SCALES = ("b0", "b1", "b2", "b3", "b4", "b5")  # of MiT
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a folder of the Hugging Face hub
+CLASSIFIERS = ("fc.", "head.", "classifier.")  # parts that are left out
 WITHOUT = "or start from random weights: initial_weights=none"
 GET = f"get it again, {WITHOUT}"
 
 # Hugging Face's names -> SegFormer's. Since version 5 the library has other names in memory than in its files: the
 # first of two are those of the files. Stages are counted from 0 there and from 1 here.
 _STAGES = (
-    (r"encoder\.patch_embeddings\.(\d)", "patch_embed"), (r"stages\.(\d)\.patch_embeddings", "patch_embed"),
-    (r"encoder\.block\.(\d)", "block"), (r"stages\.(\d)\.blocks", "block"),
-    (r"encoder\.layer_norm\.(\d)", "norm"), (r"stages\.(\d)\.layer_norm", "norm"),
+    (r"encoder\.patch_embeddings\.(\d)", "patch_embed"),
+    (r"stages\.(\d)\.patch_embeddings", "patch_embed"),
+    (r"encoder\.block\.(\d)", "block"),
+    (r"stages\.(\d)\.blocks", "block"),
+    (r"encoder\.layer_norm\.(\d)", "norm"),
+    (r"stages\.(\d)\.layer_norm", "norm"),
 )
 LAYERS = {
-    "layer_norm_1": "norm1", "layernorm_before": "norm1", "layer_norm_2": "norm2", "layernorm_after": "norm2",
-    "attention.self.query": "attn.q", "attention.q_proj": "attn.q",
-    "attention.self.key": "attn.k", "attention.k_proj": "attn.k",
-    "attention.self.value": "attn.v", "attention.v_proj": "attn.v",
-    "attention.output.dense": "attn.proj", "attention.o_proj": "attn.proj",
-    "attention.self.sr": "attn.sr", "attention.sequence_reduction.sequence_reduction": "attn.sr",
-    "attention.self.layer_norm": "attn.norm", "attention.sequence_reduction.layer_norm": "attn.norm",
-    "mlp.dense1": "mlp.fc1", "mlp.dense2": "mlp.fc2",
-    "layer_norm": "norm",                                              # of a patch embedding
+    "layer_norm_1": "norm1",
+    "layernorm_before": "norm1",
+    "layer_norm_2": "norm2",
+    "layernorm_after": "norm2",
+    "attention.self.query": "attn.q",
+    "attention.q_proj": "attn.q",
+    "attention.self.key": "attn.k",
+    "attention.k_proj": "attn.k",
+    "attention.self.value": "attn.v",
+    "attention.v_proj": "attn.v",
+    "attention.output.dense": "attn.proj",
+    "attention.o_proj": "attn.proj",
+    "attention.self.sr": "attn.sr",
+    "attention.sequence_reduction.sequence_reduction": "attn.sr",
+    "attention.self.layer_norm": "attn.norm",
+    "attention.sequence_reduction.layer_norm": "attn.norm",
+    "mlp.dense1": "mlp.fc1",
+    "mlp.dense2": "mlp.fc2",
+    "layer_norm": "norm",  # of a patch embedding
 }
 
 
@@ -74,8 +87,10 @@ def load_resnet(network: ImageToPlane) -> None:
     config = network.config
     layout = (config.encoder_widths, config.encoder_blocks)
     if layout != RESNET_LAYOUT:
-        raise UserError(f"model.image_to_plane: encoder_widths {list(layout[0])} and encoder_blocks {list(layout[1])} "
-                        f"are not those of ResNet-34; use them, {WITHOUT}")
+        raise UserError(
+            f"model.image_to_plane: encoder_widths {list(layout[0])} and encoder_blocks {list(layout[1])} "
+            f"are not those of ResNet-34; use them, {WITHOUT}"
+        )
     path = _find(RESNET)
     state = read_weights(path, GET)
     first = state.get("conv1.weight")
@@ -87,11 +102,14 @@ def load_resnet(network: ImageToPlane) -> None:
 def load_mit(network: MotionAdapter) -> None:
     """MiT of its scale for the encoder; errors as in `load_imagenet`."""
     config = network.config.encoder
-    scale = next((name for name in SCALES
-                  if replace(MiTConfig.scale(name), drop_path=config.drop_path) == config), None)
+    scale = next(
+        (name for name in SCALES if replace(MiTConfig.scale(name), drop_path=config.drop_path) == config), None
+    )
     if scale is None:
-        raise UserError(f"model.motion_adapter.encoder: widths {list(config.widths)} and depths {list(config.depths)} "
-                        f"are not one of the scales {', '.join(SCALES)}; use one, {WITHOUT}")
+        raise UserError(
+            f"model.motion_adapter.encoder: widths {list(config.widths)} and depths {list(config.depths)} "
+            f"are not one of the scales {', '.join(SCALES)}; use one, {WITHOUT}"
+        )
     path = locate(f"mit_{scale}.pth") or _find(f"mit-{scale}")
     if path.is_dir():
         path = next((path / name for name in HUB_WEIGHTS if (path / name).is_file()), path / HUB_WEIGHTS[0])
@@ -124,7 +142,7 @@ def _segformer_name(key: str) -> str:
     key = key.removeprefix("segformer.")
     for pattern, name in _STAGES:
         if match := re.match(pattern, key):
-            key = f"{name}{int(match[1]) + 1}{key[match.end():]}"
+            key = f"{name}{int(match[1]) + 1}{key[match.end() :]}"
     for theirs, ours in LAYERS.items():
         key = key.replace(f".{theirs}.", f".{ours}.")
     return key

@@ -16,27 +16,28 @@ from modules.layers.stylegan import ConvLayer
 from modules.portrait.driving import PNCC_NAMES
 from modules.portrait.image_to_plane import flip_planes
 
-FIRST_PLANES = 0.1      # size of P_diff before training, as a share of the features it is made of
+FIRST_PLANES = 0.1  # size of P_diff before training, as a share of the features it is made of
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionAdapterConfig:
     """Defaults are the released model (scale b0, 5.7 M parameters); S is the input's size."""
 
-    input_size: int = 512                                # S, pixels; planes are S/2
-    pncc_inputs: tuple[str, ...] = ("canonical", "source", "driving")    # K of them, see `PNCCInputs`
-    plane_channels: int = 32                             # C
-    plane_depth: int = 1                                 # D, slices of a tri-grid
+    input_size: int = 512  # S, pixels; planes are S/2
+    pncc_inputs: tuple[str, ...] = ("canonical", "source", "driving")  # K of them, see `PNCCInputs`
+    plane_channels: int = 32  # C
+    plane_depth: int = 1  # D, slices of a tri-grid
     encoder: MiTConfig = field(default_factory=MiTConfig)
     fuse_channels: int = 256
-    fuse_dropout: float = 0.1                            # of channels, in training
+    fuse_dropout: float = 0.1  # of channels, in training
 
     def __post_init__(self) -> None:
         if self.input_size % 32:
             raise ValueError(f"input_size is {self.input_size}; it must be divisible by 32")
         if not self.pncc_inputs or not set(self.pncc_inputs) <= set(PNCC_NAMES):
-            raise ValueError(f"pncc_inputs are {', '.join(self.pncc_inputs) or 'none'}; use some of "
-                             f"{', '.join(PNCC_NAMES)}")
+            raise ValueError(
+                f"pncc_inputs are {', '.join(self.pncc_inputs) or 'none'}; use some of {', '.join(PNCC_NAMES)}"
+            )
 
     @classmethod
     def full(cls, scale: str = "b0") -> "MotionAdapterConfig":
@@ -46,8 +47,9 @@ class MotionAdapterConfig:
     @classmethod
     def demo(cls) -> "MotionAdapterConfig":
         """128 -> planes of 24 x 64 x 64; small enough to train on a CPU."""
-        encoder = MiTConfig(in_channels=3, widths=(16, 32, 64, 96), heads=(1, 2, 4, 4), depths=(1, 1, 1, 1),
-                            drop_path=0.0)
+        encoder = MiTConfig(
+            in_channels=3, widths=(16, 32, 64, 96), heads=(1, 2, 4, 4), depths=(1, 1, 1, 1), drop_path=0.0
+        )
         return cls(input_size=128, plane_channels=24, encoder=encoder, fuse_channels=64, fuse_dropout=0.0)
 
 
@@ -106,14 +108,18 @@ class MotionAdapter(nn.Module):
         self.mix_vit = MiT(config.encoder)
         self.fuse_head = FuseHead(config)
         self.to_plane_cnn = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.01),
-            nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.01),
-            nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.01),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.01),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.01),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.01),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
-            nn.Conv2d(width, 3 * config.plane_channels * config.plane_depth, 3, padding=1))
+            nn.Conv2d(width, 3 * config.plane_channels * config.plane_depth, 3, padding=1),
+        )
         keep_scale(self.to_plane_cnn)
         *_, last_weight, _ = self.to_plane_cnn.parameters()
-        nn.init.normal_(last_weight, std=FIRST_PLANES / (3 * width**0.5))                      # start near P_cano alone
+        nn.init.normal_(last_weight, std=FIRST_PLANES / (3 * width**0.5))  # start near P_cano alone
 
     def init_for_product(self) -> None:
         """First weights that make P_diff about 1, for planes that are P_cano times P_diff."""
@@ -130,8 +136,7 @@ class MotionAdapter(nn.Module):
         """
         size, count = pncc.shape[-1], len(self.config.pncc_inputs)
         if pncc.ndim != 5 or size % 32 or pncc.shape[1:] != (count, 3, size, size):
-            raise ValueError(f"PNCC of shape {tuple(pncc.shape)}; "
-                             f"expected [B, {count}, 3, S, S], S a multiple of 32")
+            raise ValueError(f"PNCC of shape {tuple(pncc.shape)}; expected [B, {count}, 3, S, S], S a multiple of 32")
         x = self.prenet(rearrange(pncc, "b k c h w -> b (k c) h w").contiguous(memory_format=torch.channels_last))
         planes = self.to_plane_cnn(self.fuse_head(self.mix_vit(x)))
         return flip_planes(rearrange(planes, "b (p c) h w -> b p c h w", p=3))

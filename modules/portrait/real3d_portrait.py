@@ -81,9 +81,16 @@ class Real3DPortrait(nn.Module):
         plane_fusion: P_cano + P_diff (the paper), or times (an ablation of the original's code).
     """
 
-    def __init__(self, image_to_plane: ImageToPlane, motion_adapter: MotionAdapter | None, renderer: VolumeRenderer,
-                 decoder: Decoder, neural_resolution: int, tri_grid: TriGridRefiner | None = None,
-                 plane_fusion: Literal["add", "mul"] = "add") -> None:
+    def __init__(
+        self,
+        image_to_plane: ImageToPlane,
+        motion_adapter: MotionAdapter | None,
+        renderer: VolumeRenderer,
+        decoder: Decoder,
+        neural_resolution: int,
+        tri_grid: TriGridRefiner | None = None,
+        plane_fusion: Literal["add", "mul"] = "add",
+    ) -> None:
         super().__init__()
         self.image_to_plane = image_to_plane
         self.tri_grid = tri_grid

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 class TriGridRefinerConfig:
     """Sizes follow the planes it refines."""
 
-    plane_channels: int = 32     # C
-    plane_depth: int = 3         # D, slices; more than 3 take two blocks
-    groups: int = 4              # of the group norms
+    plane_channels: int = 32  # C
+    plane_depth: int = 3  # D, slices; more than 3 take two blocks
+    groups: int = 4  # of the group norms
 
     def __post_init__(self) -> None:
         if self.plane_depth < 2:
@@ -60,8 +60,9 @@ class TriGridRefiner(nn.Module):
         super().__init__()
         self.config = config
         count = 1 if config.plane_depth <= 3 else 2
-        self.res_blocks_3d = nn.Sequential(*[ResidualBlock3d(config.plane_channels, config.groups)
-                                             for _ in range(count)])
+        self.res_blocks_3d = nn.Sequential(
+            *[ResidualBlock3d(config.plane_channels, config.groups) for _ in range(count)]
+        )
 
     def forward(self, planes: Tensor) -> Tensor:
         """planes [B, 3, C*D, H, W], channel c*D + d -> same."""

@@ -13,9 +13,11 @@ from modules.procedural.head import EXPRESSIONS, ProceduralModel, expression_ind
 from modules.procedural.person import Person
 from modules.procedural.render import render
 
-_YAW, _PITCH, _ROLL = np.deg2rad([20.0, 12.0, 6.0])       # largest angles
+_YAW, _PITCH, _ROLL = np.deg2rad([20.0, 12.0, 6.0])  # largest angles
+# fmt: off
 _UPPER_FACE = ("blink_left", "blink_right", "brows_up", "brows_down", "gaze_x", "gaze_y", "squint", "eyes_wide",
                "brow_inner_up", "brow_outer_up")
+# fmt: on
 _CHUNK = 8
 
 
@@ -65,8 +67,12 @@ def sample_motion(seed: int, frames: int, speech_motion: Tensor | None = None) -
         speech[:, [expression_index(name) for name in _UPPER_FACE]] = 0
         expression += speech
         expression[:, expression_index("smile")] += mouth.uniform(0, 0.25) * (0.5 + 0.5 * _drift(mouth, time, 0.12))
-    return FaceCoefficients(torch.zeros(1, IDENTITY_SIZE), torch.from_numpy(expression),
-                            torch.from_numpy(euler).float(), torch.from_numpy(position + sway).float())
+    return FaceCoefficients(
+        torch.zeros(1, IDENTITY_SIZE),
+        torch.from_numpy(expression),
+        torch.from_numpy(euler).float(),
+        torch.from_numpy(position + sway).float(),
+    )
 
 
 def render_clip(model: ProceduralModel, person: Person, motion: FaceCoefficients, size: int) -> ProceduralClip:
@@ -78,8 +84,10 @@ def render_clip(model: ProceduralModel, person: Person, motion: FaceCoefficients
     """
     coefficients = motion.replace(identity=person.identity[None])
     background = backdrop(person.seed, size)
-    parts = [render(model, person, coefficients[first:first + _CHUNK], size, background=background)
-             for first in range(0, len(motion), _CHUNK)]
+    parts = [
+        render(model, person, coefficients[first : first + _CHUNK], size, background=background)
+        for first in range(0, len(motion), _CHUNK)
+    ]
     fields = ("image", "classes", "depth")
     frames, classes, depth = (torch.cat([getattr(part, name) for part in parts]) for name in fields)
     return ProceduralClip(frames, classes, depth, coefficients, background)
@@ -96,14 +104,14 @@ def _drift(draw: np.random.Generator, time: np.ndarray, pace: float) -> np.ndarr
 
 def _eyes(draw: np.random.Generator, time: np.ndarray) -> dict[str, np.ndarray]:
     """Blinks of 2 to 8 frames every few seconds; looks that jump and stay."""
-    blinks, looks = draw.spawn(2)               # apart, so that a longer clip draws the same numbers
+    blinks, looks = draw.spawn(2)  # apart, so that a longer clip draws the same numbers
     wide = 0.5 * np.clip(_drift(draw, time, 0.3) - 0.45, 0, 1)
     closed, look = np.zeros_like(time), np.zeros((len(time), 2))
     start = blinks.uniform(0.2, 2.5)
     for _ in range(int(time[-1] if len(time) else 0) + 2):
         length = blinks.integers(2, 9) / FRAME_RATE
         share = np.clip((time - start) / length, 0, 1)
-        closed = np.maximum(closed, np.clip(1.15 * np.sin(np.pi * share ** 0.8) ** 0.7, 0, 1))
+        closed = np.maximum(closed, np.clip(1.15 * np.sin(np.pi * share**0.8) ** 0.7, 0, 1))
         start += length + blinks.uniform(1.2, 4.5)
     moment = 0.0
     while moment <= (time[-1] if len(time) else 0):
@@ -111,14 +119,22 @@ def _eyes(draw: np.random.Generator, time: np.ndarray) -> dict[str, np.ndarray]:
         moment += looks.uniform(0.4, 2.0)
     look = np.stack([np.convolve(np.pad(column, 1, mode="edge"), [0.25, 0.5, 0.25], "valid") for column in look.T])
     gaze_x, gaze_y = look.clip(-1, 1)
-    return {"blink_left": closed, "blink_right": closed, "gaze_x": gaze_x, "gaze_y": gaze_y,
-            "eyes_wide": wide * (1 - closed)}
+    return {
+        "blink_left": closed,
+        "blink_right": closed,
+        "gaze_x": gaze_x,
+        "gaze_y": gaze_y,
+        "eyes_wide": wide * (1 - closed),
+    }
 
 
 def _brows(draw: np.random.Generator, time: np.ndarray) -> dict[str, np.ndarray]:
     motion = _drift(draw, time, 0.5)
-    return {"brows_up": np.clip(motion - 0.15, 0, 1), "brows_down": 0.6 * np.clip(-motion - 0.35, 0, 1),
-            "brow_inner_up": 0.5 * np.clip(_drift(draw, time, 0.3) - 0.3, 0, 1)}
+    return {
+        "brows_up": np.clip(motion - 0.15, 0, 1),
+        "brows_down": 0.6 * np.clip(-motion - 0.35, 0, 1),
+        "brow_inner_up": 0.5 * np.clip(_drift(draw, time, 0.3) - 0.3, 0, 1),
+    }
 
 
 def _chat(draw: np.random.Generator, time: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,13 +142,17 @@ def _chat(draw: np.random.Generator, time: np.ndarray) -> dict[str, np.ndarray]:
     jaw = np.clip(0.30 + 0.75 * _drift(draw, time, 2.2) * (0.6 + 0.4 * _drift(draw, time, 0.4)), 0, 1)
     shape = _drift(draw, time, 1.3)
     press = np.clip(1.4 * _drift(draw, time, 1.6) - 0.5, 0, 1) * (jaw < 0.15)
-    return {"jaw_open": 0.8 * jaw, "pucker": 0.8 * np.clip(shape - 0.1, 0, 1),
-            "lip_corners": 0.7 * np.clip(-shape, 0, 1), "lips_press": press,
-            "smile": 0.9 * np.clip(_drift(draw, time, 0.3) - 0.1, 0, 1),
-            "funnel": 0.4 * np.clip(_drift(draw, time, 1.0) - 0.3, 0, 1),
-            "lower_lip_down": 0.5 * np.clip(_drift(draw, time, 1.1) - 0.2, 0, 1),
-            "upper_lip_up": 0.4 * np.clip(_drift(draw, time, 0.9) - 0.3, 0, 1),
-            "tongue_up": 0.8 * np.clip(_drift(draw, time, 1.8), 0, 1)}
+    return {
+        "jaw_open": 0.8 * jaw,
+        "pucker": 0.8 * np.clip(shape - 0.1, 0, 1),
+        "lip_corners": 0.7 * np.clip(-shape, 0, 1),
+        "lips_press": press,
+        "smile": 0.9 * np.clip(_drift(draw, time, 0.3) - 0.1, 0, 1),
+        "funnel": 0.4 * np.clip(_drift(draw, time, 1.0) - 0.3, 0, 1),
+        "lower_lip_down": 0.5 * np.clip(_drift(draw, time, 1.1) - 0.2, 0, 1),
+        "upper_lip_up": 0.4 * np.clip(_drift(draw, time, 0.9) - 0.3, 0, 1),
+        "tongue_up": 0.8 * np.clip(_drift(draw, time, 1.8), 0, 1),
+    }
 
 
 def named_expression(frames: int, **actions: float | Tensor) -> Tensor:

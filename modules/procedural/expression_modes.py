@@ -18,11 +18,11 @@ from modules.procedural.template import (
 )
 
 _SEED = 64
-_SPOKEN = ("lip_corners", "pucker", "lips_press", "smile")     # actions of the mouth with a fixed early index
+_SPOKEN = ("lip_corners", "pucker", "lips_press", "smile")  # actions of the mouth with a fixed early index
 _JAW_AXIS = np.array([0.0, 0.02, -0.30])
 _JAW_ANGLE = np.deg2rad(16.5)
 _GAZE_ANGLE = np.deg2rad(24)
-_CORNER_SHARE = 0.42            # of the jaw's motion, at the corners of the mouth
+_CORNER_SHARE = 0.42  # of the jaw's motion, at the corners of the mouth
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def jaw_weight(rig: Rig) -> np.ndarray:
     """Share [N] of the jaw's motion: 1 on chin and lower lip, 0 on the upper lip, between at the corners."""
     x, y, z = rig.points.T
     away = np.abs(x) / MOUTH_HALF_WIDTH
-    corner = 1 - np.clip(1 - away**2, 0, 1) ** 0.55         # an oval opening
+    corner = 1 - np.clip(1 - away**2, 0, 1) ** 0.55  # an oval opening
     below = lip_line(x) - y
     reach = 0.12 + 0.5 * np.maximum(np.abs(x) - MOUTH_HALF_WIDTH, 0)
     upper = _CORNER_SHARE * corner * np.exp(-((below / reach) ** 2))
@@ -96,8 +96,14 @@ def jaw_weight(rig: Rig) -> np.ndarray:
 
 def _jaw_turn(rig: Rig, angle: float) -> np.ndarray:
     offset = rig.points - _JAW_AXIS
-    turned = np.stack([offset[:, 0], np.cos(angle) * offset[:, 1] - np.sin(angle) * offset[:, 2],
-                       np.sin(angle) * offset[:, 1] + np.cos(angle) * offset[:, 2]], axis=-1)
+    turned = np.stack(
+        [
+            offset[:, 0],
+            np.cos(angle) * offset[:, 1] - np.sin(angle) * offset[:, 2],
+            np.sin(angle) * offset[:, 1] + np.cos(angle) * offset[:, 2],
+        ],
+        axis=-1,
+    )
     x, y = rig.points[:, 0], rig.points[:, 1]
     cheeks = move(-0.035 * np.tanh(x / 0.3) * bump(x, y, (0.42, -0.38, 0.15, 0.2)) * rig.skin)
     corners = move(-0.030 * _corner_sides(rig))
@@ -128,15 +134,20 @@ def _mouth_actions(rig: Rig) -> dict[str, np.ndarray]:
         "lip_corners": move(0.055 * apart, 0.006 * corner, -0.030 * corner),
         "pucker": move(-0.57 * x * around, -0.022 * red, 0.105 * around),
         "lips_press": move(0.010 * apart, 0.045 * red, -0.028 * near),
-        "smile": move(0.070 * apart + 0.010 * np.tanh(x / 0.1) * cheek,
-                      0.078 * corner + 0.030 * cheek + 0.012 * lower_lid,
-                      -0.045 * corner + 0.022 * cheek - 0.012 * around),
+        "smile": move(
+            0.070 * apart + 0.010 * np.tanh(x / 0.1) * cheek,
+            0.078 * corner + 0.030 * cheek + 0.012 * lower_lid,
+            -0.045 * corner + 0.022 * cheek - 0.012 * around,
+        ),
         "funnel": move(-0.30 * x * around, 0.040 * upper - 0.055 * lower, 0.060 * around),
         "upper_lip_up": move(y=0.055 * upper, z=0.006 * upper),
         "lower_lip_down": move(y=-0.060 * lower, z=-0.004 * lower),
         "lip_tuck": move(y=0.045 * lower, z=-0.055 * lower),
-        "lips_close": np.where((near > 0.02)[:, None], np.where(rig.above[:, None], move(y=-0.35 * gap * near),
-                                                                0.65 * opening * (gap * near / 0.27)[:, None]), 0),
+        "lips_close": np.where(
+            (near > 0.02)[:, None],
+            np.where(rig.above[:, None], move(y=-0.35 * gap * near), 0.65 * opening * (gap * near / 0.27)[:, None]),
+            0,
+        ),
         "frown": move(0.010 * apart, -0.055 * corner - 0.010 * around, -0.008 * corner),
         "mouth_side": move(0.06 * around),
         "dimple": move(0.028 * apart, 0.010 * corner, -0.040 * corner),
@@ -173,7 +184,7 @@ def _closed_line(rig: Rig, side: int) -> np.ndarray:
 
 def _blink(rig: Rig, side: int) -> np.ndarray:
     share = np.clip((rig.points[:, 0] * side - EYE_CENTRE[0]) / EYE_HALF_WIDTH, -1, 1)
-    line = _closed_line(rig, side)          # the upper lid goes a little further and covers the lower one
+    line = _closed_line(rig, side)  # the upper lid goes a little further and covers the lower one
     return _lid_field(rig, side, line - 0.024 * (1 - share**2), upper=True) + _lid_field(rig, side, line, upper=False)
 
 
@@ -183,8 +194,17 @@ def _lids(rig: Rig, share: float, upper: bool) -> np.ndarray:
     for side in (1, -1):
         field = _blink(rig, side)
         x, y = rig.points[:, 0] * side - EYE_CENTRE[0], rig.points[:, 1] - EYE_CENTRE[1]
-        fields.append(field if upper else _lid_field(rig, side, 0.012 * (1 - np.clip(x / EYE_HALF_WIDTH, -1, 1) ** 2)
-                                                     + 0.010 * x / EYE_HALF_WIDTH, upper=False) * (y < 0.02)[:, None])
+        fields.append(
+            field
+            if upper
+            else _lid_field(
+                rig,
+                side,
+                0.012 * (1 - np.clip(x / EYE_HALF_WIDTH, -1, 1) ** 2) + 0.010 * x / EYE_HALF_WIDTH,
+                upper=False,
+            )
+            * (y < 0.02)[:, None]
+        )
     return share * (fields[0] + fields[1])
 
 

@@ -9,7 +9,7 @@ from modules.procedural.template import ARC_LENGTH, Surface, loft, outward
 
 COLUMNS = 72
 ROWS = 30
-_FREE_FALL = 0.12          # dm; below this height hair hangs straight down
+_FREE_FALL = 0.12  # dm; below this height hair hangs straight down
 _HEAD_DROP = ARC_LENGTH - float(Surface.of_front(np.zeros(1), np.array([_FREE_FALL])).arc[0])
 
 
@@ -23,12 +23,12 @@ class HairStyle:
     top: float = 0.12
     side: float = 0.05
     back: float = 0.09
-    fringe: float = 0.0        # how much the front rises at the hair line before it lies back
-    ends: float = 0.0          # thickness left at the hem, share
-    wave: float = 0.0          # dm of waviness
-    part: float = 0.0          # angle of the parting, degrees; 0 for none
-    sweep: float = 0.0         # how much the strands lean sideways
-    bun: float = 0.0           # radius of a knot on top, dm
+    fringe: float = 0.0  # how much the front rises at the hair line before it lies back
+    ends: float = 0.0  # thickness left at the hem, share
+    wave: float = 0.0  # dm of waviness
+    part: float = 0.0  # angle of the parting, degrees; 0 for none
+    sweep: float = 0.0  # how much the strands lean sideways
+    bun: float = 0.0  # radius of a knot on top, dm
 
     def hem_heights(self, degrees: np.ndarray) -> np.ndarray:
         """Height of the hem, [N] dm, at angles [N] from the front, 0 to 180 degrees."""
@@ -40,6 +40,7 @@ class HairStyle:
         return self.top <= 0
 
 
+# fmt: off
 STYLES = (
     HairStyle(name="short", hem=(0.83, 0.80, 0.72, 0.45, 0.12, 0.14, -0.20, -0.38, -0.42), fringe=0.75, sweep=0.9),
     HairStyle(name="crop", hem=(0.86, 0.86, 0.74, 0.46, 0.12, 0.14, -0.20, -0.38, -0.42), top=0.055, side=0.025,
@@ -65,6 +66,7 @@ STYLES = (
               hem=(0.96, 1.06, 1.02, 0.62, 0.12, 0.14, -0.20, -0.38, -0.42), top=0.05, side=0.035, back=0.05),
     HairStyle(name="bald", top=-0.06, side=-0.06, back=-0.06),
 )
+# fmt: on
 
 
 def hair_grid() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -101,7 +103,7 @@ def hair_points(style: HairStyle, length: float = 1.0, volume: float = 1.0) -> n
     points, normal = loft(surface), outward(surface)
     hanging = np.maximum(way - on_head, 0)
     short = style.ends == 0
-    if short:                                            # follow the skull down to the nape
+    if short:  # follow the skull down to the nape
         inner = Surface(angle, np.clip(ARC_LENGTH - way, 0, ARC_LENGTH - 0.004))
         points, normal = loft(inner), outward(inner)
     else:

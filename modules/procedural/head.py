@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from modules.face3d.fit_config import NAMED_ACTIONS
+from modules.face3d.landmark_sets import LANDMARKS_68
 from modules.face3d.morphable_model import FaceModelData, LandmarkEmbedding, MorphableModel
 from modules.procedural.expression_modes import Rig, expression_modes
 from modules.procedural.hair import STYLES, hair_grid, hair_points
@@ -32,17 +33,15 @@ from modules.procedural.parts import (
 from modules.procedural.shell import Shell, build_shell
 
 GROUPS = ("skin", "lids", "mouth", "teeth", "tongue", "eyeballs", "ears", "neck", "shoulders", "hair")
+# fmt: off
 EXPRESSIONS = (
     "jaw_open", "lip_corners", "pucker", "lips_press", "blink_left", "blink_right", "brows_up", "brows_down",
     "gaze_x", "gaze_y", "smile", "funnel", "upper_lip_up", "lower_lip_down", "lip_tuck", "lips_close", "frown",
     "mouth_side", "dimple", "cheek_puff", "nose_wrinkle", "squint", "eyes_wide", "brow_inner_up", "brow_outer_up",
     "jaw_side", "jaw_forward", "tongue_up", "tongue_out",
 )
+# fmt: on
 _LANDMARKS = Path(__file__).parent / "landmarks.npz"
-_FROM_478 = (       # the 68 landmarks among the 478; docs/spec/face3d.md#5
-    127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356, 70, 63, 105, 66, 107, 336, 296,
-    334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380, 61,
-    40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178)
 
 
 class ProceduralModel(MorphableModel):
@@ -56,14 +55,14 @@ class ProceduralModel(MorphableModel):
         default_hair: [H, 3] dm, hair of the average head in template.py's coordinates, as `Person.hair_points`.
     """
 
-    groups: Tensor      # [V] uint8
-    paint: Tensor       # [V, 3]
-    lip: Tensor         # [V]
-    default_hair: Tensor        # [H, 3] dm
+    groups: Tensor  # [V] uint8
+    paint: Tensor  # [V, 3]
+    lip: Tensor  # [V]
+    default_hair: Tensor  # [H, 3] dm
 
     def __init__(self, data: FaceModelData, groups: Tensor, paint: Tensor, lip: Tensor, default_hair: Tensor) -> None:
         super().__init__(data)
-        self.mean.copy_(data.mean)             # the vertices' mean would depend on how densely each part is meshed
+        self.mean.copy_(data.mean)  # the vertices' mean would depend on how densely each part is meshed
         self.register_buffer("groups", groups)
         self.register_buffer("paint", paint)
         self.register_buffer("lip", lip)
@@ -96,36 +95,54 @@ def build_model(landmarks: dict[int, LandmarkEmbedding]) -> ProceduralModel:
     counts = np.array([len(part.points) for part in parts])
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     points = np.concatenate([part.points for part in parts])
-    triangles = np.concatenate([np.where(part.triangles < 0, -1 - part.triangles, part.triangles + start)
-                                for part, start in zip(parts, starts)])
+    triangles = np.concatenate(
+        [
+            np.where(part.triangles < 0, -1 - part.triangles, part.triangles + start)
+            for part, start in zip(parts, starts)
+        ]
+    )
     groups = np.repeat([part.group for part in parts], counts)
     parent = np.concatenate([np.full(n, -1) if part.parent is None else part.parent for part, n in zip(parts, counts)])
     jaw = np.concatenate([np.zeros(n) if part.jaw is None else part.jaw for part, n in zip(parts, counts)])
     lip = np.concatenate([shell.lip, np.zeros(len(points) - len(shell.lip), int)])
     identity = identity_modes(points, groups)
     expression = expression_modes(Rig(points, groups, lip, jaw))
-    if tuple(expression)[:len(EXPRESSIONS)] != EXPRESSIONS:
+    if tuple(expression)[: len(EXPRESSIONS)] != EXPRESSIONS:
         raise AssertionError("EXPRESSIONS and expression_modes name different actions")
     follow = np.where(parent >= 0, parent, np.arange(len(points)))
     pncc = shell.triangles[_face(shell)]
     origin = _area_centre(shell.points, pncc)
     data = FaceModelData(
-        name="procedural", mean=_float(points - origin), triangles=torch.from_numpy(triangles),
+        name="procedural",
+        mean=_float(points - origin),
+        triangles=torch.from_numpy(triangles),
         identity_basis=_float(np.stack(list(identity.values()), axis=-1)),
         expression_basis=_float(np.stack(list(expression.values()), axis=-1)[follow]),
-        pncc_triangles=torch.from_numpy(pncc), landmarks=landmarks, fit_prior=NAMED_ACTIONS)
+        pncc_triangles=torch.from_numpy(pncc),
+        landmarks=landmarks,
+        fit_prior=NAMED_ACTIONS,
+    )
     paint = np.concatenate([part.points if part.paint is None else part.paint for part in parts])
     numbers = torch.tensor([GROUPS.index(group) for group in groups], dtype=torch.uint8)
-    return ProceduralModel(data, numbers, _float(paint), torch.from_numpy(lip).float(),
-                           _float(hair_points(STYLES[0])))
+    return ProceduralModel(data, numbers, _float(paint), torch.from_numpy(lip).float(), _float(hair_points(STYLES[0])))
 
 
 def _all_parts(shell: Shell) -> list[Part]:
     lip_depth = float(shell.points[shell.lip_edges[0]][:, 2].max())
     angle, share, triangles = hair_grid()
     hair = Part("hair", hair_points(STYLES[0]), triangles, np.stack([np.cos(angle), np.sin(angle), share], axis=-1))
-    return [*lid_rims(shell), *inner_lips(shell), mouth_cavity(lip_depth), *teeth(lip_depth), tongue(lip_depth),
-            *eyeballs(), *ears(), neck(), shoulders(), hair]
+    return [
+        *lid_rims(shell),
+        *inner_lips(shell),
+        mouth_cavity(lip_depth),
+        *teeth(lip_depth),
+        tongue(lip_depth),
+        *eyeballs(),
+        *ears(),
+        neck(),
+        shoulders(),
+        hair,
+    ]
 
 
 def _face(shell: Shell) -> np.ndarray:
@@ -154,6 +171,8 @@ def _load_landmarks(path: Path) -> dict[int, LandmarkEmbedding]:
         weights = torch.from_numpy(arrays["weights"].astype(np.float32))
     weights = weights / weights.sum(dim=1, keepdim=True)
     valid = torch.ones(len(weights), dtype=torch.bool)
-    chosen = torch.tensor(_FROM_478)
-    return {478: LandmarkEmbedding(vertices, weights, valid),
-            68: LandmarkEmbedding(vertices[chosen], weights[chosen], valid[chosen])}
+    chosen = torch.tensor(LANDMARKS_68)
+    return {
+        478: LandmarkEmbedding(vertices, weights, valid),
+        68: LandmarkEmbedding(vertices[chosen], weights[chosen], valid[chosen]),
+    }

@@ -17,8 +17,16 @@ def identity_modes(points: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarr
         points: [N, 3] dm, the average head.
         groups: [N] name of each vertex's part.
     """
-    modes = {**_proportions(points), **_jaw(points), **_nose(points), **_eyes(points, groups), **_upper_face(points),
-             **_mouth(points), **_rest(points, groups), **_asymmetries(points)}
+    modes = {
+        **_proportions(points),
+        **_jaw(points),
+        **_nose(points),
+        **_eyes(points, groups),
+        **_upper_face(points),
+        **_mouth(points),
+        **_rest(points, groups),
+        **_asymmetries(points),
+    }
     generator = np.random.default_rng(_SEED)
     fade = sigmoid((points[:, 1] + 1.15) / 0.07)[:, None]
     for number in range(len(modes), 80):
@@ -50,10 +58,12 @@ def _jaw(points: np.ndarray) -> dict[str, np.ndarray]:
         "chin_forward": move(z=0.045 * ball(points, (0, -0.82, 0.5), 0.28)),
         "chin_width": move(0.030 * np.tanh(x / 0.15) * np.exp(-(((y + 0.84) / 0.17) ** 2))),
         "jaw_angle": move(y=0.040 * ball(points, (0.58, -0.55, 0.0), 0.26)),
-        "cheekbones": move(0.026 * sides(points, (0.55, 0.05, 0.22), 0.24),
-                           z=0.018 * ball(points, (0.5, 0.05, 0.25), 0.22)),
-        "cheeks_full": move(0.045 * sides(points, (0.52, -0.34, 0.2), 0.27),
-                            z=0.025 * ball(points, (0.42, -0.3, 0.35), 0.24)),
+        "cheekbones": move(
+            0.026 * sides(points, (0.55, 0.05, 0.22), 0.24), z=0.018 * ball(points, (0.5, 0.05, 0.25), 0.22)
+        ),
+        "cheeks_full": move(
+            0.045 * sides(points, (0.52, -0.34, 0.2), 0.27), z=0.025 * ball(points, (0.42, -0.3, 0.35), 0.24)
+        ),
         "under_chin": move(y=-0.05 * ball(points, (0, -0.88, 0.1), 0.25)),
     }
 
@@ -66,8 +76,9 @@ def _nose(points: np.ndarray) -> dict[str, np.ndarray]:
         "bridge_high": move(z=0.034 * ball(points, (0, 0.15, 0.62), 0.15)),
         "bridge_wide": move(0.013 * sides(points, (0.07, 0.14, 0.58), 0.10)),
         "tip_up": move(y=0.028 * ball(points, (0, -0.06, 0.78), 0.12)),
-        "tip_round": move(0.014 * sides(points, (0.05, -0.06, 0.74), 0.07),
-                          z=0.010 * ball(points, (0, -0.06, 0.76), 0.08)),
+        "tip_round": move(
+            0.014 * sides(points, (0.05, -0.06, 0.74), 0.07), z=0.010 * ball(points, (0, -0.06, 0.76), 0.08)
+        ),
         "hump": move(z=0.018 * ball(points, (0, 0.10, 0.66), 0.08)),
         "wings_high": move(y=0.016 * ball(points, (0.13, -0.11, 0.58), 0.08)),
     }
@@ -110,10 +121,12 @@ def _mouth(points: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "mouth_width": move(0.018 * sides(points, (0.24, -0.43, 0.5), 0.17)),
         "mouth_height": move(y=0.020 * ball(points, (0, -0.43, 0.55), 0.26)),
-        "upper_lip": move(y=0.017 * bump(x, y, (0, -0.335, 0.19, 0.05)) * front,
-                          z=0.008 * bump(x, y, (0, -0.36, 0.19, 0.05)) * front),
-        "lower_lip": move(y=-0.020 * bump(x, y, (0, -0.540, 0.19, 0.055)) * front,
-                          z=0.008 * bump(x, y, (0, -0.5, 0.19, 0.05)) * front),
+        "upper_lip": move(
+            y=0.017 * bump(x, y, (0, -0.335, 0.19, 0.05)) * front, z=0.008 * bump(x, y, (0, -0.36, 0.19, 0.05)) * front
+        ),
+        "lower_lip": move(
+            y=-0.020 * bump(x, y, (0, -0.540, 0.19, 0.055)) * front, z=0.008 * bump(x, y, (0, -0.5, 0.19, 0.05)) * front
+        ),
         "lips_out": move(z=0.018 * ball(points, (0, -0.43, 0.60), 0.17)),
         "corners_up": move(y=0.012 * ball(points, (0.25, -0.43, 0.5), 0.10)),
         "bow": move(y=0.008 * bump(x, y, (0.055, -0.34, 0.04, 0.03)) * front),

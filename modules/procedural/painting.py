@@ -58,9 +58,9 @@ def noise(points: Tensor, scale: float, phase: float, waves: int = 6) -> Tensor:
     """
     number = torch.arange(1, waves + 1, dtype=points.dtype, device=points.device)
     angles = torch.stack([number * 2.399963 + phase, number * 1.713 + 0.7 * phase], dim=0)
-    direction = torch.stack([angles[0].cos(), angles[0].sin(), angles[1].cos()], dim=0)[:points.shape[1]]
+    direction = torch.stack([angles[0].cos(), angles[0].sin(), angles[1].cos()], dim=0)[: points.shape[1]]
     stretch = scale * (0.6 + 0.8 * torch.frac(number * 0.618))
-    wave = torch.sin(points @ (direction * stretch * 6.2832) + number * 1.9 + phase)       # [N, waves]
+    wave = torch.sin(points @ (direction * stretch * 6.2832) + number * 1.9 + phase)  # [N, waves]
     return wave.mean(dim=1) * (2 * waves) ** 0.5 / 1.4
 
 
@@ -85,11 +85,13 @@ def paint_skin(surface: SurfacePoints, person: Person) -> tuple[Tensor, Tensor, 
     x, front = skin.x, z > 0
     colour = _complexion(skin, person)
     gloss = torch.full_like(y, person.shade["gloss"])
-    regions = ((_eye_region, front & (y > 0.06) & (y < 0.40) & (x < 0.56)),
-               (_creases, front & (y > -0.62) & (y < -0.0) & (x < 0.42)),
-               (_wrinkles, front & (y > 0.1) if person.shade["age"] > 0.35 else None),
-               (_beard, (y < 0.28) & (z > -0.35) if person.shade["stubble"] + person.shade["beard"] else None),
-               (_brows, front & (y > 0.36) & (y < 0.62) & (x < 0.56)))
+    regions = (
+        (_eye_region, front & (y > 0.06) & (y < 0.40) & (x < 0.56)),
+        (_creases, front & (y > -0.62) & (y < -0.0) & (x < 0.42)),
+        (_wrinkles, front & (y > 0.1) if person.shade["age"] > 0.35 else None),
+        (_beard, (y < 0.28) & (z > -0.35) if person.shade["stubble"] + person.shade["beard"] else None),
+        (_brows, front & (y > 0.36) & (y < 0.62) & (x < 0.56)),
+    )
     for paint, where in regions:
         rows = torch.nonzero(where).squeeze(1) if where is not None else ()
         if len(rows):
@@ -204,8 +206,8 @@ def _beard(colour: Tensor, at: _Skin, person: Person) -> Tensor:
     off_lips = step(torch.where(y > line, y - line - high, line - y - low), -0.004, 0.010)
     off_lips = torch.maximum(off_lips, step(x, MOUTH_HALF_WIDTH - 0.02, MOUTH_HALF_WIDTH + 0.005))
     ragged = 0.02 * noise(at.paint, 7.0, shade["phase"] + 5, 4)
-    under_nose = step(x, 0.15, 0.30)                                     # 0 below the nose, 1 on the cheeks
-    top = -0.215 - 0.20 * under_nose + 0.80 * (x - 0.30).clamp(min=0) + 3.0 * (x - 0.585).clamp(min=0)     # side burns
+    under_nose = step(x, 0.15, 0.30)  # 0 below the nose, 1 on the cheeks
+    top = -0.215 - 0.20 * under_nose + 0.80 * (x - 0.30).clamp(min=0) + 3.0 * (x - 0.585).clamp(min=0)  # side burns
     soft = 0.04 if shade["beard"] else 0.12
     where = step(y - top + ragged, soft, -soft) * step(at.z, -0.35, -0.15)
     lip = step(y, -0.47, -0.42) * step(x, 0.34, 0.26)
@@ -345,7 +347,7 @@ def paint_hair(surface: SurfacePoints, person: Person) -> tuple[Tensor, Tensor]:
         parting = torch.exp(-(((torch.rad2deg(around) - style.part) / 2.2) ** 2)) * step(share, 0.95, 0.5)
         colour = mix(colour, person.skin.to(share.device) * 0.75, 0.35 * parting)
     away = around.abs()
-    if style.ends:                  # frayed ends behind and in a fringe; a clean edge beside the face
+    if style.ends:  # frayed ends behind and in a fringe; a clean edge beside the face
         depth = 0.05 * step(away, 1.1, 1.5) + 0.03 * step(away, 0.75, 0.6)
     else:
         depth = 0.05 + 0.05 * step(away, 1.0, 1.6)

@@ -48,8 +48,9 @@ def lid_rims(shell: Shell) -> list[Part]:
         count = len(edge)
         ring, following = np.arange(count), (np.arange(count) + 1) % count
         outer, outer_next = -1 - edge, -1 - edge[following]
-        triangles = np.concatenate([np.stack([ring, following, outer_next], -1),
-                                    np.stack([ring, outer_next, outer], -1)])
+        triangles = np.concatenate(
+            [np.stack([ring, following, outer_next], -1), np.stack([ring, outer_next, outer], -1)]
+        )
         parts.append(Part("lids", eye_rim(shell.points[edge]), triangles, parent=edge))
     return parts
 
@@ -60,14 +61,18 @@ def inner_lips(shell: Shell) -> list[Part]:
     for edge, side in zip(shell.lip_edges, (1, -1)):
         base = shell.points[edge]
         taper = np.clip(1 - (base[:, 0] / np.abs(base[:, 0]).max()) ** 2, 0, 1)[:, None]
-        rows = [base + taper * np.array([0, side * rise, -0.01]) + np.array([0, 0, -depth])
-                for rise, depth in ((0.012, 0.02), (0.035, 0.05), (0.07, 0.09))]
+        rows = [
+            base + taper * np.array([0, side * rise, -0.01]) + np.array([0, 0, -depth])
+            for rise, depth in ((0.012, 0.02), (0.035, 0.05), (0.07, 0.09))
+        ]
         count = len(edge)
         along, following = np.arange(count - 1), np.arange(1, count)
-        first = np.concatenate([np.stack([along, following, -1 - edge[1:]], -1),
-                                np.stack([along, -1 - edge[1:], -1 - edge[:-1]], -1)])
-        paint = np.concatenate([np.stack([base[:, 0], np.full(count, depth), np.full(count, side)], -1)
-                                for depth in (0.25, 0.6, 1.0)])
+        first = np.concatenate(
+            [np.stack([along, following, -1 - edge[1:]], -1), np.stack([along, -1 - edge[1:], -1 - edge[:-1]], -1)]
+        )
+        paint = np.concatenate(
+            [np.stack([base[:, 0], np.full(count, depth), np.full(count, side)], -1) for depth in (0.25, 0.6, 1.0)]
+        )
         triangles = np.concatenate([first, strips(3, count)])
         parts.append(Part("mouth", np.concatenate(rows), triangles, paint, parent=np.tile(edge, 3)))
     return parts
@@ -78,8 +83,14 @@ def mouth_cavity(lip_depth: float) -> Part:
     turn, height = np.meshgrid(np.linspace(-1.5, 1.5, 15), np.linspace(-1, 1, 13))
     turn, height = turn.ravel(), height.ravel()
     bowl = np.sqrt(np.clip(1 - height**2, 0, 1))
-    points = np.stack([0.27 * np.sin(turn), MOUTH_HEIGHT + 0.13 * height,
-                       lip_depth - 0.12 - 0.33 * np.cos(turn) * bowl - 0.06 * (1 - np.cos(turn))], axis=-1)
+    points = np.stack(
+        [
+            0.27 * np.sin(turn),
+            MOUTH_HEIGHT + 0.13 * height,
+            lip_depth - 0.12 - 0.33 * np.cos(turn) * bowl - 0.06 * (1 - np.cos(turn)),
+        ],
+        axis=-1,
+    )
     jaw = np.clip((0.4 - height) / 0.8, 0, 1)
     paint = np.stack([points[:, 0], np.full(len(points), 2.0), height], axis=-1)
     return Part("mouth", points, strips(13, 15), paint, jaw * jaw * (3 - 2 * jaw))
@@ -106,8 +117,14 @@ def tongue(lip_depth: float) -> Part:
     """A rounded body on the floor of the mouth, behind the lips at z = `lip_depth` (dm)."""
     turn, rise = np.meshgrid(np.linspace(0, 2 * np.pi, 20, endpoint=False), np.linspace(0, np.pi / 2, 7))
     turn, rise = turn.ravel(), rise.ravel()
-    points = np.stack([0.150 * np.cos(turn) * np.cos(rise), MOUTH_HEIGHT - 0.105 + 0.075 * np.sin(rise),
-                       lip_depth - 0.29 + 0.20 * np.sin(turn) * np.cos(rise)], axis=-1)
+    points = np.stack(
+        [
+            0.150 * np.cos(turn) * np.cos(rise),
+            MOUTH_HEIGHT - 0.105 + 0.075 * np.sin(rise),
+            lip_depth - 0.29 + 0.20 * np.sin(turn) * np.cos(rise),
+        ],
+        axis=-1,
+    )
     return Part("tongue", points, strips(7, 20, closed=True), jaw=np.ones(len(points)))
 
 
@@ -119,8 +136,10 @@ def eyeballs() -> list[Part]:
     direction = np.stack([np.sin(rises) * np.cos(turns), np.sin(rises) * np.sin(turns), np.cos(rises)], axis=-1)
     cap = np.stack([np.zeros(_EYE_SPOKES - 2, int), np.arange(1, _EYE_SPOKES - 1), np.arange(2, _EYE_SPOKES)], -1)
     triangles = np.concatenate([strips(_EYE_RINGS, _EYE_SPOKES, closed=True)[:, ::-1], cap])
-    return [Part("eyeballs", EYE_CENTRE * np.array([side, 1, 1]) + EYE_RADIUS * direction, triangles, direction)
-            for side in (1, -1)]
+    return [
+        Part("eyeballs", EYE_CENTRE * np.array([side, 1, 1]) + EYE_RADIUS * direction, triangles, direction)
+        for side in (1, -1)
+    ]
 
 
 def ears() -> list[Part]:
@@ -128,18 +147,27 @@ def ears() -> list[Part]:
     share = np.array([0.0, 0.18, 0.34, 0.5, 0.63, 0.74, 0.84, 0.93, 1.0, 0.96, 0.6])
     height = np.array([-0.040, -0.040, -0.034, -0.006, 0.006, 0.000, 0.022, 0.030, 0.012, -0.030, -0.075])
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-    outline = 0.5 + 0.5 * np.sin(turn)                          # 0 at the lobe, 1 at the top
+    outline = 0.5 + 0.5 * np.sin(turn)  # 0 at the lobe, 1 at the top
     back = np.cos(turn) * (0.115 + 0.070 * outline) + 0.115
     up = np.sin(turn) * 0.275
-    local = np.concatenate([np.stack([0.10 + (back - 0.10) * s, up * s + 0.01, np.full_like(turn, h)], -1)
-                            for s, h in zip(share, height)])
+    local = np.concatenate(
+        [np.stack([0.10 + (back - 0.10) * s, up * s + 0.01, np.full_like(turn, h)], -1) for s, h in zip(share, height)]
+    )
     flare, lean = 0.42, 0.16
     back, up = local[:, 0] + lean * local[:, 1] * 0.6, local[:, 1]
-    points = EAR_PIVOT + np.stack([back * np.sin(flare) + local[:, 2] * np.cos(flare) + 0.01, up,
-                                   -back * np.cos(flare) + local[:, 2] * np.sin(flare)], axis=-1)
+    points = EAR_PIVOT + np.stack(
+        [
+            back * np.sin(flare) + local[:, 2] * np.cos(flare) + 0.01,
+            up,
+            -back * np.cos(flare) + local[:, 2] * np.sin(flare),
+        ],
+        axis=-1,
+    )
     triangles = strips(len(share), len(turn), closed=True)
-    return [Part("ears", points * np.array([side, 1, 1]), triangles if side < 0 else triangles[:, ::-1], local)
-            for side in (1, -1)]
+    return [
+        Part("ears", points * np.array([side, 1, 1]), triangles if side < 0 else triangles[:, ::-1], local)
+        for side in (1, -1)
+    ]
 
 
 def neck() -> Part:
@@ -151,7 +179,7 @@ def neck() -> Part:
     centre = PchipInterpolator([0, 0.5, 1], [-0.50, -0.54, -0.68])(share)
     points, triangles = _tube(height, width, depth, centre, 40)
     behind = np.clip(np.repeat(centre, 40) - points[:, 2], 0, None) / np.repeat(depth, 40)
-    points[:, 1] += 0.42 * behind * np.repeat(np.clip(1 - share / 0.6, 0, 1), 40)       # up to the nape
+    points[:, 1] += 0.42 * behind * np.repeat(np.clip(1 - share / 0.6, 0, 1), 40)  # up to the nape
     return Part("neck", points, triangles)
 
 
@@ -167,10 +195,17 @@ def shoulders() -> Part:
     return Part("shoulders", points, triangles)
 
 
-def _tube(height: np.ndarray, width: np.ndarray, depth: np.ndarray, centre: np.ndarray,
-          columns: int) -> tuple[np.ndarray, np.ndarray]:
+def _tube(
+    height: np.ndarray, width: np.ndarray, depth: np.ndarray, centre: np.ndarray, columns: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Points and triangles of rings of half width and half depth at heights, with their middles at z = centre."""
     turn = np.linspace(0, 2 * np.pi, columns, endpoint=False)
-    points = np.stack([width[:, None] * np.sin(turn), np.broadcast_to(height[:, None], (len(height), columns)),
-                       centre[:, None] + depth[:, None] * np.cos(turn)], axis=-1)
+    points = np.stack(
+        [
+            width[:, None] * np.sin(turn),
+            np.broadcast_to(height[:, None], (len(height), columns)),
+            centre[:, None] + depth[:, None] * np.cos(turn),
+        ],
+        axis=-1,
+    )
     return points.reshape(-1, 3).copy(), strips(len(height), columns, closed=True)[:, ::-1]

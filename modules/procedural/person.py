@@ -8,16 +8,36 @@ from torch import Tensor
 
 from modules.procedural.hair import STYLES, HairStyle, hair_points
 
-HELD_OUT_SEED = 900_000         # people and utterances from here on are never trained on
-_SKIN = np.array([[0.93, 0.79, 0.73], [0.90, 0.73, 0.64], [0.83, 0.64, 0.53], [0.70, 0.51, 0.40], [0.53, 0.37, 0.28],
-                  [0.38, 0.265, 0.205]])
+HELD_OUT_SEED = 900_000  # people and utterances from here on are never trained on
+_SKIN = np.array(
+    [
+        [0.93, 0.79, 0.73],
+        [0.90, 0.73, 0.64],
+        [0.83, 0.64, 0.53],
+        [0.70, 0.51, 0.40],
+        [0.53, 0.37, 0.28],
+        [0.38, 0.265, 0.205],
+    ]
+)
+# fmt: off
 _HAIR = np.array([[0.07, 0.055, 0.05], [0.17, 0.105, 0.07], [0.30, 0.185, 0.11], [0.46, 0.30, 0.17],
                   [0.72, 0.55, 0.32], [0.86, 0.74, 0.52], [0.52, 0.22, 0.09], [0.66, 0.65, 0.64], [0.88, 0.88, 0.87]])
-_IRIS = np.array([[0.23, 0.13, 0.07], [0.36, 0.22, 0.11], [0.42, 0.35, 0.16], [0.30, 0.43, 0.27], [0.33, 0.50, 0.62],
-                  [0.45, 0.53, 0.57]])
+# fmt: on
+_IRIS = np.array(
+    [
+        [0.23, 0.13, 0.07],
+        [0.36, 0.22, 0.11],
+        [0.42, 0.35, 0.16],
+        [0.30, 0.43, 0.27],
+        [0.33, 0.50, 0.62],
+        [0.45, 0.53, 0.57],
+    ]
+)
+# fmt: off
 _CLOTHES = np.array([[0.13, 0.15, 0.20], [0.17, 0.25, 0.42], [0.52, 0.13, 0.16], [0.88, 0.87, 0.84], [0.24, 0.38, 0.30],
                      [0.62, 0.62, 0.64], [0.80, 0.66, 0.44], [0.42, 0.26, 0.40], [0.30, 0.52, 0.62],
                      [0.10, 0.10, 0.11]])
+# fmt: on
 _FEMALE_STYLES = ("bob", "bangs", "long", "wavy", "bun", "curly", "crop")
 _MALE_STYLES = ("short", "crop", "quiff", "curly", "receding", "bald", "short")
 
@@ -76,32 +96,43 @@ def sample_person(seed: int) -> Person:
     points = hair_points(style, draw.uniform(0.7, 1.1), draw.uniform(0.8, 1.2))
     light, colour = _lights(draw)
     return Person(
-        seed=seed, identity=_tensor(identity), skin=_tensor(skin), lips=_tensor(lips), iris=_tensor(iris),
-        hair=_tensor(hair), brows=_tensor(brows), clothes=_tensor(clothes),
-        clothes_accent=_tensor(_CLOTHES[draw.integers(10)]), hair_style=style, hair_points=_tensor(points),
-        hem=_tensor(_hair_line(style)), shade=_shades(draw, female, made_up, darkness), light=light,
-        light_colour=colour)
+        seed=seed,
+        identity=_tensor(identity),
+        skin=_tensor(skin),
+        lips=_tensor(lips),
+        iris=_tensor(iris),
+        hair=_tensor(hair),
+        brows=_tensor(brows),
+        clothes=_tensor(clothes),
+        clothes_accent=_tensor(_CLOTHES[draw.integers(10)]),
+        hair_style=style,
+        hair_points=_tensor(points),
+        hem=_tensor(_hair_line(style)),
+        shade=_shades(draw, female, made_up, darkness),
+        light=light,
+        light_colour=colour,
+    )
 
 
 def _shades(draw: np.random.Generator, female: bool, made_up: bool, darkness: float) -> dict[str, float]:
     bearded = not female and draw.random() < 0.40
     return {
-        "phase": draw.uniform(0, 100),                                           # radians, of all noise
+        "phase": draw.uniform(0, 100),  # radians, of all noise
         "redness": draw.uniform(0.3, 1.0) * (1 - 0.6 * darkness),
         "freckles": float(draw.random() < 0.2) * draw.uniform(0.3, 1) * (1 - darkness),
         "stubble": 0.0 if female else draw.uniform(0.0, 0.35),
         "beard": draw.uniform(0.75, 0.95) if bearded else 0.0,
         "moustache": float(bearded or (not female and draw.random() < 0.1)),
-        "brow_thick": draw.uniform(0.020, 0.028) if female else draw.uniform(0.026, 0.038),     # dm, half
-        "brow_arch": draw.uniform(0.025, 0.060) if female else draw.uniform(0.008, 0.040),      # dm
-        "brow_tilt": draw.uniform(-0.04, 0.02),                                               # dm, outer end up
+        "brow_thick": draw.uniform(0.020, 0.028) if female else draw.uniform(0.026, 0.038),  # dm, half
+        "brow_arch": draw.uniform(0.025, 0.060) if female else draw.uniform(0.008, 0.040),  # dm
+        "brow_tilt": draw.uniform(-0.04, 0.02),  # dm, outer end up
         "brow_dense": draw.uniform(0.70, 0.95),
         "lashes": draw.uniform(0.7, 1.0) if female else draw.uniform(0.35, 0.6),
         "eye_shadow": draw.uniform(0.2, 0.6) if made_up else 0.0,
         "age": draw.beta(1.2, 2.2),
         "gloss": draw.uniform(0.03, 0.10),
-        "neckline": draw.integers(4),                                            # crew, round, V, collar
-        "pattern": draw.integers(4),                                             # plain, plain, stripes, open jacket
+        "neckline": draw.integers(4),  # crew, round, V, collar
+        "pattern": draw.integers(4),  # plain, plain, stripes, open jacket
         "strands": draw.uniform(0.7, 1.3),
     }
 

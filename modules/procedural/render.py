@@ -20,10 +20,10 @@ from modules.procedural.painting import SurfacePoints
 from modules.procedural.person import Person
 
 SUPERSAMPLING = 2
-_TORSO_ROTATION = 0.12        # shares of the head's motion that the shoulders follow
-_TORSO_TRANSLATION = 0.5      # sideways and up; all of the distance
+_TORSO_ROTATION = 0.12  # shares of the head's motion that the shoulders follow
+_TORSO_TRANSLATION = 0.5  # sideways and up; all of the distance
 _TWO_SIDED = ("lids", "mouth", "teeth", "tongue")
-_HAIR_LIFT = 0.012            # dm; hair this little behind the skin is still seen
+_HAIR_LIFT = 0.012  # dm; hair this little behind the skin is still seen
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,14 @@ class _Pixels:
 
 
 @torch.no_grad()
-def render(model: ProceduralModel, person: Person, coefficients: FaceCoefficients, size: int,
-           parts: str = "full", background: Tensor | None = None) -> Rendering:
+def render(
+    model: ProceduralModel,
+    person: Person,
+    coefficients: FaceCoefficients,
+    size: int,
+    parts: str = "full",
+    background: Tensor | None = None,
+) -> Rendering:
     """Render a person over T frames.
 
     Args:
@@ -82,7 +88,7 @@ def render(model: ProceduralModel, person: Person, coefficients: FaceCoefficient
     shapes = canonical_vertices(model, person, coefficients)
     points = camera_points(posed_vertices(model, shapes, coefficients))
     frames = [_frame(model, person, shape, seen, size) for shape, seen in zip(shapes, points)]
-    image, classes, depth = (torch.stack(values) for values in zip(*frames))          # at SUPERSAMPLING * size
+    image, classes, depth = (torch.stack(values) for values in zip(*frames))  # at SUPERSAMPLING * size
     return _finish(image, classes, depth, background if parts == "full" else None)
 
 
@@ -108,12 +114,13 @@ def posed_vertices(model: ProceduralModel, vertices: Tensor, coefficients: FaceC
     return torch.lerp(head, torso, blend[None, :, None])
 
 
-def _frame(model: ProceduralModel, person: Person, shape: Tensor, points: Tensor,
-           size: int) -> tuple[Tensor, Tensor, Tensor]:
+def _frame(
+    model: ProceduralModel, person: Person, shape: Tensor, points: Tensor, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """One frame at SUPERSAMPLING * size: colour and cover [S, S, 4], classes [S, S], depth [S, S]."""
     large = size * SUPERSAMPLING
     normals = vertex_normals(shape, model.triangles)
-    attributes = torch.cat([model.paint, normals, model.lip[:, None]], dim=1)             # [V, 7]
+    attributes = torch.cat([model.paint, normals, model.lip[:, None]], dim=1)  # [V, 7]
     kinds = model.groups[model.triangles].amax(dim=1)
     hairy = kinds == GROUPS.index("hair")
     facing = _facing(points, model.triangles)
@@ -148,7 +155,7 @@ def _surface_points(fragments: Fragments, where: Tensor, attributes: Tensor, tri
     """The surface, interpolated at the pixels where `where` [S * S] is True."""
     pixels = torch.nonzero(where).squeeze(1)
     chosen = fragments.triangle.flatten()[pixels]
-    corners = attributes[triangles].index_select(0, chosen)                               # [N, 3, 7]
+    corners = attributes[triangles].index_select(0, chosen)  # [N, 3, 7]
     weights = fragments.barycentric.flatten(0, 2)[pixels]
     values = (corners * weights[..., None]).sum(dim=1)
     surface = SurfacePoints(values[:, :3], F.normalize(values[:, 3:6], dim=-1), values[:, 6])
@@ -189,8 +196,11 @@ def _paint_part(name: str, surface: SurfacePoints, person: Person) -> tuple[Tens
     if name == "lids":
         skin = person.skin.to(surface.lip.device)
         return (skin * skin.new_tensor([0.72, 0.50, 0.48])).expand(count, 3), kind
-    painted = {"mouth": lambda: painting.paint_mouth(surface, person), "teeth": lambda: painting.paint_teeth(surface),
-               "tongue": lambda: painting.paint_tongue(surface)}[name]()
+    painted = {
+        "mouth": lambda: painting.paint_mouth(surface, person),
+        "teeth": lambda: painting.paint_teeth(surface),
+        "tongue": lambda: painting.paint_tongue(surface),
+    }[name]()
     return painted * 0.92, kind
 
 
@@ -225,7 +235,7 @@ def light(albedo: Tensor, normal: Tensor, person: Person, gloss: Tensor | None =
     """
     directions, colours = person.light.to(albedo), person.light_colour.to(albedo)
     sky = 0.46 + 0.11 * normal[:, 1] + 0.07 * normal[:, 2]
-    diffuse = ((normal @ directions.T + 0.30) / 1.30).clamp(min=0) @ colours                # [N, 3]
+    diffuse = ((normal @ directions.T + 0.30) / 1.30).clamp(min=0) @ colours  # [N, 3]
     lit = albedo * (sky[:, None] + diffuse)
     if gloss is None:
         return lit
@@ -236,7 +246,7 @@ def light(albedo: Tensor, normal: Tensor, person: Person, gloss: Tensor | None =
 def _lit_eyes(surface: SurfacePoints, person: Person) -> Tensor:
     normal = surface.normal
     lit = light(painting.paint_eyes(surface, person), normal, person) * 1.08
-    lit = lit * (1 - 0.45 * painting.step(normal[:, 1], 0.16, 0.50))[:, None]            # shadow of the upper lid
+    lit = lit * (1 - 0.45 * painting.step(normal[:, 1], 0.16, 0.50))[:, None]  # shadow of the upper lid
     half = F.normalize(person.light[0].to(normal) * 0.6 + normal.new_tensor([0, 0.05, 1.0]), dim=0)
     glint = painting.step(normal @ half, 0.9905, 0.9950)
     return painting.mix(lit, normal.new_ones(3), 0.85 * glint)
@@ -257,9 +267,9 @@ def _finish(colour: Tensor, classes: Tensor, depth: Tensor, background: Tensor |
     if background is None:
         keep = torch.isin(classes, torch.tensor(HEAD_CLASSES, dtype=torch.uint8, device=classes.device))
         colour, depth, classes = colour * keep[..., None], depth * keep, classes * keep
-    pooled = sum(_fine_pixels(colour)) / SUPERSAMPLING**2                                 # [T, H, W, 4]
+    pooled = sum(_fine_pixels(colour)) / SUPERSAMPLING**2  # [T, H, W, 4]
     rest = (background.permute(1, 2, 0) + 1) / 2 if background is not None else 0
-    image = (pooled[..., :3] + (1 - pooled[..., 3:]) * rest).clamp(0, 1) * 2 - 1          # colour holds its cover
+    image = (pooled[..., :3] + (1 - pooled[..., 3:]) * rest).clamp(0, 1) * 2 - 1  # colour holds its cover
     final = _majority(_fine_pixels(classes))
     covered = sum((fine > 0).float() for fine in _fine_pixels(depth))
     mean_depth = sum(_fine_pixels(depth)) / covered.clamp(min=1)
@@ -276,7 +286,7 @@ def _majority(images: list[Tensor]) -> Tensor:
     """The most frequent class of each pixel, the lowest on a tie: [T, H, W] uint8."""
     final = images[0].clone()
     mixed = torch.nonzero(sum((image != final) for image in images[1:]), as_tuple=True)
-    votes = torch.stack([image[mixed] for image in images])                               # [fine, M]
+    votes = torch.stack([image[mixed] for image in images])  # [fine, M]
     counts = torch.stack([(votes == kind).sum(dim=0) for kind in range(OTHERS + 1)])
     final[mixed] = counts.argmax(dim=0).to(torch.uint8)
     return final

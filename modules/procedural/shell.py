@@ -19,10 +19,10 @@ from modules.procedural.template import (
 
 _EYE_POINTS = 32
 _EYE_RINGS = (0.0, 0.012, 0.028, 0.048, 0.074, 0.105)
-_LIP_POINTS = 14                                  # from the middle to a corner
-_LIP_RINGS = (0.0, 0.14, 0.32, 0.55, 0.8, 1.0, 1.25, 1.6, 2.1)     # in heights of the red of the lip
-_UNROLL = 0.72                                    # dm of the layout for a radian of angle
-_OPEN = 0.055                                     # dm; the layout's mouth is open, to keep the lips distinct
+_LIP_POINTS = 14  # from the middle to a corner
+_LIP_RINGS = (0.0, 0.14, 0.32, 0.55, 0.8, 1.0, 1.25, 1.6, 2.1)  # in heights of the red of the lip
+_UNROLL = 0.72  # dm of the layout for a radian of angle
+_OPEN = 0.055  # dm; the layout's mouth is open, to keep the lips distinct
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Shell:
 @dataclass(frozen=True)
 class _Half:
     surface: Surface
-    layout: np.ndarray       # [N, 2]
-    lip: np.ndarray          # [N]
-    triangles: np.ndarray    # [M, 3]
+    layout: np.ndarray  # [N, 2]
+    lip: np.ndarray  # [N]
+    triangles: np.ndarray  # [M, 3]
 
 
 def _mouth_rings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,13 +88,15 @@ def _fill(layout: np.ndarray) -> np.ndarray:
     seams += [np.stack([across, np.full_like(across, v)], axis=-1) for v in (0.0, ARC_LENGTH)]
     groups = [(_lattice((0.0, face[1] - 0.1), (0.21, face[2]), 0.024), 0.017)]
     groups += [(seam, 0.016) for seam in seams]
-    groups += [(_lattice((0.03, 0.06), (0.72, face[3]), 0.042), 0.028),
-               (_lattice((0.06, 0.06), (width - 0.04, ARC_LENGTH - 0.04), 0.095), 0.062)]
+    groups += [
+        (_lattice((0.03, 0.06), (0.72, face[3]), 0.042), 0.028),
+        (_lattice((0.06, 0.06), (width - 0.04, ARC_LENGTH - 0.04), 0.095), 0.062),
+    ]
     added = layout
     for points, spacing in groups:
         far = cKDTree(added).query(points)[0] > spacing
         added = np.concatenate([added, points[far]])
-    return added[len(layout):]
+    return added[len(layout) :]
 
 
 def _outside_rings(points: np.ndarray, rings: list[np.ndarray]) -> np.ndarray:
@@ -118,7 +120,7 @@ def _half() -> _Half:
     surface = Surface.of_front(front[:, 0], front[:, 1])
     layout = np.stack([surface.angle * _UNROLL, surface.arc + np.concatenate([np.zeros(len(eye)), shift])], axis=-1)
     ring = 2 * _LIP_POINTS - 1
-    rings = [layout[len(eye) - _EYE_POINTS:len(eye)], layout[-ring:]]
+    rings = [layout[len(eye) - _EYE_POINTS : len(eye)], layout[-ring:]]
     fill = _fill(layout)
     fill = fill[_outside_rings(fill - np.array([1e-6, 0]), rings) & _clear_of_mouth(fill, layout[-ring:])]
     layout = np.concatenate([layout, fill])
@@ -177,5 +179,7 @@ def eye_rim(points: np.ndarray) -> np.ndarray:
     offset = points[:, :2] * np.concatenate([sign, np.ones_like(sign)], axis=1) - EYE_CENTRE[:2]
     offset = offset * 0.95
     depth = np.sqrt(np.maximum((EYE_RADIUS + 0.001) ** 2 - (offset**2).sum(1), 1e-4))
-    return np.stack([sign[:, 0] * (EYE_CENTRE[0] + offset[:, 0]), EYE_CENTRE[1] + offset[:, 1],
-                     EYE_CENTRE[2] + depth - 0.004], axis=-1)
+    return np.stack(
+        [sign[:, 0] * (EYE_CENTRE[0] + offset[:, 0]), EYE_CENTRE[1] + offset[:, 1], EYE_CENTRE[2] + depth - 0.004],
+        axis=-1,
+    )

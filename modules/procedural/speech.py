@@ -68,12 +68,19 @@ def _vowel(f1: float, f2: float, f3: float, jaw: float, corners: float = 0.0, pu
 
 PAUSE = "pause"
 VOWELS = {
-    "a": _vowel(750, 1300, 2500, 1.0), "ae": _vowel(690, 1700, 2450, 0.9, 0.25), "e": _vowel(480, 1950, 2600, 0.6, 0.5),
-    "i": _vowel(300, 2250, 3000, 0.38, 0.8), "I": _vowel(400, 1950, 2600, 0.45, 0.45),
-    "o": _vowel(470, 900, 2450, 0.62, 0.0, 0.65), "O": _vowel(600, 950, 2500, 0.85, 0.0, 0.35),
-    "u": _vowel(320, 850, 2300, 0.36, 0.0, 0.95), "y": _vowel(300, 1800, 2200, 0.34, 0.0, 0.85),
-    "uh": _vowel(620, 1200, 2550, 0.75), "schwa": _vowel(510, 1450, 2500, 0.5),
+    "a": _vowel(750, 1300, 2500, 1.0),
+    "ae": _vowel(690, 1700, 2450, 0.9, 0.25),
+    "e": _vowel(480, 1950, 2600, 0.6, 0.5),
+    "i": _vowel(300, 2250, 3000, 0.38, 0.8),
+    "I": _vowel(400, 1950, 2600, 0.45, 0.45),
+    "o": _vowel(470, 900, 2450, 0.62, 0.0, 0.65),
+    "O": _vowel(600, 950, 2500, 0.85, 0.0, 0.35),
+    "u": _vowel(320, 850, 2300, 0.36, 0.0, 0.95),
+    "y": _vowel(300, 1800, 2200, 0.34, 0.0, 0.85),
+    "uh": _vowel(620, 1200, 2550, 0.75),
+    "schwa": _vowel(510, 1450, 2500, 0.5),
 }
+# fmt: off
 CONSONANTS = {
     "m": Phone(260, 1100, 2200, voicing=0.45, damping=2.2, jaw=0.05, press=1.0, firmness=4),
     "n": Phone(260, 1600, 2600, voicing=0.45, damping=2.2, jaw=0.25),
@@ -106,10 +113,11 @@ CONSONANTS = {
     "g": Phone(300, 1900, 2300, voicing=0.12, frication=0.4, noise=1900, noise_width=0.6, closure=0.7, jaw=0.3,
                seconds=0.06, firmness=0.7),
 }
+# fmt: on
 INVENTORY = {PAUSE: Phone(firmness=1.5, seconds=0.3)} | VOWELS | CONSONANTS
 _NAMES = tuple(INVENTORY)
 _MOUTH = {"jaw": "jaw_open", "corners": "lip_corners", "pucker": "pucker", "press": "lips_press"}
-_JAW_OF_SPEECH = 0.8                 # an open vowel of a normal speaker, as a share of the widest mouth
+_JAW_OF_SPEECH = 0.8  # an open vowel of a normal speaker, as a share of the widest mouth
 
 
 @dataclass(frozen=True)
@@ -142,10 +150,10 @@ class Utterance:
 class _Stream:
     """The phonemes of an utterance as arrays [S]."""
 
-    index: NDArray[np.int64]      # in _NAMES
+    index: NDArray[np.int64]  # in _NAMES
     seconds: Array
-    loudness: Array               # 1 = normal
-    accent: Array                 # pitch movement of the syllable, -1..1
+    loudness: Array  # 1 = normal
+    accent: Array  # pitch movement of the syllable, -1..1
 
 
 def synthesize(seed: int, seconds: float) -> Utterance:
@@ -166,8 +174,12 @@ def synthesize(seed: int, seconds: float) -> Utterance:
     wave = synthesize_voice(tracks, speaker, frames * SAMPLE_RATE // FRAME_RATE, random)
     times = zip(stream.index, ends - stream.seconds, ends)
     phonemes = tuple(Phoneme(_NAMES[i], float(a), float(b)) for i, a, b in times if a < frames / FRAME_RATE)
-    return Utterance(torch.from_numpy(wave.astype(np.float32)), _mouth_track(stream, ends, speaker, frames),
-                     phonemes, _pitch_track(tracks, frames))
+    return Utterance(
+        torch.from_numpy(wave.astype(np.float32)),
+        _mouth_track(stream, ends, speaker, frames),
+        phonemes,
+        _pitch_track(tracks, frames),
+    )
 
 
 def rerecord(audio: Tensor, seed: int) -> Tensor:
@@ -226,13 +238,18 @@ def _table() -> dict[str, Array]:
     return {f.name: np.array([getattr(INVENTORY[n], f.name) for n in _NAMES]) for f in fields(Phone)}
 
 
-def _voice_tracks(stream: _Stream, ends: Array, speaker: Speaker, frames: int, random: np.random.Generator,
-                  ) -> VoiceTracks:
+def _voice_tracks(
+    stream: _Stream,
+    ends: Array,
+    speaker: Speaker,
+    frames: int,
+    random: np.random.Generator,
+) -> VoiceTracks:
     table = _table()
     now = np.arange(frames * CONTROL_RATE // FRAME_RATE + 1) / CONTROL_RATE
-    at = np.minimum(np.searchsorted(ends, now, side="right"), len(ends) - 1)         # phoneme at each moment
+    at = np.minimum(np.searchsorted(ends, now, side="right"), len(ends) - 1)  # phoneme at each moment
     sound = stream.index[at]
-    progress = 1 - (ends[at] - now) / stream.seconds[at]                             # 0..1 within the phoneme
+    progress = 1 - (ends[at] - now) / stream.seconds[at]  # 0..1 within the phoneme
     closure = table["closure"][sound]
     closed = progress < closure
     burst = np.where(closure > 0, np.exp(-(progress - closure) * stream.seconds[at] / 0.012), 1.0) * ~closed
@@ -251,8 +268,16 @@ def _voice_tracks(stream: _Stream, ends: Array, speaker: Speaker, frames: int, r
     formants = np.stack([table[name][there] for name in ("f1", "f2", "f3")], axis=1)
     formants = np.exp(gaussian_filter1d(np.log(formants), FILTER_RATE * 0.02, axis=0))
     noise_centre, noise_width, damping = (table[name][there] for name in ("noise", "noise_width", "damping"))
-    return VoiceTracks(np.clip(f0, 60, 500), voicing, gaussian_filter1d(breath * level, smooth), frication, formants,
-                       noise_centre, noise_width, gaussian_filter1d(damping, 1.0))
+    return VoiceTracks(
+        np.clip(f0, 60, 500),
+        voicing,
+        gaussian_filter1d(breath * level, smooth),
+        frication,
+        formants,
+        noise_centre,
+        noise_width,
+        gaussian_filter1d(damping, 1.0),
+    )
 
 
 def _time_since_pause(sound: NDArray[np.int64], now: Array) -> Array:
@@ -275,7 +300,7 @@ def _mouth_track(stream: _Stream, ends: Array, speaker: Speaker, frames: int) ->
     sound = stream.index[at]
     firmness = table["firmness"][sound]
     loud = np.where(sound == _NAMES.index(PAUSE), 1.0, np.clip(stream.loudness[at], 0.25, 1.3))
-    scale = {"jaw": _JAW_OF_SPEECH * speaker.openness * loud ** 0.7, "corners": 0.6, "pucker": 0.8, "press": 0.8}
+    scale = {"jaw": _JAW_OF_SPEECH * speaker.openness * loud**0.7, "corners": 0.6, "pucker": 0.8, "press": 0.8}
     expression = np.zeros((frames, EXPRESSION_SIZE), dtype=np.float32)
     middle = ((np.arange(frames) + 0.5) * CONTROL_RATE / FRAME_RATE).astype(np.int64)
     for name, mode in _MOUTH.items():

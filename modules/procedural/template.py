@@ -11,35 +11,37 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-EYE_CENTRE = np.array([0.315, 0.262, 0.255])     # of the (right in the picture) eyeball
+EYE_CENTRE = np.array([0.315, 0.262, 0.255])  # of the (right in the picture) eyeball
 EYE_RADIUS = 0.150
 EYE_HALF_WIDTH = 0.140
-LID_GAP = 0.016                                  # between eyeball and lids
-LID_RISE = 0.057                                 # of the upper lid over the eye's centre
-LID_DROP = 0.042                                 # of the lower lid below it
+LID_GAP = 0.016  # between eyeball and lids
+LID_RISE = 0.057  # of the upper lid over the eye's centre
+LID_DROP = 0.042  # of the lower lid below it
 MOUTH_HALF_WIDTH = 0.248
 MOUTH_HEIGHT = -0.428
 
 # height, half width, front, widest point, back; from under the chin to the crown
-_SECTIONS = np.array([
-    [-0.975, 0.000, 0.345, 0.325, 0.30],
-    [-0.955, 0.130, 0.440, 0.310, 0.22],
-    [-0.890, 0.275, 0.500, 0.255, 0.10],
-    [-0.780, 0.395, 0.525, 0.165, -0.03],
-    [-0.650, 0.510, 0.520, 0.050, -0.24],
-    [-0.500, 0.595, 0.525, -0.060, -0.52],
-    [-0.300, 0.655, 0.535, -0.150, -0.85],
-    [-0.100, 0.700, 0.530, -0.210, -1.03],
-    [0.100, 0.732, 0.515, -0.250, -1.15],
-    [0.300, 0.752, 0.515, -0.270, -1.25],
-    [0.500, 0.760, 0.528, -0.300, -1.30],
-    [0.700, 0.747, 0.500, -0.350, -1.30],
-    [0.900, 0.690, 0.415, -0.400, -1.24],
-    [1.080, 0.580, 0.270, -0.430, -1.10],
-    [1.220, 0.415, 0.070, -0.450, -0.90],
-    [1.300, 0.230, -0.150, -0.450, -0.70],
-    [1.335, 0.000, -0.440, -0.450, -0.46],
-])
+_SECTIONS = np.array(
+    [
+        [-0.975, 0.000, 0.345, 0.325, 0.30],
+        [-0.955, 0.130, 0.440, 0.310, 0.22],
+        [-0.890, 0.275, 0.500, 0.255, 0.10],
+        [-0.780, 0.395, 0.525, 0.165, -0.03],
+        [-0.650, 0.510, 0.520, 0.050, -0.24],
+        [-0.500, 0.595, 0.525, -0.060, -0.52],
+        [-0.300, 0.655, 0.535, -0.150, -0.85],
+        [-0.100, 0.700, 0.530, -0.210, -1.03],
+        [0.100, 0.732, 0.515, -0.250, -1.15],
+        [0.300, 0.752, 0.515, -0.270, -1.25],
+        [0.500, 0.760, 0.528, -0.300, -1.30],
+        [0.700, 0.747, 0.500, -0.350, -1.30],
+        [0.900, 0.690, 0.415, -0.400, -1.24],
+        [1.080, 0.580, 0.270, -0.430, -1.10],
+        [1.220, 0.415, 0.070, -0.450, -0.90],
+        [1.300, 0.230, -0.150, -0.450, -0.70],
+        [1.335, 0.000, -0.440, -0.450, -0.46],
+    ]
+)
 _ARC = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(_SECTIONS[:, 0]), np.diff(_SECTIONS[:, 1])))])
 _LOFT = PchipInterpolator(_ARC, _SECTIONS)
 _DENSE_ARC = np.linspace(0, _ARC[-1], 4001)
@@ -48,24 +50,24 @@ ARC_LENGTH = float(_ARC[-1])
 
 # relief: x, y, width, height of a bump and how far it stands out; bumps with x > 0 come in pairs
 _BUMPS = (
-    (0.300, 0.265, 0.170, 0.105, -0.085),        # eye sockets
-    (0.135, 0.285, 0.060, 0.095, -0.060),        # beside the nasal bridge
-    (0.260, 0.445, 0.190, 0.055, 0.034),         # brow ridge
-    (0.000, 0.470, 0.120, 0.070, 0.014),         # glabella
-    (0.000, 0.760, 0.330, 0.160, 0.020),         # forehead
-    (0.470, 0.050, 0.150, 0.120, 0.052),         # cheekbones
-    (0.280, -0.060, 0.100, 0.140, 0.012),        # front of the cheeks
-    (0.470, -0.360, 0.130, 0.150, -0.022),       # hollow of the cheeks
-    (0.215, -0.245, 0.035, 0.090, -0.013),       # beside the mouth and nose: nasolabial fold
-    (0.000, -0.400, 0.270, 0.180, 0.045),        # the dental arch behind the lips
-    (0.000, -0.275, 0.026, 0.060, -0.014),       # philtrum
-    (0.048, -0.275, 0.024, 0.060, 0.010),        # its ridges
-    (0.275, -0.440, 0.040, 0.050, -0.020),       # corners of the mouth
-    (0.000, -0.610, 0.170, 0.042, -0.034),       # below the lower lip
-    (0.000, -0.790, 0.150, 0.095, 0.050),        # chin
-    (0.125, -0.105, 0.046, 0.056, 0.105),        # wings of the nose
-    (0.000, -0.060, 0.070, 0.062, 0.050),        # tip of the nose
-    (0.062, -0.168, 0.026, 0.018, -0.030),       # nostrils
+    (0.300, 0.265, 0.170, 0.105, -0.085),  # eye sockets
+    (0.135, 0.285, 0.060, 0.095, -0.060),  # beside the nasal bridge
+    (0.260, 0.445, 0.190, 0.055, 0.034),  # brow ridge
+    (0.000, 0.470, 0.120, 0.070, 0.014),  # glabella
+    (0.000, 0.760, 0.330, 0.160, 0.020),  # forehead
+    (0.470, 0.050, 0.150, 0.120, 0.052),  # cheekbones
+    (0.280, -0.060, 0.100, 0.140, 0.012),  # front of the cheeks
+    (0.470, -0.360, 0.130, 0.150, -0.022),  # hollow of the cheeks
+    (0.215, -0.245, 0.035, 0.090, -0.013),  # beside the mouth and nose: nasolabial fold
+    (0.000, -0.400, 0.270, 0.180, 0.045),  # the dental arch behind the lips
+    (0.000, -0.275, 0.026, 0.060, -0.014),  # philtrum
+    (0.048, -0.275, 0.024, 0.060, 0.010),  # its ridges
+    (0.275, -0.440, 0.040, 0.050, -0.020),  # corners of the mouth
+    (0.000, -0.610, 0.170, 0.042, -0.034),  # below the lower lip
+    (0.000, -0.790, 0.150, 0.095, 0.050),  # chin
+    (0.125, -0.105, 0.046, 0.056, 0.105),  # wings of the nose
+    (0.000, -0.060, 0.070, 0.062, 0.050),  # tip of the nose
+    (0.062, -0.168, 0.026, 0.018, -0.030),  # nostrils
 )
 _NOSE_HEIGHTS = np.array([-0.225, -0.190, -0.150, -0.110, -0.060, 0.000, 0.100, 0.200, 0.290, 0.370, 0.450])
 _NOSE = PchipInterpolator(_NOSE_HEIGHTS, [0, 0.020, 0.100, 0.165, 0.192, 0.178, 0.128, 0.082, 0.045, 0.014, 0])
@@ -184,8 +186,9 @@ def eye_contour(angle: np.ndarray, distance: float) -> np.ndarray:
     along, across = np.cos(angle), np.sin(angle)
     blend = min(distance / 0.08, 1.0)
     upper, lower = 1.25 - 0.25 * blend, 1.35 - 0.35 * blend
-    rise = np.where(across >= 0, (LID_RISE + distance) * np.abs(across) ** upper,
-                    -(LID_DROP + distance) * np.abs(across) ** lower)
-    skew = -0.006 * (1 - along**2) * (across > 0)            # the upper lid is highest towards the nose
+    rise = np.where(
+        across >= 0, (LID_RISE + distance) * np.abs(across) ** upper, -(LID_DROP + distance) * np.abs(across) ** lower
+    )
+    skew = -0.006 * (1 - along**2) * (across > 0)  # the upper lid is highest towards the nose
     x = EYE_CENTRE[0] + (EYE_HALF_WIDTH + distance) * along + skew
     return np.stack([x, EYE_CENTRE[1] + rise + 0.010 * along], axis=-1)

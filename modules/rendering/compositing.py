@@ -21,7 +21,7 @@ def interval_weights(depths: Tensor, sigma: Tensor) -> Tensor:
     middle = 0.5 * (sigma[..., :-1] + sigma[..., 1:])
     optical = F.softplus(middle - 1.0) * (depths[..., 1:] - depths[..., :-1])
     before = F.pad(torch.cumsum(optical, dim=-1)[..., :-1], (1, 0))
-    transmitted = torch.exp(-before)                                             # product of the earlier 1 - alpha
+    transmitted = torch.exp(-before)  # product of the earlier 1 - alpha
     return -torch.expm1(-optical) * transmitted
 
 

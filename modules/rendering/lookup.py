@@ -25,10 +25,10 @@ def lookup_sum(planes: Tensor, coordinates: Tensor) -> Tensor:
     """
     batch, count, _, height, width = planes.shape
     table = rearrange(F.pad(planes, (1, 1, 1, 1)), "b p c h w -> (b p h w) c").contiguous()
-    column, x = _split(coordinates[:, 0].detach(), width)                        # [P, B, N]
+    column, x = _split(coordinates[:, 0].detach(), width)  # [P, B, N]
     row, y = _split(coordinates[:, 1].detach(), height)
     first = torch.arange(batch * count, device=planes.device).view(batch, count).t() * ((height + 2) * (width + 2))
-    cell = first[..., None] + (row * (width + 2) + column).long()                # [P, B, N]
+    cell = first[..., None] + (row * (width + 2) + column).long()  # [P, B, N]
     total = _CornerSum.apply(table, cell.flatten(1), x.flatten(1), y.flatten(1), width + 2)
     return rearrange(total, "(b n) c -> b n c", b=batch)
 
@@ -51,7 +51,7 @@ class _CornerSum(torch.autograd.Function):
     def forward(ctx: _Context, table: Tensor, cell: Tensor, x: Tensor, y: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(cell, x, y)
         ctx.rows, ctx.stride = table.shape[0], stride
-        weights = torch.cat(_corner_weights(x, y)).t().contiguous()              # [M, 4P]
+        weights = torch.cat(_corner_weights(x, y)).t().contiguous()  # [M, 4P]
         small = cell.int()
         rows = torch.cat([small + offset for offset in _corner_offsets(stride)]).t().contiguous()
         return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
@@ -60,14 +60,14 @@ class _CornerSum(torch.autograd.Function):
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         cell, x, y = ctx.saved_tensors
         order = torch.argsort(cell.view(-1), stable=True)
-        source = order % cell.shape[1]                                           # the point of each sorted entry
+        source = order % cell.shape[1]  # the point of each sorted entry
         starts = F.pad(torch.bincount(cell.view(-1), minlength=ctx.rows).cumsum(0)[:-1], (1, 0))
         total = gradient.new_zeros(ctx.rows, gradient.shape[1])
         gradient = gradient.contiguous()
         for offset, weights in zip(_corner_offsets(ctx.stride), _corner_weights(x, y)):
             weights = weights.view(-1).index_select(0, order)
             share = F.embedding_bag(source, gradient, starts, mode="sum", per_sample_weights=weights)
-            total[offset:] += share[:ctx.rows - offset]
+            total[offset:] += share[: ctx.rows - offset]
         return total, None, None, None, None
 
 

@@ -62,7 +62,7 @@ def mean_features(planes: Tensor, points: Tensor, box_size: float) -> Tensor:
     """
     planes, points = fold_planes(planes.float() / 3), points.float()
     if planes.device.type == "cpu" and planes.ndim == 5 and not points.requires_grad:
-        x, y, z = (points * (2.0 / box_size)).unbind(dim=-1)                     # [B, N]
+        x, y, z = (points * (2.0 / box_size)).unbind(dim=-1)  # [B, N]
         return lookup_sum(planes, torch.stack([torch.stack([x, y]), torch.stack([x, z])]))
     return sample_planes(planes, points, box_size).sum(dim=1)
 
@@ -72,8 +72,9 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int, hidden_channels: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(FullyConnected(channels, hidden_channels), nn.Softplus(),
-                                 FullyConnected(hidden_channels, 1 + channels))
+        self.net = nn.Sequential(
+            FullyConnected(channels, hidden_channels), nn.Softplus(), FullyConnected(hidden_channels, 1 + channels)
+        )
 
     def _layers(self) -> tuple[FullyConnected, FullyConnected]:
         """The two layers; to nn.Sequential they are Modules."""
@@ -101,7 +102,7 @@ class Decoder(nn.Module):
         signs = torch.tensor([1.0, -1.0], device=first.device)
         first[units] = 0
         last[output] = 0
-        first[units, feature] = signs * first.shape[1] ** 0.5                    # equalised: divided by it again
+        first[units, feature] = signs * first.shape[1] ** 0.5  # equalised: divided by it again
         last[output, units] = signs * gain * last.shape[1] ** 0.5
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,12 +22,12 @@ def pixel_rays(camera_to_world: Tensor, intrinsics: Tensor, resolution: int) -> 
     pose, lens = camera_to_world.float(), intrinsics.float()
     centres = (torch.arange(resolution, device=pose.device, dtype=torch.float32) + 0.5) / resolution
     v, u = torch.meshgrid(centres, centres, indexing="ij")
-    u, v = u.reshape(1, -1), v.reshape(1, -1)                                    # [1, R*R]
+    u, v = u.reshape(1, -1), v.reshape(1, -1)  # [1, R*R]
     fx, fy, skew = lens[:, 0, 0, None], lens[:, 1, 1, None], lens[:, 0, 1, None]
     y = (v - lens[:, 1, 2, None]) / fy
     x = (u - lens[:, 0, 2, None] - skew * y) / fx
-    in_camera = torch.stack([x, y, torch.ones_like(x)], dim=-1)                  # [B, R*R, 3]
-    directions = (pose[:, None, :3, :3] * in_camera[:, :, None]).sum(dim=-1)     # no matmul: autocast would round it
+    in_camera = torch.stack([x, y, torch.ones_like(x)], dim=-1)  # [B, R*R, 3]
+    directions = (pose[:, None, :3, :3] * in_camera[:, :, None]).sum(dim=-1)  # no matmul: autocast would round it
     return pose[:, None, :3, 3], F.normalize(directions, dim=-1, eps=1e-12)
 
 

@@ -27,16 +27,16 @@ class RendererConfig:
     shared by the whole batch and the near limit may lie behind the camera (to reproduce its numbers).
     """
 
-    plane_channels: int = 32             # C, channels of a feature
-    plane_depth: int = 1                 # D: 1 = tri-plane, more = tri-grid with D slices
-    hidden_channels: int = 64            # of the decoder
-    samples_coarse: int = 48             # per ray
-    samples_fine: int = 48               # 0: the first pass is the result
-    box_size: float = 1.0                # side of the cube of the planes, world units
-    missing_rays: str = "skip"           # or "official"
-    fixed_limits: tuple[float, float] | None = None    # near and far of all rays; None: where they meet the cube
+    plane_channels: int = 32  # C, channels of a feature
+    plane_depth: int = 1  # D: 1 = tri-plane, more = tri-grid with D slices
+    hidden_channels: int = 64  # of the decoder
+    samples_coarse: int = 48  # per ray
+    samples_fine: int = 48  # 0: the first pass is the result
+    box_size: float = 1.0  # side of the cube of the planes, world units
+    missing_rays: str = "skip"  # or "official"
+    fixed_limits: tuple[float, float] | None = None  # near and far of all rays; None: where they meet the cube
     white_background: bool = False
-    initial_gains: tuple[float, float] = (1.0, 1.0)    # on the decoder's first weights for density and for colours
+    initial_gains: tuple[float, float] = (1.0, 1.0)  # on the decoder's first weights for density and for colours
 
     def __post_init__(self) -> None:
         if self.missing_rays not in ("skip", "official"):
@@ -67,19 +67,22 @@ class RendererConfig:
 class RayNoise:
     """The random numbers of a rendering, all in [0, 1)."""
 
-    jitter: Tensor        # [B, R, samples_coarse] or [samples_coarse]: position of a sample within its spacing
-    importance: Tensor    # [B, R, samples_fine] or [samples_fine]: quantiles of the fine samples
+    jitter: Tensor  # [B, R, samples_coarse] or [samples_coarse]: position of a sample within its spacing
+    importance: Tensor  # [B, R, samples_fine] or [samples_fine]: quantiles of the fine samples
 
     @staticmethod
     def centred(config: RendererConfig, device: torch.device) -> "RayNoise":
         """Fixed numbers for all rays and frames: samples in the middle of their spacing, evenly spaced quantiles."""
-        quantiles = (torch.arange(config.samples_fine, device=device, dtype=torch.float32) + 0.5)
-        return RayNoise(jitter=torch.full((config.samples_coarse,), 0.5, device=device),
-                        importance=quantiles / max(config.samples_fine, 1))
+        quantiles = torch.arange(config.samples_fine, device=device, dtype=torch.float32) + 0.5
+        return RayNoise(
+            jitter=torch.full((config.samples_coarse,), 0.5, device=device),
+            importance=quantiles / max(config.samples_fine, 1),
+        )
 
     @staticmethod
-    def draw(config: RendererConfig, batch: int, rays: int, generator: torch.Generator,
-             device: torch.device) -> "RayNoise":
+    def draw(
+        config: RendererConfig, batch: int, rays: int, generator: torch.Generator, device: torch.device
+    ) -> "RayNoise":
         """Fresh numbers for every sample, from a generator on the CPU."""
         jitter = torch.rand(batch, rays, config.samples_coarse, generator=generator)
         importance = torch.rand(batch, rays, config.samples_fine, generator=generator)
@@ -90,22 +93,22 @@ class RayNoise:
 class RenderOutput:
     """Images of a rendering, float32."""
 
-    feature: Tensor    # [B, C, n, n], roughly [-1, 1] (the first three are RGB); -1 where nothing is
-    depth: Tensor      # [B, 1, n, n], distance along the ray, world units
-    weights: Tensor    # [B, 1, n, n] in [0, 1], the share of the ray that met matter
+    feature: Tensor  # [B, C, n, n], roughly [-1, 1] (the first three are RGB); -1 where nothing is
+    depth: Tensor  # [B, 1, n, n], distance along the ray, world units
+    weights: Tensor  # [B, 1, n, n] in [0, 1], the share of the ray that met matter
 
 
 @dataclass(frozen=True)
 class RayOutput:
     """Results of single rays; N = samples_coarse, M = N + samples_fine (or N)."""
 
-    feature: Tensor           # [B, R, C]
-    depth: Tensor             # [B, R, 1]
-    weights: Tensor           # [B, R, 1]
-    coarse_depths: Tensor     # [B, R, N]
-    coarse_weights: Tensor    # [B, R, N-1]
-    fine_depths: Tensor       # [B, R, samples_fine]
-    sigma: Tensor             # [B, R, M], raw density in order of depth
+    feature: Tensor  # [B, R, C]
+    depth: Tensor  # [B, R, 1]
+    weights: Tensor  # [B, R, 1]
+    coarse_depths: Tensor  # [B, R, N]
+    coarse_weights: Tensor  # [B, R, N-1]
+    fine_depths: Tensor  # [B, R, samples_fine]
+    sigma: Tensor  # [B, R, M], raw density in order of depth
 
 
 class VolumeRenderer(nn.Module):
@@ -117,8 +120,9 @@ class VolumeRenderer(nn.Module):
         self.decoder = Decoder(config.plane_channels, config.hidden_channels)
         self.decoder.amplify(*config.initial_gains)
 
-    def forward(self, planes: Tensor, camera: Camera, resolution: int,
-                generator: torch.Generator | None = None) -> RenderOutput:
+    def forward(
+        self, planes: Tensor, camera: Camera, resolution: int, generator: torch.Generator | None = None
+    ) -> RenderOutput:
         """Render a square feature image.
 
         Args:
@@ -134,8 +138,10 @@ class VolumeRenderer(nn.Module):
         else:
             noise = RayNoise.draw(self.config, batch, rays, generator, directions.device)
         result = self.render_rays(planes, origins, directions, noise)
-        images = [rearrange(values, "b (h w) c -> b c h w", h=resolution)
-                  for values in (result.feature, result.depth, result.weights)]
+        images = [
+            rearrange(values, "b (h w) c -> b c h w", h=resolution)
+            for values in (result.feature, result.depth, result.weights)
+        ]
         return RenderOutput(feature=images[0], depth=images[1], weights=images[2])
 
     def render_rays(self, planes: Tensor, origins: Tensor, directions: Tensor, noise: RayNoise) -> RayOutput:
@@ -149,15 +155,15 @@ class VolumeRenderer(nn.Module):
         """
         planes = planes.expand(directions.shape[0], -1, -1, -1, -1)
         near, far = self._limits(origins, directions)
-        coarse = stratified_depths(near, far, noise.jitter)                      # [B, R, N]
+        coarse = stratified_depths(near, far, noise.jitter)  # [B, R, N]
         coarse_sigma, coarse_logits = self._query(planes, origins, directions, coarse)
         coarse_weights = interval_weights(coarse, coarse_sigma)
         if self.config.samples_fine == 0:
             feature = self._feature([(sample_weights(coarse_weights), coarse_logits)])
             return self._result(feature, coarse, coarse_sigma, coarse_weights, far, (coarse, coarse_weights))
-        fine = importance_depths(coarse, coarse_weights, noise.importance)       # [B, R, F]
+        fine = importance_depths(coarse, coarse_weights, noise.importance)  # [B, R, F]
         fine_sigma, fine_logits = self._query(planes, origins, directions, fine)
-        depths, order = torch.sort(torch.cat([coarse, fine], dim=-1), dim=-1)    # [B, R, M]
+        depths, order = torch.sort(torch.cat([coarse, fine], dim=-1), dim=-1)  # [B, R, M]
         sigma = torch.cat([coarse_sigma, fine_sigma], dim=-1).gather(-1, order)
         weights = interval_weights(depths, sigma)
         # The weights go back to the samples' own order, so that the many colours need not be sorted.
@@ -185,10 +191,9 @@ class VolumeRenderer(nn.Module):
         limits = official_limits if self.config.missing_rays == "official" else visible_limits
         return limits(origins, directions, self.config.box_size)
 
-    def _query(self, planes: Tensor, origins: Tensor, directions: Tensor,
-               depths: Tensor) -> tuple[Tensor, Tensor]:
+    def _query(self, planes: Tensor, origins: Tensor, directions: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
         """Raw density [B, R, S] and colour logits [B, R, S, C] at depths [B, R, S]."""
-        points = origins[:, :, None] + directions[:, :, None] * depths[..., None]    # [B, R, S, 3]
+        points = origins[:, :, None] + directions[:, :, None] * depths[..., None]  # [B, R, S, 3]
         sigma, logits = self.query(planes, rearrange(points, "b r s xyz -> b (r s) xyz"))
         return sigma.view_as(depths), rearrange(logits, "b (r s) c -> b r s c", s=depths.shape[-1])
 
@@ -200,7 +205,7 @@ class VolumeRenderer(nn.Module):
         Returns:
             [B, R, C].
         """
-        with torch.autocast(parts[0][0].device.type, enabled=False):             # sums of many samples stay float32
+        with torch.autocast(parts[0][0].device.type, enabled=False):  # sums of many samples stay float32
             total = reduce(torch.add, (shares.sum(dim=-1, keepdim=True) for shares, _ in parts))
             mean = reduce(torch.add, ((shares[:, :, None] @ logits.sigmoid())[:, :, 0] for shares, logits in parts))
         feature = stretch(mean, total)
@@ -208,12 +213,26 @@ class VolumeRenderer(nn.Module):
             feature = feature + 1 - total
         return feature * 2 - 1
 
-    def _result(self, feature: Tensor, depths: Tensor, sigma: Tensor, weights: Tensor, far: Tensor,
-                first_pass: tuple[Tensor, Tensor], fine: Tensor | None = None) -> RayOutput:
+    def _result(
+        self,
+        feature: Tensor,
+        depths: Tensor,
+        sigma: Tensor,
+        weights: Tensor,
+        far: Tensor,
+        first_pass: tuple[Tensor, Tensor],
+        fine: Tensor | None = None,
+    ) -> RayOutput:
         if self.config.missing_rays == "official":
             depth = expected_depth(weights, depths, depths.min(), depths.max())
         else:
             depth = expected_depth(weights, depths, depths[..., :1], far)
-        return RayOutput(feature=feature, depth=depth, weights=weights.sum(dim=-1, keepdim=True),
-                         coarse_depths=first_pass[0], coarse_weights=first_pass[1],
-                         fine_depths=depths[..., :0] if fine is None else fine, sigma=sigma)
+        return RayOutput(
+            feature=feature,
+            depth=depth,
+            weights=weights.sum(dim=-1, keepdim=True),
+            coarse_depths=first_pass[0],
+            coarse_weights=first_pass[1],
+            fine_depths=depths[..., :0] if fine is None else fine,
+            sigma=sigma,
+        )

@@ -24,7 +24,7 @@ def stratified_depths(near: Tensor, far: Tensor, jitter: Tensor) -> Tensor:
 
 def smooth_weights(weights: Tensor) -> Tensor:
     """Widened weights [..., N] for importance sampling: mean of the maxima with either neighbour, plus 0.01."""
-    larger = torch.maximum(weights[..., :-1], weights[..., 1:])                  # [..., N-1]
+    larger = torch.maximum(weights[..., :-1], weights[..., 1:])  # [..., N-1]
     left = torch.cat([weights[..., :1], larger], dim=-1)
     right = torch.cat([larger, weights[..., -1:]], dim=-1)
     return 0.5 * (left + right) + 0.01
@@ -41,9 +41,9 @@ def importance_depths(depths: Tensor, weights: Tensor, uniform: Tensor) -> Tenso
         [..., M], without gradient; unsorted unless `uniform` is sorted.
     """
     depths, weights = depths.detach(), weights.detach()
-    bins = 0.5 * (depths[..., :-1] + depths[..., 1:])                            # [..., N-1]
-    pdf = smooth_weights(weights)[..., 1:-1] + 1e-5                              # [..., N-3]
-    cdf = F.pad(torch.cumsum(pdf / pdf.sum(dim=-1, keepdim=True), dim=-1), (1, 0))     # [..., N-2]
+    bins = 0.5 * (depths[..., :-1] + depths[..., 1:])  # [..., N-1]
+    pdf = smooth_weights(weights)[..., 1:-1] + 1e-5  # [..., N-3]
+    cdf = F.pad(torch.cumsum(pdf / pdf.sum(dim=-1, keepdim=True), dim=-1), (1, 0))  # [..., N-2]
     uniform = uniform.expand(*cdf.shape[:-1], uniform.shape[-1]).contiguous()
     index = torch.searchsorted(cdf, uniform, right=True)
     below, above = (index - 1).clamp(min=0), index.clamp(max=cdf.shape[-1] - 1)

@@ -16,14 +16,14 @@ from modules.layers.stylegan import SynthesisBlock, SynthesisBlockConfig
 class SuperresolutionConfig:
     """Widths and sizes of the decoder; the defaults are the released portrait model (8x: 128 -> 512)."""
 
-    resolution: int = 128           # n: pixels a side of the rendered image; others are resized to it first
-    feature_channels: int = 32      # of the rendered feature image
-    middle_channels: int = 256      # of block0
-    output_channels: int = 128      # of block1
+    resolution: int = 128  # n: pixels a side of the rendered image; others are resized to it first
+    feature_channels: int = 32  # of the rendered feature image
+    middle_channels: int = 256  # of block0
+    output_channels: int = 128  # of block1
     w_dim: int = 512
-    scale: int = 4                  # 4: n -> 2n -> 4n; 2: block0 does not up-sample (EG3D's 256- and 128-pixel models)
-    clamp: float | None = None      # 256 in the EG3D teacher
-    noise: bool = True              # layers own noise maps (stored in released weights, unused by the portrait models)
+    scale: int = 4  # 4: n -> 2n -> 4n; 2: block0 does not up-sample (EG3D's 256- and 128-pixel models)
+    clamp: float | None = None  # 256 in the EG3D teacher
+    noise: bool = True  # layers own noise maps (stored in released weights, unused by the portrait models)
 
     def __post_init__(self) -> None:
         if self.scale not in (2, 4):
@@ -39,20 +39,32 @@ class SuperresolutionConfig:
     @classmethod
     def demo(cls) -> "SuperresolutionConfig":
         """128 (from any rendered size) -> 256 pixels, small enough for one CPU core."""
-        return cls(resolution=128, scale=2, feature_channels=24, middle_channels=48, output_channels=16, w_dim=32,
-                   noise=False)
+        return cls(
+            resolution=128, scale=2, feature_channels=24, middle_channels=48, output_channels=16, w_dim=32, noise=False
+        )
 
     def block0(self) -> SynthesisBlockConfig:
         """The first block: feature channels -> middle channels."""
         return SynthesisBlockConfig(
-            in_channels=self.feature_channels, out_channels=self.middle_channels, w_dim=self.w_dim,
-            resolution=self.resolution * self.scale // 2, up=self.scale == 4, clamp=self.clamp, noise=self.noise)
+            in_channels=self.feature_channels,
+            out_channels=self.middle_channels,
+            w_dim=self.w_dim,
+            resolution=self.resolution * self.scale // 2,
+            up=self.scale == 4,
+            clamp=self.clamp,
+            noise=self.noise,
+        )
 
     def block1(self) -> SynthesisBlockConfig:
         """The second block: middle channels -> output channels."""
         return SynthesisBlockConfig(
-            in_channels=self.middle_channels, out_channels=self.output_channels, w_dim=self.w_dim,
-            resolution=self.resolution * self.scale, clamp=self.clamp, noise=self.noise)
+            in_channels=self.middle_channels,
+            out_channels=self.output_channels,
+            w_dim=self.w_dim,
+            resolution=self.resolution * self.scale,
+            clamp=self.clamp,
+            noise=self.noise,
+        )
 
 
 class Superresolution(nn.Module):
@@ -64,8 +76,14 @@ class Superresolution(nn.Module):
         self.block0 = SynthesisBlock(config.block0())
         self.block1 = SynthesisBlock(config.block1())
 
-    def forward(self, rgb: Tensor, feature: Tensor, ws: Tensor | None = None, noise: str = "none",
-                generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self,
+        rgb: Tensor,
+        feature: Tensor,
+        ws: Tensor | None = None,
+        noise: str = "none",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """The image at `scale` times the resolution.
 
         Args:

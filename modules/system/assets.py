@@ -13,9 +13,9 @@ from modules.system.errors import UserError
 FOLDER_VARIABLE = "REAL3D_ASSETS"
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 DEFAULT_FOLDER = CHECKPOINTS / "assets"
-DEMO_CHECKPOINT = CHECKPOINTS / "demo"          # the embedded one
+DEMO_CHECKPOINT = CHECKPOINTS / "demo"  # the embedded one
 MANIFEST = Path(__file__).with_suffix(".yaml")
-ANALYSIS = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")     # of photos and clips
+ANALYSIS = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")  # of photos and clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,7 @@ def find_asset(name: str, folder: Path | None = None) -> Path:
     if asset is None:
         raise UserError(f"{name} is missing in {searched}")
     if asset.fetchable:
-        raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {searched}; "
-                        f"get it with: {asset.advice}")
+        raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {searched}; get it with: {asset.advice}")
     raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {searched}; {asset.how}")
 
 

@@ -21,13 +21,17 @@ from modules.system.errors import UserError
 
 T = TypeVar("T")
 CONFIG, TRAINER = "config.yaml", "trainer.pt"
-_SHOWN = 3                      # offending keys that an error names
+_SHOWN = 3  # offending keys that an error names
 LARGEST_HALF = 65504.0
 
 
-def save_checkpoint(folder: Path | str, config: Mapping[str, Any],
-                    modules: Mapping[str, nn.Module | Mapping[str, Tensor]],
-                    trainer_state: Mapping[str, Any] | None = None, half: bool = False) -> None:
+def save_checkpoint(
+    folder: Path | str,
+    config: Mapping[str, Any],
+    modules: Mapping[str, nn.Module | Mapping[str, Tensor]],
+    trainer_state: Mapping[str, Any] | None = None,
+    half: bool = False,
+) -> None:
     """Write a checkpoint beside `folder` and rename it; an older one of that name is replaced only when all is written.
 
     Args:
@@ -55,8 +59,10 @@ def save_checkpoint(folder: Path | str, config: Mapping[str, Any],
         _swap(part, folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise UserError(f"cannot write the checkpoint {folder}: {_first_line(error)}; "
-                        "free some space or choose another folder (an older checkpoint there is untouched)") from error
+        raise UserError(
+            f"cannot write the checkpoint {folder}: {_first_line(error)}; "
+            "free some space or choose another folder (an older checkpoint there is untouched)"
+        ) from error
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -72,18 +78,26 @@ def load_module(folder: Path | str, name: str, module: nn.Module) -> None:
     state = load_state(folder, name)
     problems = misfits(state, _state(module))
     if problems:
-        raise UserError(f"{path} does not fit the model of this config: {problems}; "
-                        "use the config.yaml beside the file, or another file")
+        raise UserError(
+            f"{path} does not fit the model of this config: {problems}; "
+            "use the config.yaml beside the file, or another file"
+        )
     getattr(module, "_orig_mod", module).load_state_dict(state)
 
 
 def misfits(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     """What keeps `state` from filling a module whose state is `expected`, a few keys of each kind; empty: nothing."""
     missing, unknown = expected.keys() - state.keys(), state.keys() - expected.keys()
-    misshapen = [f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}"
-                 for key in expected if key in state and state[key].shape != expected[key].shape]
-    return "; ".join(f"{title} {_few(sorted(keys))}" for title, keys in
-                     (("missing", missing), ("unknown", unknown), ("shape of", misshapen)) if keys)
+    misshapen = [
+        f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
+    ]
+    return "; ".join(
+        f"{title} {_few(sorted(keys))}"
+        for title, keys in (("missing", missing), ("unknown", unknown), ("shape of", misshapen))
+        if keys
+    )
 
 
 def load_state(folder: Path | str, name: str) -> dict[str, Tensor]:
@@ -112,9 +126,12 @@ def read_weights(path: Path, advice: str = "get it again") -> dict[str, Tensor]:
         UserError: it cannot be read, or holds something else.
     """
     try:
-        content = (load_file(path) if path.suffix == ".safetensors"
-                   else torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:      # whatever the bytes of a damaged file lead the reader into
+        content = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:  # whatever the bytes of a damaged file lead the reader into
         reason = "damaged, incomplete, or not of tensors alone" if path.is_file() else "no such file"
         raise UserError(f"{path} cannot be read as weights ({reason}); {advice}") from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
@@ -135,8 +152,9 @@ def load_trainer_state(folder: Path | str) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged ({_first_line(error)}); delete {path.parent} to resume from an older "
-                        "checkpoint") from error
+        raise UserError(
+            f"{path} is damaged ({_first_line(error)}); delete {path.parent} to resume from an older checkpoint"
+        ) from error
 
 
 def read_config(folder: Path | str) -> dict[str, Any]:
@@ -147,13 +165,15 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     """
     path = _settled(folder) / CONFIG
     if not path.is_file():
-        raise UserError(f"{path.parent} is no checkpoint: it has no {CONFIG}; "
-                        f"give a folder with {CONFIG} and *.safetensors")
+        raise UserError(
+            f"{path.parent} is no checkpoint: it has no {CONFIG}; give a folder with {CONFIG} and *.safetensors"
+        )
     return load_yaml(path)
 
 
-def read_model_config(folder: Path, kind: type[T],
-                      update: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict) -> T:
+def read_model_config(
+    folder: Path, kind: type[T], update: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+) -> T:
     """The network's settings in the config.yaml of a checkpoint.
 
     Args:
@@ -208,7 +228,7 @@ def _state(module: nn.Module | Mapping[str, Tensor], half: bool = False, name: s
                 raise UserError(f"{name}: {key} holds values beyond {LARGEST_HALF:g}; save it without half precision")
             tensor = tensor.half()
         storage = tensor.untyped_storage().data_ptr()
-        result[key] = tensor.clone() if storage in storages else tensor       # safetensors refuses shared memory
+        result[key] = tensor.clone() if storage in storages else tensor  # safetensors refuses shared memory
         storages.add(storage)
     return result
 

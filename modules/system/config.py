@@ -102,6 +102,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 # ---- reading
 
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses repeated keys and reads 1e-4 as a number."""
 
@@ -163,8 +164,9 @@ def _load(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
     return values, sources
 
 
-def _merge(into: dict, new: Mapping, sources: dict[str, str], origin: str | Mapping[str, str],
-           prefix: str = "") -> None:
+def _merge(
+    into: dict, new: Mapping, sources: dict[str, str], origin: str | Mapping[str, str], prefix: str = ""
+) -> None:
     for key, value in new.items():
         name = f"{prefix}{key}"
         sources[name] = origin if isinstance(origin, str) else origin[name]
@@ -177,6 +179,7 @@ def _merge(into: dict, new: Mapping, sources: dict[str, str], origin: str | Mapp
 
 
 # ---- building
+
 
 class _Builder:
     def __init__(self, sources: Mapping[str, str]) -> None:
@@ -200,10 +203,13 @@ class _Builder:
             if name not in known:
                 raise self.fail(prefix + name, f"unknown key {prefix}{name}{nearest(name, known)}")
         hints = get_type_hints(kind)
-        arguments = {name: self.value(hints[name], value, _start(known[name], start), prefix + name)
-                     for name, value in values.items()}
-        missing = [name for name, field in known.items()
-                   if start is None and name not in arguments and _required(field)]
+        arguments = {
+            name: self.value(hints[name], value, _start(known[name], start), prefix + name)
+            for name, value in values.items()
+        }
+        missing = [
+            name for name, field in known.items() if start is None and name not in arguments and _required(field)
+        ]
         if missing:
             raise self.fail(key, f"the key {prefix}{missing[0]} is missing")
         try:
@@ -214,13 +220,15 @@ class _Builder:
     def preset(self, kind: type, values: dict[str, Any], prefix: str) -> Any:
         """The instance that `preset:` means; takes that key and the preset's own arguments out of `values`."""
         name, key = values.pop("preset"), f"{prefix}preset"
-        choices = [n for n, member in vars(kind).items()
-                   if isinstance(member, classmethod) and not n.startswith("_")]
+        choices = [n for n, member in vars(kind).items() if isinstance(member, classmethod) and not n.startswith("_")]
         if name not in choices:
             raise self.fail(key, f"{key} is {name}{nearest(str(name), choices)}")
         method, own = getattr(kind, name), {field.name for field in fields(kind)}
-        arguments = {n: self.value(hint, values.pop(n), None, prefix + n)
-                     for n, hint in get_type_hints(method).items() if n in values and n not in own}
+        arguments = {
+            n: self.value(hint, values.pop(n), None, prefix + n)
+            for n, hint in get_type_hints(method).items()
+            if n in values and n not in own
+        }
         try:
             return method(**arguments)
         except ValueError as error:
@@ -243,8 +251,10 @@ class _Builder:
         if origin is dict or kind is dict:
             if not isinstance(value, Mapping):
                 raise self.wrong(kind, value, key)
-            return {name: self.value(arguments[1] if arguments else Any, v, None, f"{key}.{name}")
-                    for name, v in value.items()}
+            return {
+                name: self.value(arguments[1] if arguments else Any, v, None, f"{key}.{name}")
+                for name, v in value.items()
+            }
         return self.scalar(kind, value, key)
 
     def union(self, kinds: tuple, value: Any, start: Any, key: str) -> Any:

@@ -11,7 +11,7 @@ from modules.system.assets import Asset, checksum_is_right
 from modules.system.errors import UserError
 
 ATTEMPTS = 5
-TIMEOUT = 20.0                # seconds without a byte
+TIMEOUT = 20.0  # seconds without a byte
 HUB_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "pytorch_model.bin")
 
 
@@ -42,12 +42,15 @@ def fetch(asset: Asset, folder: Path, timeout: float = TIMEOUT, pause: float = 2
         _download(asset, part, timeout, pause)
         if not checksum_is_right(part, asset.sha256):
             part.unlink()
-            raise UserError(f"{asset.name} arrived with a wrong checksum and was deleted; try again, or "
-                            f"compare {asset.address} with {asset.source}")
+            raise UserError(
+                f"{asset.name} arrived with a wrong checksum and was deleted; try again, or "
+                f"compare {asset.address} with {asset.source}"
+            )
         part.replace(target)
     except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror or error}); "
-                        "choose another folder with --assets") from error
+        raise UserError(
+            f"{target} cannot be written ({error.strerror or error}); choose another folder with --assets"
+        ) from error
     return target
 
 
@@ -64,27 +67,32 @@ def _download(asset: Asset, part: Path, timeout: float, pause: float) -> None:
             if status == requests.codes.requested_range_not_satisfiable and before:
                 if asset.sha256 and checksum_is_right(part, asset.sha256):
                     return
-                part.unlink()                      # longer than the file, or another edition
+                part.unlink()  # longer than the file, or another edition
             elif status is not None and 400 <= status < 500 and status not in (408, 429):
-                raise UserError(f"{asset.name}: {asset.address} answers {status}; look for it at "
-                                f"{asset.source}") from error
+                raise UserError(
+                    f"{asset.name}: {asset.address} answers {status}; look for it at {asset.source}"
+                ) from error
             failures = 0 if part.exists() and part.stat().st_size > before else failures + 1
             if failures == ATTEMPTS:
-                raise UserError(f"{asset.name} could not be fetched from {asset.address} "
-                                f"({type(error).__name__}); check the connection and run the command again, "
-                                "it continues where it stopped") from error
+                raise UserError(
+                    f"{asset.name} could not be fetched from {asset.address} "
+                    f"({type(error).__name__}); check the connection and run the command again, "
+                    "it continues where it stopped"
+                ) from error
             time.sleep(pause * 2 ** max(failures - 1, 0))
 
 
 def _continue(asset: Asset, part: Path, start: int, timeout: float) -> None:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with part.open("ab") as file:
+
         def restart_if_whole(response: requests.Response, *_: object, **__: object) -> None:
-            if response.status_code == requests.codes.ok:              # the server ignores ranges
+            if response.status_code == requests.codes.ok:  # the server ignores ranges
                 file.truncate(0)
 
-        pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=timeout, headers=headers,
-                             hooks={"response": restart_if_whole})(asset.address, file, None)
+        pooch.HTTPDownloader(
+            progressbar=sys.stderr.isatty(), timeout=timeout, headers=headers, hooks={"response": restart_if_whole}
+        )(asset.address, file, None)
 
 
 def _fetch_from_hub(asset: Asset, target: Path) -> Path:
@@ -93,8 +101,10 @@ def _fetch_from_hub(asset: Asset, target: Path) -> Path:
     part = target.with_name(target.name + ".part")
     try:
         snapshot_download(asset.hub, local_dir=part, allow_patterns=list(HUB_FILES))
-    except Exception as error:     # its errors have no common class
-        raise UserError(f"{asset.name} could not be fetched from {asset.source} ({type(error).__name__}); "
-                        "check the connection and run the command again") from error
+    except Exception as error:  # its errors have no common class
+        raise UserError(
+            f"{asset.name} could not be fetched from {asset.source} ({type(error).__name__}); "
+            "check the connection and run the command again"
+        ) from error
     part.replace(target)
     return target

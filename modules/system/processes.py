@@ -32,15 +32,16 @@ def run_all(function: Callable[[Item], Result], items: Sequence[Item], workers: 
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
     waiting = iter(items)
     try:
-        running = {pool.submit(function, item) for item in islice(waiting, workers)}     # no more: a stop is soon done
+        running = {pool.submit(function, item) for item in islice(waiting, workers)}  # no more: a stop is soon done
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             running |= {pool.submit(function, item) for item in islice(waiting, len(done))}
             for future in done:
                 yield future.result()
     except BrokenProcessPool as error:
-        raise UserError("a worker process was killed, perhaps for lack of memory; "
-                        "run again to resume, with fewer workers") from error
+        raise UserError(
+            "a worker process was killed, perhaps for lack of memory; run again to resume, with fewer workers"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

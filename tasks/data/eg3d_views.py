@@ -22,18 +22,18 @@ from modules.system.assets import find_asset
 from tasks.data.teacher import TeacherBatch, TeacherViews
 from tasks.engine.seeds import item_generator
 
-CONDITIONING = {"spread": (0.2793, 0.1745), "radius": (2.7, 3.2)}      # yaw +-16 and pitch +-10 degrees
-VALIDATION_TURN = 0.3491                                               # 20 degrees
-EPOCH = 1_000_000                                                      # items, although each is drawn anew
+CONDITIONING = {"spread": (0.2793, 0.1745), "radius": (2.7, 3.2)}  # yaw +-16 and pitch +-10 degrees
+VALIDATION_TURN = 0.3491  # 20 degrees
+EPOCH = 1_000_000  # items, although each is drawn anew
 
 
 @dataclass(frozen=True, kw_only=True)
 class EG3DViewsConfig:
     """The generator and the cameras of its views."""
 
-    snapshot: str = "ffhqrebalanced512-128.pkl"     # an outside file, see `scripts.assets`
-    truncation: float = 0.7                         # psi
-    pose_clips: str = ""                            # folder of clips whose fitted cameras are every other view
+    snapshot: str = "ffhqrebalanced512-128.pkl"  # an outside file, see `scripts.assets`
+    truncation: float = 0.7  # psi
+    pose_clips: str = ""  # folder of clips whose fitted cameras are every other view
     seed: int = 999
 
 
@@ -116,7 +116,10 @@ class EG3DTeacher(TeacherViews):
 def copy_matching(source: nn.Module, target: nn.Module) -> list[str]:
     """Copy the tensors of a state dict whose names and shapes agree, from source to target; returns their names."""
     available = source.state_dict()
-    names = [name for name, value in target.state_dict().items()
-             if name in available and available[name].shape == value.shape]
+    names = [
+        name
+        for name, value in target.state_dict().items()
+        if name in available and available[name].shape == value.shape
+    ]
     target.load_state_dict({name: available[name] for name in names}, strict=False)
     return names

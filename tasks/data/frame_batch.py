@@ -18,7 +18,7 @@ from modules.portrait.driving import Driving, DrivingConfig, PNCCInputs, head_ca
 from modules.portrait.htbsr.fusion import HTBSR
 from modules.portrait.photo import Photo, Surroundings
 
-CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)     # positions of the PNCCs in a batch
+CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)  # positions of the PNCCs in a batch
 
 
 class Frame:
@@ -51,8 +51,9 @@ class Frame:
     @cached_property
     def camera(self) -> Camera:
         """Cameras [B], whose poses stand for the pose of the head: the head itself stays in the canonical pose."""
-        return head_camera(self._batch["euler"][:, self.number], self._batch["translation"][:, self.number],
-                           self._config)
+        return head_camera(
+            self._batch["euler"][:, self.number], self._batch["translation"][:, self.number], self._config
+        )
 
     @property
     def landmarks(self) -> Tensor:
@@ -120,8 +121,12 @@ class FrameBatch:
             inpainted: use the clip's background without the person; False: the source frame itself (an ablation).
         """
         background = to_float(self._batch["background"]) if inpainted else self.source.image
-        around = Surroundings(to_float(self._batch["torso"]), one_hot(self.source.classes), background,
-                              self.keypoints(self.source, decoder))
+        around = Surroundings(
+            to_float(self._batch["torso"]),
+            one_hot(self.source.classes),
+            background,
+            self.keypoints(self.source, decoder),
+        )
         return Photo(self.source.head, self.source.camera, around)
 
     def driving_with_keypoints(self, frame: Frame, decoder: HTBSR) -> Driving:

@@ -26,9 +26,9 @@ from modules.system.errors import UserError
 from modules.system.files import whole_file
 from tasks.engine.seeds import item_generator
 
-FAR_FRAMES = 50                # source and target are up to this far apart: 2 s
-SOURCE_SHARE = 0.25            # how often the PNCC that gets noise is the source's; docs/spec/training.md#2-7
-OPEN_CLIPS = 256               # clips whose coefficients and maps stay in memory
+FAR_FRAMES = 50  # source and target are up to this far apart: 2 s
+SOURCE_SHARE = 0.25  # how often the PNCC that gets noise is the source's; docs/spec/training.md#2-7
+OPEN_CLIPS = 256  # clips whose coefficients and maps stay in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +43,23 @@ class ClipDataConfig:
     folder: str = "data/celebv_hq"
     validation_folder: str = ""
     validation_every: int = 100
-    face_model: str = ""            # of modules/face_models.py; empty: that of the model
-    pncc_size: int = 0              # 0: as the model reads them
+    face_model: str = ""  # of modules/face_models.py; empty: that of the model
+    pncc_size: int = 0  # 0: as the model reads them
     cache: str = ""
-    pairs_per_clip: int = 1000      # length of an epoch
-    torso: bool = False             # add the source's in-painted torso and the background
-    eye_closing: bool = False       # add three PNCCs with partly closed eyes
-    perturbation: float = 0.0       # add a PNCC with noise of this size on its coefficients; 0: none
+    pairs_per_clip: int = 1000  # length of an epoch
+    torso: bool = False  # add the source's in-painted torso and the background
+    eye_closing: bool = False  # add three PNCCs with partly closed eyes
+    perturbation: float = 0.0  # add a PNCC with noise of this size on its coefficients; 0: none
     seed: int = 999
 
     def __post_init__(self) -> None:
         if self.face_model:
             check_face_model(self.face_model)
         if self.validation_every < 2 or self.pairs_per_clip < 1:
-            raise ValueError(f"validation_every is {self.validation_every} and pairs_per_clip {self.pairs_per_clip}; "
-                             "they must be at least 2 and 1")
+            raise ValueError(
+                f"validation_every is {self.validation_every} and pairs_per_clip {self.pairs_per_clip}; "
+                "they must be at least 2 and 1"
+            )
 
 
 def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:
@@ -77,7 +79,7 @@ def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:
     clips = list_clips(Path(config.folder))
     if config.validation_folder:
         return clips, list_clips(Path(config.validation_folder))
-    return [c for i, c in enumerate(clips) if i % config.validation_every], clips[::config.validation_every]
+    return [c for i, c in enumerate(clips) if i % config.validation_every], clips[:: config.validation_every]
 
 
 class FramePairs(Dataset):
@@ -117,10 +119,13 @@ class FramePairs(Dataset):
         middle = 0 < target < last
         rows = [-1, source, target, target - middle, target + middle]
         item = {
-            "source_image": _channels_first(frames[0]), "target_image": _channels_first(frames[1]),
-            "source_classes": torch.from_numpy(classes[0]), "target_classes": torch.from_numpy(classes[1]),
+            "source_image": _channels_first(frames[0]),
+            "target_image": _channels_first(frames[1]),
+            "source_classes": torch.from_numpy(classes[0]),
+            "target_classes": torch.from_numpy(classes[1]),
             "pncc": clip.pncc(rows, self.config.pncc_size, self.model),
-            "euler": clip.clip.face.euler[both], "translation": clip.clip.face.translation[both],
+            "euler": clip.clip.face.euler[both],
+            "translation": clip.clip.face.translation[both],
             "keypoints": clip.keypoints[both],
         }
         if self.config.eye_closing:
@@ -166,11 +171,13 @@ class _OpenClip:
 
     def __init__(self, clip: Clip, model: MorphableModel, cache: Path | None) -> None:
         if clip.face_model != model.name:
-            raise UserError(f"{clip.folder} was fitted with the {clip.face_model} face model, not {model.name}; "
-                            "set data.face_model and model.face_model to it")
+            raise UserError(
+                f"{clip.folder} was fitted with the {clip.face_model} face model, not {model.name}; "
+                "set data.face_model and model.face_model to it"
+            )
         self.clip, self._cache = clip, cache
         face = clip.face
-        self.keypoints = project_landmarks(model, face)                                  # [T, 68, 2]
+        self.keypoints = project_landmarks(model, face)  # [T, 68, 2]
         self._arrays: dict[str, np.ndarray] = {}
 
     def frames(self, indices: list[int]) -> np.ndarray:
@@ -189,8 +196,10 @@ class _OpenClip:
     def noisy_pncc(self, row: int, config: ClipDataConfig, model: MorphableModel, generator: torch.Generator) -> Tensor:
         """uint8 [3, size, size]: the PNCC of frame `row` with normal noise on identity and expression."""
         face = self.clip.face[row]
-        identity, expression = (value + config.perturbation * torch.randn(value.shape, generator=generator)
-                                for value in (face.identity, face.expression))
+        identity, expression = (
+            value + config.perturbation * torch.randn(value.shape, generator=generator)
+            for value in (face.identity, face.expression)
+        )
         return pncc_pixels(model, face.replace(identity=identity, expression=expression), [0], config.pncc_size)[0]
 
     def _decoded(self, kind: str) -> np.ndarray:

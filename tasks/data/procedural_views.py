@@ -32,9 +32,9 @@ from modules.system.processes import run_all
 from tasks.data.teacher import TeacherBatch, TeacherViews
 from tasks.engine.seeds import item_generator
 
-VERSION = 1                  # of the rendering; part of the folder's name
-FAN_STEP = 20                # degrees
-EXPRESSION_FRAMES = 25       # length of the random motion from which a view's expression is drawn
+VERSION = 1  # of the rendering; part of the folder's name
+FAN_STEP = 20  # degrees
+EXPRESSION_FRAMES = 25  # length of the random motion from which a view's expression is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class ViewsConfig:
     """People and cameras of the procedural teacher; angles in degrees, distances in decimetres (-t_z)."""
 
     people: int = 600
-    views: int = 6               # images of each person
+    views: int = 6  # images of each person
     first_seed: int = 0
     size: int = 256
     yaw: float = 38.0
@@ -50,12 +50,12 @@ class ViewsConfig:
     roll: float = 5.0
     nearest: float = 3.5
     farthest: float = 6.5
-    shift: float = 0.3           # largest sideways and vertical translation
-    sources: int = 0             # views of each person that may be references, posed as in photos; 0: any view may be
-    source_share: float = 0.3    # share of the ranges above, around their middles, in which the poses of sources lie
-    poses: str = "random"        # or "fan": frontal, then turned by 20 degrees to one side, the other, 40, ...
+    shift: float = 0.3  # largest sideways and vertical translation
+    sources: int = 0  # views of each person that may be references, posed as in photos; 0: any view may be
+    source_share: float = 0.3  # share of the ranges above, around their middles, in which the poses of sources lie
+    poses: str = "random"  # or "fan": frontal, then turned by 20 degrees to one side, the other, 40, ...
     cache: str = "runs/cache"
-    workers: int = 2             # processes that render
+    workers: int = 2  # processes that render
 
     def __post_init__(self) -> None:
         if self.views < 2 or self.people < 1:
@@ -63,8 +63,9 @@ class ViewsConfig:
         if self.poses not in ("random", "fan"):
             raise ValueError(f"poses is {self.poses}; use random or fan")
         if not 0 <= self.sources <= self.views or not 0 <= self.source_share <= 1:
-            raise ValueError(f"sources is {self.sources}, 0 to views ({self.views}); source_share {self.source_share}, "
-                             "0 to 1")
+            raise ValueError(
+                f"sources is {self.sources}, 0 to views ({self.views}); source_share {self.source_share}, 0 to 1"
+            )
         if not 0 <= self.nearest <= self.farthest < 10:
             raise ValueError(f"distances {self.nearest} to {self.farthest} must be in 0..10 and in order")
 
@@ -81,10 +82,16 @@ def view_poses(config: ViewsConfig, count: int, generator: torch.Generator) -> t
         middle = torch.tensor([0.0, 0.0, -(config.nearest + config.farthest) / 2])
         return torch.stack([0 * yaw, yaw, 0 * yaw], dim=1), middle.repeat(count, 1)
     middle, half = (config.nearest + config.farthest) / 2, (config.farthest - config.nearest) / 2
-    ranges = torch.tensor([*torch.deg2rad(torch.tensor([config.pitch, config.yaw, config.roll])).tolist(),
-                           config.shift, config.shift, half])
+    ranges = torch.tensor(
+        [
+            *torch.deg2rad(torch.tensor([config.pitch, config.yaw, config.roll])).tolist(),
+            config.shift,
+            config.shift,
+            half,
+        ]
+    )
     share = torch.ones(count, 1)
-    share[:config.sources] = config.source_share
+    share[: config.sources] = config.source_share
     poses = (2 * torch.rand(count, 6, generator=generator) - 1) * ranges * share
     return poses[:, :3], poses[:, 3:] - torch.tensor([0.0, 0.0, middle])
 
@@ -100,12 +107,17 @@ def render_views(config: ViewsConfig, seed: int, model: MorphableModel) -> dict[
     motion = sample_motion(seed, EXPRESSION_FRAMES)
     frame = int(torch.randint(EXPRESSION_FRAMES, (), generator=generator))
     euler, translation = view_poses(config, config.views, generator)
-    face = FaceCoefficients(person.identity.reshape(1, -1), motion.expression[frame:frame + 1].repeat(config.views, 1),
-                            euler, translation)
+    face = FaceCoefficients(
+        person.identity.reshape(1, -1), motion.expression[frame : frame + 1].repeat(config.views, 1), euler, translation
+    )
     with torch.no_grad():
         rendered = render(model, person, face, config.size, parts="head")
-    return {"images": to_uint8(rendered.image).numpy(), "masks": (rendered.classes > 0).numpy(),
-            "euler": euler.numpy(), "translation": translation.numpy()}
+    return {
+        "images": to_uint8(rendered.image).numpy(),
+        "masks": (rendered.classes > 0).numpy(),
+        "euler": euler.numpy(),
+        "translation": translation.numpy(),
+    }
 
 
 class CachedViews(Dataset):
@@ -115,8 +127,9 @@ class CachedViews(Dataset):
     holds all views in their order instead of two random ones.
     """
 
-    def __init__(self, config: ViewsConfig, pairs_per_person: int = 1000, seed: int = 0,
-                 every_view: bool = False) -> None:
+    def __init__(
+        self, config: ViewsConfig, pairs_per_person: int = 1000, seed: int = 0, every_view: bool = False
+    ) -> None:
         self.config, self.pairs_per_person, self.seed, self.every_view = config, pairs_per_person, seed, every_view
         self.folder = views_folder(config)
         fill(config)
@@ -167,8 +180,11 @@ class ProceduralTeacher(TeacherViews):
 
 def views_folder(config: ViewsConfig) -> Path:
     """The folder of the views of these settings; it does not depend on which people are asked for."""
-    settings = {name: value for name, value in asdict(config).items()
-                if name not in ("people", "first_seed", "cache", "workers")}
+    settings = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in ("people", "first_seed", "cache", "workers")
+    }
     digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:12]
     return Path(config.cache) / f"views_{digest}"
 

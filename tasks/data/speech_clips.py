@@ -34,22 +34,25 @@ class SpeechDataConfig:
     """
 
     folder: str = "data/celebv_hq"
-    hubert: str = DEFAULT_HUBERT           # folder or hub name, for clips whose features are not stored yet
+    hubert: str = DEFAULT_HUBERT  # folder or hub name, for clips whose features are not stored yet
     validation_every: int = 100
-    max_clips: int = 512                   # clips in a batch
-    max_tokens: int = 20_000               # audio frames of a batch, padding included
-    min_frames: int = 32                   # video frames; shorter clips are left out
+    max_clips: int = 512  # clips in a batch
+    max_tokens: int = 20_000  # audio frames of a batch, padding included
+    min_frames: int = 32  # video frames; shorter clips are left out
     seconds: float = 4.16
-    utterances: int = 100_000              # procedural utterances in an epoch
+    utterances: int = 100_000  # procedural utterances in an epoch
     seed: int = 9999
 
     def __post_init__(self) -> None:
         if self.validation_every < 2 or self.max_clips < 1:
-            raise ValueError(f"validation_every is {self.validation_every} (at least 2), max_clips {self.max_clips} "
-                             "(at least 1)")
+            raise ValueError(
+                f"validation_every is {self.validation_every} (at least 2), max_clips {self.max_clips} (at least 1)"
+            )
         if self.seconds < 1 or self.min_frames < 25:
-            raise ValueError(f"seconds is {self.seconds} (at least 1), min_frames {self.min_frames} (at least 25): "
-                             "pairs of the sync network are up to 10 frames apart")
+            raise ValueError(
+                f"seconds is {self.seconds} (at least 1), min_frames {self.min_frames} (at least 25): "
+                "pairs of the sync network are up to 10 frames apart"
+            )
 
 
 def length_buckets(sizes: list[int], max_clips: int, max_tokens: int) -> list[list[int]]:
@@ -94,10 +97,13 @@ def make_sample(audio: AudioFeatures, identity: Tensor, expression: Tensor, mode
     frames = min(length // 2, len(expression))
     missing = length // 2 - frames
     return {
-        "audio": audio.features[:length], "f0": audio.f0[:length],
+        "audio": audio.features[:length],
+        "f0": audio.f0[:length],
         "blink": F.pad(blink_units(landmarks)[:frames], (0, missing)).repeat_interleave(2)[:, None],
-        "mouth_amplitude": mouth_amplitude(landmarks)[None], "eye_amplitude": eye_amplitude(landmarks)[None],
-        "identity": identity[0], "expression": F.pad(expression[:frames], (0, 0, 0, missing)),
+        "mouth_amplitude": mouth_amplitude(landmarks)[None],
+        "eye_amplitude": eye_amplitude(landmarks)[None],
+        "identity": identity[0],
+        "expression": F.pad(expression[:frames], (0, 0, 0, missing)),
         "mask": F.pad(torch.ones(frames), (0, missing)),
     }
 
@@ -158,8 +164,13 @@ class PreparedSpeech(Dataset):
     Speech features are stored beside the clip; missing ones are computed when the data set is built.
     """
 
-    def __init__(self, config: SpeechDataConfig, model: MorphableModel, features: FeatureKind, clips: list[Path],
-                 ) -> None:
+    def __init__(
+        self,
+        config: SpeechDataConfig,
+        model: MorphableModel,
+        features: FeatureKind,
+        clips: list[Path],
+    ) -> None:
         self.config, self.model, self.features = config, model, features
         needs_hubert = features == "hubert" and not all(speech_file(clip, features).is_file() for clip in clips)
         hubert = load_hubert(config.hubert) if needs_hubert else None
@@ -183,8 +194,10 @@ class PreparedSpeech(Dataset):
     def _prepare(self, clip: Clip, hubert: HubertFeatures | None) -> int:
         """Store the clip's features if they are missing; returns how many video frames have sound."""
         if clip.face_model != self.model.name:
-            raise UserError(f"{clip.folder} was fitted with the {clip.face_model} face model, not {self.model.name}; "
-                            f"set face_model={clip.face_model}")
+            raise UserError(
+                f"{clip.folder} was fitted with the {clip.face_model} face model, not {self.model.name}; "
+                f"set face_model={clip.face_model}"
+            )
         if not speech_file(clip.folder, self.features).is_file():
             wave = clip.audio()
             if wave is None or len(wave) < FEATURE_WINDOW:
@@ -202,10 +215,14 @@ def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: Morp
     if not config.folder:
         if features != "mel":
             raise UserError(f"procedural speech has mel features, not {features}; set features=mel or data.folder")
-        return (ProceduralSpeech(config, model, config.utterances),
-                ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT_SEED))
+        return (
+            ProceduralSpeech(config, model, config.utterances),
+            ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT_SEED),
+        )
     clips = list_clips(Path(config.folder))
     every = config.validation_every
     train, validation = [c for i, c in enumerate(clips) if i % every], clips[::every]
-    return (PreparedSpeech(config, model, features, train or clips),
-            PreparedSpeech(config, model, features, validation))
+    return (
+        PreparedSpeech(config, model, features, train or clips),
+        PreparedSpeech(config, model, features, validation),
+    )

@@ -38,8 +38,7 @@ class I2PPatchesTask(I2PTask):
     config_class = I2PPatchesConfig
     order = ("generator",)
 
-    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
-                      state: StepState) -> dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
         """Losses of patches of the reference and the target view; both use the same planes, which cost the most."""
         teacher = self.teacher_batch(batch)
         planes, terms = self.model.canonical_planes(photo_of(teacher.views[0])), {}

@@ -35,8 +35,7 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
 
     config_class = MotionAdapterPatchesConfig
 
-    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
-                      state: StepState) -> dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
         """Losses of random patches and of the planes; every `self_reenactment_every` steps the source is the target."""
         frames = self.frames(batch)
         frame = frames.source if step % self.config.self_reenactment_every == 0 else frames.target

@@ -17,7 +17,7 @@ from modules.portrait.real3d_portrait import Real3DPortrait
 from tasks.stages.image_terms import mean_l1
 from tasks.stages.terms import Term, Weights, weighted_terms
 
-SIZE = 256                     # sides of patches are given in pixels of an image of this size
+SIZE = 256  # sides of patches are given in pixels of an image of this size
 _UNIFORM, _HEAD, _MOUTH = range(3)
 
 
@@ -25,23 +25,27 @@ _UNIFORM, _HEAD, _MOUTH = range(3)
 class PatchConfig:
     """How many rays a patch has, how large it is and where in the image it lies."""
 
-    rays: int = 32                        # a side
-    count: int = 1                        # patches of an image; several cost less than the planes that they share
-    side_range: tuple[int, int] = (128, 128)     # of patches on the head or anywhere; pixels at SIZE
-    mouth_side: int = 64                  # of patches on the mouth; pixels at SIZE
-    uniform_share: float = 0.15           # share of patches anywhere; the others lie on the head or the mouth
-    mouth_share: float = 0.0              # share of patches on the mouth, if its position is known
+    rays: int = 32  # a side
+    count: int = 1  # patches of an image; several cost less than the planes that they share
+    side_range: tuple[int, int] = (128, 128)  # of patches on the head or anywhere; pixels at SIZE
+    mouth_side: int = 64  # of patches on the mouth; pixels at SIZE
+    uniform_share: float = 0.15  # share of patches anywhere; the others lie on the head or the mouth
+    mouth_share: float = 0.0  # share of patches on the mouth, if its position is known
 
     def __post_init__(self) -> None:
         low, high = self.side_range
         if not 0 < min(low, self.mouth_side) <= max(high, self.mouth_side) <= SIZE or low > high:
-            raise ValueError(f"patches of {low} to {high} and {self.mouth_side} of {SIZE} pixels; "
-                             "use 1 to 256, the smaller side first")
+            raise ValueError(
+                f"patches of {low} to {high} and {self.mouth_side} of {SIZE} pixels; "
+                "use 1 to 256, the smaller side first"
+            )
         if self.rays < 4 or self.count < 1:
             raise ValueError(f"{self.count} patches of {self.rays} rays a side; use at least 1 of 4")
         if min(self.uniform_share, self.mouth_share) < 0 or self.uniform_share + self.mouth_share > 1:
-            raise ValueError(f"shares of patches: uniform_share {self.uniform_share}, mouth_share {self.mouth_share}; "
-                             "they must be at least 0 and their sum at most 1")
+            raise ValueError(
+                f"shares of patches: uniform_share {self.uniform_share}, mouth_share {self.mouth_share}; "
+                "they must be at least 0 and their sum at most 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,14 @@ class Patches:
         corners, sides = ((value * width).round().int().tolist() for value in (self.corner, self.side))
         parts = []
         for index, ((x, y), side) in enumerate(zip(corners, sides)):
-            part = images[index // self.count, None, :, y:y + side, x:x + side].float()
+            part = images[index // self.count, None, :, y : y + side, x : x + side].float()
             parts.append(F.interpolate(part, (self.rays, self.rays), mode="area"))
         return torch.cat(parts)
 
 
-def sample_patches(config: PatchConfig, head: Tensor, generator: torch.Generator,
-                   mouth: Tensor | None = None) -> Patches:
+def sample_patches(
+    config: PatchConfig, head: Tensor, generator: torch.Generator, mouth: Tensor | None = None
+) -> Patches:
     """Draw random patches of B images.
 
     Args:
@@ -90,7 +95,7 @@ def sample_patches(config: PatchConfig, head: Tensor, generator: torch.Generator
     """
     batch = len(head) * config.count
     region, centre, jitter, size = (torch.rand(batch, n, generator=generator) for n in (1, 2, 2, 1))
-    grid = SIZE / 4                                             # whole pixels also of a small image
+    grid = SIZE / 4  # whole pixels also of a small image
     low, high = (side / SIZE for side in config.side_range)
     side = ((low + (high - low) * size) * grid).round() / grid
     kind = torch.where(region < config.uniform_share, _UNIFORM, _HEAD)
@@ -116,7 +121,7 @@ def bounding_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
         Two tensors [B, 2] in image widths; the whole image for an empty mask.
     """
     low, high = [], []
-    for axis in (-2, -1):                                       # columns, then rows
+    for axis in (-2, -1):  # columns, then rows
         hit, size = mask[:, 0].any(dim=axis), mask.shape[-1]
         low.append(hit.int().argmax(dim=1) / size)
         high.append(1 - hit.flip(1).int().argmax(dim=1) / size)
@@ -137,8 +142,15 @@ PATCH_TERMS = {
 PATCH_INPUTS = ("image_raw", "target_raw", "ray_weights", "head_raw", "planes")
 
 
-def patch_losses(weights: Weights, patches: Patches, model: Real3DPortrait, planes: Tensor, target: DualView,
-                 head: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+def patch_losses(
+    weights: Weights,
+    patches: Patches,
+    model: Real3DPortrait,
+    planes: Tensor,
+    target: DualView,
+    head: Tensor,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
     """Weighted losses of the raw colours, of their edges, of the ray weights and of the size of the planes.
 
     Args:
@@ -150,7 +162,14 @@ def patch_losses(weights: Weights, patches: Patches, model: Real3DPortrait, plan
     """
     of_patches = planes.repeat_interleave(patches.count, dim=0)
     rendered = model.renderer(of_patches, patches.camera(target.camera), patches.rays, generator)
-    return weighted_terms(PATCH_TERMS, weights, {
-        "image_raw": lambda: rendered.feature[:, :3], "target_raw": lambda: patches.cut(target.image),
-        "ray_weights": lambda: rendered.weights, "head_raw": lambda: patches.cut(head) > 0.5,
-        "planes": lambda: planes})
+    return weighted_terms(
+        PATCH_TERMS,
+        weights,
+        {
+            "image_raw": lambda: rendered.feature[:, :3],
+            "target_raw": lambda: patches.cut(target.image),
+            "ray_weights": lambda: rendered.weights,
+            "head_raw": lambda: patches.cut(head) > 0.5,
+            "planes": lambda: planes,
+        },
+    )

@@ -42,12 +42,19 @@ def launch_fabric(config: TrainerConfig, device: str = "auto") -> Fabric:
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         strategy: DDPStrategy | ModelParallelStrategy
         if config.strategy == "fsdp":
-            strategy = ModelParallelStrategy(shard, data_parallel_size=world, tensor_parallel_size=1,
-                                             process_group_backend=backend)
+            strategy = ModelParallelStrategy(
+                shard, data_parallel_size=world, tensor_parallel_size=1, process_group_backend=backend
+            )
         else:
             # Each pass uses other parameters, hence find_unused.
             strategy = DDPStrategy(find_unused_parameters=True, process_group_backend=backend)
-        fabric = Fabric(accelerator=chosen.type, devices=local, num_nodes=world // local, strategy=strategy,
-                        precision=precision, plugins=[TorchElasticEnvironment()])
+        fabric = Fabric(
+            accelerator=chosen.type,
+            devices=local,
+            num_nodes=world // local,
+            strategy=strategy,
+            precision=precision,
+            plugins=[TorchElasticEnvironment()],
+        )
     fabric.launch()
     return fabric

@@ -68,8 +68,10 @@ class StreamSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         position = self.start + self.rank * self.batch
         while True:
-            yield [shuffled(p % self.count, self.count, self.seed, p // self.count)
-                   for p in range(position, position + self.batch)]
+            yield [
+                shuffled(p % self.count, self.count, self.seed, p // self.count)
+                for p in range(position, position + self.batch)
+            ]
             position += self.batch * self.world
 
 
@@ -84,19 +86,31 @@ def item_count(dataset: Dataset) -> int:
     return len(dataset)
 
 
-def training_loader(dataset: Dataset, sampler: StreamSampler, config: LoaderConfig, collate: Callable[[list], Any],
-                    pin: bool = False) -> DataLoader:
+def training_loader(
+    dataset: Dataset, sampler: StreamSampler, config: LoaderConfig, collate: Callable[[list], Any], pin: bool = False
+) -> DataLoader:
     """The loader of one process. Workers start with the first batch and stay."""
     method: str | None = config.start_method
     if method == "auto":
         method = "spawn" if sys.platform in ("darwin", "win32") else None
     workers: dict[str, Any] = {}
     if config.workers:
-        workers = {"num_workers": config.workers, "prefetch_factor": config.prefetch, "persistent_workers": True,
-                   "multiprocessing_context": method, "worker_init_fn": _start_worker}
+        workers = {
+            "num_workers": config.workers,
+            "prefetch_factor": config.prefetch,
+            "persistent_workers": True,
+            "multiprocessing_context": method,
+            "worker_init_fn": _start_worker,
+        }
     # A generator of its own keeps the loader from drawing on the global one.
-    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin,
-                      generator=torch.Generator().manual_seed(sampler.seed), **workers)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        pin_memory=pin,
+        generator=torch.Generator().manual_seed(sampler.seed),
+        **workers,
+    )
 
 
 def next_batch(batches: Iterator[Any]) -> Any:

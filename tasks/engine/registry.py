@@ -10,12 +10,15 @@ from tasks.engine.task import Task
 from tasks.engine.trainer_config import TrainerConfig
 
 TASKS: dict[str, type[Task]] = {}
-BUILT_IN = {**{name: f"tasks.stages.{name}" for name in ("i2p", "motion_adapter", "htbsr", "syncnet", "a2m")},
-            **{name: f"tasks.demo.{name}" for name in ("i2p_patches", "motion_adapter_patches")}}
+BUILT_IN = {
+    **{name: f"tasks.stages.{name}" for name in ("i2p", "motion_adapter", "htbsr", "syncnet", "a2m")},
+    **{name: f"tasks.demo.{name}" for name in ("i2p_patches", "motion_adapter_patches")},
+}
 
 
 def register(name: str) -> Callable[[type[Task]], type[Task]]:
     """Class decorator that makes a task known under `name`, the `task:` of a YAML."""
+
     def add(task: type[Task]) -> type[Task]:
         shared = {field.name for field in fields(task.config_class)} & {field.name for field in fields(TrainerConfig)}
         if shared:
@@ -23,6 +26,7 @@ def register(name: str) -> Callable[[type[Task]], type[Task]]:
         task.name = name
         TASKS[name] = task
         return task
+
     return add
 
 

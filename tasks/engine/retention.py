@@ -9,6 +9,6 @@ from tasks.engine.trainer_config import CheckpointConfig
 
 def remove_old(run: Path, config: CheckpointConfig) -> None:
     """Delete all but the newest `keep` checkpoints and the milestones."""
-    for folder in list_checkpoints(run)[:-config.keep]:
+    for folder in list_checkpoints(run)[: -config.keep]:
         if not config.milestone or checkpoint_step(folder) % config.milestone:
             shutil.rmtree(folder)

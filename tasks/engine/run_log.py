@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from modules.system.errors import UserError
 
-LINE_LOSSES = 4       # losses on the progress line
+LINE_LOSSES = 4  # losses on the progress line
 FRAME_MILLISECONDS = 40
 
 
@@ -53,8 +53,9 @@ class RunLog:
         stream: of the progress, stderr by default; a bar if it is a terminal, else lines.
     """
 
-    def __init__(self, folder: Path, step: int, steps: int, tensorboard: bool = True,
-                 stream: TextIO | None = None) -> None:
+    def __init__(
+        self, folder: Path, step: int, steps: int, tensorboard: bool = True, stream: TextIO | None = None
+    ) -> None:
         self.folder, self.steps = folder, steps
         self._stream = stream or sys.stderr
         self._path = folder / "metrics.jsonl"
@@ -115,7 +116,7 @@ class RunLog:
                 self._path_of(step, name, "gif").write_bytes(animation)
                 if self._board is not None:
                     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animation)
-                    writer = cast(FileWriter, self._board.file_writer)     # None by its type; open until `close`
+                    writer = cast(FileWriter, self._board.file_writer)  # None by its type; open until `close`
                     writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def close(self) -> None:
@@ -164,8 +165,10 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}; free some space or choose another "
-                        "--output (checkpoints in it are untouched)") from error
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}; free some space or choose another "
+            "--output (checkpoints in it are untouched)"
+        ) from error
 
 
 def animated(video: Tensor) -> bytes:

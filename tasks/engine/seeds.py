@@ -12,7 +12,7 @@ import torch
 
 def derived_seed(*numbers: int) -> int:
     """A seed that is a function of non-negative whole numbers, in [0, 2^63)."""
-    counted = (len(numbers), *numbers)               # a SeedSequence does not see zeros at the end
+    counted = (len(numbers), *numbers)  # a SeedSequence does not see zeros at the end
     return int(np.random.SeedSequence(counted).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -39,6 +39,6 @@ def seeded(generator: torch.Generator) -> Iterator[None]:
 def seed_layers(device: torch.device, *numbers: int) -> None:
     """Set the global generators, on which dropout and the like draw, to a function of `numbers`."""
     seed = derived_seed(*numbers)
-    torch.default_generator.manual_seed(seed)        # torch.manual_seed would walk the stack for absent GPUs
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would walk the stack for absent GPUs
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)

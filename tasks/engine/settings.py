@@ -11,9 +11,14 @@ from tasks.engine.task import Task
 from tasks.engine.trainer_config import TrainerConfig
 
 # Keys of older config.yaml files, and what they are called now.
-RENAMED = {"rates": "learning_rates", "learning_rate": "learning_rates.generator", "warmup": "learning_rates.warmup",
-           "decay": "learning_rates.schedule", "stop_i2p": "freeze_image_to_plane_at",
-           "source_every": "self_reenactment_every"}
+RENAMED = {
+    "rates": "learning_rates",
+    "learning_rate": "learning_rates.generator",
+    "warmup": "learning_rates.warmup",
+    "decay": "learning_rates.schedule",
+    "stop_i2p": "freeze_image_to_plane_at",
+    "source_every": "self_reenactment_every",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,5 +56,6 @@ def read_settings(path: Path | str, overrides: list[str] | None = None) -> RunSe
             raise UserError(f"{values.sources[key]}: unknown key {key}{hint}")
     trainer = from_dict(TrainerConfig, Settings({k: v for k, v in values.items() if k in shared}, values.sources))
     config: Any = from_dict(task.config_class, Settings({k: v for k, v in values.items() if k in own}, values.sources))
-    return RunSettings(task=task, trainer=trainer, task_config=config,
-                       resolved={"task": name, **to_dict(trainer), **to_dict(config)})
+    return RunSettings(
+        task=task, trainer=trainer, task_config=config, resolved={"task": name, **to_dict(trainer), **to_dict(config)}
+    )

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """Replace the parameters of `module` by shards; single numbers, which cannot be cut, stay full tensors."""
     numbers = {parameter for parameter in module.parameters() if parameter.ndim == 0}
-    fully_shard(module, mesh=mesh["data_parallel"], ignored_params=numbers)               # in place
+    fully_shard(module, mesh=mesh["data_parallel"], ignored_params=numbers)  # in place
     return module
 
 
@@ -83,8 +83,11 @@ def load_full_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         ValueError: the state belongs to other parameters.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    moments = {i: {key: shard_like(value, parameters[i]) for key, value in values.items()}
-               for i, values in state["state"].items() if i < len(parameters)}
+    moments = {
+        i: {key: shard_like(value, parameters[i]) for key, value in values.items()}
+        for i, values in state["state"].items()
+        if i < len(parameters)
+    }
     optimizer.load_state_dict({**state, "state": moments})
 
 

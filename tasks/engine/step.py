@@ -97,11 +97,11 @@ class Stepper:
         self.trained = set_trainable(task.modules, list(self.specs.values()))
         self.module = TrainStep(task)
         if fabric.world_size > 1 and fabric.device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(self.module)             # in place; a process may see one sample
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.module)  # in place; a process may see one sample
         self._wrapped = fabric.setup_module(self.module)
         self.sharded = is_sharded(self.module)
         if self.sharded:
-            self.specs = {spec.name: spec for spec in task.optimizers()}     # of the shards, which are new parameters
+            self.specs = {spec.name: spec for spec in task.optimizers()}  # of the shards, which are new parameters
         self.optimizers = {name: _set_up(fabric, spec) for name, spec in self.specs.items()}
         self.ema = Ema(self.trained, config.ema) if config.ema else None
 
@@ -115,8 +115,10 @@ class Stepper:
             NotFiniteError: before the optimiser concerned has changed anything.
         """
         numbers = (self.config.seed, 2, step, self.fabric.global_rank)
-        states = [StepState(progress=progress, generator=torch.Generator().manual_seed(derived_seed(*numbers, i)))
-                  for i in range(len(batches))]
+        states = [
+            StepState(progress=progress, generator=torch.Generator().manual_seed(derived_seed(*numbers, i)))
+            for i in range(len(batches))
+        ]
         seed_layers(self.fabric.device, *numbers, len(batches))
         for name in self.order:
             spec = self.specs[optimizer_of_pass(name)]
@@ -166,7 +168,7 @@ class Stepper:
                 total = torch.stack([loss.float() for loss in losses.values()]).sum() / len(batches)
                 with self.timer("backward"):
                     self.fabric.backward(total)
-                    self._wait()                # the check would wait here anyway
+                    self._wait()  # the check would wait here anyway
             check_finite(name, losses, batch)
             for loss, value in losses.items():
                 self.means.add(f"loss/{loss}", value)
@@ -180,7 +182,7 @@ class Stepper:
 
 def _set_up(fabric: Fabric, spec: OptimizerSpec) -> _FabricOptimizer:
     """The optimiser of `spec` as the processes share it."""
-    return cast(_FabricOptimizer, fabric.setup_optimizers(build_optimizer(spec)))    # a tuple for several alone
+    return cast(_FabricOptimizer, fabric.setup_optimizers(build_optimizer(spec)))  # a tuple for several alone
 
 
 def check_finite(optimizer: str, values: Mapping[str, Tensor], batch: Any) -> None:
@@ -190,5 +192,5 @@ def check_finite(optimizer: str, values: Mapping[str, Tensor], batch: Any) -> No
         NotFiniteError: with all of them and the batch.
     """
     finite = torch.stack([value.detach().float() for value in values.values()]).isfinite()
-    if not bool(finite.all()):                                # one wait for the device
+    if not bool(finite.all()):  # one wait for the device
         raise NotFiniteError(optimizer, values, batch)

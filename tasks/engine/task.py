@@ -168,6 +168,6 @@ def grid(rows: list[Tensor], limit: int = 8) -> Tensor:
         row = row[:limit].detach().float()
         if row.shape[-2:] != (height, width):
             row = nn.functional.interpolate(row, size=(height, width))
-        lines.append(torch.cat(list(row.expand(-1, 3, -1, -1)), dim=-1))                # [3, H, B*W]
-    picture = torch.cat(lines, dim=-2).permute(1, 2, 0)                                 # [H, W, 3]
+        lines.append(torch.cat(list(row.expand(-1, 3, -1, -1)), dim=-1))  # [3, H, B*W]
+    picture = torch.cat(lines, dim=-2).permute(1, 2, 0)  # [H, W, 3]
     return to_uint8(picture).cpu()

@@ -63,19 +63,26 @@ class Trainer:
         resume: checkpoint to resume from; None: start anew.
     """
 
-    def __init__(self, task: Task, config: TrainerConfig, folder: Path, resolved: dict[str, Any], fabric: Fabric,
-                 resume: Path | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: TrainerConfig,
+        folder: Path,
+        resolved: dict[str, Any],
+        fabric: Fabric,
+        resume: Path | None = None,
+    ) -> None:
         self.task, self.config, self.folder, self.fabric = task, config, folder, fabric
         self.resolved = task.checkpoint_config(resolved)
         self.step, self.samples, self.elapsed = 0, 0, 0.0
         self.best: float | None = None
-        self._seed = derived_seed(config.seed, 1)          # of the order of the data
+        self._seed = derived_seed(config.seed, 1)  # of the order of the data
         if resume:
             for name, part in task.modules.items():
                 load_module(resume, name, part)
         else:
             task.begin()
-        self.stepper = Stepper(task, config, fabric)       # resumed: the averages begin as the weights just loaded
+        self.stepper = Stepper(task, config, fabric)  # resumed: the averages begin as the weights just loaded
         self._timer = self.stepper.timer
         self._validation = self._validation_loader()
         if resume:
@@ -107,7 +114,7 @@ class Trainer:
                 received = self._loop(batches, stop)
             self._finish(received)
         except BaseException:
-            with suppress(UserError):                     # the first error is the one to report
+            with suppress(UserError):  # the first error is the one to report
                 self.log.close()
             raise
         self.log.close()
@@ -126,8 +133,10 @@ class Trainer:
             if self.step % log.every == 0 or done:
                 self._log_means(self.elapsed - logged, self.step - logged_step)
                 logged, logged_step = self.elapsed, self.step
-            pictures, videos, validate = (interval > 0 and (self.step % interval == 0 or done) for interval in
-                                          (log.pictures_every, log.videos_every, log.validate_every))
+            pictures, videos, validate = (
+                interval > 0 and (self.step % interval == 0 or done)
+                for interval in (log.pictures_every, log.videos_every, log.validate_every)
+            )
             if pictures or videos:
                 with self._timer("pictures"):
                     self._show(pictures, videos)
@@ -156,14 +165,17 @@ class Trainer:
         path = self.folder / f"not_finite_step_{self.step}_process_{self.fabric.global_rank}.pt"
         saved = f"the batch is in {path}"
         try:
-            torch.save({"step": self.step, "optimizer": error.optimizer, "batch": error.batch,
-                        "values": error.values}, path)
+            torch.save(
+                {"step": self.step, "optimizer": error.optimizer, "batch": error.batch, "values": error.values}, path
+            )
         except (OSError, RuntimeError) as failure:
             saved = f"the batch could not be saved ({failure})".replace("\n", " ")
         checkpoints = list_checkpoints(self.folder)
         last = f"the last checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
-        return UserError(f"{error} at step {self.step}; {saved}, {last}; look for bad data in the batch, or try a "
-                         "lower learning rate")
+        return UserError(
+            f"{error} at step {self.step}; {saved}, {last}; look for bad data in the batch, or try a "
+            "lower learning rate"
+        )
 
     def _agree(self, received: int, elapsed: float) -> tuple[int, float]:
         """The signal and the elapsed seconds on which all processes agree: the largest."""
@@ -175,14 +187,15 @@ class Trainer:
 
     def _all_reduce(self, values: Tensor, operation: Literal["max", "mean", "sum"]) -> Tensor:
         """The values of all processes as one tensor."""
-        return cast(Tensor, self.fabric.all_reduce(values, reduce_op=operation))     # collections give collections
+        return cast(Tensor, self.fabric.all_reduce(values, reduce_op=operation))  # collections give collections
 
     # ---- data
 
     def _training_loader(self) -> DataLoader:
         dataset, loader = self.task.train_dataset(), self.config.loader
-        sampler = StreamSampler(item_count(dataset), loader.batch, self._seed, self.samples, self.fabric.global_rank,
-                                self.fabric.world_size)
+        sampler = StreamSampler(
+            item_count(dataset), loader.batch, self._seed, self.samples, self.fabric.global_rank, self.fabric.world_size
+        )
         return training_loader(dataset, sampler, loader, self.task.collate, pin=self.fabric.device.type == "cuda")
 
     def _validation_loader(self) -> DataLoader | None:
@@ -192,8 +205,9 @@ class Trainer:
         batch = config.loader.validation_batch or config.loader.batch
         last = min(count, batch * config.log.validation_batches)
         own = range(self.fabric.global_rank, last, self.fabric.world_size)
-        return DataLoader(Subset(dataset, own), batch_size=batch, collate_fn=self.task.collate,
-                          generator=torch.Generator())
+        return DataLoader(
+            Subset(dataset, own), batch_size=batch, collate_fn=self.task.collate, generator=torch.Generator()
+        )
 
     # ---- validation and pictures
 
@@ -220,12 +234,12 @@ class Trainer:
                 if number == limit:
                     break
                 size = _batch_size(batch)
-                with self.fabric.autocast():                  # not around the data: its geometry stays float32
+                with self.fabric.autocast():  # not around the data: its geometry stays float32
                     metrics = self.task.validation_step(self.fabric.to_device(batch))
                 for name, value in metrics.items():
                     totals[name] = totals.get(name, 0.0) + float(value) * size
                 count += size
-        names = self.fabric.broadcast(sorted(totals))         # of the first process; others may have no sample
+        names = self.fabric.broadcast(sorted(totals))  # of the first process; others may have no sample
         sums = torch.tensor([totals.get(name, 0.0) for name in names] + [count], dtype=torch.float64)
         sums = self._all_reduce(sums.to(self.fabric.device), "sum")
         return dict(zip(names, (sums[:-1] / sums[-1]).tolist()))
@@ -235,8 +249,9 @@ class Trainer:
         if not metrics:
             return
         self.log.scalars(self.step, {f"validation/{name}": value for name, value in metrics.items()})
-        self.log.line(f"step {self.step}  validation  "
-                      + "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
+        self.log.line(
+            f"step {self.step}  validation  " + "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+        )
         value = metrics[self.task.best_metric]
         if self.config.checkpoint.best and self._is_better(value):
             self.best = value
@@ -265,8 +280,10 @@ class Trainer:
         if self.config.log.validate_every and self._validation is not None:
             metrics = self._validate(limit=1)
             if metrics and self.task.best_metric not in metrics:
-                raise ValueError(f"task {self.task.name}: best_metric is {self.task.best_metric}, but validation_step "
-                                 f"gives {', '.join(metrics)}")
+                raise ValueError(
+                    f"task {self.task.name}: best_metric is {self.task.best_metric}, but validation_step "
+                    f"gives {', '.join(metrics)}"
+                )
         log = self.config.log
         if log.pictures_every or log.videos_every:
             self._show(log.pictures_every > 0, log.videos_every > 0)
@@ -280,7 +297,7 @@ class Trainer:
         scalars |= {"speed/images_per_second": speed, "speed/seconds_per_step": seconds / max(steps, 1)}
         shares = {part: spent / max(seconds, 1e-9) for part, spent in self._timer.read().items()}
         scalars |= {f"time/{part}": share for part, share in shares.items()}
-        scalars["time/rest"] = 1 - sum(shares.values())           # of the trainer itself
+        scalars["time/rest"] = 1 - sum(shares.values())  # of the trainer itself
         self.log.scalars(self.step, scalars)
         left = (self.config.steps - self.step) * seconds / max(steps, 1)
         if self.config.max_minutes:
@@ -291,8 +308,13 @@ class Trainer:
 
     def _save(self, folder: Path) -> None:
         modules = {name: module.state_dict() for name, module in self.task.modules.items()}
-        state = {"step": self.step, "samples": self.samples, "elapsed": self.elapsed, "best": self.best,
-                 "optimizers": {name: o.optimizer.state_dict() for name, o in self.stepper.optimizers.items()}}
+        state = {
+            "step": self.step,
+            "samples": self.samples,
+            "elapsed": self.elapsed,
+            "best": self.best,
+            "optimizers": {name: o.optimizer.state_dict() for name, o in self.stepper.optimizers.items()},
+        }
         if self.stepper.ema:
             state["weights"] = {name: modules[name] for name in self.stepper.trained}
             modules |= {name: self.stepper.ema.state(name) for name in self.stepper.trained}
@@ -306,14 +328,20 @@ class Trainer:
     def _restore(self, folder: Path) -> None:
         state = load_trainer_state(folder)
         if ("weights" in state) != (self.stepper.ema is not None):
-            raise UserError(f"{folder} was written with ema {'on' if 'weights' in state else 'off'}; "
-                            "keep it as it was, or start anew with --fresh")
+            raise UserError(
+                f"{folder} was written with ema {'on' if 'weights' in state else 'off'}; "
+                "keep it as it was, or start anew with --fresh"
+            )
         if state["optimizers"].keys() != self.stepper.optimizers.keys():
-            raise UserError(f"{folder} has the optimisers {', '.join(state['optimizers'])}, this config "
-                            f"{', '.join(self.stepper.optimizers)}; start anew with --fresh")
+            raise UserError(
+                f"{folder} has the optimisers {', '.join(state['optimizers'])}, this config "
+                f"{', '.join(self.stepper.optimizers)}; start anew with --fresh"
+            )
         if self.stepper.ema and state["weights"].keys() != self.stepper.trained.keys():
-            raise UserError(f"{folder} has trained {', '.join(state['weights'])}, this config trains "
-                            f"{', '.join(self.stepper.trained)}; start anew with --fresh")
+            raise UserError(
+                f"{folder} has trained {', '.join(state['weights'])}, this config trains "
+                f"{', '.join(self.stepper.trained)}; start anew with --fresh"
+            )
         for name, weights in state.get("weights", {}).items():
             load_full(self.stepper.trained[name], weights)
         for name, optimizer in self.stepper.optimizers.items():
@@ -325,8 +353,11 @@ class Trainer:
         checkpoints = list_checkpoints(self.folder)
         best = self.folder / "checkpoints" / "best"
         title = f"stopped by {signal.Signals(received).name} after" if received else "finished"
-        parts = [f"{title} {self.step} steps in {self.elapsed / 60:.1f} minutes",
-                 f"weights: {checkpoints[-1]}"] if checkpoints else [f"{title} {self.step} steps"]
+        parts = (
+            [f"{title} {self.step} steps in {self.elapsed / 60:.1f} minutes", f"weights: {checkpoints[-1]}"]
+            if checkpoints
+            else [f"{title} {self.step} steps"]
+        )
         if self.best is not None and best.is_dir():
             parts.append(f"best {self.task.best_metric} {self.best:.5g}: {best}")
         if (self.folder / "pictures").is_dir():

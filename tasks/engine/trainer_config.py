@@ -8,16 +8,18 @@ from typing import Literal
 class LoaderConfig:
     """How training data is read."""
 
-    batch: int = 1                  # samples a process sees at once
-    validation_batch: int = 0       # 0: as `batch`
-    workers: int = 2                # processes that read data; 0: none, the trainer reads itself
-    prefetch: int = 2               # batches each worker prepares ahead
-    start_method: Literal["auto", "fork", "spawn", "forkserver"] = "auto"     # auto: spawn on macOS and Windows
+    batch: int = 1  # samples a process sees at once
+    validation_batch: int = 0  # 0: as `batch`
+    workers: int = 2  # processes that read data; 0: none, the trainer reads itself
+    prefetch: int = 2  # batches each worker prepares ahead
+    start_method: Literal["auto", "fork", "spawn", "forkserver"] = "auto"  # auto: spawn on macOS and Windows
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.workers < 0 or self.prefetch < 1 or self.validation_batch < 0:
-            raise ValueError(f"batch {self.batch} >= 1, workers {self.workers} >= 0, prefetch {self.prefetch} >= 1, "
-                             f"validation_batch {self.validation_batch} >= 0 must hold")
+            raise ValueError(
+                f"batch {self.batch} >= 1, workers {self.workers} >= 0, prefetch {self.prefetch} >= 1, "
+                f"validation_batch {self.validation_batch} >= 0 must hold"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,25 +28,27 @@ class CheckpointConfig:
 
     every: int = 2000
     minutes: float = 0.0
-    keep: int = 2                   # newest ones that stay
-    milestone: int = 50000          # multiples of it stay for ever; 0: none
-    best: bool = True               # keep the best by the task's metric as `best`
+    keep: int = 2  # newest ones that stay
+    milestone: int = 50000  # multiples of it stay for ever; 0: none
+    best: bool = True  # keep the best by the task's metric as `best`
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.keep < 1 or self.milestone < 0 or self.minutes < 0:
-            raise ValueError(f"every {self.every} >= 1, keep {self.keep} >= 1, milestone {self.milestone} >= 0, "
-                             f"minutes {self.minutes} >= 0 must hold")
+            raise ValueError(
+                f"every {self.every} >= 1, keep {self.keep} >= 1, milestone {self.milestone} >= 0, "
+                f"minutes {self.minutes} >= 0 must hold"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogConfig:
     """When numbers and pictures are written, in steps (0: never)."""
 
-    every: int = 50                 # losses, rates, speed: means since the last time
+    every: int = 50  # losses, rates, speed: means since the last time
     pictures_every: int = 1000
-    videos_every: int = 10000       # short videos, of the tasks that make them
+    videos_every: int = 10000  # short videos, of the tasks that make them
     validate_every: int = 2000
-    validation_batches: int = 50    # at most
+    validation_batches: int = 50  # at most
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
@@ -64,20 +68,22 @@ class TrainerConfig:
     steps: int = 100000
     max_minutes: float | None = None
     seed: int = 0
-    strategy: Literal["ddp", "fsdp"] = "ddp"     # of several processes: each holds all weights, or a part of them
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"     # auto: bf16-mixed on CUDA, 32-true on a CPU
-    accumulate: int = 1             # batches per step, whose gradients are averaged
-    clip: float = 1.0               # largest gradient norm of an optimiser; 0: not clipped
-    ema: float = 0.0                # decay of the averaged weights, e.g. 0.999; 0: none
-    threads: int = 0                # CPU threads of a process; 0: PyTorch decides
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each holds all weights, or a part of them
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16-mixed on CUDA, 32-true on a CPU
+    accumulate: int = 1  # batches per step, whose gradients are averaged
+    clip: float = 1.0  # largest gradient norm of an optimiser; 0: not clipped
+    ema: float = 0.0  # decay of the averaged weights, e.g. 0.999; 0: none
+    threads: int = 0  # CPU threads of a process; 0: PyTorch decides
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.accumulate < 1 or self.threads < 0 or self.clip < 0:
-            raise ValueError(f"steps {self.steps} >= 1, accumulate {self.accumulate} >= 1, "
-                             f"threads {self.threads} >= 0, clip {self.clip} >= 0 must hold")
+            raise ValueError(
+                f"steps {self.steps} >= 1, accumulate {self.accumulate} >= 1, "
+                f"threads {self.threads} >= 0, clip {self.clip} >= 0 must hold"
+            )
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; a decay is in [0, 1)")
         if self.max_minutes is not None and self.max_minutes <= 0:

@@ -32,7 +32,9 @@ from tasks.stages.previews import face_video
 from tasks.stages.speech_stage import SpeechTask
 
 LAPLACIANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "free": losses.laplacian, "zero_ends": losses.laplacian_zero_ends}
+    "free": losses.laplacian,
+    "zero_ends": losses.laplacian_zero_ends,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +42,21 @@ class A2MLossConfig:
     """Weights of the losses, of which 0 switches a term off; configs/a2m.yaml holds those of the released run."""
 
     kl: float = 0.0
-    kl_rise: int = 2000                  # cyclic annealing: steps in which the weight rises from 0 to `kl`,
-    kl_hold: int = 2000                  # then steps in which it stays there, before it starts again from 0
+    kl_rise: int = 2000  # cyclic annealing: steps in which the weight rises from 0 to `kl`,
+    kl_hold: int = 2000  # then steps in which it stays there, before it starts again from 0
     expression: float = 0.0
     landmarks: float = 0.0
     laplacian: float = 0.0
-    laplacian_ends: Literal["free", "zero_ends"] = "free"      # zero_ends: as the original, which pulls the ends to 0
+    laplacian_ends: Literal["free", "zero_ends"] = "free"  # zero_ends: as the original, which pulls the ends to 0
     magnitude: float = 0.0
     sync: float = 0.0
-    sync_pairs: int = 8096               # windows in a step
+    sync_pairs: int = 8096  # windows in a step
 
     def __post_init__(self) -> None:
         if self.kl_rise < 1 or self.kl_hold < 0 or self.sync_pairs < 1:
-            raise ValueError(f"kl_rise {self.kl_rise} >= 1, kl_hold {self.kl_hold} >= 0, sync_pairs "
-                             f"{self.sync_pairs} >= 1 must hold")
+            raise ValueError(
+                f"kl_rise {self.kl_rise} >= 1, kl_hold {self.kl_hold} >= 0, sync_pairs {self.sync_pairs} >= 1 must hold"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ class A2MConfig:
 
     model: Audio2MotionConfig = field(default_factory=Audio2MotionConfig)
     features: FeatureKind = "hubert"
-    face_model: str = "bfm"              # of modules/face_models.py
+    face_model: str = "bfm"  # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     loss: A2MLossConfig = field(default_factory=A2MLossConfig)
     sync_checkpoint: str = ""
@@ -73,11 +76,15 @@ class A2MConfig:
         if self.loss == A2MLossConfig():
             raise ValueError("no loss has a weight; the paper's weights are in configs/a2m.yaml")
         if self.loss.sync > 0 and not self.sync_checkpoint:
-            raise ValueError(f"loss.sync is {self.loss.sync} but sync_checkpoint is empty; train the syncnet task and "
-                             "name its checkpoint, or set loss.sync=0")
+            raise ValueError(
+                f"loss.sync is {self.loss.sync} but sync_checkpoint is empty; train the syncnet task and "
+                "name its checkpoint, or set loss.sync=0"
+            )
         if self.model.motion_size not in (EXPRESSION_SIZE, IDENTITY_SIZE + EXPRESSION_SIZE):
-            raise ValueError(f"model.motion_size is {self.model.motion_size}; use {EXPRESSION_SIZE} for the expression "
-                             f"or {IDENTITY_SIZE + EXPRESSION_SIZE} for identity and expression")
+            raise ValueError(
+                f"model.motion_size is {self.model.motion_size}; use {EXPRESSION_SIZE} for the expression "
+                f"or {IDENTITY_SIZE + EXPRESSION_SIZE} for identity and expression"
+            )
 
 
 def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet:
@@ -147,19 +154,21 @@ class A2MTask(SpeechTask):
             "laplacian": weights.laplacian * sum(LAPLACIANS[weights.laplacian_ends](part, mask) for part in parts),
             "magnitude": weights.magnitude * sum(losses.magnitude(part, mask) for part in parts),
         }
-        if len(parts) == 1:                                          # with an identity the landmarks alone count
+        if len(parts) == 1:  # with an identity the landmarks alone count
             terms["expression"] = weights.expression * losses.mean_square(motion, batch["expression"], mask)
         if weights.landmarks > 0:
-            error = losses.landmark_square(self._points("landmarks", motion, batch),
-                                          self._points("landmarks", batch["expression"], batch), mask)
+            error = losses.landmark_square(
+                self._points("landmarks", motion, batch), self._points("landmarks", batch["expression"], batch), mask
+            )
             terms["landmarks"] = weights.landmarks * error
         return terms
 
     def _divergence(self, result: Reconstruction) -> Tensor:
         mean, log_scale = result.mean.float(), result.log_scale.float()
         if self.config.model.flow_couplings:
-            return losses.kl_flow(mean, log_scale, result.latent.float(), result.prior_latent.float(),
-                                  result.latent_mask)
+            return losses.kl_flow(
+                mean, log_scale, result.latent.float(), result.prior_latent.float(), result.latent_mask
+            )
         return losses.kl_normal(mean, log_scale, result.latent_mask)
 
     def _sync(self, motion: Tensor, batch: Sample, generator: torch.Generator) -> Tensor:
@@ -181,9 +190,11 @@ class A2MTask(SpeechTask):
         """
         motion, mask = self._generate(batch), batch["mask"]
         points, target = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
-        return {"loss": losses.landmark_square(points, target, mask),
-                "expression": losses.mean_square(motion[..., -EXPRESSION_SIZE:], batch["expression"], mask),
-                "mouth_correlation": mouth_correlation(points, target, mask)}
+        return {
+            "loss": losses.landmark_square(points, target, mask),
+            "expression": losses.mean_square(motion[..., -EXPRESSION_SIZE:], batch["expression"], mask),
+            "mouth_correlation": mouth_correlation(points, target, mask),
+        }
 
     def pictures(self, batch: Sample) -> Mapping[str, Tensor]:
         """Expressions over time, target above prediction; dark is negative, bright is positive."""
@@ -211,5 +222,6 @@ class A2MTask(SpeechTask):
 
 def speech_conditions(batch: Sample) -> SpeechConditions:
     """The model's conditions, taken from a batch of `tasks.data.speech_clips`."""
-    return SpeechConditions(batch["audio"], batch["f0"], batch["blink"], batch["mouth_amplitude"],
-                            batch["eye_amplitude"])
+    return SpeechConditions(
+        batch["audio"], batch["f0"], batch["blink"], batch["mouth_amplitude"], batch["eye_amplitude"]
+    )

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from modules.losses.image import adversarial_fake, adversarial_real, gradient_penalty
 from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig, DualView
 
-R1_EVERY = 16       # steps; learning rate and betas of the discriminator assume it (learning_rates.LAZY_R1)
+R1_EVERY = 16  # steps; learning rate and betas of the discriminator assume it (learning_rates.LAZY_R1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversaryConfig:
     """The discriminator and the weight of its R1 penalty."""
 
-    discriminator: DualDiscriminatorConfig | None = None     # None: the released widths at the model's image size
+    discriminator: DualDiscriminatorConfig | None = None  # None: the released widths at the model's image size
     gradient_penalty: float = 5.0
 
 
@@ -35,8 +35,9 @@ class Adversary(nn.Module):
         """Non-saturating loss of a generated view: softplus of the negated logits, mean over the batch."""
         return adversarial_real(self._logits(view, generator))
 
-    def discriminator_losses(self, fakes: Iterable[DualView], reals: Iterable[DualView], step: int,
-                             generator: torch.Generator) -> dict[str, Tensor]:
+    def discriminator_losses(
+        self, fakes: Iterable[DualView], reals: Iterable[DualView], step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Weighted losses of the discriminator, with the R1 penalty of the real views every `R1_EVERY` steps."""
         terms = {}
         for number, view in enumerate(fakes):

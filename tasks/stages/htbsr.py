@@ -56,10 +56,10 @@ from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weig
 from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
-OUTSIDE = 0.5                # weight of pixels far from the torso; docs/spec/training.md#2-1
+OUTSIDE = 0.5  # weight of pixels far from the torso; docs/spec/training.md#2-1
 TERMS = {
     "image": Term(partial(losses.masked_l1, outside=OUTSIDE), ("image", "target", "near_torso")),
-    "l1": Term(mean_l1, ("image", "target")),             # unlike `image`, large errors are not limited
+    "l1": Term(mean_l1, ("image", "target")),  # unlike `image`, large errors are not limited
     "edges": Term(losses.edge_l1, ("image", "target")),
     "perceptual": Term(perceptual_loss, ("network", "image", "target")),
     "lips": Term(losses.lip_l1, ("image", "target", "lip_boxes")),
@@ -70,9 +70,11 @@ TERMS = {
     "torso_cover": Term(torso_cover, ("torso_alpha", "torso_half", "head_half")),
     "torso_image": Term(torso_l1, ("torso_image", "target_half", "torso_half")),
 }
+# fmt: off
 INPUTS = ("image", "target", "near_torso", "lip_boxes", "torso_alpha", "feature_occlusion", "torso_image",
           "target_half", "torso_half", "head_half", "network")
-KEYPOINT_TERMS = {                                         # losses of learned key points
+# fmt: on
+KEYPOINT_TERMS = {  # losses of learned key points
     "equivariance": Term(keypoint_equivariance, ("points", "moved_points", "matrices")),
     "spread": Term(keypoint_spread, ("points",)),
 }
@@ -88,11 +90,11 @@ class HTBSRTaskConfig:
     data: ClipDataConfig = ClipDataConfig(torso=True)
     loss: Weights = field(default_factory=dict)
     learning_rates: ImageLearningRates = ImageLearningRates()
-    start_adversarial: int = 40_000      # step from which the generator has an adversarial loss
-    discriminator_lead: int = 0          # the discriminator is trained from so many steps before that
-    self_reenactment_every: int = 4      # interval of the steps in which the source is also its own target
-    background: Literal["inpainted", "source"] = "inpainted"     # source: the photo with the person in it (ablation)
-    init_from: str = ""                  # checkpoint or run of stage 2 or 3; empty: a random head (for tests)
+    start_adversarial: int = 40_000  # step from which the generator has an adversarial loss
+    discriminator_lead: int = 0  # the discriminator is trained from so many steps before that
+    self_reenactment_every: int = 4  # interval of the steps in which the source is also its own target
+    background: Literal["inpainted", "source"] = "inpainted"  # source: the photo with the person in it (ablation)
+    init_from: str = ""  # checkpoint or run of stage 2 or 3; empty: a random head (for tests)
 
     def __post_init__(self) -> None:
         if self.model.stage != 3 or self.model.htbsr is None or self.model.motion_adapter is None:
@@ -103,8 +105,9 @@ class HTBSRTaskConfig:
         if self.loss.get("adversarial", 0.0) > 0:
             object.__setattr__(self, "adversary", adversary_of_model(self.adversary, self.model))
         learned = self.model.htbsr.torso.keypoint_source == "learned"
-        check_weights(self.loss, {**TERMS, **KEYPOINT_TERMS}, (*INPUTS, *(KEYPOINT_INPUTS if learned else ())),
-                      ("adversarial",))
+        check_weights(
+            self.loss, {**TERMS, **KEYPOINT_TERMS}, (*INPUTS, *(KEYPOINT_INPUTS if learned else ())), ("adversarial",)
+        )
 
 
 @register("htbsr")
@@ -148,8 +151,7 @@ class HTBSRTask(Task):
         """The batch as inputs and targets of the model."""
         return FrameBatch(batch, self.config.model.driving)
 
-    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
-                      state: StepState) -> dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
         frames = self.frames(batch)
         if self.adversary is not None and optimizer == "discriminator":
             if step < self.config.start_adversarial - self.config.discriminator_lead:
@@ -181,9 +183,15 @@ class HTBSRTask(Task):
             return {}
         image, decoder = frames.target.image, self.decoder
         matrices = random_affine(len(image), generator).to(image)
-        return weighted_terms(KEYPOINT_TERMS, self.config.loss, {
-            "points": lambda: frames.keypoints(frames.target, decoder), "matrices": lambda: matrices,
-            "moved_points": lambda: decoder.torso_model.keypoint_detector(transformed(image, matrices))})
+        return weighted_terms(
+            KEYPOINT_TERMS,
+            self.config.loss,
+            {
+                "points": lambda: frames.keypoints(frames.target, decoder),
+                "matrices": lambda: matrices,
+                "moved_points": lambda: decoder.torso_model.keypoint_detector(transformed(image, matrices)),
+            },
+        )
 
     def inputs(self, output: PortraitOutput, frame: Frame) -> Inputs:
         """The inputs of the losses of the source frame or the target frame."""
@@ -194,27 +202,45 @@ class HTBSRTask(Task):
             return losses.resize_mask(frame.mask(parts), half)
 
         return {
-            "image": lambda: output.image, "target": lambda: frame.image,
-            "near_torso": lambda: dilated(frame.mask(TORSO_CLASSES)), "lip_boxes": lambda: frame.lip_boxes,
-            "torso_alpha": lambda: htbsr.occlusion_2, "feature_occlusion": lambda: htbsr.occlusion,
-            "torso_image": lambda: htbsr.torso_image, "target_half": lambda: resize(frame.image, half),
-            "torso_half": lambda: mask_half(TORSO_CLASSES), "head_half": lambda: mask_half(HEAD_CLASSES),
+            "image": lambda: output.image,
+            "target": lambda: frame.image,
+            "near_torso": lambda: dilated(frame.mask(TORSO_CLASSES)),
+            "lip_boxes": lambda: frame.lip_boxes,
+            "torso_alpha": lambda: htbsr.occlusion_2,
+            "feature_occlusion": lambda: htbsr.occlusion,
+            "torso_image": lambda: htbsr.torso_image,
+            "target_half": lambda: resize(frame.image, half),
+            "torso_half": lambda: mask_half(TORSO_CLASSES),
+            "head_half": lambda: mask_half(HEAD_CLASSES),
             "network": lambda: self.frozen["perceptual"],
         }
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         frames = self.frames(batch)
         image, target = self.reenacted(frames, frames.target).image, frames.target.image
-        return {"psnr": psnr(image, target), "lips_l1": losses.lip_l1(image, target, frames.target.lip_boxes),
-                "psnr_of_the_source": psnr(frames.source.image, target)}
+        return {
+            "psnr": psnr(image, target),
+            "lips_l1": losses.lip_l1(image, target, frames.target.lip_boxes),
+            "psnr_of_the_source": psnr(frames.source.image, target),
+        }
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         frames = self.frames(batch)
         output = self.reenacted(frames, frames.target)
         htbsr = cast(HTBSROutput, output.decoded)
-        return {"source_target_output": grid([
-            frames.source.image, frames.target.image, output.image, output.image_raw, htbsr.torso_image,
-            to_float(batch["torso"]), 2 * htbsr.occlusion_2 - 1])}
+        return {
+            "source_target_output": grid(
+                [
+                    frames.source.image,
+                    frames.target.image,
+                    output.image,
+                    output.image_raw,
+                    htbsr.torso_image,
+                    to_float(batch["torso"]),
+                    2 * htbsr.occlusion_2 - 1,
+                ]
+            )
+        }
 
     def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}

@@ -49,7 +49,7 @@ TERMS = {
     "perceptual_raw": Term(perceptual_loss, ("network", "image_raw", "target_raw")),
 }
 INPUTS = ("image", "target", "image_raw", "target_raw", "ray_weights", "network")
-FURTHER_LOSSES = ("adversarial_reference", "adversarial_target", "density")     # computed outside the table
+FURTHER_LOSSES = ("adversarial_reference", "adversarial_target", "density")  # computed outside the table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +60,16 @@ class I2PConfig:
     adversary: AdversaryConfig = AdversaryConfig()
     teacher: Literal["eg3d", "procedural"] = "eg3d"
     eg3d: EG3DViewsConfig = EG3DViewsConfig()
-    views: ViewsConfig = ViewsConfig()    # of the procedural teacher
+    views: ViewsConfig = ViewsConfig()  # of the procedural teacher
     loss: Weights = field(default_factory=dict)
-    density_every: int = 4                # steps; lazy regularisation
-    density_step: float = 0.005           # distance of the two points whose densities are compared, world units
+    density_every: int = 4  # steps; lazy regularisation
+    density_step: float = 0.005  # distance of the two points whose densities are compared, world units
     learning_rates: ImageLearningRates = ImageLearningRates()
     unfreeze: Unfreezing = Unfreezing()
-    start_adversarial: int = 30_000       # steps; from here on the reference view is frequent (`reference_runs`)
-    held_out_people: int = 8              # for validation
-    init_from: str = ""                   # checkpoint to start from
-    initial_weights: InitialWeights = "imagenet"       # of the ResNet, without init_from
+    start_adversarial: int = 30_000  # steps; from here on the reference view is frequent (`reference_runs`)
+    held_out_people: int = 8  # for validation
+    init_from: str = ""  # checkpoint to start from
+    initial_weights: InitialWeights = "imagenet"  # of the ResNet, without init_from
 
     def __post_init__(self) -> None:
         if self.model.stage != 1:
@@ -115,7 +115,7 @@ class I2PTask(Task):
 
     config_class = I2PConfig
     best_metric, best_is_lowest = "psnr_turned", False
-    order: tuple[str, ...] = ("generator", "generator")                # the reference view, then the target view
+    order: tuple[str, ...] = ("generator", "generator")  # the reference view, then the target view
 
     def __init__(self, config: I2PConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
@@ -147,14 +147,13 @@ class I2PTask(Task):
     def validation_dataset(self) -> Dataset:
         return self.teacher.validation_dataset(self.config.held_out_people)
 
-    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
-                      state: StepState) -> dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
         if "teacher" not in state.cache:
             state.cache |= {"teacher": self.teacher_batch(batch), "fakes": [], "turn": 0}
         teacher: TeacherBatch = state.cache["teacher"]
         if self.adversary is not None and optimizer == "discriminator":
             return self.adversary.discriminator_losses(state.cache["fakes"], teacher.views, step, state.generator)
-        turn = state.cache["turn"]                     # 0: reference view, 1: target view
+        turn = state.cache["turn"]  # 0: reference view, 1: target view
         state.cache["turn"] += 1
         if turn == 0 and not reference_runs(step, self.config.start_adversarial):
             return {}
@@ -168,7 +167,7 @@ class I2PTask(Task):
         if turn == 1 and density > 0 and (step + 1) % self.config.density_every == 0:
             planes = self.model.canonical_planes(photo_of(teacher.views[1]))
             loss = density_loss(self.model, planes, self.config.density_step, state.generator)
-            terms["density"] = density * loss          # not times the interval (docs/spec/training.md#1-2)
+            terms["density"] = density * loss  # not times the interval (docs/spec/training.md#1-2)
         return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in terms.items()}
 
     def teacher_batch(self, batch: Mapping[str, Tensor]) -> TeacherBatch:
@@ -183,15 +182,18 @@ class I2PTask(Task):
         """The inputs of the losses of the reference view (turn 0) or the target view (turn 1)."""
         target = teacher.views[turn]
         return {
-            "image": lambda: output.image, "target": lambda: target.image,
-            "image_raw": lambda: output.image_raw, "target_raw": lambda: target.image_raw,
+            "image": lambda: output.image,
+            "target": lambda: target.image,
+            "image_raw": lambda: output.image_raw,
+            "target_raw": lambda: target.image_raw,
             "ray_weights": lambda: output.rendered.weights,
             "head_raw": lambda: losses.resize_mask(teacher.masks[turn], self.config.model.neural_resolution),
             "network": lambda: self.frozen["perceptual"],
         }
 
-    def adversarial_losses(self, adversary: Adversary, view: DualView, turn: int, step: int,
-                           generator: torch.Generator) -> dict[str, Tensor]:
+    def adversarial_losses(
+        self, adversary: Adversary, view: DualView, turn: int, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """The generator's weighted adversarial loss of a view; empty before `start_adversarial`."""
         weight = self.config.loss.get(("adversarial_reference", "adversarial_target")[turn], 0.0)
         if step < self.config.start_adversarial or weight == 0:
@@ -203,8 +205,13 @@ class I2PTask(Task):
         source = self.model.encode(photo_of(views[0]))
         outputs = [self.model(source, Driving(view.camera)) for view in views]
         same, *turned = (self.view_psnr(output, view) for output, view in zip(outputs, views))
-        return {"psnr": same, "psnr_turned": sum(turned) / len(turned), "weights": outputs[0].rendered.weights.mean(),
-                "psnr_raw": psnr(outputs[0].image_raw, views[0].image_raw), "planes": source.planes.float().std()}
+        return {
+            "psnr": same,
+            "psnr_turned": sum(turned) / len(turned),
+            "weights": outputs[0].rendered.weights.mean(),
+            "psnr_raw": psnr(outputs[0].image_raw, views[0].image_raw),
+            "planes": source.planes.float().std(),
+        }
 
     def view_psnr(self, output: PortraitOutput, view: DualView) -> Tensor:
         """PSNR of the final image against the teacher's view."""

@@ -16,23 +16,30 @@ from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState
 from tasks.stages.adversary import Adversary
 from tasks.stages.learning_rates import LAZY_R1, ImageLearningRates, Share
 
-DENSITY_POINTS = 1000      # points of each sample; docs/spec/training.md#2-6
-REFERENCE_SIZE = 512       # side of the images for which `DILATION` is given
-DILATION = 41              # side of the square by which masks are dilated; docs/spec/training.md#2-2
+DENSITY_POINTS = 1000  # points of each sample; docs/spec/training.md#2-6
+REFERENCE_SIZE = 512  # side of the images for which `DILATION` is given
+DILATION = 41  # side of the square by which masks are dilated; docs/spec/training.md#2-2
 
 
-def image_stage_optimizers(modules: Mapping[str, nn.Module], trained: tuple[str, ...], rates: ImageLearningRates,
-                           share: Share) -> list[OptimizerSpec]:
+def image_stage_optimizers(
+    modules: Mapping[str, nn.Module], trained: tuple[str, ...], rates: ImageLearningRates, share: Share
+) -> list[OptimizerSpec]:
     """One Adam for the generator, with a group for each trained module, and one for the discriminator.
 
     See docs/spec/training.md#1-1.
     """
-    groups = [ParameterGroup(name=name, parameters=list(modules[name].parameters()), rate=rates.of(name, share))
-              for name in trained if name in modules]
+    groups = [
+        ParameterGroup(name=name, parameters=list(modules[name].parameters()), rate=rates.of(name, share))
+        for name in trained
+        if name in modules
+    ]
     specs = [OptimizerSpec(name="generator", groups=groups, betas=(rates.beta1, 0.99))]
     if "discriminator" in modules:
-        group = ParameterGroup(name="discriminator", parameters=list(modules["discriminator"].parameters()),
-                               rate=rates.of("discriminator", share))
+        group = ParameterGroup(
+            name="discriminator",
+            parameters=list(modules["discriminator"].parameters()),
+            rate=rates.of("discriminator", share),
+        )
         specs.append(OptimizerSpec(name="discriminator", groups=[group], betas=(0.0, 0.99**LAZY_R1)))
     return specs
 
@@ -48,6 +55,7 @@ def validation_pairs(config: ClipDataConfig) -> Dataset:
 
 
 # ---- losses
+
 
 def dilated(mask: Tensor) -> Tensor:
     """Dilate masks, bool [B, 1, H, W], by a square of 41 pixels at 512, scaled to their size."""
@@ -87,8 +95,9 @@ def density_loss(model: Real3DPortrait, planes: Tensor, step: float, generator: 
     return losses.density_l1(*(model.renderer.density(planes, p.to(planes.device)) for p in points))
 
 
-def adversarial_terms(adversary: Adversary | None, output: PortraitOutput, camera: Camera, weight: float,
-                      state: StepState) -> dict[str, Tensor]:
+def adversarial_terms(
+    adversary: Adversary | None, output: PortraitOutput, camera: Camera, weight: float, state: StepState
+) -> dict[str, Tensor]:
     """The generator's weighted adversarial loss, empty while `weight` is 0.
 
     It also keeps the images, detached, in `state.cache["fakes"]` for the discriminator.

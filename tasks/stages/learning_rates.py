@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from tasks.engine.task import Rate, constant
 
-LAZY_R1 = 16 / 17      # factor of rate and betas of a discriminator whose R1 penalty comes every 16 steps
+LAZY_R1 = 16 / 17  # factor of rate and betas of a discriminator whose R1 penalty comes every 16 steps
 LOWEST_WARM_UP = 1e-7  # least rate in the warm-up of the schedules step and exponential
 Schedule = Literal["step", "exponential", "linear", "cosine"]
 # Name of a module, step -> the share of its rate at that step; None: the module is fixed.
@@ -26,19 +26,21 @@ class LearningRates:
     """
 
     schedule: Schedule = "step"
-    generator: float = 1e-4        # full rate of the modules that have no rate of their own
-    warmup: int = 0                # steps in which the rate rises to the full rate
+    generator: float = 1e-4  # full rate of the modules that have no rate of their own
+    warmup: int = 0  # steps in which the rate rises to the full rate
     decay: float = 1.0
-    decay_interval: int = 1        # steps
+    decay_interval: int = 1  # steps
     floor: float = 0.0
-    beta1: float = 0.9             # Adam's first beta
+    beta1: float = 0.9  # Adam's first beta
 
     def __post_init__(self) -> None:
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule is {self.schedule}; use {', '.join(get_args(Schedule))}")
         if self.warmup < 0 or self.decay_interval < 1 or not 0 < self.decay <= 1:
-            raise ValueError(f"warmup {self.warmup} >= 0, decay_interval {self.decay_interval} >= 1, decay "
-                             f"{self.decay} in (0, 1] must hold")
+            raise ValueError(
+                f"warmup {self.warmup} >= 0, decay_interval {self.decay_interval} >= 1, decay "
+                f"{self.decay} in (0, 1] must hold"
+            )
         if not 0 <= self.beta1 < 1 or self.floor < 0:
             raise ValueError(f"beta1 {self.beta1} in [0, 1), floor {self.floor} >= 0 must hold")
 
@@ -48,7 +50,7 @@ class LearningRates:
             return self.decayed(full * min((step + 1) / max(self.warmup, 1), 1.0), step, progress)
         risen = max(full * (step / self.warmup), LOWEST_WARM_UP) if step < self.warmup else full
         if self.schedule == "exponential" and step <= self.warmup:
-            return risen                                    # neither decay nor floor yet
+            return risen  # neither decay nor floor yet
         return self.decayed(risen, step, progress)
 
     def decayed(self, rate: float, step: int, progress: float) -> float:
@@ -69,17 +71,17 @@ class ImageLearningRates(LearningRates):
     """
 
     discriminator: float = 2e-4
-    constant_discriminator: bool = False     # the discriminator's rate does not decay
-    image_to_plane: float | None = None      # None: as generator; 0: fixed
-    renderer: float | None = None            # of the renderer's decoder; None: as generator
-    beta1: float = 0.0                       # of the generator; the discriminator's is 0
+    constant_discriminator: bool = False  # the discriminator's rate does not decay
+    image_to_plane: float | None = None  # None: as generator; 0: fixed
+    renderer: float | None = None  # of the renderer's decoder; None: as generator
+    beta1: float = 0.0  # of the generator; the discriminator's is 0
 
     def of(self, group: str, share: Share) -> Rate:
         """The rate of module `group` over steps and progress, 0 while `share` fixes the module."""
         if group == "discriminator":
             own = self.discriminator * LAZY_R1
             return constant(own) if self.constant_discriminator else (lambda step, p: self.decayed(own, step, p))
-        group = "image_to_plane" if group == "tri_grid" else group       # both make the canonical planes
+        group = "image_to_plane" if group == "tri_grid" else group  # both make the canonical planes
         given = {"image_to_plane": self.image_to_plane, "renderer": self.renderer}.get(group)
         full = self.generator if given is None else given
 
@@ -114,8 +116,9 @@ def always(group: str, step: int) -> float | None:
     return 1.0
 
 
-def motion_adapter_share(group: str, step: int, unfreeze: MotionAdapterUnfreezing, rise: int, freeze_at: int | None,
-                         alone_from: int | None) -> float | None:
+def motion_adapter_share(
+    group: str, step: int, unfreeze: MotionAdapterUnfreezing, rise: int, freeze_at: int | None, alone_from: int | None
+) -> float | None:
     """The `Share` of stage 2.
 
     Args:

@@ -47,8 +47,8 @@ from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TRAINED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution")
-OUTSIDE = 0.2                 # weight of pixels far from the head; docs/spec/training.md#2-1
-TUNED = {"perturbation": 0.2, "eye_closing": 2.0}       # losses with auto-tuned weights -> the largest weight
+OUTSIDE = 0.2  # weight of pixels far from the head; docs/spec/training.md#2-1
+TUNED = {"perturbation": 0.2, "eye_closing": 2.0}  # losses with auto-tuned weights -> the largest weight
 TERMS = {
     "image": Term(partial(losses.masked_l1, outside=OUTSIDE), ("image", "target", "near_head")),
     "image_raw": Term(partial(losses.masked_l1, outside=OUTSIDE), ("image_raw", "target_raw", "near_head_raw")),
@@ -60,8 +60,10 @@ TERMS = {
     "mask": Term(losses.weights_mask, ("ray_weights", "head_raw")),
     "entropy": Term(losses.binary_entropy, ("ray_weights",)),
 }
+# fmt: off
 INPUTS = ("image", "target", "near_head", "image_raw", "target_raw", "near_head_raw", "lip_boxes", "ray_weights",
           "head_raw", "network")
+# fmt: on
 PLANE_LOSSES = ("density", "laplacian")
 
 
@@ -73,20 +75,20 @@ class MotionAdapterTaskConfig:
     adversary: AdversaryConfig = AdversaryConfig()
     data: ClipDataConfig = ClipDataConfig()
     loss: Weights = field(default_factory=dict)
-    loss_targets: Weights = field(default_factory=dict)   # of losses in TUNED: a weight grows while its loss is above
-    density_every: int = 4                # steps; lazy regularisation
-    density_step: float = 0.005           # distance of the two points whose densities are compared, world units
-    laplacian_every: int = 4              # steps; also of the losses in TUNED
+    loss_targets: Weights = field(default_factory=dict)  # of losses in TUNED: a weight grows while its loss is above
+    density_every: int = 4  # steps; lazy regularisation
+    density_step: float = 0.005  # distance of the two points whose densities are compared, world units
+    laplacian_every: int = 4  # steps; also of the losses in TUNED
     learning_rates: ImageLearningRates = ImageLearningRates()
     unfreeze: MotionAdapterUnfreezing = MotionAdapterUnfreezing()
-    image_to_plane_rise: int = 0          # steps in which the rate of the image-to-plane network rises from 0
-    freeze_image_to_plane_at: int | None = None        # step from which that network is fixed; null: never
-    superresolution_alone_from: int | None = None      # step from which all other modules are fixed; null: never
-    start_adversarial: int = 200_000      # step from which the generator has an adversarial loss
-    discriminator_lead: int = 0           # the discriminator is trained from so many steps before that
-    self_reenactment_every: int = 16      # interval of the steps in which the source is also its own target
-    init_from: str = ""                   # checkpoint or run of stage 1 or 2; empty: from scratch
-    initial_weights: InitialWeights = "imagenet"       # of the encoders that init_from lacks
+    image_to_plane_rise: int = 0  # steps in which the rate of the image-to-plane network rises from 0
+    freeze_image_to_plane_at: int | None = None  # step from which that network is fixed; null: never
+    superresolution_alone_from: int | None = None  # step from which all other modules are fixed; null: never
+    start_adversarial: int = 200_000  # step from which the generator has an adversarial loss
+    discriminator_lead: int = 0  # the discriminator is trained from so many steps before that
+    self_reenactment_every: int = 16  # interval of the steps in which the source is also its own target
+    init_from: str = ""  # checkpoint or run of stage 1 or 2; empty: from scratch
+    initial_weights: InitialWeights = "imagenet"  # of the encoders that init_from lacks
 
     def __post_init__(self) -> None:
         if self.model.stage != 2:
@@ -98,11 +100,15 @@ class MotionAdapterTaskConfig:
         if self.loss_targets:
             check_weights(self.loss_targets, {}, (), TUNED)
         if self.loss_targets.get("perturbation", 0.0) > 0 and self.data.perturbation == 0:
-            raise ValueError(f"loss_targets.perturbation is {self.loss_targets['perturbation']} but data.perturbation "
-                             "0; set the latter, the size of the noise, to 0.01 or so")
+            raise ValueError(
+                f"loss_targets.perturbation is {self.loss_targets['perturbation']} but data.perturbation "
+                "0; set the latter, the size of the noise, to 0.01 or so"
+            )
         if self.loss_targets.get("eye_closing", 0.0) > 0 and not self.data.eye_closing:
-            raise ValueError(f"loss_targets.eye_closing is {self.loss_targets['eye_closing']} but data.eye_closing "
-                             "false; set the latter to true")
+            raise ValueError(
+                f"loss_targets.eye_closing is {self.loss_targets['eye_closing']} but data.eye_closing "
+                "false; set the latter to true"
+            )
 
     def check_losses(self) -> None:
         """Refuse weights without an effect.
@@ -115,8 +121,13 @@ class MotionAdapterTaskConfig:
     @property
     def share(self) -> Share:
         """Which module is trained at which step, and with which share of its rate."""
-        return partial(motion_adapter_share, unfreeze=self.unfreeze, rise=self.image_to_plane_rise,
-                       freeze_at=self.freeze_image_to_plane_at, alone_from=self.superresolution_alone_from)
+        return partial(
+            motion_adapter_share,
+            unfreeze=self.unfreeze,
+            rise=self.image_to_plane_rise,
+            freeze_at=self.freeze_image_to_plane_at,
+            alone_from=self.superresolution_alone_from,
+        )
 
 
 class TunedWeight(nn.Module):
@@ -154,7 +165,7 @@ class MotionAdapterTask(Task):
                 self.modules[f"{name}_weight"] = TunedWeight(limit)
         if reads("network", config.loss, TERMS):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
-        self.started: tuple[str, ...] = ()             # modules whose weights come from init_from
+        self.started: tuple[str, ...] = ()  # modules whose weights come from init_from
         if config.init_from:
             warm_start(config.init_from, self.modules, HEAD_PARTS)
             present = warm_start_if_present(config.init_from, self.modules, ("motion_adapter", "discriminator"))
@@ -177,8 +188,7 @@ class MotionAdapterTask(Task):
         """The batch as inputs and targets of the model."""
         return FrameBatch(batch, self.config.model.driving)
 
-    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str,
-                      state: StepState) -> dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
         frames = self.frames(batch)
         if self.adversary is not None and optimizer == "discriminator":
             if step < self.config.start_adversarial - self.config.discriminator_lead:
@@ -201,11 +211,16 @@ class MotionAdapterTask(Task):
         target, size = frame.head_view(self.model.neural_resolution), self.model.neural_resolution
         head = frame.mask(HEAD_CLASSES)
         return {
-            "image": lambda: output.image, "target": lambda: target.image,
-            "image_raw": lambda: output.image_raw, "target_raw": lambda: target.image_raw,
-            "near_head": lambda: dilated(head), "near_head_raw": lambda: losses.resize_mask(dilated(head), size),
-            "lip_boxes": lambda: frame.lip_boxes, "ray_weights": lambda: output.rendered.weights,
-            "head_raw": lambda: losses.resize_mask(head, size), "network": lambda: self.frozen["perceptual"],
+            "image": lambda: output.image,
+            "target": lambda: target.image,
+            "image_raw": lambda: output.image_raw,
+            "target_raw": lambda: target.image_raw,
+            "near_head": lambda: dilated(head),
+            "near_head_raw": lambda: losses.resize_mask(dilated(head), size),
+            "lip_boxes": lambda: frame.lip_boxes,
+            "ray_weights": lambda: output.rendered.weights,
+            "head_raw": lambda: losses.resize_mask(head, size),
+            "network": lambda: self.frozen["perceptual"],
         }
 
     def plane_losses(self, planes: Tensor, frames: FrameBatch, step: int, state: StepState) -> dict[str, Tensor]:
@@ -251,9 +266,12 @@ class MotionAdapterTask(Task):
         frames = self.frames(batch)
         output, target = self.reenacted(frames), frames.target.head_view(self.model.neural_resolution)
         image = self.best_prediction(output, target.image)
-        return {"psnr": psnr(image, target.image), "psnr_raw": psnr(output.image_raw, target.image_raw),
-                "psnr_of_the_source": psnr(frames.source.head, target.image),
-                "lips_l1": losses.lip_l1(image, target.image, frames.target.lip_boxes)}
+        return {
+            "psnr": psnr(image, target.image),
+            "psnr_raw": psnr(output.image_raw, target.image_raw),
+            "psnr_of_the_source": psnr(frames.source.head, target.image),
+            "lips_l1": losses.lip_l1(image, target.image, frames.target.lip_boxes),
+        }
 
     def reenacted(self, frames: FrameBatch) -> PortraitOutput:
         """Render the source with the target's expression from the target's camera."""
@@ -266,9 +284,18 @@ class MotionAdapterTask(Task):
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         frames = self.frames(batch)
         output = self.reenacted(frames)
-        return {"source_target_output": grid([
-            frames.source.head, frames.target.head, output.image, output.image_raw,
-            depth_picture(output.rendered.depth, output.rendered.weights), frames.pncc[:, TARGET]])}
+        return {
+            "source_target_output": grid(
+                [
+                    frames.source.head,
+                    frames.target.head,
+                    output.image,
+                    output.image_raw,
+                    depth_picture(output.rendered.depth, output.rendered.weights),
+                    frames.pncc[:, TARGET],
+                ]
+            )
+        }
 
     def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}

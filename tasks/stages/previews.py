@@ -16,9 +16,9 @@ from tasks.data.frame_pairs import ClipDataConfig, FramePairs, split_clips
 from tasks.engine.seeds import item_generator
 from tasks.engine.task import grid
 
-FRAMES = 50          # at most: 2 s
-SIDE = 256           # pixels of a column, at most; an animation of four columns then has some megabytes
-FACE_SIDE = 192      # pixels of a face drawn alone
+FRAMES = 50  # at most: 2 s
+SIDE = 256  # pixels of a column, at most; an animation of four columns then has some megabytes
+FACE_SIDE = 192  # pixels of a face drawn alone
 
 
 def depth_picture(depth: Tensor, weights: Tensor) -> Tensor:
@@ -37,8 +37,9 @@ def depth_picture(depth: Tensor, weights: Tensor) -> Tensor:
     return torch.where(inside, grey, -1.0)
 
 
-def clip_video(config: ClipDataConfig, device: torch.device,
-               columns: Callable[[dict[str, Tensor]], list[Tensor]]) -> Tensor:
+def clip_video(
+    config: ClipDataConfig, device: torch.device, columns: Callable[[dict[str, Tensor]], list[Tensor]]
+) -> Tensor:
     """The first held-out clip drives itself: its first frame is the source, every frame in turn the target.
 
     Args:
@@ -62,10 +63,10 @@ def face_video(model: MorphableModel, faces: list[tuple[Tensor, Tensor]]) -> Ten
 
     def column(identity: Tensor, expression: Tensor, t: int) -> Tensor:
         own = identity[t if len(identity) > 1 else 0]
-        return render_pncc(model, own[None].to(device), expression[t:t + 1].to(device), FACE_SIDE)
+        return render_pncc(model, own[None].to(device), expression[t : t + 1].to(device), FACE_SIDE)
 
     frames = min(FRAMES, *(len(expression) for _, expression in faces))
-    with torch.autocast(device.type, enabled=False):                    # bf16 would shake the vertices
+    with torch.autocast(device.type, enabled=False):  # bf16 would shake the vertices
         return torch.stack([_side_by_side([column(*face, t) for face in faces]) for t in range(frames)])
 
 
@@ -80,7 +81,7 @@ def _clip_batches(config: ClipDataConfig, device: torch.device) -> Iterator[dict
         yield {name: value[None].to(device) for name, value in pair.items()}
 
 
-@torch.autocast("cpu", enabled=False)                                   # as in the workers, whatever the precision
+@torch.autocast("cpu", enabled=False)  # as in the workers, whatever the precision
 def _pair(pairs: FramePairs, target: int) -> dict[str, Tensor]:
     return pairs.pair(0, 0, target, item_generator(0, target))
 

@@ -14,8 +14,9 @@ def data_of_model(data: ClipDataConfig, model: Real3DPortraitConfig) -> ClipData
     Raises:
         ValueError: they are given and differ from the model's.
     """
-    data = replace(data, pncc_size=data.pncc_size or model.pncc_size,
-                   face_model=data.face_model or model.driving.face_model)
+    data = replace(
+        data, pncc_size=data.pncc_size or model.pncc_size, face_model=data.face_model or model.driving.face_model
+    )
     if data.pncc_size != model.pncc_size:
         raise ValueError(f"data.pncc_size is {data.pncc_size}; the motion adapter reads {model.pncc_size}")
     if data.face_model != model.driving.face_model:
@@ -31,6 +32,8 @@ def adversary_of_model(adversary: AdversaryConfig, model: Real3DPortraitConfig) 
     """
     discriminator = adversary.discriminator or DualDiscriminatorConfig(resolution=model.resolution)
     if discriminator.resolution != model.resolution:
-        raise ValueError(f"adversary.discriminator.resolution is {discriminator.resolution}; the model's pictures have "
-                         f"{model.resolution} pixels a side")
+        raise ValueError(
+            f"adversary.discriminator.resolution is {discriminator.resolution}; the model's pictures have "
+            f"{model.resolution} pixels a side"
+        )
     return replace(adversary, discriminator=discriminator)

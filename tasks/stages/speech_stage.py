@@ -37,7 +37,10 @@ class SpeechTask(Task):
     def optimizers(self) -> list[OptimizerSpec]:
         """One Adam over the one module of the task."""
         rates: LearningRates = self.config.learning_rates
-        (name, module), = self.modules.items()
-        group = ParameterGroup(name=name, parameters=list(module.parameters()),
-                               rate=lambda step, progress: rates.at(rates.generator, step, progress))
+        ((name, module),) = self.modules.items()
+        group = ParameterGroup(
+            name=name,
+            parameters=list(module.parameters()),
+            rate=lambda step, progress: rates.at(rates.generator, step, progress),
+        )
         return [OptimizerSpec(name=name, groups=[group], betas=(rates.beta1, 0.999))]

@@ -23,7 +23,7 @@ from tasks.engine.task import StepState
 from tasks.stages.learning_rates import LearningRates
 from tasks.stages.speech_stage import SpeechTask
 
-SHARES = (0.4, 0.3, 0.2, 0.1)        # in sync, small shift, large shift, other clip
+SHARES = (0.4, 0.3, 0.2, 0.1)  # in sync, small shift, large shift, other clip
 SHIFTS = ((0, 0), (2, 5), (5, 10), (-10, 10))
 
 
@@ -33,9 +33,9 @@ class SyncNetTaskConfig:
 
     model: SyncNetConfig = field(default_factory=SyncNetConfig)
     features: FeatureKind = "hubert"
-    face_model: str = "bfm"              # of modules/face_models.py
+    face_model: str = "bfm"  # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
-    pairs: int = 8192                    # pairs in a step
+    pairs: int = 8192  # pairs in a step
     learning_rates: LearningRates = field(default_factory=LearningRates)
 
     def __post_init__(self) -> None:
@@ -69,6 +69,7 @@ def sample_pairs(lengths: Tensor, count: int, generator: torch.Generator) -> Syn
         count: N; rounding changes it a little.
         generator: on the CPU.
     """
+
     def uniform(low: Tensor, high: Tensor) -> Tensor:
         """Random integers from low to high, both included."""
         return low + (torch.rand(low.shape, generator=generator) * (high - low + 1)).long().clamp(max=high - low)
@@ -81,7 +82,7 @@ def sample_pairs(lengths: Tensor, count: int, generator: torch.Generator) -> Syn
     mouth = torch.randint(len(lengths), kind.shape, generator=generator)
     step = torch.randint(1, max(len(lengths), 2), kind.shape, generator=generator)
     audio = torch.where(kind == 3, (mouth + step) % len(lengths), mouth)
-    same = (kind == 3) & (audio == mouth)                            # one clip only: a large shift instead
+    same = (kind == 3) & (audio == mouth)  # one clip only: a large shift instead
     shift = torch.where(same, SHIFTS[2][1] * sign, shift)
     last = torch.minimum(lengths[mouth], lengths[audio]) - WINDOW
     start = uniform((-shift).clamp(min=0), last - shift.clamp(min=0))
@@ -115,8 +116,10 @@ class SyncNetTask(SpeechTask):
         sync: SyncNet = self.modules["syncnet"]
         points = self.frozen["points"](batch["identity"], batch["expression"])
         pairs = sample_pairs(batch["mask"].sum(dim=1).long().cpu(), self.config.pairs, state.generator)
-        cosine = sync(cut(batch["audio"], pairs.audio, 2 * (pairs.start + pairs.shift), AUDIO_WINDOW),
-                      cut(points, pairs.mouth, pairs.start, WINDOW))
+        cosine = sync(
+            cut(batch["audio"], pairs.audio, 2 * (pairs.start + pairs.shift), AUDIO_WINDOW),
+            cut(points, pairs.mouth, pairs.start, WINDOW),
+        )
         return {"sync": sync.loss(cosine, pairs.label.to(cosine)).mean()}
 
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:

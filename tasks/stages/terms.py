@@ -12,8 +12,8 @@ from torch import Tensor
 
 from modules.system.config import nearest
 
-Weights = dict[str, float]                              # name of a loss -> weight; losses that are not named have 0
-Inputs = Mapping[str, Callable[[], Any]]                # name of an input -> function that computes it if needed
+Weights = dict[str, float]  # name of a loss -> weight; losses that are not named have 0
+Inputs = Mapping[str, Callable[[], Any]]  # name of an input -> function that computes it if needed
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Term:
 Terms = Mapping[str, Term]
 
 
-def check_weights(weights: Mapping[str, float], terms: Terms, available: Collection[str],
-                  others: Collection[str] = ()) -> None:
+def check_weights(
+    weights: Mapping[str, float], terms: Terms, available: Collection[str], others: Collection[str] = ()
+) -> None:
     """Refuse weights that would have no effect.
 
     Args:
@@ -53,8 +54,10 @@ def check_weights(weights: Mapping[str, float], terms: Terms, available: Collect
             raise ValueError(f"loss.{name} is {weight}; a weight is at least 0")
         missing = [i for i in terms[name].inputs if i not in available] if name in terms else []
         if weight > 0 and missing:
-            raise ValueError(f"loss.{name} is {weight}, but needs {', '.join(missing)}, which this stage does not have "
-                             "as it is configured; set it to 0")
+            raise ValueError(
+                f"loss.{name} is {weight}, but needs {', '.join(missing)}, which this stage does not have "
+                "as it is configured; set it to 0"
+            )
 
 
 def reads(name: str, weights: Mapping[str, float], terms: Terms) -> bool:
@@ -71,5 +74,8 @@ def weighted_terms(terms: Terms, weights: Mapping[str, float], inputs: Inputs) -
             computed[name] = inputs[name]()
         return computed[name]
 
-    return {name: weights[name] * term.function(*map(value, term.inputs))
-            for name, term in terms.items() if weights.get(name, 0.0) > 0}
+    return {
+        name: weights[name] * term.function(*map(value, term.inputs))
+        for name, term in terms.items()
+        if weights.get(name, 0.0) > 0
+    }

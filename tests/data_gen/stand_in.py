@@ -13,7 +13,7 @@ from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person
 
 FRAMES, SIZE = 12, 160
-NEAR = 12.0                        # grey levels between thumbnails of one frame before and after encoding, at most
+NEAR = 12.0  # grey levels between thumbnails of one frame before and after encoding, at most
 
 
 class StandIn:
@@ -60,7 +60,7 @@ def person_around(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     points = landmarks[list(FACE_OVAL)] * (width, height)
     middle, half = points.mean(0), np.ptp(points, axis=0) / 2
     rows, columns = np.indices((height, width))
-    head = ((columns - middle[0]) / half[0]) ** 2 + ((rows - middle[1]) / half[1]) ** 2 < 1.3 ** 2
+    head = ((columns - middle[0]) / half[0]) ** 2 + ((rows - middle[1]) / half[1]) ** 2 < 1.3**2
     torso = (rows > points[:, 1].max()) & (np.abs(columns - middle[0]) < 2 * half[0])
     return (head | torso).astype(np.float32)
 
@@ -70,12 +70,15 @@ def install(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> None:
     for module in ("data_gen.segments", "modules.analysis.landmarks"):
         monkeypatch.setattr(f"{module}.FaceFinder", stand_in)
     monkeypatch.setattr("data_gen.videos.ANALYSIS", ())
-    monkeypatch.setattr("modules.analysis.segmentation.ANALYSIS_SIZE", 96)                  # for speed
+    monkeypatch.setattr("modules.analysis.segmentation.ANALYSIS_SIZE", 96)  # for speed
     monkeypatch.setattr("modules.analysis.segmentation.locate", lambda name: None)
     for name, value in (("person_confidence", 1.0), ("hair_confidence", 0.0)):
-        monkeypatch.setattr(f"modules.analysis.landmarks.{name}",
-                            lambda picture, value=value: np.full(picture.shape[:2], value, np.float32))
+        monkeypatch.setattr(
+            f"modules.analysis.landmarks.{name}",
+            lambda picture, value=value: np.full(picture.shape[:2], value, np.float32),
+        )
     monkeypatch.setattr("modules.analysis.segmentation.hair_confidence", lambda picture: np.zeros(picture.shape[:2]))
     middle = stand_in.landmarks[0]
-    monkeypatch.setattr("modules.analysis.segmentation.person_confidence",
-                        lambda picture: person_around(picture, middle))
+    monkeypatch.setattr(
+        "modules.analysis.segmentation.person_confidence", lambda picture: person_around(picture, middle)
+    )

@@ -24,7 +24,7 @@ def steps(rate: int) -> Sound:
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_a_piece_is_what_is_heard_with_its_frames(tmp_path, rate):
     track = AudioTrack(video(tmp_path / "a.mp4", steps(rate)))
-    for start, level in ((13, 0.2), (14, 0.2), (39, 0.4)):               # second and last half second; pieces overlap
+    for start, level in ((13, 0.2), (14, 0.2), (39, 0.4)):  # second and last half second; pieces overlap
         wave = track.piece(start, 9)
         assert wave.shape == (9 * FRAME_SAMPLES,) and wave.dtype == np.float32
         assert np.abs(wave).max() == pytest.approx(level, rel=0.15)
@@ -40,7 +40,7 @@ def test_behind_the_end_of_the_sound_is_silence(tmp_path):
     track = AudioTrack(video(tmp_path / "a.mp4", tone(1.0)))
     wave = track.piece(0, FRAMES + 20)
     assert wave.shape == ((FRAMES + 20) * FRAME_SAMPLES,) and np.abs(wave[:FRAME_SAMPLES]).max() > 0.4
-    assert not wave[-20 * FRAME_SAMPLES:].any() and track.piece(FRAMES, 20) is None
+    assert not wave[-20 * FRAME_SAMPLES :].any() and track.piece(FRAMES, 20) is None
     with pytest.raises(ValueError, match="after sample"):
         track.piece(0, 5)
 

@@ -34,11 +34,14 @@ def test_a_face_is_cropped_and_fitted():
     torch.testing.assert_close(fitted.face.euler[:, 1], torch.full((FRAMES,), 0.3), atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("framing, message", [
-    ({"side": 150, "left": 200, "top": 100}, "pixels wide"),
-    ({"left": -180}, "cut off by the border"),
-    ({"side": 800, "left": -100, "top": -200}, "does not fit into the picture"),
-])
+@pytest.mark.parametrize(
+    "framing, message",
+    [
+        ({"side": 150, "left": 200, "top": 100}, "pixels wide"),
+        ({"left": -180}, "cut off by the border"),
+        ({"side": 800, "left": -100, "top": -200}, "does not fit into the picture"),
+    ],
+)
 def test_badly_framed_faces_are_refused(framing, message):
     with pytest.raises(UserError, match=message):
         fit_face(load_face_model("procedural"), in_frame(landmarks_of(), **framing), SHAPE, FaceLimits())
@@ -63,8 +66,9 @@ def test_a_turned_head_and_a_face_that_is_none_are_refused():
 def test_pictures_and_classes_are_of_the_square(monkeypatch):
     frames = np.zeros((2, *SHAPE, 3), np.uint8)
     frames[:, 100:300, 200:300], frames[:, 100:300, 300:400] = 60, 180
-    monkeypatch.setattr("modules.analysis.segmentation.segment",
-                        lambda picture, landmarks: (picture[..., 0] > 120).astype(np.uint8))
+    monkeypatch.setattr(
+        "modules.analysis.segmentation.segment", lambda picture, landmarks: (picture[..., 0] > 120).astype(np.uint8)
+    )
     fitted = faces.FittedFace(Box(200, 100, 400, 300), np.zeros((2, 478, 2)), FaceCoefficients.neutral(2))
     pairs = list(cropped_with_classes(frames, fitted, 64))
     assert len(pairs) == 2

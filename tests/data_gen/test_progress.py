@@ -29,7 +29,8 @@ def test_the_report_has_a_line_for_each_refusal(folder):
 
 def test_the_summary_counts_and_says_where(folder):
     assert PreparationLog(folder, {}).summary() == (
-        f"{folder}: 2 clips of 2 videos, 1.5 min, 1 with sound; 2 parts refused, see {folder / 'rejected.tsv'}")
+        f"{folder}: 2 clips of 2 videos, 1.5 min, 1 with sound; 2 parts refused, see {folder / 'rejected.tsv'}"
+    )
 
 
 def test_a_video_that_is_prepared_again_loses_its_refusals_and_counts_once(folder):

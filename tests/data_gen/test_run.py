@@ -11,8 +11,10 @@ from tests.conftest import ROOT
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / "tiny.yaml"
-    path.write_text(f"source: procedural\nfolder: {tmp_path / 'clips'}\npeople: 1\nframes: 2\nsize: 32\n"
-                    "pncc_size: 0\nworkers: 1\n", encoding="utf-8")
+    path.write_text(
+        f"source: procedural\nfolder: {tmp_path / 'clips'}\npeople: 1\nframes: 2\nsize: 32\npncc_size: 0\nworkers: 1\n",
+        encoding="utf-8",
+    )
     return path
 
 

@@ -39,6 +39,7 @@ class CornerFinder:
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
     """Landmarks that hold the brightness of their frame; faces in frames as bright as 99 are refused."""
+
     def detect_clip(frames, name):
         rows = []
         for frame in frames:
@@ -55,8 +56,10 @@ def spans(*scenes, longest: int = 1000) -> list[tuple[int, int, str]]:
     result = list(find_segments(frames_of(*scenes), "a.mp4", longest))
     assert all((s.landmarks is None) == bool(s.reason) for s in result)
     assert all(s.landmarks is None or len(s.landmarks) == s.length for s in result)
-    return [(s.start, s.length, s.reason) for s in merged([s for s in result if s.reason]) + [
-        s for s in result if not s.reason]]
+    return [
+        (s.start, s.length, s.reason)
+        for s in merged([s for s in result if s.reason]) + [s for s in result if not s.reason]
+    ]
 
 
 def test_one_scene_is_one_segment():
@@ -73,7 +76,7 @@ def test_long_scenes_are_divided():
 
 def test_frames_without_a_face_are_refused_and_uncertain_ones_left_out():
     seen = spans((33, 1, 20), (24, 0, 22), (20, 1, 21))
-    assert seen == [(35, 25, NO_FACE), (0, 31, ""), (60, 17, "")]        # counted at every fifth frame
+    assert seen == [(35, 25, NO_FACE), (0, 31, ""), (60, 17, "")]  # counted at every fifth frame
 
 
 def test_a_second_face_is_refused():
@@ -106,15 +109,19 @@ def test_a_cut_is_distinguished_from_a_camera_that_moves():
 
 def test_a_face_that_jumps_divides_a_segment():
     points = np.random.default_rng(0).uniform(0.4, 0.5, (1, 478, 2)).repeat(40, 0)
-    points += np.linspace(0, 0.1, 40)[:, None, None]                               # a slow movement
-    points[22:, :, 0] += 0.06                                                      # more than half a face width
+    points += np.linspace(0, 0.1, 40)[:, None, None]  # a slow movement
+    points[22:, :, 0] += 0.06  # more than half a face width
     parts = without_jumps(Segment(start=100, length=40, landmarks=points), (90, 160))
     assert [(p.start, p.length) for p in parts] == [(100, 22), (122 + SETTLING, 18 - SETTLING)]
-    assert np.array_equal(parts[1].landmarks, points[22 + SETTLING:])
+    assert np.array_equal(parts[1].landmarks, points[22 + SETTLING :])
     assert len(without_jumps(Segment(start=0, length=20, landmarks=points[:20]), (90, 160))) == 1
 
 
 def test_neighbours_with_one_reason_are_merged():
-    refused = [Segment(start=50, length=5, reason="b"), Segment(start=0, length=SAMPLE, reason="57 pixels"),
-               Segment(start=SAMPLE, length=SAMPLE, reason="58 pixels"), Segment(start=30, length=5, reason="b")]
+    refused = [
+        Segment(start=50, length=5, reason="b"),
+        Segment(start=0, length=SAMPLE, reason="57 pixels"),
+        Segment(start=SAMPLE, length=SAMPLE, reason="58 pixels"),
+        Segment(start=30, length=5, reason="b"),
+    ]
     assert [(s.start, s.length) for s in merged(refused)] == [(0, 2 * SAMPLE), (30, 5), (50, 5)]

@@ -31,9 +31,18 @@ def config(tmp_path, monkeypatch, talk) -> VideoDataConfig:
     """Settings for the rendered head; the folder of videos is there and empty."""
     install(monkeypatch, StandIn(*talk))
     (tmp_path / "raw").mkdir()
-    return VideoDataConfig(videos=str(tmp_path / "raw"), folder=str(tmp_path / "clips"), face_model="procedural",
-                           size=96, pncc_size=32, shortest=0.4, longest=10, licence="our own", workers=1,
-                           limits=FaceLimits(smallest_face=40))
+    return VideoDataConfig(
+        videos=str(tmp_path / "raw"),
+        folder=str(tmp_path / "clips"),
+        face_model="procedural",
+        size=96,
+        pncc_size=32,
+        shortest=0.4,
+        longest=10,
+        licence="our own",
+        workers=1,
+        limits=FaceLimits(smallest_face=40),
+    )
 
 
 def reports(config: VideoDataConfig) -> list:
@@ -67,7 +76,7 @@ def test_finished_videos_are_not_looked_at_again(config, talk, tmp_path):
     write_video(tmp_path / "raw" / "two.mp4", talk[0])
     assert [report.name for report in reports(config)] == ["two"]
     assert list(prepare(config)) == [0]
-    write_video(first, talk[0], tone(0.48))                                    # another file under that name
+    write_video(first, talk[0], tone(0.48))  # another file under that name
     assert [report.name for report in reports(config)] == ["one"]
 
 
@@ -96,6 +105,7 @@ def test_what_comes_before_the_damage_is_used(config, talk, tmp_path, monkeypatc
         def frames():
             yield from islice(open_video(path)[1], 11)
             raise UserError("one.mp4 is damaged after 0.4 s (bad data); cut it")
+
         return open_video(path)[0], frames()
 
     monkeypatch.setattr("data_gen.videos.open_video", damaged)
@@ -123,7 +133,7 @@ def test_a_useful_video_reports_its_longer_gaps(config, talk, tmp_path):
 
 
 def test_a_cut_divides_a_video_and_its_sound(config, talk, tmp_path):
-    sound = tone(FRAMES / 25)                                                  # the second scene is silent
+    sound = tone(FRAMES / 25)  # the second scene is silent
     write_video(tmp_path / "raw" / "cut.mp4", np.concatenate([talk[0], talk[0] // 3]), sound)
     [report] = reports(config)
     assert (report.clips, report.with_sound, report.refused) == (2, 1, ())
@@ -136,7 +146,7 @@ def test_a_cut_divides_a_video_and_its_sound(config, talk, tmp_path):
 def test_long_scenes_are_divided_and_short_rests_refused(config, talk, tmp_path):
     write_video(tmp_path / "raw" / "long.mp4", np.concatenate([talk[0], talk[0][::-1], talk[0][:4]]))
     [report] = reports(replace(config, longest=0.48))
-    assert report.frames == 2 * FRAMES and report.refused == ()               # four frames are not worth a line
+    assert report.frames == 2 * FRAMES and report.refused == ()  # four frames are not worth a line
     write_video(tmp_path / "raw" / "long.mp4", talk[0][:4])
     assert reports(config)[0].refused[0].reason == "only 0.2 s long (shortest 0.4)"
 
@@ -215,6 +225,6 @@ def test_a_real_video_becomes_a_clip_of_the_ict_face(media, assets, tmp_path, ca
     assert len(clip) == 12 and clip.face_model == "ict" and len(clip.audio()) == 12 * 640
     assert torch.rad2deg(clip.face.euler).abs().max() < 20
     shares = [(clip.classes(range(12)) == k).mean() for k in range(5)]
-    assert min(shares) > 0.03 and shares[3] == pytest.approx(0.18, abs=0.05)    # hair, neck, face, clothes: all there
+    assert min(shares) > 0.03 and shares[3] == pytest.approx(0.18, abs=0.05)  # hair, neck, face, clothes: all there
     blue = clip.background.astype(int)
-    assert (blue[..., 2] > blue[..., 0] + 20).mean() > 0.95                      # the wall, also behind her
+    assert (blue[..., 2] > blue[..., 0] + 20).mean() > 0.95  # the wall, also behind her

@@ -13,22 +13,30 @@ from modules.face3d.landmark_sets import LANDMARKS_68
 from tests.golden.file import Golden, checks
 from tests.golden.reference import class_colours, lip_box, official_crop, official_crop_box
 
-PARTS = {"head": "head", "torso": "torso", "person": "person", "torso_with_bg": "torso_with_background",
-         "bg": "background"}
-GREY_LEVEL = 1        # other versions of OpenCV resize and blur a little differently
-EQUALLY_FAR = 2       # background pixels that are equally far from the person in two frames
-NOT_COMPARED = {"crop": {
-    r"out\.face_rect": "the face box of an older project's packer; nothing here needs it",
-    r"out\.window-?\d+\.(zero|edge)": "a window helper of the same packer",
-}}
+PARTS = {
+    "head": "head",
+    "torso": "torso",
+    "person": "person",
+    "torso_with_bg": "torso_with_background",
+    "bg": "background",
+}
+GREY_LEVEL = 1  # other versions of OpenCV resize and blur a little differently
+EQUALLY_FAR = 2  # background pixels that are equally far from the person in two frames
+NOT_COMPARED = {
+    "crop": {
+        r"out\.face_rect": "the face box of an older project's packer; nothing here needs it",
+        r"out\.window-?\d+\.(zero|edge)": "a window helper of the same packer",
+    }
+}
 
 
 @checks("crop")
 def official_boxes(g: Golden) -> None:
     landmarks = g.npz["in.landmarks"]
     boxes = [official_crop_box(points) for points in landmarks]
-    g.equal([[-1] * 4 if box is None else [box.left, box.right, box.top, box.bottom] for box in boxes],
-            "out.box_x0x1y0y1")
+    g.equal(
+        [[-1] * 4 if box is None else [box.left, box.right, box.top, box.bottom] for box in boxes], "out.box_x0x1y0y1"
+    )
     # The area is the largest share that a face may be asked to fill without being cropped.
     for points, area in zip(landmarks, g.npz["out.area"], strict=True):
         assert official_crop_box(points, area * (1 - 1e-9)) is None
@@ -93,6 +101,6 @@ def backgrounds(g: Golden) -> None:
     for count in g.names(r"out\.background(\d+)"):
         frames = slice(3, 4) if count == "1" else slice(int(count))
         background = inpaint_background(g.npz["in.frames"][frames], g.npz["in.classes"][frames], "nearest", scale=1.0)
-        ambiguous = np.unpackbits(g.npz[f"out.background{count}.ambiguous"], axis=-1)[:, :background.shape[1]]
+        ambiguous = np.unpackbits(g.npz[f"out.background{count}.ambiguous"], axis=-1)[:, : background.shape[1]]
         different = (background != g.npz[f"out.background{count}"]).any(-1)
         assert (different & (ambiguous == 0)).sum() <= EQUALLY_FAR

@@ -35,6 +35,7 @@ def noise(g: Golden, name: str, shape: tuple[int, ...], std: float = 1.0) -> Ten
 
 # ------------------------------------------------------------------------------------------ measured on landmarks
 
+
 @checks("a2m_losses")
 def losses_of_the_motion_model(g: Golden) -> None:
     mask = g["in.mask"]
@@ -71,6 +72,7 @@ def amplitudes_blinks_and_polygons(g: Golden) -> None:
 
 # -------------------------------------------------------------------------------------------------- sync network
 
+
 def sync_net(g: Golden) -> SyncNet:
     return load_official(SyncNet(SyncNetConfig.full()), g.weights(), "syncnet")
 
@@ -91,11 +93,17 @@ def embeddings_and_losses(g: Golden) -> None:
     for name, value in seen.items():
         g.check(value, f"eval.mid.{name}", NETWORKS)
     confidence = of_sound @ of_mouth.T
-    found = {"audio_embedding": of_sound, "mouth_embedding": of_mouth, "cosine": cosine, "conf": confidence.diagonal(),
-             "conf_matrix": confidence, "clip_loss": contrastive(of_sound, of_mouth),
-             "loss_positive": sync.loss(cosine, torch.ones_like(cosine)),
-             "loss_negative": sync.loss(cosine, torch.zeros_like(cosine)),
-             "loss_labels_mean": sync.loss(cosine, LABELS).mean()}
+    found = {
+        "audio_embedding": of_sound,
+        "mouth_embedding": of_mouth,
+        "cosine": cosine,
+        "conf": confidence.diagonal(),
+        "conf_matrix": confidence,
+        "clip_loss": contrastive(of_sound, of_mouth),
+        "loss_positive": sync.loss(cosine, torch.ones_like(cosine)),
+        "loss_negative": sync.loss(cosine, torch.zeros_like(cosine)),
+        "loss_labels_mean": sync.loss(cosine, LABELS).mean(),
+    }
     for key, value in found.items():
         g.check(value, f"eval.out.{key}", NETWORKS)
 
@@ -134,10 +142,11 @@ def the_sync_loss_of_a_sequence(g: Golden) -> None:
 
 # ------------------------------------------------------------------------------------------------- pitch and mel
 
+
 def formula_wave(samples: int, parameters: np.ndarray) -> np.ndarray:
     p0, p1, g, v, d = parameters
     t = np.arange(samples) / 16000
-    phase = 2 * np.pi * (p0 * t + p1 * t ** 2 / 4)
+    phase = 2 * np.pi * (p0 * t + p1 * t**2 / 4)
     voice = sum(np.sin(h * phase) / h for h in range(1, 6))
     gate = np.sin(np.pi * t / g) > 0
     whistle = np.sin(2 * np.pi * (1000 * t + 1000 * d * np.sin(2 * np.pi * v * t)))
@@ -213,12 +222,23 @@ def pitch_and_mel_of_whole_files(g: Golden) -> None:
 
 # --------------------------------------------------------------------------------------------------------- HuBERT
 
+
 def tiny_hubert(g: Golden) -> HubertFeatures:
     from transformers import HubertConfig, HubertModel
-    config = HubertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-                          conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
-                          feat_extract_norm="layer", conv_bias=True, do_stable_layer_norm=True,
-                          feat_proj_layer_norm=True)
+
+    config = HubertConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        feat_extract_norm="layer",
+        conv_bias=True,
+        do_stable_layer_norm=True,
+        feat_proj_layer_norm=True,
+    )
     network = HubertModel(config)
     network.load_state_dict(g.weights())
     return HubertFeatures(network)
@@ -235,7 +255,8 @@ def frames_and_chunks(g: Golden) -> None:
     hubert = g.once(tiny_hubert)
     calls: list[list[int]] = []
     hubert.network.register_forward_hook(
-        lambda _, inputs, out: calls.append([inputs[0].shape[1], out.last_hidden_state.shape[1]]))
+        lambda _, inputs, out: calls.append([inputs[0].shape[1], out.last_hidden_state.shape[1]])
+    )
     for name in g.names(r"n(\d+)\.frames"):
         key = f"n{name}"
         frames = hubert(hubert_wave(g, int(name)))
@@ -255,8 +276,12 @@ def frames_and_chunks(g: Golden) -> None:
 def inside_the_network(g: Golden) -> None:
     network = g.once(tiny_hubert).network
     layers = {f"hidden{i + 1}": layer for i, layer in enumerate(network.encoder.layers)}
-    outputs = {"conv_features": network.feature_extractor, "projected": network.feature_projection,
-               "pos_conv": network.encoder.pos_conv_embed, **layers}
+    outputs = {
+        "conv_features": network.feature_extractor,
+        "projected": network.feature_projection,
+        "pos_conv": network.encoder.pos_conv_embed,
+        **layers,
+    }
     for samples in g.names(r"n(\d+)\.mid\.projected"):
         with watched(outputs, {"normalised": network, "hidden0": network.encoder.layers[0]}) as seen:
             g.once(tiny_hubert)(hubert_wave(g, int(samples)))

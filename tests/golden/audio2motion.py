@@ -62,17 +62,29 @@ def divergence(r: Reconstruction) -> Tensor:
 def the_released_model_reconstructs(g: Golden) -> None:
     model, speech = g.once(released), released_speech(g)
     vae = model.vae
-    modules = {"mel_encoder": model.mel_encoder, "pitch_encoder": model.pitch_encoder,
-               "g_sqz": vae.g_pre_net, "encoder_pre": vae.encoder.pre_net, "encoder_wn": vae.encoder.wn,
-               "decoder_pre": vae.decoder.pre_net, "decoder_wn": vae.decoder.wn,
-               **{f"flow{i}": vae.prior_flow.flows[int(i)] for i in g.names(r"train\.mid\.flow(\d+)")}}
+    modules = {
+        "mel_encoder": model.mel_encoder,
+        "pitch_encoder": model.pitch_encoder,
+        "g_sqz": vae.g_pre_net,
+        "encoder_pre": vae.encoder.pre_net,
+        "encoder_wn": vae.encoder.wn,
+        "decoder_pre": vae.decoder.pre_net,
+        "decoder_wn": vae.decoder.wn,
+        **{f"flow{i}": vae.prior_flow.flows[int(i)] for i in g.names(r"train\.mid\.flow(\d+)")},
+    }
     with watched(modules) as seen:
         result, _ = reconstruct(g, model)
     g.check(result.motion, "train.out.pred", TOLERANCE)
     g.check(divergence(result), "train.out.loss_kl", TOLERANCE)
     g.equal(coarse_pitch(speech.f0[:, ::2]), "mid.f0_coarse")
-    seen |= {"m_q": result.mean.mT, "logs_q": result.log_scale, "z_q": result.latent, "mask_sqz": result.latent_mask,
-             "z_p": result.prior_latent.mT, "cond": model.condition(speech).mT}      # m_q, z_p, cond: time first
+    seen |= {
+        "m_q": result.mean.mT,
+        "logs_q": result.log_scale,
+        "z_q": result.latent,
+        "mask_sqz": result.latent_mask,
+        "z_p": result.prior_latent.mT,
+        "cond": model.condition(speech).mT,
+    }  # m_q, z_p, cond: time first
     for name, value in seen.items():
         g.check(value, f"train.mid.{name}", TOLERANCE)
 

@@ -50,12 +50,16 @@ def prepared_poses(g: Golden) -> None:
 
 @checks("camera_sampler")
 def look_at_cameras(g: Golden) -> None:
-    yaw, pitch, radius, look_at, roll, fov = (g[f"in.{name}"] for name in
-                                              ("yaw", "pitch", "radius", "lookat", "roll", "fov"))
+    yaw, pitch, radius, look_at, roll, fov = (
+        g[f"in.{name}"] for name in ("yaw", "pitch", "radius", "lookat", "roll", "fov")
+    )
     level, rolled = (look_at_camera(yaw, pitch, radius, look_at=look_at, **turn) for turn in ({}, {"roll": roll}))
     beyond = pitch.abs() > math.pi / 2 - 0.01
-    for key, actual in (("lookat", level.camera_to_world), ("lookat_roll", rolled.camera_to_world),
-                        ("unified", rolled.vector())):
+    for key, actual in (
+        ("lookat", level.camera_to_world),
+        ("lookat_roll", rolled.camera_to_world),
+        ("unified", rolled.vector()),
+    ):
         error = (actual.double() - g[key].double()).abs().flatten(1).amax(dim=1)
         g.note(key, float(error[~beyond].max()), EXACT)
         assert not beyond.any() or error[beyond].max() < BEYOND_THE_POLES
@@ -66,9 +70,11 @@ def look_at_cameras(g: Golden) -> None:
 
 @checks("camera_sampler")
 def random_cameras(g: Golden) -> None:
-    cases = {"gaussian": (gaussian_cameras, "normal", (0.3, 0.155), 2.7, 0.0),
-             "lookat_gaussian": (gaussian_cameras, "normal", (0.3, 0.155), 2.7, 0.2),
-             "uniform": (uniform_cameras, "uniform", (0.5, 0.3), (2.7, 2.7), 0.0)}
+    cases = {
+        "gaussian": (gaussian_cameras, "normal", (0.3, 0.155), 2.7, 0.0),
+        "lookat_gaussian": (gaussian_cameras, "normal", (0.3, 0.155), 2.7, 0.2),
+        "uniform": (uniform_cameras, "uniform", (0.5, 0.3), (2.7, 2.7), 0.0),
+    }
     for key, (sample, kind, spread, radius, target) in cases.items():
         count = g.shape(key)[0]
         draws = iter([g[f"noise.{axis}_{kind}"] for axis in "hv"] + [torch.zeros(count)])

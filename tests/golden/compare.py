@@ -26,7 +26,7 @@ def strided(actual: Tensor, strides: str) -> Tensor:
 
 def entries(names: Iterable[str], key: str) -> dict[str, str]:
     """The names that hold `key`: {name: "" (complete), "AxB..." (strided) or "stats"}."""
-    endings = {name: name[len(key):] for name in names if name.startswith(key)}
+    endings = {name: name[len(key) :] for name in names if name.startswith(key)}
     found = {name: ending[1:] for name, ending in endings.items() if not ending or _ENDING.fullmatch(ending)}
     assert found, f"the golden file has no {key}"
     return found

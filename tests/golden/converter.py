@@ -5,15 +5,23 @@ import torch
 from modules.official.names import LOSS_SCALARS, identify, to_official, to_ours
 from tests.golden.file import Golden, checks
 
-NETWORKS = {"portrait": "portrait", "head_grid3": "head", "a2m": "audio2motion", "syncnet": "syncnet", "eg3d": "eg3d",
-            "dual_discriminator": "discriminator"}
+NETWORKS = {
+    "portrait": "portrait",
+    "head_grid3": "head",
+    "a2m": "audio2motion",
+    "syncnet": "syncnet",
+    "eg3d": "eg3d",
+    "dual_discriminator": "discriminator",
+}
 
 
 @checks(*NETWORKS)
 def every_key_of_the_manifest_comes_back(g: Golden) -> None:
     network = NETWORKS[g.name]
-    official = {name: torch.empty(row["shape"], dtype=getattr(torch, row["dtype"]), device="meta")
-                for name, row in g.rows().items()}
+    official = {
+        name: torch.empty(row["shape"], dtype=getattr(torch, row["dtype"]), device="meta")
+        for name, row in g.rows().items()
+    }
     assert identify(official) == network
     back = to_official(to_ours(official, network), network)
     assert back.keys() == official.keys()

@@ -20,8 +20,8 @@ from modules.rendering.superresolution import SuperresolutionConfig
 from tests.golden.file import Golden, checks
 from tests.golden.watch import watched
 
-IMAGES = 2e-4         # max |difference| / max |reference|
-AUTO_RAYS = 1e-3      # samples sit on the faces of the box, where zero padding starts
+IMAGES = 2e-4  # max |difference| / max |reference|
+AUTO_RAYS = 1e-3  # samples sit on the faces of the box, where zero padding starts
 DISCRIMINATOR = 1e-5
 PENALTY, GRADIENT = 2e-5, 2e-3
 
@@ -31,6 +31,7 @@ def cameras(g: Golden, key: str) -> Camera:
 
 
 # --------------------------------------------------------------------------------------------------------- EG3D
+
 
 def teacher(g: Golden) -> EG3DGenerator:
     return load_official(EG3DGenerator(EG3DConfig.full()), g.weights(), "eg3d")
@@ -50,8 +51,13 @@ def images_of_the_teacher(g: Golden) -> None:
         planes = model.planes(ws)
         g.check(planes.flatten(1, 2), f"psi{psi}.planes", IMAGES)
         result = model.render(planes, ws, cameras(g, "camera"))
-        for key, value in (("weights", result.weights), ("feature", result.feature), ("image_raw", result.image_raw),
-                           ("image_depth", result.depth), ("image", result.image)):
+        for key, value in (
+            ("weights", result.weights),
+            ("feature", result.feature),
+            ("image_raw", result.image_raw),
+            ("image_depth", result.depth),
+            ("image", result.image),
+        ):
             g.check(value, f"psi{psi}.{key}", IMAGES)
         g.check(result.image[..., 240:272, 240:272], f"psi{psi}.image.crop", IMAGES)
         if float(psi) == 1:
@@ -86,8 +92,10 @@ def jittered_samples(g: Golden) -> None:
         noise = RayNoise(*[values - values.floor() for values in (jitter[..., 0], importance[None])])
         rays = pixel_rays(camera.camera_to_world, camera.intrinsics, size)
         rendered = model.renderer.render_rays(model.planes(ws), *rays, noise)
-        feature, depth, weights = (values.transpose(1, 2).unflatten(2, (size, size))
-                                   for values in (rendered.feature, rendered.depth, rendered.weights))
+        feature, depth, weights = (
+            values.transpose(1, 2).unflatten(2, (size, size))
+            for values in (rendered.feature, rendered.depth, rendered.weights)
+        )
         result = model.finish(feature, depth, weights, ws)
         g.check(result.image_raw, f"noise{name}.image_raw", IMAGES)
         g.check(result.depth, f"noise{name}.image_depth", IMAGES)
@@ -99,21 +107,29 @@ def jittered_samples(g: Golden) -> None:
 def automatic_ray_limits_of_the_portrait_projects_copy(g: Golden) -> None:
     base, camera = g.sibling("eg3d"), cameras(g, "camera")
     config = EG3DConfig(
-        renderer=RendererConfig(missing_rays="official"), superresolution=SuperresolutionConfig(clamp=256.0),
-        superresolution_styles="ones", clamp_images=True)
+        renderer=RendererConfig(missing_rays="official"),
+        superresolution=SuperresolutionConfig(clamp=256.0),
+        superresolution_styles="ones",
+        clamp_images=True,
+    )
     model = load_official(EG3DGenerator(config), base.weights(), "eg3d")
     ws = model.styles(latents(g, len(camera)), cameras(base, "conditioning_camera"), 0.7)
     g.check(ws[:, 0], "w", AUTO_RAYS)
     result = model.render(model.planes(ws), ws, camera)
-    for key, value in (("weights", result.weights), ("image_raw", result.image_raw), ("image_depth", result.depth),
-                       ("image", result.image)):
+    for key, value in (
+        ("weights", result.weights),
+        ("image_raw", result.image_raw),
+        ("image_depth", result.depth),
+        ("image", result.image),
+    ):
         g.check(value, key, AUTO_RAYS)
     rays = pixel_rays(camera.camera_to_world, camera.intrinsics, config.neural_resolution)
     valid = box_limits(*rays, config.renderer.box_size)[2].unflatten(1, (config.neural_resolution,) * 2)
-    g.check(valid[..., 0], "ray_valid", 1e-6)           # exact but for the rounding of the statistics
+    g.check(valid[..., 0], "ray_valid", 1e-6)  # exact but for the rounding of the statistics
 
 
 # ------------------------------------------------------------------------------------------------ discriminator
+
 
 def pictures(g: Golden) -> tuple[Tensor, Tensor, Tensor]:
     camera = g["camera"]
@@ -157,7 +173,7 @@ def gradient_penalty(g: Golden) -> None:
     gradients = dict(zip(("image", "raw"), torch.autograd.grad(logits.sum(), (image, raw))))
     penalties = {name: gradient.square().sum(dim=(1, 2, 3)).mean() for name, gradient in gradients.items()}
     for name in gradients:
-        g.check(gradients[name], f"r1.grad_{name}", GRADIENT, norm="l2")      # the sign of a leaky ReLU may flip
+        g.check(gradients[name], f"r1.grad_{name}", GRADIENT, norm="l2")  # the sign of a leaky ReLU may flip
         g.check(penalties[name], f"r1.penalty_{name}", PENALTY)
     g.check(sum(penalties.values()) / 2, "r1.loss", PENALTY)
 

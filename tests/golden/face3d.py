@@ -32,8 +32,12 @@ from tests.golden.reference import harmonic_light, laplacian_loss, polygon_area,
 
 EXACT, FITTED, PIXELS, LOSSES = 1e-5, 1e-4, 1e-3, 1e-4
 BASES = {"idBase": ("id_weights", 80, 0.008), "exBase": ("exp_weights", 64, 0.008), "texBase": ("tex_weights", 80, 3.0)}
-NOT_COMPARED = {"face3d": {r"out\.close_(eyes|mouth|mouth_frozen)": "edits of 68 landmarks that nothing here needs: "
-                                                                    "eyes are closed on the PNCC (blink.npz)"}}
+NOT_COMPARED = {
+    "face3d": {
+        r"out\.close_(eyes|mouth|mouth_frozen)": "edits of 68 landmarks that nothing here needs: "
+        "eyes are closed on the PNCC (blink.npz)"
+    }
+}
 
 
 def bfm_arrays(g: Golden) -> dict[str, np.ndarray]:
@@ -72,8 +76,7 @@ def official_model(g: Golden) -> MorphableModel:
 
 def coefficients(g: Golden, name: str, batch: int) -> FaceCoefficients:
     spread = {"id": (80, 0.5), "exp": (64, 0.5), "euler": (3, 0.25), "trans": (3, 0.15)}
-    return FaceCoefficients(*(g.input(f"{name}.{part}", (batch, size), 0, std)
-                              for part, (size, std) in spread.items()))
+    return FaceCoefficients(*(g.input(f"{name}.{part}", (batch, size), 0, std) for part, (size, std) in spread.items()))
 
 
 def faces(g: Golden) -> FaceCoefficients:
@@ -146,7 +149,7 @@ def texture_normals_and_shading(g: Golden) -> None:
     listed.scatter_(1, torch.from_numpy(around).long(), True)
     corners = torch.zeros_like(listed)
     corners[bfm.triangles.flatten(), torch.arange(1, padding).repeat_interleave(3)] = True
-    assert torch.equal(listed[:, 1:padding], corners[:, 1:padding])         # the file's table says nothing new
+    assert torch.equal(listed[:, 1:padding], corners[:, 1:padding])  # the file's table says nothing new
 
 
 @checks("face3d")
@@ -175,6 +178,7 @@ def the_published_tables_fit_the_model(g: Golden) -> None:
 
 # ----------------------------------------------------------------------------------------------------- fitting
 
+
 def model_beside(g: Golden) -> MorphableModel:
     """The model of face3d.npz in the same folder."""
     return exact_model(g.sibling("face3d"))
@@ -198,9 +202,7 @@ def losses_of_the_fit(g: Golden) -> None:
 def official_schedule(problem: FitProblem, steps: int) -> tuple[Tensor, Tensor]:
     """Adam for `steps` on the pose, then as many on everything, all from zero (docs/spec/face3d.md#6)."""
     sizes = ((1, 80), (problem.frames, 64), (problem.frames, 3), (problem.frames, 3))
-    identity, expression, euler, translation = (
-        torch.zeros(s, dtype=torch.float64, requires_grad=True) for s in sizes
-    )
+    identity, expression, euler, translation = (torch.zeros(s, dtype=torch.float64, requires_grad=True) for s in sizes)
     pose = torch.optim.Adam([euler, translation], 0.1)
     shape = torch.optim.Adam([identity, expression], 0.1)
     for step in range(2 * steps):

@@ -22,7 +22,7 @@ from tests.golden.compare import entries, entry_error
 
 Made = TypeVar("Made")
 FILTER_TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-ENDING = r"(?:\.(?:stats|\d+(?:x\d+)+))?"          # of a key that is not complete
+ENDING = r"(?:\.(?:stats|\d+(?:x\d+)+))?"  # of a key that is not complete
 BUFFERS = {"resample_filter": torch.outer(FILTER_TAPS, FILTER_TAPS), "num_batches_tracked": torch.tensor(1)}
 
 
@@ -69,14 +69,16 @@ class Golden:
         name = next(name for name, ending in entries(self.npz, key).items() if ending != "stats")
         return self.npz.get(name).shape
 
-    def input(self, name: str, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0,
-              prefix: str = "input:") -> Tensor:
+    def input(
+        self, name: str, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0, prefix: str = "input:"
+    ) -> Tensor:
         """The input tensor called `name`: mean + std * N(0, 1), the same for everybody."""
         array = _fill(self.folder).tensor(prefix + name, shape, "normal", mean, std, salt=self.salt)
         return torch.from_numpy(np.asarray(array))
 
-    def constant(self, name: str, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0,
-                 dtype: str = "float32") -> Tensor:
+    def constant(
+        self, name: str, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0, dtype: str = "float32"
+    ) -> Tensor:
         """A weight or table called `name` (no prefix, no salt)."""
         array = _fill(self.folder).tensor(name, shape, "normal", mean, std, dtype)
         return torch.from_numpy(np.asarray(array))
@@ -89,8 +91,11 @@ class Golden:
     def weights(self, manifest: str | None = None) -> dict[str, Tensor]:
         """{official name: tensor} of a manifest, complete: with blur kernels and counters as official files have."""
         state = _fill(self.folder).state_dict(_part(self.folder, f"{manifest or self.name}.manifest.json"))
-        buffers = {name: BUFFERS[name.rpartition(".")[2]].clone()
-                   for name, row in self.rows(manifest).items() if row["fill"] == "buffer"}
+        buffers = {
+            name: BUFFERS[name.rpartition(".")[2]].clone()
+            for name, row in self.rows(manifest).items()
+            if row["fill"] == "buffer"
+        }
         return {key: torch.from_numpy(np.asarray(value)) for key, value in state.items()} | buffers
 
     def once(self, make: Callable[["Golden"], Made]) -> Made:
@@ -137,9 +142,11 @@ Check = Callable[[Golden], None]
 
 def checks(*files: str, slow: bool = False) -> Callable[[Check], Check]:
     """Declares a function a check of these files."""
+
     def declare(function: Check) -> Check:
         function.files, function.slow = files, slow
         return function
+
     return declare
 
 

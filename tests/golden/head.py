@@ -24,7 +24,7 @@ from modules.rendering.sampling import importance_depths, smooth_weights
 from tests.golden.file import Golden, checks
 from tests.golden.watch import watched
 
-EXACT, RENDERS, NETWORKS = 1e-5, 1e-3, 1e-4       # whole renders have samples on the faces of the cube
+EXACT, RENDERS, NETWORKS = 1e-5, 1e-3, 1e-4  # whole renders have samples on the faces of the cube
 
 
 def fraction(values: Tensor) -> Tensor:
@@ -32,6 +32,7 @@ def fraction(values: Tensor) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------- renderer
+
 
 def rays_of(g: Golden) -> tuple[Tensor, Tensor]:
     camera = Camera.from_vector(g["in.camera"])
@@ -83,7 +84,7 @@ def lookup_and_decoder(g: Golden) -> None:
 
 @checks("renderer")
 def march_and_importance(g: Golden) -> None:
-    depths = g["in.march.depths"]                                                # [B, R, N, 1]
+    depths = g["in.march.depths"]  # [B, R, N, 1]
     channels, fine_samples = g.shape("march.white_back0.feature")[2], g.shape("importance.fine")[2]
     colour = torch.sigmoid(g.input("renderer.colors", (*depths.shape[:3], channels)))
     sigma = g.input("renderer.sigma", tuple(depths.shape), mean=1.0, std=5.0)[..., 0]
@@ -102,7 +103,7 @@ def march_and_importance(g: Golden) -> None:
     g.check(smooth_weights(weights), "importance.smoothed", EXACT)
 
 
-SAMPLES = {"coarse_only": (16, 0), "depth3.noise": (48, 48)}                     # coarse and fine; others 12 and 12
+SAMPLES = {"coarse_only": (16, 0), "depth3.noise": (48, 48)}  # coarse and fine; others 12 and 12
 
 
 @checks("renderer")
@@ -112,8 +113,9 @@ def whole_renders(g: Golden) -> None:
     for case in g.names(r"render\.(.+)\.feature"):
         depth = int(case.partition(".")[0].removeprefix("depth"))
         coarse, fine = next((samples for end, samples in SAMPLES.items() if case.endswith(end)), (12, 12))
-        renderer = renderer_of(g, plane_depth=depth, samples_coarse=coarse, samples_fine=fine,
-                               white_background=case.endswith("white"))
+        renderer = renderer_of(
+            g, plane_depth=depth, samples_coarse=coarse, samples_fine=fine, white_background=case.endswith("white")
+        )
         noise = RayNoise.centred(renderer.config, torch.device("cpu"))
         if case.endswith("noise"):
             jitter = fraction(g.input("renderer.jitter", (batch, count, coarse, 1)))
@@ -123,9 +125,12 @@ def whole_renders(g: Golden) -> None:
             result = renderer.render_rays(planes_of(g, depth), *rays, noise)
         found = {"feature": result.feature, "depth": result.depth, "weights": result.weights}
         if f"render.{case}.sigma_all" in g.npz:
-            found |= {"depths_coarse": result.coarse_depths[..., None],
-                      "weights_coarse": result.coarse_weights[..., None],
-                      "depths_fine": result.fine_depths[..., None], "sigma_all": result.sigma[..., None]}
+            found |= {
+                "depths_coarse": result.coarse_depths[..., None],
+                "weights_coarse": result.coarse_weights[..., None],
+                "depths_fine": result.fine_depths[..., None],
+                "sigma_all": result.sigma[..., None],
+            }
         for key, value in found.items():
             g.check(value, f"render.{case}.{key}", RENDERS)
 
@@ -144,6 +149,7 @@ def missing_rays_are_the_only_difference_to_the_official_rules(g: Golden) -> Non
 
 # ------------------------------------------------------------------------------------------- shared inputs
 
+
 def bilinear(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
 
@@ -159,8 +165,9 @@ def photo(g: Golden, name: str, count: int, size: int) -> Tensor:
 def pncc_stack(g: Golden, name: str, pictures: tuple[str, ...], count: int, size: int) -> Tensor:
     """The PNCC recipe of the goldens for each of the pictures: [count, K, 3, size, size]."""
     mask = bilinear(g.input(f"{name}_mask", (count, 1, 5, 5), mean=0.4), size)
-    images = [bilinear(g.input(f"{name}_{picture}_low", (count, 3, 9, 9), std=0.6), size).clamp(-1, 1)
-              for picture in pictures]
+    images = [
+        bilinear(g.input(f"{name}_{picture}_low", (count, 3, 9, 9), std=0.6), size).clamp(-1, 1) for picture in pictures
+    ]
     return torch.stack([torch.where(mask <= 0, -1.0, image) for image in images], dim=1)
 
 
@@ -176,6 +183,7 @@ def check_planes(g: Golden, planes: Tensor) -> None:
 
 
 # ------------------------------------------------------------------------------------------- image to plane
+
 
 def image_to_plane_of(g: Golden, input_mode: str = "rgb", scale: str = "standard") -> ImageToPlane:
     state, rows, channels = g.weights(), g.rows(), INPUT_MODES[input_mode]
@@ -198,10 +206,17 @@ def image_to_plane_of(g: Golden, input_mode: str = "rgb", scale: str = "standard
 def a_full_picture(g: Golden) -> None:
     model = image_to_plane_of(g)
     encoder, vit, predictor = model.low_reso_encoder, model.low_reso_vit, model.triplane_predictor_vit
-    modules = {"aspp": encoder.decoder[0], "feat_low": encoder.decoder, "vit.patch_embed": vit.patch_embed,
-               "vit.out": vit, "feat_high": model.high_reso_encoder, "predictor.second_conv": predictor.second_conv,
-               "predictor.patch_embed": predictor.patch_embed, "predictor.block1": predictor.block1,
-               "predictor.third_conv": predictor.third_conv_after_cat}
+    modules = {
+        "aspp": encoder.decoder[0],
+        "feat_low": encoder.decoder,
+        "vit.patch_embed": vit.patch_embed,
+        "vit.out": vit,
+        "feat_high": model.high_reso_encoder,
+        "predictor.second_conv": predictor.second_conv,
+        "predictor.patch_embed": predictor.patch_embed,
+        "predictor.block1": predictor.block1,
+        "predictor.third_conv": predictor.third_conv_after_cat,
+    }
     modules |= {f"encoder.layer{i}": encoder.encoder.get_submodule(f"layer{i}") for i in range(1, 5)}
     modules |= {f"vit.block{i}": vit.get_submodule(f"block{i}") for i in g.names(r"mid\.vit\.block(\d+)")}
     image = photo(g, "i2p.image", g.shape("in.image")[0], 512)
@@ -212,9 +227,15 @@ def a_full_picture(g: Golden) -> None:
     check_planes(g, planes)
 
 
-I2P_CASES = {"rgb128": {}, "rgb_alpha": {"input_mode": "rgb_alpha"}, "rgb_alpha_given": {"input_mode": "rgb_alpha"},
-             "rgb_camera": {"input_mode": "rgb_camera"}, "rgb_alpha_camera": {"input_mode": "rgb_alpha_camera"},
-             "small": {"scale": "small"}, "large": {"scale": "large"}}
+I2P_CASES = {
+    "rgb128": {},
+    "rgb_alpha": {"input_mode": "rgb_alpha"},
+    "rgb_alpha_given": {"input_mode": "rgb_alpha"},
+    "rgb_camera": {"input_mode": "rgb_camera"},
+    "rgb_alpha_camera": {"input_mode": "rgb_alpha_camera"},
+    "small": {"scale": "small"},
+    "large": {"scale": "large"},
+}
 
 
 @checks("i2p")
@@ -238,6 +259,7 @@ def input_modes_and_scales(g: Golden) -> None:
 
 # ------------------------------------------------------------------------------------------- tri-grid refinement
 
+
 @checks("plane2grid")
 def tri_grid_refinement(g: Golden) -> None:
     for depth in g.names(r"out\.depth(\d+)"):
@@ -252,14 +274,17 @@ def tri_grid_refinement(g: Golden) -> None:
 
 # ------------------------------------------------------------------------------------------- motion adapter
 
+
 @checks("motion_adapter")
 def full_pictures(g: Golden) -> None:
     model = load_official(MotionAdapter(MotionAdapterConfig.full()), g.weights())
     modules = {"prenet": model.prenet, "linear_fuse": model.fuse_head.linear_fuse.conv, "fuse_head": model.fuse_head}
     for stage in range(1, 5):
-        modules |= {f"c{stage}.patch_embed": model.mix_vit.get_submodule(f"patch_embed{stage}"),
-                    f"c{stage}.block0": model.mix_vit.get_submodule(f"block{stage}.0"),
-                    f"c{stage}.norm": model.mix_vit.get_submodule(f"norm{stage}")}
+        modules |= {
+            f"c{stage}.patch_embed": model.mix_vit.get_submodule(f"patch_embed{stage}"),
+            f"c{stage}.block0": model.mix_vit.get_submodule(f"block{stage}.0"),
+            f"c{stage}.norm": model.mix_vit.get_submodule(f"norm{stage}"),
+        }
     stack = pncc_stack(g, "adapter.pncc", ("cano", "src", "tgt"), g.shape("in.pncc")[0], 512)
     g.check(stack.flatten(1, 2), "in.pncc", EXACT)
     with torch.no_grad(), watched(modules) as seen:
@@ -273,11 +298,15 @@ def conditions_and_scales(g: Golden) -> None:
     full, three = MotionAdapterConfig.full(), ("cano", "src", "tgt")
     state = g.weights()
     two_pictures = state | {"prenet.weight": g.constant("prenet.weight", (3, 6, 1, 1))}
-    cases = {"cano_src_tgt128": (full, state, three),
-             "cano_tgt128": (dataclasses.replace(full, pncc_inputs=("canonical", "driving")), two_pictures,
-                             ("cano", "tgt")),
-             "b2_depth3": (dataclasses.replace(MotionAdapterConfig.full("b2"), plane_depth=3),
-                           g.weights("motion_adapter_b2"), three)}
+    cases = {
+        "cano_src_tgt128": (full, state, three),
+        "cano_tgt128": (dataclasses.replace(full, pncc_inputs=("canonical", "driving")), two_pictures, ("cano", "tgt")),
+        "b2_depth3": (
+            dataclasses.replace(MotionAdapterConfig.full("b2"), plane_depth=3),
+            g.weights("motion_adapter_b2"),
+            three,
+        ),
+    }
     for case, (config, weights, pictures) in cases.items():
         model = load_official(MotionAdapter(config), weights)
         stack = pncc_stack(g, "adapter.small_pncc", pictures, g.shape(f"{case}.planes")[0], 128)

@@ -23,8 +23,8 @@ from tests.golden.file import Golden, checks
 from tests.golden.reference import continuity, mean_absolute, velocity, vgg19_only
 
 EXACT, GRADIENTS = 1e-5, 1e-4
-CLIPS, TOKENS = 12, 900                        # at most in a batch
-OTHER_DONOR, BY_HOW_MUCH = 200, 40             # pixels of closed eyes with several nearest donors, and bytes
+CLIPS, TOKENS = 12, 900  # at most in a batch
+OTHER_DONOR, BY_HOW_MUCH = 200, 40  # pixels of closed eyes with several nearest donors, and bytes
 
 
 def normal(g: Golden, name: str, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0) -> Tensor:
@@ -32,6 +32,7 @@ def normal(g: Golden, name: str, shape: tuple[int, ...], mean: float = 0.0, std:
 
 
 # ----------------------------------------------------------------------------------------------- image stages
+
 
 def pictures(g: Golden) -> tuple[Tensor, Tensor, Tensor]:
     prediction, target = (normal(g, name, (2, 3, 64, 64), 0, 0.5).clamp(-1, 1) for name in ("pred", "gt"))
@@ -85,9 +86,10 @@ def adversarial_losses_and_gradient_penalty(g: Golden) -> None:
     g.check(losses.adversarial_real(logits), "gan.generator", EXACT)
     g.check(losses.adversarial_fake(logits), "gan.fake", EXACT)
     g.check(losses.adversarial_real(logits), "gan.real", EXACT)
-    weights = {name: g.constant("losses.r1." + name, shape, 0, std).requires_grad_()
-               for name, shape, std in (("w_image", (8, 3, 3, 3), 0.3), ("w_raw", (8, 3, 3, 3), 0.3),
-                                        ("w_out", (8,), 0.5))}
+    weights = {
+        name: g.constant("losses.r1." + name, shape, 0, std).requires_grad_()
+        for name, shape, std in (("w_image", (8, 3, 3, 3), 0.3), ("w_raw", (8, 3, 3, 3), 0.3), ("w_out", (8,), 0.5))
+    }
     batch = g.shape("r1.logits")[0]
     image = normal(g, "r1_image", (batch, 3, 16, 16), 0, 0.5).requires_grad_()
     raw = normal(g, "r1_raw", (batch, 3, 8, 8), 0, 0.5).requires_grad_()
@@ -139,6 +141,7 @@ def closed_eyes(g: Golden) -> None:
 
 # ---------------------------------------------------------------------------------------------- audio stages
 
+
 def frame_mask() -> Tensor:
     """Three samples of 40, 31 and 24 frames."""
     return (torch.arange(40) < torch.tensor([[40], [31], [24]])).float()
@@ -152,11 +155,16 @@ def terms_of_the_motion_loss(g: Golden) -> None:
     pred.requires_grad_()
     smooth = motion.laplacian_zero_ends(pred, mask)
     smooth.backward()
-    found = {"mse": motion.mean_square(pred, truth, mask), "mae": mean_absolute(pred, truth, mask),
-             "l2_reg": motion.magnitude(pred, mask), "velocity": velocity(pred, mask),
-             "continuity": continuity(pred, truth, mask), "laplacian": smooth,
-             "lm468": motion.landmark_square(marks_pred, marks, mask),
-             "lm68": motion.landmark_square(marks_pred[..., :204], marks[..., :204], mask)}
+    found = {
+        "mse": motion.mean_square(pred, truth, mask),
+        "mae": mean_absolute(pred, truth, mask),
+        "l2_reg": motion.magnitude(pred, mask),
+        "velocity": velocity(pred, mask),
+        "continuity": continuity(pred, truth, mask),
+        "laplacian": smooth,
+        "lm468": motion.landmark_square(marks_pred, marks, mask),
+        "lm68": motion.landmark_square(marks_pred[..., :204], marks[..., :204], mask),
+    }
     for key, value in found.items():
         g.check(value, f"a2m.{key}", EXACT)
     g.check(1e3 * pred.grad, "a2m.laplacian.grad", GRADIENTS)
@@ -193,13 +201,14 @@ def blinks_and_amplitudes_of_smoothed_landmarks(g: Golden) -> None:
         frames = g.shape(f"blink.{points}")[0]
         landmarks = normal(g, f"lm{points}", (frames, int(points), 3), 0, 0.05)
         padded = torch.cat([landmarks[:1].expand(3, -1, -1), landmarks, landmarks[-1:].expand(3, -1, -1)])
-        landmarks = torch.stack([padded[i:i + frames] for i in range(7)]).mean(0)
+        landmarks = torch.stack([padded[i : i + frames] for i in range(7)]).mean(0)
         g.equal(amplitude.blink_units(landmarks), f"blink.{points}")
         g.check(amplitude.eye_amplitude(landmarks), f"eye_amp.{points}", EXACT)
         g.check(amplitude.mouth_amplitude(landmarks), f"mouth_amp.{points}", EXACT)
 
 
 # ------------------------------------------------------------------------------------------- training as a whole
+
 
 @checks("losses")
 def batches_by_length(g: Golden) -> None:
@@ -211,13 +220,20 @@ def batches_by_length(g: Golden) -> None:
 @checks("losses")
 def learning_rates(g: Golden) -> None:
     """Those of the full configs. The original leaves the rates as they are when super-resolution is trained alone."""
-    configs = {stage: read_settings(ROOT / f"configs/{stage}.yaml").task_config
-               for stage in ("i2p", "motion_adapter", "htbsr", "syncnet", "a2m")}
-    shares = {"i2p": configs["i2p"].unfreeze.share, "htbsr": always,
-              "motion_adapter": replace(configs["motion_adapter"], superresolution_alone_from=None).share}
-    groups = {"i2p": ("image_to_plane", "renderer", "superresolution", "discriminator"),
-              "motion_adapter": ("image_to_plane", "motion_adapter", "renderer", "superresolution", "discriminator"),
-              "htbsr": ("htbsr", "discriminator")}
+    configs = {
+        stage: read_settings(ROOT / f"configs/{stage}.yaml").task_config
+        for stage in ("i2p", "motion_adapter", "htbsr", "syncnet", "a2m")
+    }
+    shares = {
+        "i2p": configs["i2p"].unfreeze.share,
+        "htbsr": always,
+        "motion_adapter": replace(configs["motion_adapter"], superresolution_alone_from=None).share,
+    }
+    groups = {
+        "i2p": ("image_to_plane", "renderer", "superresolution", "discriminator"),
+        "motion_adapter": ("image_to_plane", "motion_adapter", "renderer", "superresolution", "discriminator"),
+        "htbsr": ("htbsr", "discriminator"),
+    }
     for stage, config in configs.items():
         rates = config.learning_rates
         of_groups = [rates.of(group, shares[stage]) for group in groups.get(stage, ())]
@@ -227,6 +243,7 @@ def learning_rates(g: Golden) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- perceptual
+
 
 def perceptual_loss(g: Golden) -> PerceptualLoss:
     loss = PerceptualLoss(PerceptualLossConfig())
@@ -239,8 +256,9 @@ def perceptual_pair(g: Golden) -> list[Tensor]:
     """Two pictures [1, 3, 512, 512] in [-1, 1]."""
     pair = []
     for name in ("pred", "gt"):
-        low = F.interpolate(normal(g, f"vgg_low_{name}", (1, 3, 24, 24), 0, 0.4), (512, 512), mode="bilinear",
-                            align_corners=False)
+        low = F.interpolate(
+            normal(g, f"vgg_low_{name}", (1, 3, 24, 24), 0, 0.4), (512, 512), mode="bilinear", align_corners=False
+        )
         pair.append((low + normal(g, f"vgg_{name}", (1, 3, 512, 512), 0, 0.1)).clamp(-1, 1))
     return pair
 
@@ -250,8 +268,11 @@ def perceptual_pair(g: Golden) -> list[Tensor]:
 def perceptual_losses(g: Golden) -> None:
     loss, pair = g.once(perceptual_loss), g.once(perceptual_pair)
     small = [F.interpolate(x, (128, 128), mode="bilinear", antialias=True, align_corners=False) for x in pair]
-    variants = {"range01": [(x + 1) / 2 for x in pair], "raw128": small,
-                "lips48": [x[..., 300:348, 200:248] for x in pair]}
+    variants = {
+        "range01": [(x + 1) / 2 for x in pair],
+        "raw128": small,
+        "lips48": [x[..., 300:348, 200:248] for x in pair],
+    }
     for key, (x, y) in variants.items():
         terms = loss.terms(x, y)
         g.check(torch.as_tensor(terms), f"perceptual.{key}.terms", EXACT)

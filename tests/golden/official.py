@@ -31,8 +31,13 @@ def write_official(folder: Path, golden_dir: Path, name: str) -> Path:
     """A folder as the original's training leaves it: config.yaml and a checkpoint in PyTorch's legacy format."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("# The original's settings would stand here; they are not read.\n")
-    content = {"epoch": 1, "global_step": STEPS[name], "checkpoint_callback_best": 1e9, "optimizer_states": [],
-               "state_dict": {"model": Golden(golden_dir, name).weights(), "disc": {}}}
+    content = {
+        "epoch": 1,
+        "global_step": STEPS[name],
+        "checkpoint_callback_best": 1e9,
+        "optimizer_states": [],
+        "state_dict": {"model": Golden(golden_dir, name).weights(), "disc": {}},
+    }
     path = folder / f"model_ckpt_steps_{STEPS[name]}.ckpt"
     torch.save(content, path, _use_new_zipfile_serialization=False)
     return path
@@ -42,12 +47,23 @@ def write_hubert(folder: Path, size: str = "tiny") -> Path:
     """Random weights as `transformers` saves them: "large" as facebook/hubert-large-ls960-ft, "tiny" with its width."""
     from transformers import HubertConfig, HubertModel
 
-    small = {"num_hidden_layers": 1, "intermediate_size": 64, "conv_dim": (16,) * 7} if size == "tiny" else {
-        "num_hidden_layers": 24, "intermediate_size": 4096}
+    small = (
+        {"num_hidden_layers": 1, "intermediate_size": 64, "conv_dim": (16,) * 7}
+        if size == "tiny"
+        else {"num_hidden_layers": 24, "intermediate_size": 4096}
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = HubertModel(HubertConfig(hidden_size=1024, num_attention_heads=16, feat_extract_norm="layer",
-                                           conv_bias=True, do_stable_layer_norm=True, **small))
+        network = HubertModel(
+            HubertConfig(
+                hidden_size=1024,
+                num_attention_heads=16,
+                feat_extract_norm="layer",
+                conv_bias=True,
+                do_stable_layer_norm=True,
+                **small,
+            )
+        )
     network.save_pretrained(folder)
     return folder
 
@@ -81,8 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.folder.exists():
             raise UserError(f"{options.folder} exists; give the name of a new folder")
         folder = write_all(options.folder.absolute(), options.golden, options.hubert)
-        print(f"REAL3D_ASSETS={folder / 'assets'} python -m inference.run --checkpoint {folder / 'converted'} "
-              "--source face.jpg --audio speech.wav --output talk.mp4")
+        print(
+            f"REAL3D_ASSETS={folder / 'assets'} python -m inference.run --checkpoint {folder / 'converted'} "
+            "--source face.jpg --audio speech.wav --output talk.mp4"
+        )
 
     return run_command(body)
 

@@ -18,9 +18,9 @@ from modules.geometry.camera import FITTING_FOCAL_LENGTH
 from tests.golden.face3d import EXACT, coefficients, model_beside
 from tests.golden.file import Golden, checks
 
-COLOURS = 1e-4        # absolute, where the masks agree
-MISSING = 6           # pixels of triangle 0, which the original leaves out in the first sample of a batch
-ON_EDGES = 1e-4       # share of pixels whose centre is so close to an edge that it may fall either way
+COLOURS = 1e-4  # absolute, where the masks agree
+MISSING = 6  # pixels of triangle 0, which the original leaves out in the first sample of a batch
+ON_EDGES = 1e-4  # share of pixels whose centre is so close to an edge that it may fall either way
 CURVES = 1e-12
 
 
@@ -30,6 +30,7 @@ def unpacked(g: Golden, key: str, size: int) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------------- pictures
+
 
 def posed_faces(g: Golden, canonical: bool = False) -> Tensor:
     """Vertices in front of the camera, [B, V, 3]."""
@@ -84,8 +85,8 @@ def triangles_colours_and_field_of_view(g: Golden) -> None:
 def time_series(g: Golden) -> None:
     bfm: MorphableModel = g.once(model_beside)
     for size in g.names(r"out\.btc(\d+)\.secc"):
-        frames = render_coordinates(bfm, posed_faces(g), int(size))                  # [B, 3, R, R]
-        actual = torch.stack([frames, frames.flip(0)]).transpose(1, 2)               # [2, 3, T, R, R]
+        frames = render_coordinates(bfm, posed_faces(g), int(size))  # [B, 3, R, R]
+        actual = torch.stack([frames, frames.flip(0)]).transpose(1, 2)  # [2, 3, T, R, R]
         off = ((actual - g[f"out.btc{size}.secc"]).abs() > COLOURS).any(dim=1)
         assert off.sum() <= MISSING
 
@@ -100,12 +101,16 @@ def two_spheres(g: Golden) -> None:
     assert (~agree).sum() <= MISSING
     assert (fragments.mask[0] != g["out.spheres.mask"].bool()).sum() <= MISSING
     seen = agree & (triangle >= 0)
-    for key, actual, where in (("depth", fragments.depth[0], seen), ("image", image, seen),
-                               ("bary", fragments.barycentric[0], seen[..., None])):
+    for key, actual, where in (
+        ("depth", fragments.depth[0], seen),
+        ("image", image, seen),
+        ("bary", fragments.barycentric[0], seen[..., None]),
+    ):
         g.note(f"out.spheres.{key}", float(((actual - g[f"out.spheres.{key}"]).abs() * where).max()), COLOURS)
 
 
 # ------------------------------------------------------------------------------------------------- closing eyes
+
 
 @checks("blink")
 def closing_the_eyes(g: Golden) -> None:

@@ -56,8 +56,9 @@ def check_render(g: Golden, output: PortraitOutput, prefix: str) -> None:
 def the_released_model_makes_frames(g: Golden) -> None:
     model = load_official(build_portrait(Real3DPortraitConfig.released()), g.weights(), "portrait")
     frames = g.shape("in.camera")[0]
-    camera = pose_camera(g.input("portrait.euler", (frames, 3), std=0.15),
-                         g.input("portrait.trans", (frames, 3), std=0.3))
+    camera = pose_camera(
+        g.input("portrait.euler", (frames, 3), std=0.15), g.input("portrait.trans", (frames, 3), std=0.3)
+    )
     g.check(camera.vector(), "in.camera", INPUTS)
     image = photo(g, "portrait.image", 1, 512)
     g.check(image, "in.image", INPUTS)
@@ -68,7 +69,7 @@ def the_released_model_makes_frames(g: Golden) -> None:
         source = model.encode(Photo(image, camera[:1], around))
         g.check(source.planes, "cano_planes", PLANES)
         for frame in range(frames):
-            driving = Driving(camera[frame:frame + 1], pncc_of_frame(g, frame), keypoints_of_frame(g, frame)[1])
+            driving = Driving(camera[frame : frame + 1], pncc_of_frame(g, frame), keypoints_of_frame(g, frame)[1])
             output = model(source, driving)
             prefix = f"frame{frame}."
             check_render(g, output, prefix)
@@ -81,9 +82,12 @@ def the_released_model_makes_frames(g: Golden) -> None:
 @checks("head_grid3", slow=True)
 def a_stage_2_model_with_tri_grids(g: Golden) -> None:
     config = dataclasses.replace(
-        Real3DPortraitConfig.full(stage=2), image_to_plane=ImageToPlaneConfig(plane_depth=3),
-        motion_adapter=MotionAdapterConfig(plane_depth=3), tri_grid=TriGridRefinerConfig(plane_depth=3),
-        renderer=RendererConfig(plane_depth=3, missing_rays="official"))
+        Real3DPortraitConfig.full(stage=2),
+        image_to_plane=ImageToPlaneConfig(plane_depth=3),
+        motion_adapter=MotionAdapterConfig(plane_depth=3),
+        tri_grid=TriGridRefinerConfig(plane_depth=3),
+        renderer=RendererConfig(plane_depth=3, missing_rays="official"),
+    )
     model = load_official(build_portrait(config), g.weights(), "head")
     with torch.inference_mode(), watched({"i2p_planes": model.image_to_plane}) as seen:
         camera = Camera.from_vector(g["in.camera"])

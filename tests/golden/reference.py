@@ -17,11 +17,10 @@ from modules.losses.speech import masked_mean
 from modules.system.errors import UserError
 
 OFFICIAL_SIZE = 512
-WHITE = 255.0             # the files of face models hold colours of 0..255
-AMBIENT = 0.8             # added to the constant harmonic of each colour
+WHITE = 255.0  # the files of face models hold colours of 0..255
+AMBIENT = 0.8  # added to the constant harmonic of each colour
 HARMONICS = 9
-COLOURS = np.array(
-    [(255, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (255, 0, 0), (0, 255, 0)], np.uint8)
+COLOURS = np.array([(255, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (255, 0, 0), (0, 255, 0)], np.uint8)
 
 
 def official_crop_box(landmarks: np.ndarray, face_area: float = FACE_AREA) -> Box | None:
@@ -34,7 +33,7 @@ def official_crop_box(landmarks: np.ndarray, face_area: float = FACE_AREA) -> Bo
         UserError: the face is too near to the border for a box.
     """
     low, high = landmarks.min(0), landmarks.max(0)
-    if np.prod(high - low) / OFFICIAL_SIZE ** 2 >= face_area:
+    if np.prod(high - low) / OFFICIAL_SIZE**2 >= face_area:
         return None
     points = np.trunc(landmarks)
     low, high = points.min(0), points.max(0)
@@ -54,7 +53,7 @@ def official_crop(picture: np.ndarray, box: Box | None) -> np.ndarray:
     squashed = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
     if box is None:
         return squashed
-    part = np.ascontiguousarray(squashed[box.top:box.bottom, box.left:box.right])
+    part = np.ascontiguousarray(squashed[box.top : box.bottom, box.left : box.right])
     return cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)
 
 
@@ -85,9 +84,16 @@ def fov_intrinsics(degrees: Tensor) -> Tensor:
     return normalised_intrinsics(1 / (torch.tan(degrees * 3.14159 / 360) * 1.414))
 
 
-def gaussian_cameras(count: int, generator: torch.Generator, *, yaw: float = 0.0, pitch: float = 0.0,
-                     spread: tuple[float, float] = (0.3, 0.155), radius: float = 2.7,
-                     look_at: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Camera:
+def gaussian_cameras(
+    count: int,
+    generator: torch.Generator,
+    *,
+    yaw: float = 0.0,
+    pitch: float = 0.0,
+    spread: tuple[float, float] = (0.3, 0.155),
+    radius: float = 2.7,
+    look_at: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Camera:
     """`count` cameras with normally distributed angles: spread = standard deviations of yaw and pitch,
     radians."""
     yaws = yaw + spread[0] * torch.randn(count, generator=generator)
@@ -146,7 +152,7 @@ def harmonic_light(normals: Tensor, gamma: Tensor) -> Tensor:
     """
     if gamma.shape[-1] != 3 * HARMONICS:
         raise ValueError(f"gamma has {gamma.shape[-1]} numbers; it must have {3 * HARMONICS}")
-    weights = gamma.unflatten(-1, (3, HARMONICS)).clone()                   # [B, 3, 9]
+    weights = gamma.unflatten(-1, (3, HARMONICS)).clone()  # [B, 3, 9]
     weights[..., 0] += AMBIENT
     return torch.einsum("bvk,bck->bvc", _harmonics(normals), weights)
 
@@ -157,9 +163,20 @@ def _harmonics(normals: Tensor) -> Tensor:
     constant = math.pi / math.sqrt(4 * math.pi)
     linear = 2 * math.pi / math.sqrt(3) * math.sqrt(3) / math.sqrt(4 * math.pi)
     square = 2 * math.pi / math.sqrt(8) * 3 * math.sqrt(5) / math.sqrt(12 * math.pi)
-    return torch.stack([
-        torch.full_like(x, constant), -linear * y, linear * z, -linear * x, square * x * y, -square * y * z,
-        square / (2 * math.sqrt(3)) * (3 * z**2 - 1), -square * x * z, square / 2 * (x**2 - y**2)], dim=-1)
+    return torch.stack(
+        [
+            torch.full_like(x, constant),
+            -linear * y,
+            linear * z,
+            -linear * x,
+            square * x * y,
+            -square * y * z,
+            square / (2 * math.sqrt(3)) * (3 * z**2 - 1),
+            -square * x * z,
+            square / 2 * (x**2 - y**2),
+        ],
+        dim=-1,
+    )
 
 
 def mean_absolute(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:

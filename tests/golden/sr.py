@@ -30,7 +30,7 @@ from tests.golden.file import Golden, checks
 from tests.golden.reference import gaussian_blur, gaussian_kernel
 from tests.golden.watch import watched
 
-STYLEGAN, TORSO = 1e-5, 3e-5          # max |difference| / max |reference|
+STYLEGAN, TORSO = 1e-5, 3e-5  # max |difference| / max |reference|
 
 # ----------------------------------------------------------------------------------------------- StyleGAN2 parts
 
@@ -41,14 +41,20 @@ def modulated_convolution(g: Golden) -> None:
     batch, _, height, width = g.shape("k1_up1_nodemod")
     x, styles = g.input("modconv.x", (batch, 8, height, width)), g.input("modconv.styles", (batch, 8), 1, 0.5)
     weights = {"k3": g.constant("modconv.weight3", (6, 8, 3, 3)), "k1": g.constant("modconv.weight1", (3, 8, 1, 1))}
-    noises = {1: g.input("modconv.noise", (batch, 1, height, width), 0, 0.3),
-              2: g.input("modconv.noise_up", (batch, 1, 2 * height, 2 * width), 0, 0.3)}
+    noises = {
+        1: g.input("modconv.noise", (batch, 1, height, width), 0, 0.3),
+        2: g.input("modconv.noise_up", (batch, 1, 2 * height, 2 * width), 0, 0.3),
+    }
     for key in g.names(r"(k\d_up\d_\w+)"):
         kernel, up, demodulation, *noisy = key.split("_")
         up = int(up.removeprefix("up"))
         for rows in ([slice(None)], [slice(i, i + 1) for i in range(batch)]):
-            parts = [stylegan.modulated_conv(x[r], weights[kernel], styles[r], demodulation == "demod", up,
-                                             noises[up][r] if noisy else None) for r in rows]
+            parts = [
+                stylegan.modulated_conv(
+                    x[r], weights[kernel], styles[r], demodulation == "demod", up, noises[up][r] if noisy else None
+                )
+                for r in rows
+            ]
             g.check(torch.cat(parts), key, STYLEGAN)
 
 
@@ -66,16 +72,21 @@ def resampling_convolutions_and_activations(g: Golden) -> None:
         g.check(gaussian_blur(blurred, float(sigma)), f"blur_sigma{sigma}", STYLEGAN)
 
     lrelu, gain = {"activation": "lrelu"}, math.sqrt(0.5)
-    cases = {"conv3_lrelu": (3, lrelu, 1.0), "conv3_down2_lrelu": (3, {**lrelu, "down": 2}, 1.0),
-             "conv3_down2_lrelu_gain": (3, {**lrelu, "down": 2}, gain),
-             "conv1_down2_nobias": (1, {"down": 2, "bias": False}, 1.0),
-             "conv1_lrelu_clamp": (1, {**lrelu, "clamp": 0.8}, 1.0),
-             "conv1_lrelu_clamp_gain": (1, {**lrelu, "clamp": 0.8}, gain),
-             "conv1_up2_nobias": (1, {"up": 2, "bias": False}, 1.0)}
+    cases = {
+        "conv3_lrelu": (3, lrelu, 1.0),
+        "conv3_down2_lrelu": (3, {**lrelu, "down": 2}, 1.0),
+        "conv3_down2_lrelu_gain": (3, {**lrelu, "down": 2}, gain),
+        "conv1_down2_nobias": (1, {"down": 2, "bias": False}, 1.0),
+        "conv1_lrelu_clamp": (1, {**lrelu, "clamp": 0.8}, 1.0),
+        "conv1_lrelu_clamp_gain": (1, {**lrelu, "clamp": 0.8}, gain),
+        "conv1_up2_nobias": (1, {"up": 2, "bias": False}, 1.0),
+    }
     for key, (kernel, options, extra) in cases.items():
         layer = ConvLayer(channels, 6, kernel, **options)
-        weights = {"weight": g.constant(f"ops.weight{kernel}", (6, channels, kernel, kernel)),
-                   "bias": g.constant("ops.bias6", (6,), 0, 0.5)}
+        weights = {
+            "weight": g.constant(f"ops.weight{kernel}", (6, channels, kernel, kernel)),
+            "bias": g.constant("ops.bias6", (6,), 0, 0.5),
+        }
         load_official(layer, {name: weights[name] for name in layer.state_dict()})
         g.check(layer(image, extra), key, STYLEGAN)
 
@@ -84,8 +95,11 @@ def resampling_convolutions_and_activations(g: Golden) -> None:
 def fully_connected_layers_and_minibatch_deviation(g: Golden) -> None:
     vector = g.input("ops.vector", (g.shape("fc_linear")[0], 16))
     weight, bias = g.constant("ops.fc_weight", (5, 16)), g.constant("ops.fc_bias", (5,), 0, 0.5)
-    for key, activation, multiplier in (("fc_linear", "linear", 1.0), ("fc_lrelu", "lrelu", 1.0),
-                                        ("fc_lrelu_lr0.01", "lrelu", 0.01)):
+    for key, activation, multiplier in (
+        ("fc_linear", "linear", 1.0),
+        ("fc_lrelu", "lrelu", 1.0),
+        ("fc_lrelu_lr0.01", "lrelu", 0.01),
+    ):
         layer = FullyConnected(16, 5, activation, multiplier)
         load_official(layer, {"weight": weight / multiplier, "bias": bias / multiplier})
         g.check(layer(vector), key, STYLEGAN)
@@ -101,11 +115,19 @@ def fully_connected_layers_and_minibatch_deviation(g: Golden) -> None:
 @checks("stylegan_ops")
 def mapping_network_and_truncation(g: Golden) -> None:
     mapping = MappingNetwork(MappingNetworkConfig(z_dim=16, c_dim=25, w_dim=24, num_ws=3, num_layers=2))
-    spread = {"fc0.weight": 100, "fc1.weight": 100, "fc0.bias": 10, "fc1.bias": 10, "embed.weight": 1,
-              "embed.bias": 0.1, "w_avg": 0.5}
+    spread = {
+        "fc0.weight": 100,
+        "fc1.weight": 100,
+        "fc0.bias": 10,
+        "fc1.bias": 10,
+        "embed.weight": 1,
+        "embed.bias": 0.1,
+        "w_avg": 0.5,
+    }
     shapes = {name: tuple(value.shape) for name, value in mapping.state_dict().items()}
-    load_official(mapping, {name: g.constant(f"ops.mapping.{name}", shape, 0, spread[name])
-                            for name, shape in shapes.items()})
+    load_official(
+        mapping, {name: g.constant(f"ops.mapping.{name}", shape, 0, spread[name]) for name, shape in shapes.items()}
+    )
     batch = g.shape("mapping_psi1")[0]
     z, camera = g.input("ops.z", (batch, 16)), g.input("ops.c", (batch, 25))
     for psi, cutoff in g.names(r"mapping_psi([\d.]+)(_cutoff\d+)?"):
@@ -115,10 +137,10 @@ def mapping_network_and_truncation(g: Golden) -> None:
 
 # ---------------------------------------------------------------------------------------------- super-resolution
 
+
 def render_inputs(g: Golden, batch: int, size: int, name: str = "") -> tuple[Tensor, Tensor]:
     """Picture and features of a volume render."""
-    return (g.input(f"sr.rgb{name}", (batch, 3, size, size), 0, 0.5),
-            g.input(f"sr.x{name}", (batch, 32, size, size)))
+    return (g.input(f"sr.rgb{name}", (batch, 3, size, size), 0, 0.5), g.input(f"sr.x{name}", (batch, 32, size, size)))
 
 
 @checks("sr")
@@ -157,13 +179,18 @@ def synthesis_block_without_upsampling(g: Golden) -> None:
     block = load_official(SynthesisBlock(config), g.weights())
     batch = g.shape("x")[0]
     ws = g.input("sr.ws", (batch, 14, 512))[:, :3]
-    x, rgb = block(g.input("sr_noup.x", (batch, 256, 256, 256)), g.input("sr_noup.rgb", (batch, 3, 256, 256), 0, 0.5),
-                   ws, noise="const")
+    x, rgb = block(
+        g.input("sr_noup.x", (batch, 256, 256, 256)),
+        g.input("sr_noup.rgb", (batch, 3, 256, 256), 0, 0.5),
+        ws,
+        noise="const",
+    )
     g.check(x, "x", STYLEGAN)
     g.check(rgb, "rgb", STYLEGAN)
 
 
 # -------------------------------------------------------------------------------------------------------- torso
+
 
 def classes_of(g: Golden, batch: int) -> Tensor:
     """One-hot classes [batch, 6, 512, 512] made of enlarged noise."""
@@ -183,8 +210,13 @@ def run_torso(g: Golden, config: TorsoConfig) -> dict[str, Tensor]:
     """Everything that the file holds, of one pass."""
     model = load_official(TorsoModel(config), g.weights())
     field, generator = model.motion_field_estimator, model.deform_based_generator
-    outputs = {"appearance": model.appearance_extractor, "up": field.up[-1], "mask_logits": field.mask_conv,
-               "occlusion_2_64": field.occlusion_conv2, "gen_res": generator.res[-1]}
+    outputs = {
+        "appearance": model.appearance_extractor,
+        "up": field.up[-1],
+        "mask_logits": field.mask_conv,
+        "occlusion_2_64": field.occlusion_conv2,
+        "gen_res": generator.res[-1],
+    }
     inputs = {"motion_input": field.down[0], "warped": generator.in_conv, "gen_in": generator.mid_conv}
     if config.steering == "head_guided":
         outputs["head_feats"], inputs["fused"] = field.tgt_head_encoder, field.mask_conv
@@ -198,9 +230,18 @@ def run_torso(g: Golden, config: TorsoConfig) -> dict[str, Tensor]:
         result = model(source, kp_source, kp_driving, head, weights)
     given = {name: seen.pop(name)[0] for name in inputs}
     seen["occlusion_2_64"] = seen["occlusion_2_64"].sigmoid()
-    return {**seen, **given, "kp_src": kp_source, "kp_drv": kp_driving, "compress": source.compressed,
-            "deformation": result.deformation, "occlusion": result.occlusion, "hid": result.hidden,
-            "rgb": result.image, "occlusion_2": result.occlusion_2}
+    return {
+        **seen,
+        **given,
+        "kp_src": kp_source,
+        "kp_drv": kp_driving,
+        "compress": source.compressed,
+        "deformation": result.deformation,
+        "occlusion": result.occlusion,
+        "hid": result.hidden,
+        "rgb": result.image,
+        "occlusion_2": result.occlusion_2,
+    }
 
 
 @checks("torso", "torso_v1")
@@ -218,7 +259,7 @@ def torso_model_and_its_losses(g: Golden) -> None:
         g.check(occlusion_area(value), f"loss.{name}_reg_l1", TORSO)
         g.check(occlusion_area(value[:1], mask[:1]), f"loss_masked_batch1.{name}_reg_l1", TORSO)
         # The original pairs every sample with every mask; ours pairs each with its own, the diagonal of those.
-        pairs = [occlusion_area(value[a:a + 1], mask[b:b + 1]) for a in range(batch) for b in range(batch)]
+        pairs = [occlusion_area(value[a : a + 1], mask[b : b + 1]) for a in range(batch) for b in range(batch)]
         g.check(torch.stack(pairs).mean(), f"loss_masked.{name}_reg_l1", TORSO)
     for prefix, count in (("loss", batch), ("loss_masked", batch), ("loss_masked_batch1", 1)):
         entropy = binary_entropy(occlusions["occlusion_2"][:count])
@@ -226,6 +267,7 @@ def torso_model_and_its_losses(g: Golden) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- fusion
+
 
 def fusion_weights(g: Golden, fusion: str) -> dict[str, Tensor]:
     weights = g.weights()
@@ -241,16 +283,21 @@ def run_fusion(g: Golden, mode: str) -> dict[str, Tensor]:
     """Everything that the file holds of one fusion, without its prefix where `mode` has none."""
     fusion = {"v1": "blend", "v2": "head_weights", "v3": "predicted_alpha", "none": "concat"}[mode]
     model = load_official(build_htbsr(HTBSRConfig(fusion=fusion)), fusion_weights(g, fusion))
-    outputs = {"block0_x": model.block0.conv1, "torso_feature": model.torso_encoder, "bg_feature": model.bg_encoder,
-               f"{mode}.fuse_out": model.fuse_fg_bg_convs[-1]}
+    outputs = {
+        "block0_x": model.block0.conv1,
+        "torso_feature": model.torso_encoder,
+        "bg_feature": model.bg_encoder,
+        f"{mode}.fuse_out": model.fuse_fg_bg_convs[-1],
+    }
     if model.config.blends:
         outputs |= {f"{mode}.head_torso_conv": model.fuse_head_torso_convs, "head_torso": model.head_torso_block}
     if fusion == "predicted_alpha":
         outputs[f"{mode}.alpha"] = model.head_torso_alpha_predictor
     batch = g.shape("occlusion_2")[0]
     weights = F.interpolate(g.input("fusion.weights", (batch, 1, 16, 16), 0.55, 0.6), size=(128, 128), mode="bilinear")
-    torso, background = (g.input(f"fusion.{part}", (batch, 3, 512, 512), 0, 0.5).clamp(-1, 1)
-                         for part in ("torso", "bg"))
+    torso, background = (
+        g.input(f"fusion.{part}", (batch, 3, 512, 512), 0, 0.5).clamp(-1, 1) for part in ("torso", "bg")
+    )
     rgb, x = g.input("fusion.rgb", (batch, 3, 128, 128), 0, 0.5), g.input("fusion.x", (batch, 32, 128, 128))
     fuse = patch.object(model, "_fuse_background", wraps=model._fuse_background)
     with torch.no_grad(), fuse as fused, watched(outputs, {"block1": model.block1}) as seen:

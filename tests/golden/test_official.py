@@ -24,14 +24,17 @@ from tests.conftest import ROOT
 from tests.golden.official import HUBERT, write_all, write_hubert, write_official
 
 # The command, and how much memory its process held at most.
-MEASURED = ("import resource, sys; from inference.run import main; code = main(); "
-            "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)")
-UNIT = 1 if sys.platform == "darwin" else 1024       # bytes, of what getrusage counts
-SPOKEN, DRIVEN = 12, 4                               # frames; one takes about 15 s on a CPU thread
+MEASURED = (
+    "import resource, sys; from inference.run import main; code = main(); "
+    "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+)
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of what getrusage counts
+SPOKEN, DRIVEN = 12, 4  # frames; one takes about 15 s on a CPU thread
 
 
-def test_a_converted_speech_model_hears_a_real_speech_with_the_hubert_of_the_assets(golden_dir, media, tmp_path,
-                                                                                    monkeypatch):
+def test_a_converted_speech_model_hears_a_real_speech_with_the_hubert_of_the_assets(
+    golden_dir, media, tmp_path, monkeypatch
+):
     write_official(tmp_path / "audio2secc_vae", golden_dir, "a2m")
     assert convert([str(tmp_path / "audio2secc_vae"), str(tmp_path / "c")]) == 0
     write_hubert(tmp_path / "assets" / HUBERT)
@@ -61,8 +64,13 @@ def run(folder: Path, output: Path, *options: str) -> int:
     """The command line in a process of its own; returns its largest memory in bytes."""
     arguments = ["--checkpoint", folder / "converted", "--device", "cpu", "--output", output, *options]
     environment = os.environ | {"REAL3D_ASSETS": str(folder / "assets"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", MEASURED, *map(str, arguments)], cwd=ROOT, env=environment,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return UNIT * int(re.search(r"peak (\d+)", done.stdout)[1])
 
@@ -82,9 +90,15 @@ def check_video(path: Path, frames: int) -> None:
 @pytest.mark.slow
 def test_a_real_photo_speaks_at_full_size_in_less_than_8_gib(released, media, tmp_path):
     samples, rate = soundfile.read(media / "speech" / "en_male_16k_stereo.wav")
-    soundfile.write(tmp_path / "speech.wav", samples[:SPOKEN * rate // 25], rate)
-    peak = run(released, tmp_path / "talk.mp4", "--source", str(media / "portraits" / "front_suit_man.png"),
-               "--audio", str(tmp_path / "speech.wav"))
+    soundfile.write(tmp_path / "speech.wav", samples[: SPOKEN * rate // 25], rate)
+    peak = run(
+        released,
+        tmp_path / "talk.mp4",
+        "--source",
+        str(media / "portraits" / "front_suit_man.png"),
+        "--audio",
+        str(tmp_path / "speech.wav"),
+    )
     check_video(tmp_path / "talk.mp4", SPOKEN)
     assert peak < 8 * 2**30
 
@@ -93,9 +107,15 @@ def test_a_real_photo_speaks_at_full_size_in_less_than_8_gib(released, media, tm
 def test_a_real_photo_follows_a_clip_at_full_size_in_less_than_8_gib(released, media, tmp_path):
     source = media / "driving" / "talk_woman_head_turns_25fps.mp4"
     with VideoWriter(tmp_path / "clip.mp4", (512, 512), sound=read_sound(source)) as video:
-        for frame in islice(open_video(source)[1], 0, 8 * DRIVEN, 8):          # moves eight times as fast
+        for frame in islice(open_video(source)[1], 0, 8 * DRIVEN, 8):  # moves eight times as fast
             video.write(frame)
-    peak = run(released, tmp_path / "out.mp4", "--source", str(media / "portraits" / "long_hair_woman_outdoor.jpg"),
-               "--driving", str(tmp_path / "clip.mp4"))
+    peak = run(
+        released,
+        tmp_path / "out.mp4",
+        "--source",
+        str(media / "portraits" / "long_hair_woman_outdoor.jpg"),
+        "--driving",
+        str(tmp_path / "clip.mp4"),
+    )
     check_video(tmp_path / "out.mp4", DRIVEN)
     assert peak < 8 * 2**30

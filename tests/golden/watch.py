@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def watched(outputs: Mapping[str, nn.Module],
-            inputs: Mapping[str, nn.Module] | None = None) -> Iterator[dict[str, Any]]:
+def watched(
+    outputs: Mapping[str, nn.Module], inputs: Mapping[str, nn.Module] | None = None
+) -> Iterator[dict[str, Any]]:
     """{name: result} of `outputs` and {name: tuple of copied arguments} of `inputs`, filled while the context lasts."""
     seen: dict[str, Any] = {}
 
@@ -19,10 +20,14 @@ def watched(outputs: Mapping[str, nn.Module],
     def copies(arguments: tuple) -> tuple:
         return tuple(value.clone() if isinstance(value, Tensor) else value for value in arguments)
 
-    hooks = [module.register_forward_hook(lambda _, __, result, name=name: keep(name, result))
-             for name, module in outputs.items()]
-    hooks += [module.register_forward_pre_hook(lambda _, arguments, name=name: keep(name, copies(arguments)))
-              for name, module in (inputs or {}).items()]
+    hooks = [
+        module.register_forward_hook(lambda _, __, result, name=name: keep(name, result))
+        for name, module in outputs.items()
+    ]
+    hooks += [
+        module.register_forward_pre_hook(lambda _, arguments, name=name: keep(name, copies(arguments)))
+        for name, module in (inputs or {}).items()
+    ]
     try:
         yield seen
     finally:

@@ -29,12 +29,23 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(1)
         config = tiny_portrait_config(driving=DrivingConfig.demo())
         portrait = build_portrait(config)
-        speech_config = Audio2MotionConfig(audio_size=80, condition_size=8, width=8, encoder_layers=1,
-                                           decoder_layers=1, flow_width=4, flow_layers=1, flow_couplings=2)
+        speech_config = Audio2MotionConfig(
+            audio_size=80,
+            condition_size=8,
+            width=8,
+            encoder_layers=1,
+            decoder_layers=1,
+            flow_width=4,
+            flow_layers=1,
+            flow_couplings=2,
+        )
         speech = Audio2Motion(speech_config)
     save_checkpoint(folder / "portrait", {"model": to_dict(config)}, dict(portrait.named_children()))
-    save_checkpoint(folder / "audio2motion", {"model": to_dict(speech_config), "features": "mel",
-                                              "face_model": "procedural"}, {"audio2motion": speech})
+    save_checkpoint(
+        folder / "audio2motion",
+        {"model": to_dict(speech_config), "features": "mel", "face_model": "procedural"},
+        {"audio2motion": speech},
+    )
     return folder
 
 

@@ -15,7 +15,7 @@ def test_a_colour_fills_the_picture():
 
 def test_a_wide_picture_is_cut_not_squashed(tmp_path):
     picture = np.zeros((40, 80, 3), np.uint8)
-    picture[:, 20:60] = 255                                        # the middle square
+    picture[:, 20:60] = 255  # the middle square
     Image.fromarray(picture).save(tmp_path / "weiter Strand.png")
     assert float(load_background(str(tmp_path / "weiter Strand.png"), 16).min()) == 1.0
 

@@ -31,9 +31,18 @@ def test_a_json_motion_can_be_edited_by_hand(tmp_path):
     assert Motion.load(tmp_path / "m.json").blink[2] == 1.0
 
 
-@pytest.mark.parametrize("damage", [
-    {"version": 2}, {"format": "other"}, {"fps": 30}, {"euler": [[0, 0]]}, {"expression": "x"},
-    {"expression": [[float("nan")] * 64]}, {"expression": []}])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"version": 2},
+        {"format": "other"},
+        {"fps": 30},
+        {"euler": [[0, 0]]},
+        {"expression": "x"},
+        {"expression": [[float("nan")] * 64]},
+        {"expression": []},
+    ],
+)
 def test_a_wrong_motion_file_is_refused_in_one_line(tmp_path, damage):
     some_motion(1).save(tmp_path / "m.json")
     content = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
@@ -52,8 +61,10 @@ def test_a_missing_or_foreign_file_is_refused(tmp_path):
 
 def test_faces_that_the_original_fitted_are_a_motion(tmp_path):
     random = np.random.default_rng(0)
-    fitted = {name: random.normal(size=size).astype(np.float32)
-              for name, size in (("id", (1, 80)), ("exp", (7, 64)), ("euler", (7, 3)), ("trans", (7, 3)))}
+    fitted = {
+        name: random.normal(size=size).astype(np.float32)
+        for name, size in (("id", (1, 80)), ("exp", (7, 64)), ("euler", (7, 3)), ("trans", (7, 3)))
+    }
     np.save(tmp_path / "clip_coeff_fit_mp.npy", fitted, allow_pickle=True)
     motion = Motion.load(tmp_path / "clip_coeff_fit_mp.npy")
     assert len(motion) == 7 and motion.face_model == "bfm" and float(motion.blink.abs().max()) == 0
@@ -67,8 +78,9 @@ def test_an_unknown_ending_is_refused_before_anything_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name, step", [("m.json", "inference.motion.json.dumps"),
-                                        ("m.npz", "inference.motion.np.savez_compressed")])
+@pytest.mark.parametrize(
+    "name, step", [("m.json", "inference.motion.json.dumps"), ("m.npz", "inference.motion.np.savez_compressed")]
+)
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, name, step):
     def full(*values: object, **arrays: object) -> None:
         raise OSError("No space left on device")
@@ -85,7 +97,7 @@ def test_natural_pose_starts_at_rest_moves_gently_and_follows_its_seed():
     euler, translation = first
     assert torch.equal(euler[0], torch.zeros(3)) and torch.equal(translation[0], torch.zeros(3))
     assert 0.01 < float(euler.abs().max()) < 0.3
-    assert float(euler.diff(dim=0).abs().max()) < 0.02            # radians a frame
+    assert float(euler.diff(dim=0).abs().max()) < 0.02  # radians a frame
     assert torch.equal(euler, again[0]) and not torch.equal(euler, other[0])
     assert all(torch.equal(part, torch.zeros(250, 3)) for part in still_pose(250))
 

@@ -26,8 +26,12 @@ from tests.tiny import tiny_portrait_config
 
 
 def still_motion(frames: int, **changes: torch.Tensor) -> Motion:
-    parts = {"expression": torch.zeros(frames, 64), "euler": torch.zeros(frames, 3),
-             "translation": torch.zeros(frames, 3), "blink": torch.zeros(frames, 1)}
+    parts = {
+        "expression": torch.zeros(frames, 64),
+        "euler": torch.zeros(frames, 3),
+        "translation": torch.zeros(frames, 3),
+        "blink": torch.zeros(frames, 1),
+    }
     return Motion(**(parts | changes), face_model="procedural")
 
 
@@ -41,7 +45,7 @@ def test_frames_do_not_depend_on_how_many_are_rendered_together(pipeline, portra
     one, three = (rendered(pipeline, portrait, motion, None, batch).astype(int) for batch in (1, 3))
     assert one.shape == (5, 64, 64, 3)
     assert np.abs(one - three).max() <= 1
-    assert pipeline.batch == 1 and np.array_equal(rendered(pipeline, portrait, motion), one)      # the default on a CPU
+    assert pipeline.batch == 1 and np.array_equal(rendered(pipeline, portrait, motion), one)  # the default on a CPU
 
 
 def test_a_still_motion_gives_a_still_picture(pipeline, portrait):
@@ -49,9 +53,15 @@ def test_a_still_motion_gives_a_still_picture(pipeline, portrait):
     assert np.array_equal(frames[0], frames[1]) and np.array_equal(frames[1], frames[2])
 
 
-@pytest.mark.parametrize("change", [
-    {"expression": torch.eye(64)[:1].repeat(2, 1)}, {"euler": torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.3, 0.0]])},
-    {"translation": torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]])}, {"blink": torch.ones(2, 1)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"expression": torch.eye(64)[:1].repeat(2, 1)},
+        {"euler": torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.3, 0.0]])},
+        {"translation": torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]])},
+        {"blink": torch.ones(2, 1)},
+    ],
+)
 def test_every_part_of_a_motion_changes_the_picture(pipeline, portrait, change):
     moved = rendered(pipeline, portrait, still_motion(2, **change))[1]
     assert not np.array_equal(moved, rendered(pipeline, portrait, still_motion(2))[1])
@@ -83,6 +93,7 @@ def test_memory_does_not_grow_with_the_length(pipeline, portrait):
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return size
+
     peak(8)
     assert peak(4000) < peak(8) + 2**20
 
@@ -97,8 +108,11 @@ def test_a_motion_of_another_face_model_is_refused(pipeline, portrait):
 
 def test_a_portrait_of_another_face_model_is_refused(pipeline, portrait):
     foreign, motion = replace(portrait, face_model="ict"), still_motion(1)
-    for use in (pipeline.check_portrait, lambda portrait: next(pipeline.frames(portrait, motion)),
-                lambda portrait: next(pipeline.debug_frames(portrait, motion))):
+    for use in (
+        pipeline.check_portrait,
+        lambda portrait: next(pipeline.frames(portrait, motion)),
+        lambda portrait: next(pipeline.debug_frames(portrait, motion)),
+    ):
         with pytest.raises(UserError, match="the portrait is of the ict face model, the checkpoint of procedural; use"):
             use(foreign)
     assert pipeline.check_portrait(portrait) is portrait
@@ -155,18 +169,28 @@ class Attack:
         return os.mkdir, (self.victim,)
 
 
-@pytest.mark.parametrize("case, words", [
-    ("truncated", r"renderer\.safetensors is damaged"), ("half downloaded", r"renderer\.safetensors is damaged"),
-    ("a page instead of the file", r"renderer\.safetensors is damaged"), ("empty", r"renderer\.safetensors is damaged"),
-    ("a pointer instead of the file", r"renderer\.safetensors is damaged"),
-    ("code in it", r"renderer\.safetensors is damaged"),
-    ("renamed", r"renderer\.safetensors.* missing decoder\.net\.0\.bias, .*unknown fuse_head"),
-    ("another architecture", r"renderer\.safetensors.* shape of decoder\.net\.0\.bias \[8\] instead of \[12\]"),
-    ("no config", "has no config.yaml"), ("no network in the config", r"portrait/config\.yaml has no group model"),
-    ("a wrong key in the config", r"portrait/config\.yaml: unknown key neural_size; did you mean neural_resolution"),
-    ("a wrong value in the config", r"portrait/config\.yaml: renderer\.box_size must be a number, not 'big'"),
-    ("half of the speech model", r"audio2motion\.safetensors is damaged"),
-    ("speech from something else", r"audio2motion is no audio-to-motion checkpoint; features .* is smell")])
+@pytest.mark.parametrize(
+    "case, words",
+    [
+        ("truncated", r"renderer\.safetensors is damaged"),
+        ("half downloaded", r"renderer\.safetensors is damaged"),
+        ("a page instead of the file", r"renderer\.safetensors is damaged"),
+        ("empty", r"renderer\.safetensors is damaged"),
+        ("a pointer instead of the file", r"renderer\.safetensors is damaged"),
+        ("code in it", r"renderer\.safetensors is damaged"),
+        ("renamed", r"renderer\.safetensors.* missing decoder\.net\.0\.bias, .*unknown fuse_head"),
+        ("another architecture", r"renderer\.safetensors.* shape of decoder\.net\.0\.bias \[8\] instead of \[12\]"),
+        ("no config", "has no config.yaml"),
+        ("no network in the config", r"portrait/config\.yaml has no group model"),
+        (
+            "a wrong key in the config",
+            r"portrait/config\.yaml: unknown key neural_size; did you mean neural_resolution",
+        ),
+        ("a wrong value in the config", r"portrait/config\.yaml: renderer\.box_size must be a number, not 'big'"),
+        ("half of the speech model", r"audio2motion\.safetensors is damaged"),
+        ("speech from something else", r"audio2motion is no audio-to-motion checkpoint; features .* is smell"),
+    ],
+)
 def test_a_bad_checkpoint_is_one_line_that_names_file_and_key(checkpoint, tmp_path, case, words):
     folder = damaged(checkpoint, tmp_path / "kaputt", case)
     with pytest.raises(UserError) as refusal:
@@ -211,8 +235,11 @@ def test_models_of_the_earlier_stages_make_heads_on_black(tmp_path, portrait, st
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_portrait(config)
-    save_checkpoint(tmp_path / "portrait", {"model": to_dict(config)}, {
-        name: part for name, part in model.named_children() if part is not None})
+    save_checkpoint(
+        tmp_path / "portrait",
+        {"model": to_dict(config)},
+        {name: part for name, part in model.named_children() if part is not None},
+    )
     head = TalkingPortrait.load(tmp_path, "cpu")
     turned = rendered(head, portrait, still_motion(2, euler=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.4, 0.0]])))
     assert turned.shape == (2, 64, 64, 3) and not np.array_equal(turned, rendered(head, portrait, still_motion(2)))
@@ -237,7 +264,7 @@ def test_frames_are_the_same_whatever_the_number_of_threads(pipeline, portrait):
             torch.set_num_threads(threads)
             assert pipeline.workers == threads
             videos.append(rendered(pipeline, portrait, motion))
-            assert torch.get_num_threads() == threads                         # the caller's own stay as they are
+            assert torch.get_num_threads() == threads  # the caller's own stay as they are
     finally:
         torch.set_num_threads(before)
     assert np.array_equal(videos[0], videos[1]) and np.array_equal(videos[0], videos[2])

@@ -52,9 +52,15 @@ def test_a_file_that_is_no_portrait_is_refused(tmp_path):
             Portrait.load(tmp_path / name)
 
 
-@pytest.mark.parametrize("header, words", [
-    (None, "format, version are .None, None."), ({"version": "2"}, "'2'"), ({"format": "pt"}, "'pt'"),
-    ({"face_model": None}, "face_model")])
+@pytest.mark.parametrize(
+    "header, words",
+    [
+        (None, "format, version are .None, None."),
+        ({"version": "2"}, "'2'"),
+        ({"format": "pt"}, "'pt'"),
+        ({"face_model": None}, "face_model"),
+    ],
+)
 def test_another_format_or_version_is_refused_in_one_line(tmp_path, portrait, header, words):
     whole_path, path = tmp_path / "whole.safetensors", tmp_path / "p.safetensors"
     portrait.save(whole_path)

@@ -21,8 +21,10 @@ from modules.media.audio import read_sound
 from tests.conftest import ROOT
 
 # A process that was started in the background may ignore Ctrl-C; this one does not.
-INTERRUPTIBLE = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-                 "from inference.run import main; sys.exit(main())")
+INTERRUPTIBLE = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from inference.run import main; sys.exit(main())"
+)
 
 
 def frames_of(path) -> np.ndarray:
@@ -33,11 +35,13 @@ def frames_of(path) -> np.ndarray:
 @pytest.fixture
 def run(checkpoint, speech, tmp_path, capfd):
     """run("--seed", "1") -> exit code, frames or None, what stood on stderr."""
+
     def call(*options: str, audio: bool = True, name: str = "out.mp4"):
         output = tmp_path / "neuer Ordner" / name
         arguments = ["--checkpoint", str(checkpoint), "--output", str(output), "--device", "cpu", *options]
         code = main(arguments + (["--audio", str(speech)] if audio else []))
         return code, frames_of(output) if output.is_file() else None, capfd.readouterr().err
+
     return call
 
 
@@ -50,9 +54,17 @@ def test_a_procedural_person_speaks(run, tmp_path):
     assert [path.name for path in (tmp_path / "neuer Ordner").iterdir()] == ["out.mp4"]
 
 
-@pytest.mark.parametrize("options", [
-    ("--seed", "1"), ("--temperature", "1"), ("--mouth-amplitude", "1.5"), ("--pose", "still"),
-    ("--background", "#00ff00"), ("--debug-video",)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--seed", "1"),
+        ("--temperature", "1"),
+        ("--mouth-amplitude", "1.5"),
+        ("--pose", "still"),
+        ("--background", "#00ff00"),
+        ("--debug-video",),
+    ],
+)
 def test_each_option_changes_the_video(run, options):
     _, usual, _ = run()
     code, changed, _ = run(*options)
@@ -86,8 +98,12 @@ def test_a_motion_is_saved_and_given_back(run, tmp_path, speech):
 
 
 def test_poses_that_the_original_fitted_are_followed_but_expressions_only_by_its_face_model(run, tmp_path):
-    fitted = {"id": np.zeros((1, 80)), "exp": np.zeros((5, 64)), "euler": np.linspace(0, 0.4, 15).reshape(5, 3),
-              "trans": np.zeros((5, 3))}
+    fitted = {
+        "id": np.zeros((1, 80)),
+        "exp": np.zeros((5, 64)),
+        "euler": np.linspace(0, 0.4, 15).reshape(5, 3),
+        "trans": np.zeros((5, 3)),
+    }
     path = tmp_path / "x_coeff_fit_mp.npy"
     np.save(path, fitted, allow_pickle=True)
     code, posed, _ = run("--pose", str(path))
@@ -117,13 +133,13 @@ def test_a_sound_track_that_starts_after_the_pictures_is_heard_with_the_lips_tha
             frame.pts, frame.time_base = number, Fraction(1, 25)
             container.mux(pictures.encode(frame))
         for start in range(0, 16000, 1000):
-            frame = av.AudioFrame.from_ndarray(tone[None, start:start + 1000], format="fltp", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = 16000, 8000 + start, Fraction(1, 16000)     # 0.5 s late
+            frame = av.AudioFrame.from_ndarray(tone[None, start : start + 1000], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 8000 + start, Fraction(1, 16000)  # 0.5 s late
             container.mux(sound.encode(frame))
         container.mux([*pictures.encode(), *sound.encode()])
     code, frames, _ = run("--audio", str(tmp_path / "late.mp4"), audio=False)
     heard = read_sound(tmp_path / "neuer Ordner" / "out.mp4")
-    assert code == 0 and abs(len(frames) / 25 - 1) < 0.15                         # a second and the codec's padding
+    assert code == 0 and abs(len(frames) / 25 - 1) < 0.15  # a second and the codec's padding
     assert np.argmax(np.abs(heard.samples()[:, 0]) > 0.1) / heard.rate < 0.12
 
 
@@ -177,10 +193,27 @@ def bad_files(folder) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("case", [
-    "text as a picture", "20 pixels", "no such photo", "empty sound", "truncated sound", "text as sound",
-    "no such clip", "code in a motion", "code in a pose", "no such checkpoint", "no such background", "wrong ending",
-    "output is a folder", "no such device", "amplitude out of range", "no frames at once"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "text as a picture",
+        "20 pixels",
+        "no such photo",
+        "empty sound",
+        "truncated sound",
+        "text as sound",
+        "no such clip",
+        "code in a motion",
+        "code in a pose",
+        "no such checkpoint",
+        "no such background",
+        "wrong ending",
+        "output is a folder",
+        "no such device",
+        "amplitude out of range",
+        "no frames at once",
+    ],
+)
 def test_bad_input_is_one_line_and_leaves_nothing(checkpoint, tmp_path, capfd, case):
     (tmp_path / "taken.mp4").mkdir()
     options = bad_files(tmp_path)[case]
@@ -193,8 +226,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(checkpoint, tmp_path, capfd, c
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["two_faces_couple_rgba.png", "occluded_balaclava.jpg", "face_cut_by_border.jpg",
-                                  "dog_detected_as_face.jpg", "no_face_coffee.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two_faces_couple_rgba.png",
+        "occluded_balaclava.jpg",
+        "face_cut_by_border.jpg",
+        "dog_detected_as_face.jpg",
+        "no_face_coffee.png",
+    ],
+)
 def test_photos_without_one_usable_face_are_refused(run, media, assets, name):
     code, frames, message = run("--source", str(media / "reject" / name))
     assert code == 2 and frames is None
@@ -211,10 +252,25 @@ def test_an_empty_checkpoint_says_what_is_missing(checkpoint, tmp_path, capfd, s
 def test_ctrl_c_leaves_no_half_video(checkpoint, tmp_path):
     soundfile.write(tmp_path / "long.wav", np.zeros(16000 * 120), 16000)
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, "--checkpoint", str(checkpoint), "--audio", str(tmp_path / "long.wav"),
-         "--output", str(tmp_path / "out.mp4"), "--device", "cpu"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        [
+            sys.executable,
+            "-c",
+            INTERRUPTIBLE,
+            "--checkpoint",
+            str(checkpoint),
+            "--audio",
+            str(tmp_path / "long.wav"),
+            "--output",
+            str(tmp_path / "out.mp4"),
+            "--device",
+            "cpu",
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while process.poll() is None and len(list(tmp_path.iterdir())) < 2:
-        time.sleep(0.05)                                            # until the video is being written
+        time.sleep(0.05)  # until the video is being written
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=60)
     assert process.returncode == 130 and message.strip().endswith("stopped")

@@ -18,15 +18,26 @@ def seeded(seed: int = 0) -> torch.Generator:
 @pytest.fixture
 def hubert_listener(tmp_path) -> SpeechToMotion:
     """A checkpoint that listens with HuBERT, and a tiny HuBERT in a folder, both with random weights."""
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
-             "conv_dim": (4,) * 7, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
-    config = Audio2MotionConfig(audio_size=8, condition_size=8, width=8, encoder_layers=1, decoder_layers=1,
-                                flow_couplings=0)
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "conv_dim": (4,) * 7,
+        "num_conv_pos_embeddings": 4,
+        "num_conv_pos_embedding_groups": 2,
+    }
+    config = Audio2MotionConfig(
+        audio_size=8, condition_size=8, width=8, encoder_layers=1, decoder_layers=1, flow_couplings=0
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         HubertModel(HubertConfig(**sizes)).save_pretrained(tmp_path / "hubert")
-        save_checkpoint(tmp_path / "c", {"model": to_dict(config), "features": "hubert", "face_model": "bfm",
-                                         "hubert": str(tmp_path / "hubert")}, {"audio2motion": Audio2Motion(config)})
+        save_checkpoint(
+            tmp_path / "c",
+            {"model": to_dict(config), "features": "hubert", "face_model": "bfm", "hubert": str(tmp_path / "hubert")},
+            {"audio2motion": Audio2Motion(config)},
+        )
     return SpeechToMotion.load(tmp_path / "c", torch.device("cpu"))
 
 
@@ -50,9 +61,17 @@ def test_another_hubert_than_the_one_of_the_checkpoint_can_be_given(hubert_liste
     other = SpeechToMotion.load(tmp_path / "c", torch.device("cpu"), hubert=str(tmp_path / "nowhere" / "else"))
     with pytest.raises(UserError, match="no HuBERT .*nowhere"):
         other.motion(speech, seeded())
-    HubertModel(HubertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
-                             conv_dim=(4,) * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)
-                ).save_pretrained(tmp_path / "wide")
+    HubertModel(
+        HubertConfig(
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=8,
+            conv_dim=(4,) * 7,
+            num_conv_pos_embeddings=4,
+            num_conv_pos_embedding_groups=2,
+        )
+    ).save_pretrained(tmp_path / "wide")
     wide = SpeechToMotion.load(tmp_path / "c", torch.device("cpu"), hubert=str(tmp_path / "wide"))
     with pytest.raises(UserError, match="gives 16 numbers a frame, the checkpoint listens to 8"):
         wide.motion(speech, seeded())

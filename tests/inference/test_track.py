@@ -22,7 +22,7 @@ def test_a_shaking_head_is_smoothed_over_seven_frames(portrait: Portrait) -> Non
     yaw = torch.asin(track.cameras.camera_to_world[:, 0, 2].clamp(-1, 1))
     swing, raw = (yaw[11:14] - yaw[10:13]).abs().mean(), 0.2
     assert 0.8 * raw / 7 < swing < 1.2 * raw / 7
-    turning = motion.euler[torch.arange(21) // 11]                            # once, in the middle
+    turning = motion.euler[torch.arange(21) // 11]  # once, in the middle
     turned = make_track(portrait, replace(motion, euler=turning), model, config).keypoints
     full = (turned[20] - turned[0])[:, 0].abs().mean()
     moving = (track.keypoints[11:14] - track.keypoints[10:13])[..., 0].abs().mean()
@@ -41,7 +41,7 @@ def test_the_source_pncc_has_the_photo_s_expression_or_the_first_frame_s(portrai
 def test_blinks_are_expressions_where_the_face_model_has_them() -> None:
     model, motion = procedural_model(), replace(shaking(2), blink=torch.tensor([[0.0], [1.0]]))
     expression, closing = apply_blinks(motion, model)
-    assert torch.equal(expression, motion.expression) and closing.tolist() == [0.0, 1.0]       # closed in the PNCC
+    assert torch.equal(expression, motion.expression) and closing.tolist() == [0.0, 1.0]  # closed in the PNCC
     expression, closing = apply_blinks(motion, SimpleNamespace(blink_modes=[3, 5]))
     assert closing.eq(0).all() and torch.equal(expression[0], motion.expression[0])
     assert (expression[1, [3, 5]] == 1).all() and (expression[1, [2, 4]] == motion.expression[1, [2, 4]]).all()

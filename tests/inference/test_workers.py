@@ -34,7 +34,7 @@ def test_work_is_done_side_by_side_and_no_more_than_a_few_items_ahead() -> None:
     def work(item: int) -> int:
         started.append(item)
         if item < 2:
-            both.wait()                                                       # needs two workers at the same time
+            both.wait()  # needs two workers at the same time
         return item
 
     results = map_in_order(work, range(100), 2)

@@ -16,8 +16,13 @@ from tasks.stages.a2m import A2MConfig, A2MLossConfig
 from tasks.stages.syncnet import SyncNetTaskConfig
 from tests.modules.face3d.conftest import face_data
 
-CONFIGS = [DrivingConfig, ClipDataConfig, SyncNetTaskConfig, partial(A2MConfig, loss=A2MLossConfig(expression=1.0)),
-           partial(VideoDataConfig, videos="raw")]
+CONFIGS = [
+    DrivingConfig,
+    ClipDataConfig,
+    SyncNetTaskConfig,
+    partial(A2MConfig, loss=A2MLossConfig(expression=1.0)),
+    partial(VideoDataConfig, videos="raw"),
+]
 
 
 @pytest.fixture

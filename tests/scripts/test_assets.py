@@ -28,8 +28,9 @@ def test_fetch_takes_names_and_the_group_for_photos(tmp_path: Path, capsys: pyte
     assert "non-commercial" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name, words", [("face_landmarker", "did you mean face_landmarker.task"),
-                                         ("BFM_model_front.mat", "register")])
+@pytest.mark.parametrize(
+    "name, words", [("face_landmarker", "did you mean face_landmarker.task"), ("BFM_model_front.mat", "register")]
+)
 def test_fetch_explains_what_it_cannot_get(tmp_path: Path, capsys: pytest.CaptureFixture, name: str, words: str):
     assert command.main(["--assets", str(tmp_path), "fetch", name]) == 2
     error = capsys.readouterr().err
@@ -39,9 +40,11 @@ def test_fetch_explains_what_it_cannot_get(tmp_path: Path, capsys: pytest.Captur
 @pytest.fixture
 def findings(tmp_path: Path, capsys: pytest.CaptureFixture):
     """check() -> exit code and the lines printed, with an assets folder of its own."""
+
     def check() -> tuple[int, list[str]]:
         code = command.main(["--assets", str(tmp_path), "check"])
         return code, capsys.readouterr().out.splitlines()
+
     return check
 
 

@@ -41,8 +41,23 @@ def tiny_bench(stage: int = 3, batch: int = 2) -> Benchmark:
 
 
 def test_the_command_compares_precisions_at_demo_size(capsys, tmp_path):
-    assert main(["--size", "demo", "--device", "cpu", "--precision", "float32,bf16", "--frames", "2",
-                 "--json", str(tmp_path / "speed.json")]) == 0
+    assert (
+        main(
+            [
+                "--size",
+                "demo",
+                "--device",
+                "cpu",
+                "--precision",
+                "float32,bf16",
+                "--frames",
+                "2",
+                "--json",
+                str(tmp_path / "speed.json"),
+            ]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert "model demo, picture 256, batch 1, repetitions 2" in lines[0]
     rows = {row.split("|")[1].strip(): [float(cell) for cell in row.split("|")[2:-1]] for row in lines[4:]}
@@ -59,8 +74,11 @@ def test_the_command_compares_precisions_at_demo_size(capsys, tmp_path):
 def test_a_checkpoint_is_measured_with_its_own_parts(tmp_path, capsys):
     config = tiny_portrait_config(stage=2, driving=DrivingConfig.demo())
     model = build_portrait(config)
-    save_checkpoint(tmp_path / "c" / "portrait", {"model": to_dict(config)}, {
-        name: part for name, part in model.named_children() if part is not None})
+    save_checkpoint(
+        tmp_path / "c" / "portrait",
+        {"model": to_dict(config)},
+        {name: part for name, part in model.named_children() if part is not None},
+    )
     assert main(["--checkpoint", str(tmp_path / "c"), "--device", "cpu", "--frames", "3", "--batch", "2"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"picture 64, batch 2, repetitions 2", printed) and "| super-resolution |" in printed
@@ -112,6 +130,7 @@ def test_where_nothing_compiles_one_line_says_so(monkeypatch, capsys):
     def broken(self, variant, record):
         if variant.compiled:
             raise RuntimeError("no C++ compiler\nsecond line")
+
     monkeypatch.setattr(Benchmark, "measure", broken)
     monkeypatch.setattr(Real3DPortraitConfig, "demo", lambda: tiny_portrait_config(driving=DrivingConfig.demo()))
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
@@ -131,14 +150,22 @@ def test_the_table_gives_medians_ratios_and_dashes():
 
 @pytest.mark.skipif(not benchmark.CLEAR.exists(), reason="the peak can be reset on Linux alone")
 def test_the_peak_of_memory_is_that_since_the_reset():
-    command = [sys.executable, "-c", PEAK]                           # a large process may lose idle pages meanwhile
+    command = [sys.executable, "-c", PEAK]  # a large process may lose idle pages meanwhile
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     assert 120 < float(found.stdout) < 200
 
 
-@pytest.mark.parametrize("options", [
-    ["--precision", "int8"], ["--precision", "bf16,bf16"], ["--frames", "0"], ["--batch", "0"],
-    ["--checkpoint", "nowhere"], ["--device", "abacus"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--precision", "int8"],
+        ["--precision", "bf16,bf16"],
+        ["--frames", "0"],
+        ["--batch", "0"],
+        ["--checkpoint", "nowhere"],
+        ["--device", "abacus"],
+    ],
+)
 def test_wrong_options_are_one_line(options, capsys):
     assert main(options) == 2
     lines = capsys.readouterr().err.strip().splitlines()

@@ -30,7 +30,7 @@ def test_people_and_views_have_a_picture_each(tmp_path, what, frames):
     path = tmp_path / "a.png"
     assert main([what, "--size", "16", "--count", str(frames), "--columns", "2", "--output", str(path)]) == 0
     picture = np.asarray(Image.open(path)).astype(float)
-    assert picture.shape == (32, 32, 3) and picture[16:, 16:].max() == 0          # the place of the fourth
+    assert picture.shape == (32, 32, 3) and picture[16:, 16:].max() == 0  # the place of the fourth
     assert all(part.std() > 5 for part in (picture[:16, :16], picture[:16, 16:], picture[16:, :16]))
 
 
@@ -38,7 +38,7 @@ def test_views_are_those_that_the_training_reads(tmp_path):
     config = replace(read_settings(STAGE_1).task_config.views, people=2, size=16, cache=str(tmp_path), workers=1)
     items = CachedViews(config, pairs_per_person=1, every_view=True)
     trained = torch.cat([items[number]["images"] for number in range(2)])
-    assert torch.equal(views(0, config.views + 2, 16), to_float(trained)[:config.views + 2])
+    assert torch.equal(views(0, config.views + 2, 16), to_float(trained)[: config.views + 2])
 
 
 def test_a_sheet_of_videos_has_a_row_for_each(tmp_path):
@@ -79,12 +79,22 @@ def bad_calls(folder) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("case, words", [
-    ("no size", "--size"), ("no columns", "--columns is 0"), ("a negative seed", "--seed"),
-    ("no video", "name the videos"), ("no such video", "absent.mp4"), ("text as a video", "text.mp4"),
-    ("two sizes", "32.mp4 is 32 x 32 pixels, 16.mp4"),
-    ("a file for people", "16.mp4"), ("another ending", "s.jpg"), ("a folder", "taken.png cannot be written"),
-    ("a folder that is a file", "cannot be written")])
+@pytest.mark.parametrize(
+    "case, words",
+    [
+        ("no size", "--size"),
+        ("no columns", "--columns is 0"),
+        ("a negative seed", "--seed"),
+        ("no video", "name the videos"),
+        ("no such video", "absent.mp4"),
+        ("text as a video", "text.mp4"),
+        ("two sizes", "32.mp4 is 32 x 32 pixels, 16.mp4"),
+        ("a file for people", "16.mp4"),
+        ("another ending", "s.jpg"),
+        ("a folder", "taken.png cannot be written"),
+        ("a folder that is a file", "cannot be written"),
+    ],
+)
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capfd, case, words):
     arguments = bad_calls(tmp_path)[case]
     before = sorted(tmp_path.rglob("*"))

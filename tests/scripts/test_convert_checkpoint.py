@@ -21,8 +21,13 @@ def official(tmp_path_factory):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         state = to_official(Audio2Motion(Audio2MotionConfig.full()).state_dict(), "audio2motion")
-    content = {"epoch": 1, "global_step": 20, "checkpoint_callback_best": 1.0, "optimizer_states": [],
-               "state_dict": {"model": state}}
+    content = {
+        "epoch": 1,
+        "global_step": 20,
+        "checkpoint_callback_best": 1.0,
+        "optimizer_states": [],
+        "state_dict": {"model": state},
+    }
     torch.save(content, folder / "model_ckpt_steps_20.ckpt", _use_new_zipfile_serialization=False)
     (folder / "model_ckpt_steps_3.ckpt").write_bytes(b"older")
     return folder
@@ -50,13 +55,17 @@ def test_the_newest_file_of_a_folder_becomes_a_checkpoint_and_comes_back(officia
 @pytest.mark.parametrize("legacy", [True, False])
 def test_scores_of_numpy_and_both_layouts_are_read(tmp_path, legacy):
     module = SyncNet(SyncNetConfig.full())
-    content = {"epoch": np.int64(3), "checkpoint_callback_best": np.float64(0.5), "optimizer_states": [],
-               "state_dict": {f"model.{key}": value for key, value in module.state_dict().items()}}
+    content = {
+        "epoch": np.int64(3),
+        "checkpoint_callback_best": np.float64(0.5),
+        "optimizer_states": [],
+        "state_dict": {f"model.{key}": value for key, value in module.state_dict().items()},
+    }
     torch.save(content, tmp_path / "new.ckpt", _use_new_zipfile_serialization=not legacy)
     names = ["new.ckpt"]
     if legacy:
         data = (tmp_path / "new.ckpt").read_bytes()
-        old = data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")      # before NumPy 2
+        old = data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")  # before NumPy 2
         assert old != data
         (tmp_path / "old.ckpt").write_bytes(old)
         names.append("old.ckpt")
@@ -100,8 +109,19 @@ def test_damaged_foreign_and_missing_files_are_refused(official, tmp_path, capfd
     torch.save({"a": 1}, tmp_path / "numbers.ckpt")
     torch.save({1: torch.zeros(1)}, tmp_path / "keys.ckpt")
     torch.save({}, tmp_path / "nothing.ckpt")
-    for name in ("empty.ckpt", "text.ckpt", "page.ckpt", "pointer.ckpt", "list.ckpt", "nolist.ckpt", "disc.ckpt",
-                 "numbers.ckpt", "keys.ckpt", "nothing.ckpt", "absent"):
+    for name in (
+        "empty.ckpt",
+        "text.ckpt",
+        "page.ckpt",
+        "pointer.ckpt",
+        "list.ckpt",
+        "nolist.ckpt",
+        "disc.ckpt",
+        "numbers.ckpt",
+        "keys.ckpt",
+        "nothing.ckpt",
+        "absent",
+    ):
         assert name in refused([tmp_path / name, tmp_path / "ours"], capfd)
     (tmp_path / "folder").mkdir()
     assert "folder" in refused([tmp_path / "folder", tmp_path / "ours"], capfd)

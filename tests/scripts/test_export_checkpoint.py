@@ -13,8 +13,12 @@ from tests.tiny import tiny_portrait_config
 def run(tmp_path):
     """A training run whose checkpoint holds more than inference needs."""
     folder = tmp_path / "ein Lauf" / "checkpoints" / "step_00000003"
-    save_checkpoint(folder, {"task": "htbsr", "model": {"a": 1}, "steps": 3},
-                    {"image_to_plane": torch.nn.Linear(2, 2), "discriminator": torch.nn.Linear(2, 2)}, {"step": 3})
+    save_checkpoint(
+        folder,
+        {"task": "htbsr", "model": {"a": 1}, "steps": 3},
+        {"image_to_plane": torch.nn.Linear(2, 2), "discriminator": torch.nn.Linear(2, 2)},
+        {"step": 3},
+    )
     return tmp_path / "ein Lauf"
 
 
@@ -44,9 +48,11 @@ def in_old_words(config: Real3DPortraitConfig) -> dict:
 def test_a_run_of_an_earlier_version_is_exported_and_its_model_loads(tmp_path):
     config = tiny_portrait_config()
     model = build_portrait(config)
-    save_checkpoint(tmp_path / "run" / "checkpoints" / "best", {"task": "htbsr", "source_every": 4,
-                                                                "model": in_old_words(config)},
-                    dict(model.named_children()))
+    save_checkpoint(
+        tmp_path / "run" / "checkpoints" / "best",
+        {"task": "htbsr", "source_every": 4, "model": in_old_words(config)},
+        dict(model.named_children()),
+    )
     assert main(["--portrait", str(tmp_path / "run"), "--output", str(tmp_path / "out"), "--full-precision"]) == 0
     folder = tmp_path / "out" / "portrait"
     assert read_portrait_config(folder) == config

@@ -28,7 +28,7 @@ def error(a: float, b: float) -> float:
 def unseen(a: float) -> float:
     return a + 1
 '''
-TEST = '''from modules.losses.image import RATE, error
+TEST = """from modules.losses.image import RATE, error
 
 
 def test_error_is_a_distance():
@@ -37,44 +37,62 @@ def test_error_is_a_distance():
 
 def test_the_rate_is_used():
     assert RATE["a"] == 0.5
-'''
+"""
 
 
 def changes_of(source: str) -> dict[str, set[str]]:
     """Kind -> lines that a one-line source becomes."""
     lines: dict[str, set[str]] = {}
     for site in python_sites(ast.parse(source)):
-        lines.setdefault(site.kind, set()).update(source[:site.start] + text + source[site.end:]
-                                                  for text in site.options)
+        lines.setdefault(site.kind, set()).update(
+            source[: site.start] + text + source[site.end :] for text in site.options
+        )
     return lines
 
 
-@pytest.mark.parametrize("source, kind, expected", [
-    ("x = 4", "number", {"x = 2", "x = 8", "x = 5", "x = 3"}),
-    ("x = 0.5", "number", {"x = 0.25", "x = 1.0", "x = 1.5", "x = -0.5"}),
-    ("x = -2", "number", {"x = -1", "x = -4", "x = -3", "x = 2"}),
-    ("x = 200_000", "number", {"x = 100000", "x = 400000"}),
-    ("x = a < b", "comparison", {"x = a <= b"}), ("x = a >= b", "comparison", {"x = a > b"}),
-    ("x = a == b", "comparison", {"x = a != b"}),
-    ("x = c * (a - b)", "arithmetic", {"x = c / (a - b)", "x = c * (a + b)"}),
-    ("x = c * (a - b)", "dropped factor", {"x = c", "x = (a - b)"}),
-    ("x = min(a, b)", "min, max, mean, sum", {"x = max(a, b)"}),
-    ("x = a.clamp(min=b).mean()", "min, max, mean, sum", {"x = a.clamp(max=b).mean()", "x = a.clamp(min=b).sum()"}),
-    ("x = f(a, b, c)", "arguments", {"x = f(b, a, c)", "x = f(a, c, b)"}),
-    ("x = a if b else c", "not", {"x = a if (not b) else c"}),
-    ("x = [a for a in b if a > c]", "not", {"x = [a for a in b if (not (a > c))]"}),
-    ("x = f(flag=True)", "boolean", {"x = f(flag=False)"}),
-    ("x = a[:, -1]", "index", {"x = a[:, 0]"}), ("x = a[0]", "index", {"x = a[-1]"}),
-    ("x = c * (a + b).detach()", "detach", {"x = c * (a + b)"}),
-])
+@pytest.mark.parametrize(
+    "source, kind, expected",
+    [
+        ("x = 4", "number", {"x = 2", "x = 8", "x = 5", "x = 3"}),
+        ("x = 0.5", "number", {"x = 0.25", "x = 1.0", "x = 1.5", "x = -0.5"}),
+        ("x = -2", "number", {"x = -1", "x = -4", "x = -3", "x = 2"}),
+        ("x = 200_000", "number", {"x = 100000", "x = 400000"}),
+        ("x = a < b", "comparison", {"x = a <= b"}),
+        ("x = a >= b", "comparison", {"x = a > b"}),
+        ("x = a == b", "comparison", {"x = a != b"}),
+        ("x = c * (a - b)", "arithmetic", {"x = c / (a - b)", "x = c * (a + b)"}),
+        ("x = c * (a - b)", "dropped factor", {"x = c", "x = (a - b)"}),
+        ("x = min(a, b)", "min, max, mean, sum", {"x = max(a, b)"}),
+        ("x = a.clamp(min=b).mean()", "min, max, mean, sum", {"x = a.clamp(max=b).mean()", "x = a.clamp(min=b).sum()"}),
+        ("x = f(a, b, c)", "arguments", {"x = f(b, a, c)", "x = f(a, c, b)"}),
+        ("x = a if b else c", "not", {"x = a if (not b) else c"}),
+        ("x = [a for a in b if a > c]", "not", {"x = [a for a in b if (not (a > c))]"}),
+        ("x = f(flag=True)", "boolean", {"x = f(flag=False)"}),
+        ("x = a[:, -1]", "index", {"x = a[:, 0]"}),
+        ("x = a[0]", "index", {"x = a[-1]"}),
+        ("x = c * (a + b).detach()", "detach", {"x = c * (a + b)"}),
+    ],
+)
 def test_every_kind_of_change(source, kind, expected):
     assert changes_of(source)[kind] == expected
 
 
-@pytest.mark.parametrize("source", [
-    '"""Of 3 < 4."""', "x: Literal[3]", "def f(a: g(1, 2)) -> h(3): pass", "raise ValueError(3)", "assert a < 4",
-    "text = f'{a < 3}'", "@cached(3)\ndef f(): pass", "def __post_init__(self):\n    self.x = 3",
-    "if a < 3:\n    raise ValueError", "f(inplace=True)", "f(1e-8)"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Of 3 < 4."""',
+        "x: Literal[3]",
+        "def f(a: g(1, 2)) -> h(3): pass",
+        "raise ValueError(3)",
+        "assert a < 4",
+        "text = f'{a < 3}'",
+        "@cached(3)\ndef f(): pass",
+        "def __post_init__(self):\n    self.x = 3",
+        "if a < 3:\n    raise ValueError",
+        "f(inplace=True)",
+        "f(1e-8)",
+    ],
+)
 def test_what_says_nothing_about_the_recipe_is_left_alone(source):
     assert changes_of(source) == {}
 
@@ -118,8 +136,11 @@ def test_the_mirror_test_comes_first_and_then_the_nearest():
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name, text in {"modules/losses/image.py": LOSS, "tests/modules/losses/test_image.py": TEST,
-                       "data/clip.txt": "large"}.items():
+    for name, text in {
+        "modules/losses/image.py": LOSS,
+        "tests/modules/losses/test_image.py": TEST,
+        "data/clip.txt": "large",
+    }.items():
         path = tmp_path / "project" / name
         path.parent.mkdir(parents=True)
         path.write_text(text, encoding="utf-8")
@@ -128,19 +149,35 @@ def project(tmp_path: Path) -> Path:
 
 
 def options(project: Path, **changes: object) -> Namespace:
-    return Namespace(**{"only": [], "list": False, "seed": 0, "count": 99, "again": False, "minutes": 1,
-                        "output": project.parent / "table.md"} | changes)
+    return Namespace(
+        **{
+            "only": [],
+            "list": False,
+            "seed": 0,
+            "count": 99,
+            "again": False,
+            "minutes": 1,
+            "output": project.parent / "table.md",
+        }
+        | changes
+    )
 
 
 def test_a_run_finds_what_no_test_sees_and_touches_nothing(project, capsys):
     mutate(project, options(project))
     assert (project / "modules/losses/image.py").read_text(encoding="utf-8") == LOSS
-    rows = re.findall(r"^\| modules/losses/image.py:(\d+) \| .* \| (\w+) \| (.*?) *\|$",
-                      (project.parent / "table.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| modules/losses/image.py:(\d+) \| .* \| (\w+) \| (.*?) *\|$",
+        (project.parent / "table.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     by_line = {int(line): (verdict, by) for line, verdict, by in rows}
     mirror = "tests/modules/losses/test_image.py::"
-    assert by_line == {3: ("KILLED", mirror + "test_the_rate_is_used"),
-                       9: ("KILLED", mirror + "test_error_is_a_distance"), 13: ("SURVIVED", "")}
+    assert by_line == {
+        3: ("KILLED", mirror + "test_the_rate_is_used"),
+        9: ("KILLED", mirror + "test_error_is_a_distance"),
+        13: ("SURVIVED", ""),
+    }
     assert len(re.findall(r"^\[\d/99, \d minutes left\] (KILLED|SURVIVED) ", capsys.readouterr().out, re.M)) == 4
 
 
@@ -152,10 +189,12 @@ def test_a_stopped_run_resumes_and_survivors_get_another_try(project, capsys):
     assert first in table.read_text(encoding="utf-8")
     finished = table.read_text(encoding="utf-8")
     test = project / "tests/modules/losses/test_image.py"
-    test.write_text(TEST + "\n\ndef test_unseen():\n    from modules.losses.image import unseen\n"
-                    "    assert unseen(1) == 2\n", encoding="utf-8")
+    test.write_text(
+        TEST + "\n\ndef test_unseen():\n    from modules.losses.image import unseen\n    assert unseen(1) == 2\n",
+        encoding="utf-8",
+    )
     mutate(project, options(project))
-    assert table.read_text(encoding="utf-8") == finished                       # nothing was tried again
+    assert table.read_text(encoding="utf-8") == finished  # nothing was tried again
     mutate(project, options(project, again=True))
     assert "SURVIVED |" not in table.read_text(encoding="utf-8")
     assert len(table.read_text(encoding="utf-8").splitlines()) == len(finished.splitlines())

@@ -33,11 +33,19 @@ def write_run(folder: Path, steps: int = 40) -> Path:
     """What a training run writes, by the trainer's own log."""
     log = RunLog(folder, 0, steps, tensorboard=False, stream=io.StringIO())
     for step in range(2, steps + 1, 2):
-        log.scalars(step, {"loss/image": 4 / step, "loss/mask": 0.5 / step, "rate/all": 1e-3 * (1 - step / steps),
-                           "time/rest": 0.1})
+        log.scalars(
+            step,
+            {"loss/image": 4 / step, "loss/mask": 0.5 / step, "rate/all": 1e-3 * (1 - step / steps), "time/rest": 0.1},
+        )
         if step % 10 == 0:
-            log.scalars(step, {"validation/psnr": 20 + step / 10, "validation/psnr_of_the_source": 21.0,
-                               "validation/lips_l1": 1 / step})
+            log.scalars(
+                step,
+                {
+                    "validation/psnr": 20 + step / 10,
+                    "validation/psnr_of_the_source": 21.0,
+                    "validation/lips_l1": 1 / step,
+                },
+            )
     log.close()
     return folder
 
@@ -52,8 +60,10 @@ def test_the_numbers_of_a_run_are_read_by_their_names(tmp_path):
 
 
 def test_a_half_written_line_is_left_out_and_the_last_word_on_a_step_counts(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "loss/a": 5}\n{"step": 1, "loss/a": 3}\n{"step": 2, '
-                                            '"loss/a": 4}\n[1]\n{"step": 3, "loss/a": "x"}\n{"step": 4, "lo')
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 2, "loss/a": 5}\n{"step": 1, "loss/a": 3}\n{"step": 2, '
+        '"loss/a": 4}\n[1]\n{"step": 3, "loss/a": "x"}\n{"step": 4, "lo'
+    )
     curves = read_curves(tmp_path)
     assert curves.keys() == {"loss/a"}
     assert curves["loss/a"].steps.tolist() == [1, 2] and curves["loss/a"].values.tolist() == [3, 4]
@@ -64,7 +74,7 @@ def test_long_curves_become_means_of_neighbours():
     steps, means = condensed(curve(*values))
     assert means == pytest.approx(values.reshape(POINTS, 4).mean(axis=1))
     assert steps == pytest.approx(np.arange(POINTS) * 4 + 2.5)
-    steps, means = condensed(curve(1, 2, 3, 4, 5), points=2)           # the last one is of fewer
+    steps, means = condensed(curve(1, 2, 3, 4, 5), points=2)  # the last one is of fewer
     assert steps.tolist() == [2, 4.5] and means.tolist() == [2, 4.5]
     assert condensed(curve(1, 2, 3)).values.tolist() == [1, 2, 3]
 
@@ -98,10 +108,14 @@ def test_every_quantity_of_a_run_has_its_panel(tmp_path):
     panels = draw({"one": curves}).axes
     lines = [{line.get_label(): line for line in axes.lines} for axes in panels]
     assert [set(labels) for labels in lines] == [
-        {"sum of 2 terms", "image", "mask"}, {"all"}, {"psnr", "psnr_of_the_source"}, {"lips_l1"}]
+        {"sum of 2 terms", "image", "mask"},
+        {"all"},
+        {"psnr", "psnr_of_the_source"},
+        {"lips_l1"},
+    ]
     assert lines[0]["image"].get_ydata() == pytest.approx(curves["loss/image"].values)
     assert lines[2]["psnr"].get_xdata().tolist() == [10, 20, 30, 40]
-    assert lines[2]["psnr_of_the_source"].get_linestyle() == "--"     # it never changes
+    assert lines[2]["psnr_of_the_source"].get_linestyle() == "--"  # it never changes
     assert panels[0].get_yscale() == "log"
     assert all(axes.get_xlim() == pytest.approx((0, 40.4)) for axes in panels)
 
@@ -131,12 +145,15 @@ def test_the_command_draws_a_row_for_each_run(tmp_path, capsys):
     assert [path.name for path in output.parent.iterdir()] == ["curves.png"]
 
 
-@pytest.mark.parametrize("run, output, expected", [
-    ("nowhere", "a.png", "name the folder of a run"),
-    ("empty", "a.png", "holds no numbers yet"),
-    ("run", "a.jpg", "ends in .png"),
-    ("run", "file/a.png", "choose another place"),
-])
+@pytest.mark.parametrize(
+    "run, output, expected",
+    [
+        ("nowhere", "a.png", "name the folder of a run"),
+        ("empty", "a.png", "holds no numbers yet"),
+        ("run", "a.jpg", "ends in .png"),
+        ("run", "file/a.png", "choose another place"),
+    ],
+)
 def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys, run, output, expected):
     write_run(tmp_path / "run")
     (tmp_path / "empty").mkdir()

@@ -26,5 +26,8 @@ class Steps:
         """Take step `step` with one batch; returns the losses."""
         self.stepper.means.read()
         self.stepper.step([batch], step, progress)
-        return {name.removeprefix("loss/"): float(value) for name, value in self.stepper.means.read().items()
-                if name.startswith("loss/")}
+        return {
+            name.removeprefix("loss/"): float(value)
+            for name, value in self.stepper.means.read().items()
+            if name.startswith("loss/")
+        }

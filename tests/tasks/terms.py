@@ -11,7 +11,7 @@ from tests.tasks.steps import Steps
 
 def generator_terms(task: Task, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
     """Losses of all passes of the generator at `step`; the same batch and step give the same random numbers."""
-    torch.manual_seed(0)                                              # dropout
+    torch.manual_seed(0)  # dropout
     state, losses = StepState(progress=0.0, generator=torch.Generator().manual_seed(0)), {}
     for name in task.order or [spec.name for spec in task.optimizers()]:
         if not name.startswith("discriminator"):
@@ -21,6 +21,7 @@ def generator_terms(task: Task, batch: Mapping[str, Tensor], step: int) -> dict[
 
 def gain_of_best_metric(task: Task, batch: Mapping[str, Tensor], steps: int = 12) -> float:
     """How much better the metric that picks the best checkpoint says the task is once its losses have fallen."""
+
     def metric() -> float:
         for module in task.modules.values():
             module.eval()

@@ -134,11 +134,21 @@ def test_a_run_of_other_settings_is_not_mixed_in(toys, capsys):
     assert "other settings (noise changed)" in error_of(run(toys, "--only", "noisy"), capsys)
 
 
-@pytest.mark.parametrize(("options", "line"), [
-    (["--demo"], "no prepared clips in data/procedural/train; make them: python -m data_gen.run"
-                 " configs/data/procedural.yaml folder=data/procedural/train"),
-    ([], "no prepared clips in data/celebv_hq; make them: python -m data_gen.run configs/data/videos.yaml"
-         " folder=data/celebv_hq")])
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            ["--demo"],
+            "no prepared clips in data/procedural/train; make them: python -m data_gen.run"
+            " configs/data/procedural.yaml folder=data/procedural/train",
+        ),
+        (
+            [],
+            "no prepared clips in data/celebv_hq; make them: python -m data_gen.run configs/data/videos.yaml"
+            " folder=data/celebv_hq",
+        ),
+    ],
+)
 def test_missing_clips_are_reported_with_the_command_that_makes_them(options, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert line in error_of(main([str(SET), *options, "--only", "concat_fusion"]), capsys)
@@ -159,10 +169,12 @@ def test_at_full_size_the_baselines_are_the_usual_runs(tmp_path, monkeypatch, ca
     monkeypatch.setattr(ablate, "list_clips", lambda folder: [])
     monkeypatch.chdir(tmp_path)
     assert "starts from runs/i2p (init_from), which holds no checkpoint" in error_of(
-        main([str(SET), "--only", "no_laplacian"]), capsys)
+        main([str(SET), "--only", "no_laplacian"]), capsys
+    )
 
 
 # ---- the ablations of the paper
+
 
 @pytest.fixture(scope="module")
 def sets() -> dict[str, dict[str, ablate.Run]]:
@@ -177,8 +189,16 @@ def test_it_changes_something_at_both_sizes_in_a_few_lines(name, sets):
 
 
 def test_every_row_of_the_table_of_the_paper_is_there(sets):
-    assert {"no_pretraining", "no_finetuning", "i2p_small", "i2p_large", "no_laplacian", "learned_keypoints",
-            "concat_fusion", "no_inpainting"} <= set(chosen_names(sets["full"], None))
+    assert {
+        "no_pretraining",
+        "no_finetuning",
+        "i2p_small",
+        "i2p_large",
+        "no_laplacian",
+        "learned_keypoints",
+        "concat_fusion",
+        "no_inpainting",
+    } <= set(chosen_names(sets["full"], None))
 
 
 def test_the_scales_of_the_image_to_plane_network_have_their_numbers_of_parameters(sets):
@@ -188,7 +208,7 @@ def test_the_scales_of_the_image_to_plane_network_have_their_numbers_of_paramete
         return sum(p.numel() for p in model.image_to_plane.parameters()) / 1e6
 
     counts = [millions(name) for name in ("i2p_small", "i2p", "i2p_large_adapted")]
-    assert counts == pytest.approx([62.07, 87.33, 154.67], abs=0.01)                  # docs/spec/head.md#3
+    assert counts == pytest.approx([62.07, 87.33, 154.67], abs=0.01)  # docs/spec/head.md#3
 
 
 def demo_batch(task: Task) -> dict[str, Tensor]:
@@ -237,5 +257,5 @@ def test_it_takes_a_step_at_the_size_of_the_demo_that_differs_from_its_baseline(
         assert torch.isfinite(total)
         rates = [group.rate(3, 0.1) for spec in task.optimizers() for group in spec.groups]
         totals.append((float(total.detach()), rates))
-    if name != "no_pretraining":                        # which differs in what it starts from
+    if name != "no_pretraining":  # which differs in what it starts from
         assert totals[0] != totals[1]

@@ -4,9 +4,18 @@ from tasks.ablation_table import as_markdown, parameter_counts, rows_of
 
 
 def result(name: str, baseline: str = "", **changes) -> dict:
-    return {"name": name, "task": "i2p", "baseline": baseline, "changed": ["model.i2p_scale=\"small\""][:len(baseline)],
-            "parameters": {"image_to_plane": 87_000_000, "renderer": 4_000}, "metrics": {"psnr": 20.0}, "steps": 100,
-            "minutes": 0.5, "seed": 0, **changes}
+    return {
+        "name": name,
+        "task": "i2p",
+        "baseline": baseline,
+        "changed": ['model.i2p_scale="small"'][: len(baseline)],
+        "parameters": {"image_to_plane": 87_000_000, "renderer": 4_000},
+        "metrics": {"psnr": 20.0},
+        "steps": 100,
+        "minutes": 0.5,
+        "seed": 0,
+        **changes,
+    }
 
 
 def test_differences_are_to_the_baseline():
@@ -15,9 +24,15 @@ def test_differences_are_to_the_baseline():
 
 
 def test_a_task_has_one_table_with_a_row_for_each_run():
-    lines = as_markdown(rows_of([
-        result("i2p"), result("small", "i2p", metrics={"psnr": 19.25, "sharpness": 3.0}),
-        result("a2m", task="a2m", metrics={"loss": 0.1})])).splitlines()
+    lines = as_markdown(
+        rows_of(
+            [
+                result("i2p"),
+                result("small", "i2p", metrics={"psnr": 19.25, "sharpness": 3.0}),
+                result("a2m", task="a2m", metrics={"loss": 0.1}),
+            ]
+        )
+    ).splitlines()
     assert lines[0] == "### i2p"
     assert lines[2] == "| run | changed | parameters (M) | psnr | sharpness | steps | minutes |"
     assert lines[4] == "| i2p | baseline | 87.00 | 20 |  | 100 | 0.5 |"

@@ -21,34 +21,44 @@ def test_the_output_folder_follows_the_config(tmp_path: Path) -> None:
     assert default_output(tmp_path / "mine.yaml") == Path("runs/mine")
 
 
-@pytest.mark.parametrize("override, expected", [
-    ("stpes=5", "unknown key stpes; did you mean steps?"),
-    ("model.widht=5", "unknown key model.widht; did you mean width?"),
-    ("steps=many", "steps must be a whole number, not 'many'"),
-    ("steps=0", "steps 0 >= 1"),
-    ("loader.batch=0", "batch 0 >= 1"),
-    ("task=i3p", "unknown task: i3p; did you mean i2p?"),
-    ("task=tests.tasks.nothing", "cannot be imported"),
-    ("steps", "key=value"),
-    ("precision=fp8", "precision is 'fp8'"),
-    ("strategy=zero", "strategy is 'zero'; the choices are ddp, fsdp"),
-    ("log.every=0", "every 0 >= 1"),
-    ("items=0", "the training data is empty; check the data folder"),
-    ("model.preset=huge", "model.preset is huge; the choices are demo"),
-])
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("stpes=5", "unknown key stpes; did you mean steps?"),
+        ("model.widht=5", "unknown key model.widht; did you mean width?"),
+        ("steps=many", "steps must be a whole number, not 'many'"),
+        ("steps=0", "steps 0 >= 1"),
+        ("loader.batch=0", "batch 0 >= 1"),
+        ("task=i3p", "unknown task: i3p; did you mean i2p?"),
+        ("task=tests.tasks.nothing", "cannot be imported"),
+        ("steps", "key=value"),
+        ("precision=fp8", "precision is 'fp8'"),
+        ("strategy=zero", "strategy is 'zero'; the choices are ddp, fsdp"),
+        ("log.every=0", "every 0 >= 1"),
+        ("items=0", "the training data is empty; check the data folder"),
+        ("model.preset=huge", "model.preset is huge; the choices are demo"),
+    ],
+)
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, expected: str) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, expected: str
+) -> None:
     assert expected in error_of(run_toy(tmp_path, override), capsys)
 
 
-@pytest.mark.parametrize("config, override, name", [
-    ("i2p", "rates.kind=linear", "learning_rates"), ("a2m", "learning_rate=1e-3", "learning_rates.generator"),
-    ("syncnet", "decay=linear", "learning_rates.schedule"),
-    ("motion_adapter", "stop_i2p=9", "freeze_image_to_plane_at"),
-    ("htbsr", "source_every=9", "self_reenactment_every"), ("htbsr", "data.held_out=9", "validation_every"),
-])
+@pytest.mark.parametrize(
+    "config, override, name",
+    [
+        ("i2p", "rates.kind=linear", "learning_rates"),
+        ("a2m", "learning_rate=1e-3", "learning_rates.generator"),
+        ("syncnet", "decay=linear", "learning_rates.schedule"),
+        ("motion_adapter", "stop_i2p=9", "freeze_image_to_plane_at"),
+        ("htbsr", "source_every=9", "self_reenactment_every"),
+        ("htbsr", "data.held_out=9", "validation_every"),
+    ],
+)
 def test_the_error_about_a_key_of_an_older_version_names_the_new_one(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, override: str, name: str) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, override: str, name: str
+) -> None:
     arguments = [str(ROOT / f"configs/{config}.yaml"), override, "--output", str(tmp_path / "run")]
     error = error_of(main(arguments), capsys)
     assert f"unknown key {override.partition('=')[0].removesuffix('.kind')}" in error and name in error
@@ -63,7 +73,8 @@ def test_a_wrong_key_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_missing_config_and_one_without_a_task_are_reported(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "cannot read the config" in error_of(main([str(tmp_path / "no.yaml")]), capsys)
     (tmp_path / "empty.yaml").write_text("")
     assert "names no task" in error_of(main([str(tmp_path / "empty.yaml")]), capsys)
@@ -125,34 +136,49 @@ def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
     assert read_config(tmp_path / "run")["rate"] == 0.5
 
 
-@pytest.mark.parametrize("config, overrides, expected", [
-    ("i2p", ["teacher=eg3d", "loss.mask=1"], "loss.mask is 1.0, but needs head_raw"),
-    ("i2p", ["model.superresolution=null"], "give either superresolution (stages 1 and 2) or htbsr"),
-    ("demo/i2p", ["views.sources=9"], "sources is 9"),
-    ("demo/motion_adapter", ["data.pncc_size=64", "init_from=''"], "the motion adapter reads 128"),
-    ("demo/htbsr", ["data.torso=false"], "stage 3 needs torso"),
-    ("a2m", ["sync_checkpoint=''"], "sync_checkpoint is empty"),
-    ("demo/syncnet", ["features=hubert"], "procedural speech has mel features"),
-    ("demo/motion_adapter", ["data.folder=nowhere", "init_from=''"], "no prepared clips in nowhere; make some with"),
-    ("demo/htbsr", ["data.folder={empty}", "init_from=''"], "no prepared clips in "),
-    ("demo/a2m", ["data.folder={empty}"], "no prepared clips in "),
-    ("demo/motion_adapter", ["init_from={empty}"], "no checkpoint in "),
-    ("i2p", ["loss.perceptual=0", "loss.perceptual_raw=0", "eg3d.snapshot=none.pkl"], "none.pkl"),
-    ("i2p", ["initial_weights=image"], "did you mean imagenet?"),
-    ("demo/i2p", ["initial_weights=imagenet"], "or start from random weights: initial_weights=none"),
-])
+@pytest.mark.parametrize(
+    "config, overrides, expected",
+    [
+        ("i2p", ["teacher=eg3d", "loss.mask=1"], "loss.mask is 1.0, but needs head_raw"),
+        ("i2p", ["model.superresolution=null"], "give either superresolution (stages 1 and 2) or htbsr"),
+        ("demo/i2p", ["views.sources=9"], "sources is 9"),
+        ("demo/motion_adapter", ["data.pncc_size=64", "init_from=''"], "the motion adapter reads 128"),
+        ("demo/htbsr", ["data.torso=false"], "stage 3 needs torso"),
+        ("a2m", ["sync_checkpoint=''"], "sync_checkpoint is empty"),
+        ("demo/syncnet", ["features=hubert"], "procedural speech has mel features"),
+        (
+            "demo/motion_adapter",
+            ["data.folder=nowhere", "init_from=''"],
+            "no prepared clips in nowhere; make some with",
+        ),
+        ("demo/htbsr", ["data.folder={empty}", "init_from=''"], "no prepared clips in "),
+        ("demo/a2m", ["data.folder={empty}"], "no prepared clips in "),
+        ("demo/motion_adapter", ["init_from={empty}"], "no checkpoint in "),
+        ("i2p", ["loss.perceptual=0", "loss.perceptual_raw=0", "eg3d.snapshot=none.pkl"], "none.pkl"),
+        ("i2p", ["initial_weights=image"], "did you mean imagenet?"),
+        ("demo/i2p", ["initial_weights=imagenet"], "or start from random weights: initial_weights=none"),
+    ],
+)
 def test_combinations_that_cannot_be_and_data_that_is_not_there_are_reported(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, overrides: list[str], expected: str) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, overrides: list[str], expected: str
+) -> None:
     overrides = [override.format(empty=tmp_path) for override in overrides]
     arguments = [str(ROOT / f"configs/{config}.yaml"), *overrides, "--output", str(tmp_path / "run"), "--device", "cpu"]
     assert expected in error_of(main(arguments), capsys)
 
 
 def test_a_stage_cannot_start_from_a_checkpoint_of_another_task(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_toy(tmp_path, "steps=1")
-    arguments = [str(ROOT / "configs/demo/htbsr.yaml"), f"init_from={tmp_path / 'run'}", "--device", "cpu",
-                 "--output", str(tmp_path / "other")]
+    arguments = [
+        str(ROOT / "configs/demo/htbsr.yaml"),
+        f"init_from={tmp_path / 'run'}",
+        "--device",
+        "cpu",
+        "--output",
+        str(tmp_path / "other"),
+    ]
     error = error_of(main(arguments), capsys)
     assert "image_to_plane.safetensors does not exist; the folder holds config.yaml, discriminator" in error
 

@@ -16,8 +16,9 @@ from tasks.stages.learning_rates import ImageLearningRates
 from tests.tiny import tiny_portrait_config
 
 SIZE, RAW = 32, 8
-ADVERSARY = AdversaryConfig(discriminator=DualDiscriminatorConfig(
-    resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1))
+ADVERSARY = AdversaryConfig(
+    discriminator=DualDiscriminatorConfig(resolution=SIZE, base_channels=256, max_channels=8, mapping_layers=1)
+)
 RATES = ImageLearningRates(schedule="linear", warmup=1)
 
 
@@ -34,11 +35,20 @@ def write_tiny_clips(folder: Path, clips: int = 3, frames: int = 6) -> None:
     for number in range(clips):
         face = FaceCoefficients.neutral(frames).replace(
             expression=0.1 * torch.rand(frames, 64, generator=generator),
-            translation=torch.tensor([[0, 0, -5.0]] * frames))
-        write_clip(folder / f"clip_{number}", ClipContent(
-            frames=random.integers(0, 255, (frames, SIZE, SIZE, 3), dtype=np.uint8), classes=classes,
-            background=np.full((SIZE, SIZE, 3), 90, np.uint8), face=face, face_model="procedural",
-            landmarks=np.zeros((frames, 68, 2)), pncc=random.integers(0, 255, (frames + 1, 3, SIZE, SIZE), np.uint8)))
+            translation=torch.tensor([[0, 0, -5.0]] * frames),
+        )
+        write_clip(
+            folder / f"clip_{number}",
+            ClipContent(
+                frames=random.integers(0, 255, (frames, SIZE, SIZE, 3), dtype=np.uint8),
+                classes=classes,
+                background=np.full((SIZE, SIZE, 3), 90, np.uint8),
+                face=face,
+                face_model="procedural",
+                landmarks=np.zeros((frames, 68, 2)),
+                pncc=random.integers(0, 255, (frames + 1, 3, SIZE, SIZE), np.uint8),
+            ),
+        )
 
 
 def view_batch(generator: torch.Generator, views: int = 3) -> dict[str, Tensor]:
@@ -46,27 +56,43 @@ def view_batch(generator: torch.Generator, views: int = 3) -> dict[str, Tensor]:
     masks = torch.zeros(2, views, SIZE, SIZE, dtype=torch.bool)
     masks[..., 6:26, 8:24] = True
     images = torch.randint(256, (2, views, 3, SIZE, SIZE), generator=generator) * masks[:, :, None]
-    return {"images": images.to(torch.uint8), "masks": masks,
-            "euler": 0.3 * torch.randn(2, views, 3, generator=generator),
-            "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(2, views, 1)}
+    return {
+        "images": images.to(torch.uint8),
+        "masks": masks,
+        "euler": 0.3 * torch.randn(2, views, 3, generator=generator),
+        "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(2, views, 1),
+    }
 
 
 def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
     """A batch as of `FramePairs`, of noise, with a head over a torso."""
+
     def bytes_of(*shape: int) -> Tensor:
         return torch.randint(256, (batch, *shape), generator=generator).to(torch.uint8)
 
     classes = torch.zeros(batch, SIZE, SIZE, dtype=torch.uint8)
     classes[:, 6:20, 8:24], classes[:, 20:, 4:28] = 3, 4
     keypoints = torch.full((batch, 2, 68, 2), 0.5) + 0.1 * torch.rand(batch, 2, 68, 2, generator=generator)
-    return {"source_image": bytes_of(3, SIZE, SIZE), "target_image": bytes_of(3, SIZE, SIZE),
-            "source_classes": classes, "target_classes": classes.clone(), "pncc": bytes_of(5, 3, SIZE, SIZE),
-            "closed": bytes_of(3, 3, SIZE, SIZE), "torso": bytes_of(3, SIZE, SIZE),
-            "background": bytes_of(3, SIZE, SIZE), "keypoints": keypoints, "euler": torch.zeros(batch, 2, 3),
-            "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(batch, 2, 1), "perturbed": bytes_of(2, 3, SIZE, SIZE)}
+    return {
+        "source_image": bytes_of(3, SIZE, SIZE),
+        "target_image": bytes_of(3, SIZE, SIZE),
+        "source_classes": classes,
+        "target_classes": classes.clone(),
+        "pncc": bytes_of(5, 3, SIZE, SIZE),
+        "closed": bytes_of(3, 3, SIZE, SIZE),
+        "torso": bytes_of(3, SIZE, SIZE),
+        "background": bytes_of(3, SIZE, SIZE),
+        "keypoints": keypoints,
+        "euler": torch.zeros(batch, 2, 3),
+        "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(batch, 2, 1),
+        "perturbed": bytes_of(2, 3, SIZE, SIZE),
+    }
 
 
 def changed_parts(before: dict[str, nn.Module], after: dict[str, nn.Module]) -> set[str]:
     """Names of the modules whose parameters differ."""
-    return {name for name in before if any(not torch.equal(a, b) for a, b in
-                                           zip(before[name].parameters(), after[name].parameters()))}
+    return {
+        name
+        for name in before
+        if any(not torch.equal(a, b) for a, b in zip(before[name].parameters(), after[name].parameters()))
+    }

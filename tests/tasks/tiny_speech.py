@@ -13,10 +13,20 @@ from tasks.stages.syncnet import SyncNetTask, SyncNetTaskConfig
 from tests.modules.face3d.conftest import face_data
 
 DATA = SpeechDataConfig(folder="", seconds=1.28, utterances=64)
-A2M = Audio2MotionConfig(audio_size=80, condition_size=16, width=16, encoder_layers=1, decoder_layers=2, flow_width=8,
-                         flow_layers=1, flow_couplings=2, downsample="average")
-SYNC = SyncNetConfig(audio_size=80, keypoints="lip", base=8, mouth_base=8, layers_per_block=1, embedding=16,
-                     score="logit")
+A2M = Audio2MotionConfig(
+    audio_size=80,
+    condition_size=16,
+    width=16,
+    encoder_layers=1,
+    decoder_layers=2,
+    flow_width=8,
+    flow_layers=1,
+    flow_couplings=2,
+    downsample="average",
+)
+SYNC = SyncNetConfig(
+    audio_size=80, keypoints="lip", base=8, mouth_base=8, layers_per_block=1, embedding=16, score="logit"
+)
 
 
 def tiny_face() -> MorphableModel:

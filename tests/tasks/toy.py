@@ -27,13 +27,13 @@ class ToyConfig:
     model: ToyModelConfig = field(default_factory=ToyModelConfig)
     rate: float = 1e-2
     items: int = 50
-    noise: float = 0.1          # drawn from the step's generator
-    dropout: float = 0.2        # drawn from the global generator
-    nan_at: int = -1            # a step whose loss is not a number
-    slow: float = 0.0           # seconds that a step takes
-    die_at: int = -1            # a step in which the process is killed
-    freeze_until: int = 0       # the first layer has the rate 0 before
-    bad_item: int = -1          # an item of the data that is not a number
+    noise: float = 0.1  # drawn from the step's generator
+    dropout: float = 0.2  # drawn from the global generator
+    nan_at: int = -1  # a step whose loss is not a number
+    slow: float = 0.0  # seconds that a step takes
+    die_at: int = -1  # a step in which the process is killed
+    freeze_until: int = 0  # the first layer has the rate 0 before
+    bad_item: int = -1  # an item of the data that is not a number
     bad_validation: bool = False
 
 
@@ -68,8 +68,9 @@ class Toy(Task):
     def __init__(self, config: ToyConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
         width = config.model.width
-        self.generator = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Dropout(config.dropout), nn.Linear(width, 1),
-                                       Gain())
+        self.generator = nn.Sequential(
+            nn.Linear(3, width), nn.Tanh(), nn.Dropout(config.dropout), nn.Linear(width, 1), Gain()
+        )
         self.discriminator = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 1))
         self.modules = {"generator": self.generator, "discriminator": self.discriminator, "scale": nn.Linear(1, 1)}
         for module in self.modules.values():
@@ -81,14 +82,29 @@ class Toy(Task):
         first, last = self.generator[0], self.generator[3:]
         wait = self.config.freeze_until
         return [
-            OptimizerSpec(name="generator", groups=[
-                ParameterGroup(name="first", parameters=list(first.parameters()),
-                               rate=lambda step, progress: self.config.rate if step >= wait else 0.0),
-                ParameterGroup(name="last", parameters=list(last.parameters()),
-                               rate=lambda step, progress: self.config.rate * (1 - progress)),
-            ]),
-            OptimizerSpec(name="discriminator", every=2, start=2, groups=[
-                ParameterGroup(name="all", parameters=list(self.discriminator.parameters()), rate=constant(1e-3))]),
+            OptimizerSpec(
+                name="generator",
+                groups=[
+                    ParameterGroup(
+                        name="first",
+                        parameters=list(first.parameters()),
+                        rate=lambda step, progress: self.config.rate if step >= wait else 0.0,
+                    ),
+                    ParameterGroup(
+                        name="last",
+                        parameters=list(last.parameters()),
+                        rate=lambda step, progress: self.config.rate * (1 - progress),
+                    ),
+                ],
+            ),
+            OptimizerSpec(
+                name="discriminator",
+                every=2,
+                start=2,
+                groups=[
+                    ParameterGroup(name="all", parameters=list(self.discriminator.parameters()), rate=constant(1e-3))
+                ],
+            ),
         ]
 
     def train_dataset(self) -> Dataset:
@@ -97,8 +113,9 @@ class Toy(Task):
     def validation_dataset(self) -> Dataset:
         return Points(7, 3 if self.config.bad_validation else -1)
 
-    def training_step(self, batch: Mapping[str, Tensor], step: int, optimizer: str,
-                      state: StepState) -> dict[str, Tensor]:
+    def training_step(
+        self, batch: Mapping[str, Tensor], step: int, optimizer: str, state: StepState
+    ) -> dict[str, Tensor]:
         if optimizer == "generator":
             self._incident(step)
             self.seen.append((step, batch["index"].tolist()))
@@ -107,18 +124,20 @@ class Toy(Task):
             state.cache["fake"] = prediction.detach()
             state.metrics["largest"] = prediction.detach().abs().max()
             score = self.discriminator(torch.cat([batch["x"], prediction], dim=1))
-            losses = {"fit": (prediction - batch["y"]).square().mean(),
-                      "adversarial": 0.1 * nn.functional.softplus(-score).mean()}
+            losses = {
+                "fit": (prediction - batch["y"]).square().mean(),
+                "adversarial": 0.1 * nn.functional.softplus(-score).mean(),
+            }
             return losses | ({"broken": prediction.sum() * torch.nan} if step == self.config.nan_at else {})
         if step % 8 == 3:
             self.discriminator(torch.cat([batch["x"], batch["y"]], dim=1))
-            return {}                                               # rests, although it ran
+            return {}  # rests, although it ran
         pair = torch.cat([batch["x"], batch["y"]], dim=1).requires_grad_()
         real = self.discriminator(pair)
         fake = self.discriminator(torch.cat([batch["x"], state.cache["fake"]], dim=1))
         losses = {"discriminator": nn.functional.softplus(-real).mean() + nn.functional.softplus(fake).mean()}
-        if step % 4 == 1:                                           # lazy R1: a gradient of a gradient
-            slope, = torch.autograd.grad(real.sum(), pair, create_graph=True)
+        if step % 4 == 1:  # lazy R1: a gradient of a gradient
+            (slope,) = torch.autograd.grad(real.sum(), pair, create_graph=True)
             losses["r1"] = slope.square().sum(dim=1).mean()
         return losses
 

@@ -19,27 +19,27 @@ from modules.portrait.motion_adapter import MotionAdapterConfig
 from modules.rendering.planes import PLANE_AXES, Decoder
 from modules.rendering.renderer import RendererConfig
 
-PRIOR_CHANNELS = 4          # channels of P_cano with first values: three of colour, one of shape
-_OVERSAMPLING = 2           # a side, against aliasing
-_CLAMP = 0.01               # colours are clamped to [0.01, 0.99] before the logit
-_COLOUR_SCALE = 3.0         # of the logits: features are means over three planes, and only one holds them
-_SHAPE_SCALE = 6.0          # of the shape: 1 in the middle of the head, 0 at its surface
-_SHARPNESS = 100.0          # raw density of the first decoder, of a shape of 1
-_INSIDE = 0.08              # colour of an open mouth's inside, in [0, 1]
-_SEARCH_STEPS = 8           # of the search for the same point of the skin in two PNCCs
-_SEARCH_SHARE = 0.6         # of each step: at the outline of a face PNCC is steeper than its line
+PRIOR_CHANNELS = 4  # channels of P_cano with first values: three of colour, one of shape
+_OVERSAMPLING = 2  # a side, against aliasing
+_CLAMP = 0.01  # colours are clamped to [0.01, 0.99] before the logit
+_COLOUR_SCALE = 3.0  # of the logits: features are means over three planes, and only one holds them
+_SHAPE_SCALE = 6.0  # of the shape: 1 in the middle of the head, 0 at its surface
+_SHARPNESS = 100.0  # raw density of the first decoder, of a shape of 1
+_INSIDE = 0.08  # colour of an open mouth's inside, in [0, 1]
+_SEARCH_STEPS = 8  # of the search for the same point of the skin in two PNCCs
+_SEARCH_SHARE = 0.6  # of each step: at the outline of a face PNCC is steeper than its line
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadPriorConfig:
     """The prior; world units, the defaults fit adult heads in a cube of side 1."""
 
-    head_centre: tuple[float, float, float] = (0.0, 0.0, -0.15)        # of the ellipsoid
+    head_centre: tuple[float, float, float] = (0.0, 0.0, -0.15)  # of the ellipsoid
     head_radii: tuple[float, float, float] = (0.30, 0.40, 0.42)
     face_centre: tuple[float, float, float] = (0.0, -0.0703125, 0.25)  # of the cube of the motion planes
-    face_share: float = 0.5                                            # its side over that of the whole cube
+    face_share: float = 0.5  # its side over that of the whole cube
 
-    torso_photo: bool = True                                           # the torso starts as that of the photo
+    torso_photo: bool = True  # the torso starts as that of the photo
 
     def __post_init__(self) -> None:
         if min(self.head_radii) <= 0 or not 0 < self.face_share <= 1:
@@ -50,9 +50,11 @@ class HeadPriorConfig:
         if renderer.plane_depth > 1:
             raise ValueError(f"head_prior with a plane_depth of {renderer.plane_depth}; it must be 1")
         if renderer.plane_channels < PRIOR_CHANNELS or renderer.hidden_channels < 2 * PRIOR_CHANNELS:
-            raise ValueError(f"head_prior with {renderer.plane_channels} plane_channels and "
-                             f"{renderer.hidden_channels} hidden_channels; use at least {PRIOR_CHANNELS} and "
-                             f"{2 * PRIOR_CHANNELS}")
+            raise ValueError(
+                f"head_prior with {renderer.plane_channels} plane_channels and "
+                f"{renderer.hidden_channels} hidden_channels; use at least {PRIOR_CHANNELS} and "
+                f"{2 * PRIOR_CHANNELS}"
+            )
         if adapter is not None:
             self.motion_size(adapter.input_size // 2)
 
@@ -89,7 +91,7 @@ def embed_motion_planes(planes: Tensor, box_size: float, config: HeadPriorConfig
     embedded = planes.new_full((*planes.shape[:3], size, size), outside)
     for index in range(3):
         left, low = _corner(index, size, box_size, config)
-        embedded[:, index, :, low:low + small, left:left + small] = planes[:, index]
+        embedded[:, index, :, low : low + small, left : left + small] = planes[:, index]
     return embedded
 
 
@@ -111,7 +113,7 @@ def add_initial_planes(planes: Tensor, photo: Tensor, box_size: float, config: H
     x, y, z = (((steps - centre) / radius) ** 2 for centre, radius in zip(config.head_centre, config.head_radii))
     initial = torch.zeros(len(planes), 3, PRIOR_CHANNELS, size, size, device=planes.device)
     initial[:, 0, :3] = _COLOUR_SCALE * ((colours + 1) / 2).logit(eps=_CLAMP)
-    initial[:, 0, 3] = _SHAPE_SCALE * (1 - x - y[:, None])      # together 1 - x^2 - y^2 - z^2
+    initial[:, 0, 3] = _SHAPE_SCALE * (1 - x - y[:, None])  # together 1 - x^2 - y^2 - z^2
     initial[:, 1, 3] = _SHAPE_SCALE * -z[:, None]
     return planes + F.pad(initial, (0, 0, 0, 0, 0, planes.shape[2] - PRIOR_CHANNELS))
 
@@ -148,8 +150,9 @@ def warp_by_pncc(planes: Tensor, source: Tensor, driving: Tensor, box_size: floa
 
 
 @torch.no_grad()
-def pncc_correspondence(source: Tensor, driving: Tensor, box_size: float, size: int,
-                        config: HeadPriorConfig) -> tuple[Tensor, Tensor]:
+def pncc_correspondence(
+    source: Tensor, driving: Tensor, box_size: float, size: int, config: HeadPriorConfig
+) -> tuple[Tensor, Tensor]:
     """Correspondence of two PNCCs: for each pixel of the face's square, where the source has the driving PNCC's skin.
 
     The PNCC of the source is close to a linear function of the position; fixed-point steps correct the rest.
@@ -162,7 +165,7 @@ def pncc_correspondence(source: Tensor, driving: Tensor, box_size: float, size: 
         position; and [B, 1, n, n] in [0, 1], where the source has skin and the driving PNCC has none.
     """
     (of_source, known), (of_driving, skin) = (_skin(pncc, box_size, size, config) for pncc in (source, driving))
-    own = pixel_centres(size, source.device)                                           # [2, n, n]
+    own = pixel_centres(size, source.device)  # [2, n, n]
     total = known.sum(dim=(-2, -1), keepdim=True).clamp(min=1e-6)
 
     def mean(values: Tensor) -> Tensor:
@@ -170,7 +173,7 @@ def pncc_correspondence(source: Tensor, driving: Tensor, box_size: float, size: 
 
     middle, level = mean(own), mean(of_source)
     slope = mean((own - middle) * of_source) / mean((own - middle) ** 2).clamp(min=1e-6)
-    slope = torch.where(slope.abs() < 1e-3, torch.ones_like(slope), slope)            # no face in the PNCC
+    slope = torch.where(slope.abs() < 1e-3, torch.ones_like(slope), slope)  # no face in the PNCC
     line = level + slope * (own - middle)
     rest = torch.cat([known * (of_source - line), known], dim=1)
     straight = middle + (of_driving - level) / slope
@@ -202,8 +205,9 @@ def _face_square(images: Tensor, box_size: float, size: int, config: HeadPriorCo
 def _corner(plane: int, size: int, box_size: float, config: HeadPriorConfig) -> tuple[int, int]:
     """First column and row of the face's cube in plane number `plane` of `size` pixels."""
     width, height, _ = PLANE_AXES[plane]
-    column, row = (round((config.face_centre[axis] / box_size + 0.5 - config.face_share / 2) * size)
-                   for axis in (width, height))
+    column, row = (
+        round((config.face_centre[axis] / box_size + 0.5 - config.face_share / 2) * size) for axis in (width, height)
+    )
     return column, row
 
 
@@ -223,9 +227,10 @@ def _look_up(images: Tensor, camera: Camera, points: Tensor) -> Tensor:
     """Images [B, C, S, S] sampled where a camera sees world points [n, n, 3] -> means of 2x2, [B, C, n/2, n/2]."""
     with torch.autocast(images.device.type, enabled=False):
         to_camera = torch.linalg.inv(camera.camera_to_world.float())
-        seen = points.to(to_camera) @ to_camera[:, None, :3, :3].mT + to_camera[:, None, None, :3, 3]    # [B, n, n, 3]
+        seen = points.to(to_camera) @ to_camera[:, None, :3, :3].mT + to_camera[:, None, None, :3, 3]  # [B, n, n, 3]
         seen = seen @ camera.intrinsics[:, None].to(seen).mT
         positions = (2 * seen[..., :2] / seen[..., 2:].clamp(min=1e-6) - 1).expand(images.shape[0], -1, -1, -1)
-        inside = F.grid_sample(images.float() + 1, positions, mode="bilinear", padding_mode="zeros",
-                               align_corners=False)
+        inside = F.grid_sample(
+            images.float() + 1, positions, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
         return F.avg_pool2d(inside - 1, _OVERSAMPLING)

@@ -22,7 +22,7 @@ class PhotoTorsoModel(TorsoModel):
 
     def __init__(self, config: TorsoConfig) -> None:
         super().__init__(config)
-        nn.init.zeros_(self.deform_based_generator.out_conv.weight)                # start with the photo's torso alone
+        nn.init.zeros_(self.deform_based_generator.out_conv.weight)  # start with the photo's torso alone
 
     def encode_source(self, torso: Tensor, classes: Tensor) -> PhotoTorsoSource:
         """As `TorsoModel.encode_source`, and the torso image."""
@@ -32,15 +32,15 @@ class PhotoTorsoModel(TorsoModel):
     def generate(self, source: TorsoSource, deformation: Tensor) -> tuple[Tensor, Tensor]:
         """Torso image and hidden features."""
         image, hidden = super().generate(source, deformation)
-        photo = cast(PhotoTorsoSource, source).image.expand(len(deformation), -1, -1, -1)     # of `encode_source`
+        photo = cast(PhotoTorsoSource, source).image.expand(len(deformation), -1, -1, -1)  # of `encode_source`
         return image + warp_image(photo, deformation), hidden
 
 
 def warp_image(image: Tensor, deformation: Tensor) -> Tensor:
     """An image [B, 3, S, S] warped as the mean slice of a volume with the deformation [B, D, h, w, 3]."""
     depth, width = deformation.shape[1], deformation.shape[3]
-    shift = (deformation.float() - volume_grid(depth, width, like=deformation)).mean(dim=1)[..., :2]     # [B, h, w, 2]
-    shift = shift.movedim(-1, 1) * ((width - 1) / width)          # -1 and 1 are centres of end voxels there, edges here
+    shift = (deformation.float() - volume_grid(depth, width, like=deformation)).mean(dim=1)[..., :2]  # [B, h, w, 2]
+    shift = shift.movedim(-1, 1) * ((width - 1) / width)  # -1 and 1 are centres of end voxels there, edges here
     size = image.shape[-1]
     positions = pixel_centres(size, image.device) + resize(shift, size, antialias=False)
     moved = F.grid_sample(image.float(), positions.movedim(1, -1), padding_mode="border", align_corners=False)

@@ -31,7 +31,7 @@ def volume_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         return F.conv3d(x, weight, bias, padding=kernel // 2)
     batch, _, depth, _, _ = x.shape
     padded = F.pad(x, (0, 0, 0, 0, kernel // 2, kernel // 2))
-    slices = torch.cat([padded[:, :, offset:offset + depth] for offset in range(kernel)], dim=1)
+    slices = torch.cat([padded[:, :, offset : offset + depth] for offset in range(kernel)], dim=1)
     flat = rearrange(slices, "b c d h w -> (b d) c h w")
     x = F.conv2d(flat, rearrange(weight, "o i k m n -> o (k i) m n"), bias, padding=kernel // 2)
     return rearrange(x, "(b d) c h w -> b c d h w", b=batch)
@@ -65,8 +65,8 @@ class SpectralConv(nn.Module):
     In training each forward makes one iteration; in eval the stored vectors are used as they are.
     """
 
-    weight_u: Tensor        # [O], left singular vector of the weight as a matrix [O, I*k*k]
-    weight_v: Tensor        # [I*k*k], right singular vector
+    weight_u: Tensor  # [O], left singular vector of the weight as a matrix [O, I*k*k]
+    weight_v: Tensor  # [I*k*k], right singular vector
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()
@@ -105,11 +105,22 @@ def _norm(channels: int, dims: int) -> nn.Module:
 class ConvNormAct(nn.Module):
     """Convolution, batch norm, ReLU (leaky with `slope` above 0)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, *, dims: int = 2,
-                 spectral: bool = False, slope: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        dims: int = 2,
+        spectral: bool = False,
+        slope: float = 0.0,
+    ) -> None:
         super().__init__()
-        conv = (SpectralConv(in_channels, out_channels, kernel_size) if spectral
-                else _conv(in_channels, out_channels, kernel_size, dims))
+        conv = (
+            SpectralConv(in_channels, out_channels, kernel_size)
+            if spectral
+            else _conv(in_channels, out_channels, kernel_size, dims)
+        )
         activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
         self.layers = nn.Sequential(conv, _norm(out_channels, dims), activation)
 

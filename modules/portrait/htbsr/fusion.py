@@ -29,13 +29,13 @@ class HTBSRConfig:
 
     superresolution: SuperresolutionConfig = field(default_factory=SuperresolutionConfig)
     torso: TorsoConfig = field(default_factory=TorsoConfig)
-    fusion: str = "head_weights"    # of head and torso features: blended by the head's ray weights and mixed by
+    fusion: str = "head_weights"  # of head and torso features: blended by the head's ray weights and mixed by
     #                                 convolutions (the original's v2); by a predicted alpha (v3); blend: without
     #                                 convolutions (v1); concat: side by side (ablation)
-    threshold: float = 0.9          # head weights above it count as 1 when the background is covered
-    bottleneck: int = 64            # narrow layers of the background encoder and the last fusion
-    fusion_channels: int = 256      # hidden width of the fusion convolutions and the background encoder
-    alpha_channels: int = 32        # hidden width of the alpha predictor
+    threshold: float = 0.9  # head weights above it count as 1 when the background is covered
+    bottleneck: int = 64  # narrow layers of the background encoder and the last fusion
+    fusion_channels: int = 256  # hidden width of the fusion convolutions and the background encoder
+    alpha_channels: int = 32  # hidden width of the alpha predictor
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
@@ -43,8 +43,9 @@ class HTBSRConfig:
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold {self.threshold} is outside [0, 1]")
         if self.torso.image_size != self.fused_size:
-            raise ValueError(f"torso image of {self.torso.image_size} pixels; use half the final image's size, "
-                             f"{self.fused_size}")
+            raise ValueError(
+                f"torso image of {self.torso.image_size} pixels; use half the final image's size, {self.fused_size}"
+            )
 
     @classmethod
     def full(cls) -> "HTBSRConfig":
@@ -54,8 +55,13 @@ class HTBSRConfig:
     @classmethod
     def demo(cls) -> "HTBSRConfig":
         """A small model of 256-pixel images, for one CPU core."""
-        return cls(superresolution=SuperresolutionConfig.demo(), torso=TorsoConfig.demo(), bottleneck=16,
-                   fusion_channels=16, alpha_channels=8)
+        return cls(
+            superresolution=SuperresolutionConfig.demo(),
+            torso=TorsoConfig.demo(),
+            bottleneck=16,
+            fusion_channels=16,
+            alpha_channels=8,
+        )
 
     @property
     def fused_size(self) -> int:
@@ -73,9 +79,9 @@ class SourceFeatures:
     """Features that depend on the portrait alone."""
 
     torso: TorsoSource
-    background: Tensor              # [B, 3, 2n, 2n] in [-1, 1]
-    background_half: Tensor         # [B, bottleneck, 2n, 2n]: encoded background through its half of the 1x1 fusion
-    keypoints: Tensor               # [B, 68 or K, 3], of the photo, in [-1, 1]
+    background: Tensor  # [B, 3, 2n, 2n] in [-1, 1]
+    background_half: Tensor  # [B, bottleneck, 2n, 2n]: encoded background through its half of the 1x1 fusion
+    keypoints: Tensor  # [B, 68 or K, 3], of the photo, in [-1, 1]
 
     def __len__(self) -> int:
         return self.background.shape[0]
@@ -85,10 +91,10 @@ class SourceFeatures:
 class HTBSROutput(Decoded):
     """Final images and what the losses need; only alpha is clamped."""
 
-    torso_image: Tensor             # [B, 3, 2n, 2n]
-    occlusion: Tensor               # [B, 1, n/2, n/2] in [0, 1]
-    occlusion_2: Tensor             # [B, 1, 2n, 2n] in [0, 1]: where the torso covers the background
-    deformation: Tensor             # [B, D, n/2, n/2, 3]
+    torso_image: Tensor  # [B, 3, 2n, 2n]
+    occlusion: Tensor  # [B, 1, n/2, n/2] in [0, 1]
+    occlusion_2: Tensor  # [B, 1, 2n, 2n] in [0, 1]: where the torso covers the background
+    deformation: Tensor  # [B, D, n/2, n/2, 3]
 
 
 def sharpen(weights: Tensor, threshold: float | Tensor) -> Tensor:
@@ -142,9 +148,17 @@ class HTBSR(nn.Module):
         if config.blends:
             self.head_torso_alpha_predictor = _convs((7, config.alpha_channels, config.alpha_channels, 1), (3, 3, 3))
             self.fuse_head_torso_convs = _convs((2 * middle, wide, middle), (3, 3))
-            self.head_torso_block = SynthesisBlock(SynthesisBlockConfig(
-                in_channels=middle, out_channels=middle, resolution=config.fused_size, w_dim=sr.w_dim, up=False,
-                clamp=sr.clamp, noise=sr.noise))
+            self.head_torso_block = SynthesisBlock(
+                SynthesisBlockConfig(
+                    in_channels=middle,
+                    out_channels=middle,
+                    resolution=config.fused_size,
+                    w_dim=sr.w_dim,
+                    up=False,
+                    clamp=sr.clamp,
+                    noise=sr.noise,
+                )
+            )
         parts = 3 if config.fusion == "concat" else 2
         self.fuse_fg_bg_convs = _convs((parts * middle, narrow, wide, middle), (1, 3, 3))
 
@@ -161,8 +175,12 @@ class HTBSR(nn.Module):
         classes = around.classes
         if classes.shape[-1] != size:
             classes = nn.functional.interpolate(classes.float(), (size, size), mode="nearest-exact")
-        return self.encode_source(resize(around.torso, size).to(dtype), classes.to(dtype),
-                                  resize(around.background, size).to(dtype), around.keypoints.to(dtype))
+        return self.encode_source(
+            resize(around.torso, size).to(dtype),
+            classes.to(dtype),
+            resize(around.background, size).to(dtype),
+            around.keypoints.to(dtype),
+        )
 
     def decode(self, rendered: RenderOutput, source: SourceFeatures, keypoints: Tensor | None) -> HTBSROutput:
         """Images of B frames.
@@ -206,8 +224,15 @@ class HTBSR(nn.Module):
         torso_source = self.torso_model.encode_source(resize(torso, size), classes)
         return SourceFeatures(torso_source, background, half, keypoints)
 
-    def forward(self, rgb: Tensor, feature: Tensor, weights: Tensor, source: SourceFeatures, kp_driving: Tensor,
-                threshold: float | None = None) -> HTBSROutput:
+    def forward(
+        self,
+        rgb: Tensor,
+        feature: Tensor,
+        weights: Tensor,
+        source: SourceFeatures,
+        kp_driving: Tensor,
+        threshold: float | None = None,
+    ) -> HTBSROutput:
         """Images for a batch of frames.
 
         Args:
@@ -222,11 +247,12 @@ class HTBSR(nn.Module):
         rgb, feature = resize(rgb, resolution), resize(feature, resolution)
         head_image, weights = resize(rgb, size), resize(weights.detach(), size)
         x_head, rgb_head = self.block0(feature, rgb)
-        torso = self.torso_model(source.torso, self._torso_points(source.keypoints), self._torso_points(kp_driving),
-                                 head_image, weights)
+        torso = self.torso_model(
+            source.torso, self._torso_points(source.keypoints), self._torso_points(kp_driving), head_image, weights
+        )
         x_torso = self.torso_encoder(torso.hidden)
         threshold = self.config.threshold if threshold is None else threshold
-        fused_rgb: Tensor | None = None                                             # concat fuses features alone
+        fused_rgb: Tensor | None = None  # concat fuses features alone
         if self.config.fusion == "concat":
             x = self._fuse_background(torch.cat([x_head, x_torso], dim=1), None, source)
         else:
@@ -235,9 +261,14 @@ class HTBSR(nn.Module):
             cover = (torso.occlusion_2 + sharpen(alpha, opaque)).clamp(0, 1)
             fused_rgb = cover * person_rgb + (1 - cover) * source.background
             x = self._fuse_background(x, cover, source)
-        return HTBSROutput(image=self.block1(x, fused_rgb)[1], alpha=self._cover(weights, torso.occlusion_2),
-                           torso_image=torso.image, occlusion=torso.occlusion, occlusion_2=torso.occlusion_2,
-                           deformation=torso.deformation)
+        return HTBSROutput(
+            image=self.block1(x, fused_rgb)[1],
+            alpha=self._cover(weights, torso.occlusion_2),
+            torso_image=torso.image,
+            occlusion=torso.occlusion,
+            occlusion_2=torso.occlusion_2,
+            deformation=torso.deformation,
+        )
 
     def _cover(self, weights: Tensor, occlusion_2: Tensor) -> Tensor:
         """Cover of the background [B, 1, 4n, 4n] by the head's weights and the torso [B, 1, 2n, 2n]."""
@@ -250,12 +281,15 @@ class HTBSR(nn.Module):
         if self.config.torso.keypoint_source == "landmarks":
             return select_keypoints(points, count)
         if points.shape[1] != count:
-            raise ValueError(f"{points.shape[1]} key points; this model moves the torso by {count} that its detector "
-                             "finds on frames (`HTBSR.keypoints`)")
+            raise ValueError(
+                f"{points.shape[1]} key points; this model moves the torso by {count} that its detector "
+                "finds on frames (`HTBSR.keypoints`)"
+            )
         return points
 
-    def _alpha(self, rgb_head: Tensor, weights: Tensor, torso_image: Tensor,
-               threshold: float) -> tuple[Tensor, float | Tensor]:
+    def _alpha(
+        self, rgb_head: Tensor, weights: Tensor, torso_image: Tensor, threshold: float
+    ) -> tuple[Tensor, float | Tensor]:
         """How much of each pixel is head [B, 1, 2n, 2n], and the threshold above which it counts as opaque."""
         if self.config.fusion != "predicted_alpha":
             return weights, threshold
@@ -264,8 +298,9 @@ class HTBSR(nn.Module):
         alpha = torch.minimum(alpha, weights)
         return alpha, threshold if self.training else alpha_threshold(alpha, threshold)
 
-    def _fuse_head_torso(self, alpha: Tensor, head: tuple[Tensor, Tensor],
-                         torso: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _fuse_head_torso(
+        self, alpha: Tensor, head: tuple[Tensor, Tensor], torso: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Features and images of head and torso -> those of the person."""
         (x_head, rgb_head), (x_torso, rgb_torso) = head, torso
         rgb = alpha * rgb_head + (1 - alpha) * rgb_torso
@@ -287,6 +322,6 @@ class HTBSR(nn.Module):
 
     def _first_fusion(self, x: Tensor, last: bool = False) -> Tensor:
         """The 1x1 convolution of `fuse_fg_bg_convs` for its first (with bias) or last (without) channels alone."""
-        conv, channels = cast(nn.Conv2d, self.fuse_fg_bg_convs[0]), x.shape[1]     # nn.Sequential says Module
+        conv, channels = cast(nn.Conv2d, self.fuse_fg_bg_convs[0]), x.shape[1]  # nn.Sequential says Module
         weight = conv.weight[:, -channels:] if last else conv.weight[:, :channels]
         return nn.functional.conv2d(x, weight, None if last else conv.bias)

@@ -58,7 +58,7 @@ def test_a_moving_person_uncovers_the_background():
     scene = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
     frames, classes = np.repeat(scene[None], 12, axis=0), np.zeros((12, 60, 80), np.uint8)
     for t in range(12):
-        classes[t, 20:, 5 + 4 * t:15 + 4 * t] = 4
+        classes[t, 20:, 5 + 4 * t : 15 + 4 * t] = 4
         frames[t][classes[t] > 0] = 0
     for method in ("smooth", "nearest"):
         np.testing.assert_array_equal(inpaint_background(frames, classes, method, scale=0.2), scene)
@@ -78,8 +78,10 @@ def test_the_smooth_fill_has_no_edges_where_the_nearest_has():
     picture = np.stack([columns * 2, rows * 2, 255 - columns * 2], axis=-1).astype(np.uint8)
     classes = np.zeros((96, 96), np.uint8)
     classes[24:, 24:72] = 4
-    steps = {method: np.abs(np.diff(inpaint_background(picture[None], classes[None], method).astype(int), axis=1)).max()
-             for method in ("smooth", "nearest")}
+    steps = {
+        method: np.abs(np.diff(inpaint_background(picture[None], classes[None], method).astype(int), axis=1)).max()
+        for method in ("smooth", "nearest")
+    }
     assert steps["smooth"] < 12 < steps["nearest"]
 
 

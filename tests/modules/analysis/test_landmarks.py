@@ -12,8 +12,12 @@ from modules.media.images import read_picture
 from modules.system.errors import UserError
 
 REFUSALS = {
-    "no_face_coffee.png": "no face", "two_faces_couple_rgba.png": "2 faces of similar size",
-    "dog_detected_as_face.jpg": "person", "occluded_balaclava.jpg": "covered", "face_cut_by_border.jpg": "cut off"}
+    "no_face_coffee.png": "no face",
+    "two_faces_couple_rgba.png": "2 faces of similar size",
+    "dog_detected_as_face.jpg": "person",
+    "occluded_balaclava.jpg": "covered",
+    "face_cut_by_border.jpg": "cut off",
+}
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def man(media: Path, assets: Path) -> np.ndarray:
 
 def pasted(small: np.ndarray, side: int, shape: tuple[int, int], left: int, top: int) -> np.ndarray:
     picture = np.full((*shape, 3), 90, np.uint8)
-    picture[top:top + side, left:left + side] = cv2.resize(small, (side, side), interpolation=cv2.INTER_AREA)
+    picture[top : top + side, left : left + side] = cv2.resize(small, (side, side), interpolation=cv2.INTER_AREA)
     return picture
 
 
@@ -121,6 +125,7 @@ def test_a_clip_is_read_one_frame_at_a_time(man: np.ndarray):
             yield frame
             del frame
             assert sum(reference() is not None for reference in alive) <= 1
+
     assert len(detect_clip(frames())) == 6
 
 

@@ -49,8 +49,14 @@ def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_drawn_figure_falls_into_its_parts(canonical: np.ndarray):
     picture, person, hair = drawn()
     classes = classes_from_person_and_hair(picture, canonical, person, hair)
-    for row, column, expected in ((20, 20, BACKGROUND), (90, 256, HAIR), (250, 256, FACE_SKIN), (400, 256, BODY_SKIN),
-                                  (480, 256, CLOTHES), (480, 100, CLOTHES)):
+    for row, column, expected in (
+        (20, 20, BACKGROUND),
+        (90, 256, HAIR),
+        (250, 256, FACE_SKIN),
+        (400, 256, BODY_SKIN),
+        (480, 256, CLOTHES),
+        (480, 100, CLOTHES),
+    ):
         assert classes[row, column] == expected, (row, column)
 
 

@@ -7,8 +7,17 @@ from torch.testing import assert_close
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, SpeechConditions
 from modules.losses import speech as losses
 
-TINY = Audio2MotionConfig(audio_size=5, condition_size=8, width=8, encoder_layers=2, decoder_layers=2, flow_width=8,
-                          flow_layers=1, flow_couplings=2, downsample="average")
+TINY = Audio2MotionConfig(
+    audio_size=5,
+    condition_size=8,
+    width=8,
+    encoder_layers=2,
+    decoder_layers=2,
+    flow_width=8,
+    flow_layers=1,
+    flow_couplings=2,
+    downsample="average",
+)
 
 
 @pytest.fixture
@@ -19,8 +28,9 @@ def model() -> Audio2Motion:
 
 def speech(frames: int = 32, batch: int = 2) -> SpeechConditions:
     random = torch.Generator().manual_seed(1)
-    return SpeechConditions(torch.randn(batch, frames, 5, generator=random),
-                            200 * torch.rand(batch, frames, generator=random))
+    return SpeechConditions(
+        torch.randn(batch, frames, 5, generator=random), 200 * torch.rand(batch, frames, generator=random)
+    )
 
 
 def test_half_as_many_motion_frames_as_audio_frames(model, generator):
@@ -44,15 +54,24 @@ def test_every_condition_changes_the_motion(model):
     s = speech()
     noise = torch.zeros(2, 16, 4)
     base = model.decode_noise(s, noise)
-    changes = {"audio": s.audio + 1, "f0": s.f0 + 100, "blink": torch.ones(2, 32, 1, dtype=torch.long),
-               "mouth_amplitude": torch.ones(2, 1)}
+    changes = {
+        "audio": s.audio + 1,
+        "f0": s.f0 + 100,
+        "blink": torch.ones(2, 32, 1, dtype=torch.long),
+        "mouth_amplitude": torch.ones(2, 1),
+    }
     for name, value in changes.items():
         assert not torch.allclose(model.decode_noise(replace(s, **{name: value}), noise), base), name
 
 
-@pytest.mark.parametrize(("condition", "value"), [
-    ("pitch", {"f0": torch.full((2, 32), 300.0)}), ("blink", {"blink": torch.ones(2, 32, 1, dtype=torch.long)}),
-    ("mouth_amplitude", {"mouth_amplitude": torch.ones(2, 1)})])
+@pytest.mark.parametrize(
+    ("condition", "value"),
+    [
+        ("pitch", {"f0": torch.full((2, 32), 300.0)}),
+        ("blink", {"blink": torch.ones(2, 32, 1, dtype=torch.long)}),
+        ("mouth_amplitude", {"mouth_amplitude": torch.ones(2, 1)}),
+    ],
+)
 def test_a_condition_that_is_left_out_changes_nothing(condition, value, model):
     s, noise = speech(), torch.zeros(2, 16, 4)
     without = Audio2Motion(replace(TINY, **{condition: False})).eval()
@@ -81,8 +100,10 @@ def test_averaged_pitch_ignores_unvoiced_frames(model):
     s, noise = speech(), torch.zeros(2, 16, 4)
     half = torch.full_like(s.f0, 150.0)
     half[:, 1::2] = 0
-    assert_close(model.decode_noise(replace(s, f0=half), noise),
-                 model.decode_noise(replace(s, f0=torch.full_like(s.f0, 150.0)), noise))
+    assert_close(
+        model.decode_noise(replace(s, f0=half), noise),
+        model.decode_noise(replace(s, f0=torch.full_like(s.f0, 150.0)), noise),
+    )
 
 
 def test_padding_does_not_change_the_reconstruction_of_real_frames(model, generator):
@@ -100,7 +121,7 @@ def test_training_reaches_all_parameters(model, generator):
     s = replace(speech(), blink=torch.randint(2, (2, 32, 1), generator=generator))
     motion, noise = torch.randn(2, 16, 64, generator=generator), torch.randn(2, 16, 4, generator=generator)
     for flow in model.vae.prior_flow.flows[::2]:
-        torch.nn.init.normal_(flow.post.weight)                      # zero at first: nothing behind it would learn
+        torch.nn.init.normal_(flow.post.weight)  # zero at first: nothing behind it would learn
     r = model.train().reconstruct(s, motion, torch.ones(2, 16), noise)
     kl = losses.kl_flow(r.mean, r.log_scale, r.latent, r.prior_latent, r.latent_mask)
     (r.motion.square().mean() + kl).backward()
@@ -112,7 +133,7 @@ def test_sizes_of_the_two_presets():
         with torch.device("meta"):
             return sum(p.numel() for p in Audio2Motion(config).parameters())
 
-    assert count(Audio2MotionConfig.full()) == 11_864_064            # docs/spec/audio2motion.md#2
+    assert count(Audio2MotionConfig.full()) == 11_864_064  # docs/spec/audio2motion.md#2
     assert count(Audio2MotionConfig.demo()) < 1_500_000
 
 

@@ -33,7 +33,7 @@ def test_mel_features_do_not_depend_on_loudness_and_silence_is_the_floor():
     wave = torch.from_numpy(speech_like(2.0)).float()
     features = mel_features(wave)
     assert_close(features, mel_features(wave * 0.1), rtol=1e-3, atol=1e-2)
-    assert features[30:45].max() == features.min() == -1.5           # the voice is off from 0.5 to 1 s
+    assert features[30:45].max() == features.min() == -1.5  # the voice is off from 0.5 to 1 s
     assert (mel_features(torch.zeros(8000)) == -1.5).all()
     assert 1 < features.max() < 4
 

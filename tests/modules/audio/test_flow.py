@@ -34,7 +34,8 @@ def test_the_flow_keeps_volumes():
     flow = shaken(lambda: CouplingFlow(4, width=8, kernel=3, layers=2, couplings=2, condition_size=5)).double()
     condition, mask = torch.randn(1, 5, 3).double(), torch.ones(1, 1, 3).double()
     jacobian = torch.autograd.functional.jacobian(
-        lambda x: flow(x.view(1, 4, 3), mask, condition).flatten(), torch.randn(12).double())
+        lambda x: flow(x.view(1, 4, 3), mask, condition).flatten(), torch.randn(12).double()
+    )
     assert_close(torch.linalg.det(jacobian).abs(), torch.ones(()).double())
 
 
@@ -51,7 +52,7 @@ def test_weight_norm_starts_as_the_plain_convolution_and_scales_with_g():
     assert_close(layer(x), plain)
     with torch.no_grad():
         layer.weight_g.mul_(2)
-        layer.weight_v.mul_(7)                                       # only its direction counts
+        layer.weight_v.mul_(7)  # only its direction counts
     bias = layer.bias[None, :, None]
     assert_close(layer(x) - bias, 2 * (plain - bias))
 
@@ -70,5 +71,10 @@ def test_gated_convolutions_ignore_masked_frames_beyond_the_first_layer():
 
 def test_state_dict_keys_are_the_official_ones():
     keys = set(Coupling(4, 8, 3, 1, 5).state_dict())
-    assert {"pre.weight", "enc.in_layers.0.weight_g", "enc.res_skip_layers.0.weight_v", "enc.cond_layer.bias",
-            "post.bias"} <= keys
+    assert {
+        "pre.weight",
+        "enc.in_layers.0.weight_g",
+        "enc.res_skip_layers.0.weight_v",
+        "enc.cond_layer.bias",
+        "post.bias",
+    } <= keys

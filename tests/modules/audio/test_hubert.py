@@ -10,9 +10,17 @@ from transformers import HubertConfig, HubertForCTC, HubertModel, Wav2Vec2Config
 from modules.audio.hubert import HubertFeatures, load_hubert
 from modules.system.errors import UserError
 
-SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
-         "conv_dim": (4,) * 7, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
-         "feat_extract_norm": "layer", "do_stable_layer_norm": True}
+SIZES = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "conv_dim": (4,) * 7,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+}
 
 
 def tiny() -> HubertModel:
@@ -58,6 +66,7 @@ def test_the_assets_are_asked_before_the_hub(tmp_path, monkeypatch):
 def test_a_hubert_that_is_nowhere_says_how_to_get_it(tmp_path, monkeypatch):
     def unreachable(*arguments, **options):
         raise OSError("no connection")
+
     monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
     monkeypatch.setattr("transformers.PretrainedConfig.get_config_dict", unreachable)
     with pytest.raises(UserError, match=r"no HuBERT facebook/.*no connection.*scripts\.assets fetch hubert-large"):
@@ -87,9 +96,16 @@ def bad_folder(folder: Path, case: str) -> None:
         save_file(state, weights, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("case, words", [
-    ("half downloaded", "cannot be read"), ("no weights", "no file named"), ("another network", "wav2vec2"),
-    ("another size", "cannot be read"), ("a tensor is missing", "encoder.layer_norm.bias")])
+@pytest.mark.parametrize(
+    "case, words",
+    [
+        ("half downloaded", "cannot be read"),
+        ("no weights", "no file named"),
+        ("another network", "wav2vec2"),
+        ("another size", "cannot be read"),
+        ("a tensor is missing", "encoder.layer_norm.bias"),
+    ],
+)
 def test_a_damaged_or_foreign_folder_is_one_line_that_names_it(tmp_path, case, words):
     bad_folder(tmp_path / "Mein HuBERT", case)
     with pytest.raises(UserError, match=words) as refusal:

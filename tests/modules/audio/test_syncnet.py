@@ -46,7 +46,7 @@ def test_windows_are_cut_from_every_clip():
 def test_sizes_of_the_presets_and_of_the_official_keys():
     with torch.device("meta"):
         full, demo = SyncNet(SyncNetConfig.full()), SyncNet(SyncNetConfig.demo())
-    assert sum(p.numel() for p in full.parameters()) == 10_746_144   # docs/spec/audio2motion.md#5
+    assert sum(p.numel() for p in full.parameters()) == 10_746_144  # docs/spec/audio2motion.md#5
     assert sum(p.numel() for p in demo.parameters()) < 1_500_000
     assert {k.split(".")[0] for k in full.state_dict()} == {"hubert_encoder", "mouth_encoder"}
     assert "mouth_encoder.13.conv_block.1.running_var" in full.state_dict()

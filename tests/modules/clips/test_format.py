@@ -20,10 +20,16 @@ def content():
     ramp = np.linspace(0, 100, SIZE, dtype=np.float32)[None, :, None].repeat(SIZE, 0).repeat(3, 2)
     frames = np.stack([ramp + 10 * t for t in range(FRAMES)]).astype(np.uint8)
     face = FaceCoefficients.neutral(FRAMES).replace(euler=torch.rand(FRAMES, 3))
-    return ClipContent(frames=frames, classes=random.integers(0, 6, (FRAMES, SIZE, SIZE), dtype=np.uint8),
-                       background=frames[0], face=face, face_model="procedural",
-                       landmarks=random.random((FRAMES, 68, 2)), audio=np.zeros(640, np.float32),
-                       pncc=np.zeros((FRAMES + 1, 3, 8, 8), np.uint8))
+    return ClipContent(
+        frames=frames,
+        classes=random.integers(0, 6, (FRAMES, SIZE, SIZE), dtype=np.uint8),
+        background=frames[0],
+        face=face,
+        face_model="procedural",
+        landmarks=random.random((FRAMES, 68, 2)),
+        audio=np.zeros(640, np.float32),
+        pncc=np.zeros((FRAMES + 1, 3, 8, 8), np.uint8),
+    )
 
 
 def test_random_frames_are_the_ones_that_were_written(tmp_path, content):

@@ -9,11 +9,13 @@ from modules.rendering.renderer import RendererConfig
 from modules.rendering.superresolution import SuperresolutionConfig
 from tests.golden.compare import relative_error
 
+# fmt: off
 CONFIG = EG3DConfig(
     z_dim=6, w_dim=8, plane_resolution=16, base_channels=128, max_channels=16, neural_resolution=8,
     renderer=RendererConfig(plane_channels=4, hidden_channels=8, samples_coarse=6, samples_fine=5),
     superresolution=SuperresolutionConfig(resolution=8, feature_channels=4, middle_channels=6, output_channels=5,
                                           w_dim=8))
+# fmt: on
 
 
 @pytest.fixture
@@ -62,8 +64,9 @@ def test_random_noise_comes_from_the_generator(teacher: EG3DGenerator, generator
     assert torch.equal(planes[0], planes[1]) and not torch.equal(planes[0], planes[2])
 
 
-@pytest.mark.parametrize("change", [{"plane_resolution": 48}, {"superresolution_styles": "other"},
-                                    {"neural_resolution": 0}])
+@pytest.mark.parametrize(
+    "change", [{"plane_resolution": 48}, {"superresolution_styles": "other"}, {"neural_resolution": 0}]
+)
 def test_impossible_configs_are_refused_with_the_value(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(change.values())))):
         EG3DConfig(**change)

@@ -58,8 +58,15 @@ def test_the_published_version_of_the_landmark_table_serves_too(folder):
     assert torch.equal(load_bfm(folder / BFM_FILE).embedding(468).vertices, plain.embedding(468).vertices)
 
 
-@pytest.mark.parametrize("name, table", [(MEDIAPIPE_FILE, np.full(468, 35708)), (MEDIAPIPE_FILE, np.arange(68)),
-                                         (EYE_FILES[0], np.array([0, 1])), (EYE_FILES[1], np.array([70789]))])
+@pytest.mark.parametrize(
+    "name, table",
+    [
+        (MEDIAPIPE_FILE, np.full(468, 35708)),
+        (MEDIAPIPE_FILE, np.arange(68)),
+        (EYE_FILES[0], np.array([0, 1])),
+        (EYE_FILES[1], np.array([70789])),
+    ],
+)
 def test_tables_of_another_mesh_are_refused(folder, name, table):
     np.save(folder / name, table)
     with pytest.raises(UserError, match=r"not of BFM_model_front\.mat, which has 725 vertices and 1344 triangles"):

@@ -44,9 +44,7 @@ def test_the_edited_region_scales_with_the_picture(face_model):
     fractions = []
     for size in (128, 256):
         picture = render_pncc(face_model, torch.zeros(1, 80), torch.zeros(1, 64), size)[0]
-        fractions.append(
-            float(((close_eyes(picture, 1.0) - close_eyes(picture, 0.0)).abs() > 0).float().mean())
-        )
+        fractions.append(float(((close_eyes(picture, 1.0) - close_eyes(picture, 0.0)).abs() > 0).float().mean()))
     assert abs(fractions[0] - fractions[1]) < 0.25 * fractions[0]
 
 

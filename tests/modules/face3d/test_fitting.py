@@ -22,9 +22,7 @@ from tests.modules.face3d.conftest import face_data
 WEAK = FitConfig(identity_prior=1e-4, expression_prior=1e-4)
 
 
-def clip(
-    model: MorphableModel, frames: int, generator: torch.Generator
-) -> tuple[FaceCoefficients, torch.Tensor]:
+def clip(model: MorphableModel, frames: int, generator: torch.Generator) -> tuple[FaceCoefficients, torch.Tensor]:
     """Slowly changing coefficients and their landmarks [T, 468, 2]."""
     walk = [
         scale * torch.randn(frames, size, generator=generator).cumsum(0) / frames**0.5
@@ -103,9 +101,7 @@ def test_the_result_is_a_minimum(face_model, generator):
     per_frame = torch.cat([fit.expression, fit.euler, fit.translation], dim=1).double()
     identity, least = fit.identity.double(), problem.objective(fit.identity.double(), per_frame)
     for _ in range(20):
-        moved = (
-            x + 0.02 * torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in (identity, per_frame)
-        )
+        moved = (x + 0.02 * torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in (identity, per_frame))
         assert problem.objective(*moved) > least
 
 
@@ -132,16 +128,13 @@ def test_smoothness_calms_noisy_landmarks(face_model, generator):
     _, landmarks = clip(face_model, 12, generator)
     noisy = landmarks + 0.003 * torch.randn(landmarks.shape, generator=generator)
     rough, calm = (
-        fit_clip(face_model, noisy, dataclasses.replace(WEAK, expression_smoothness=weight))
-        for weight in (0.0, 1.0)
+        fit_clip(face_model, noisy, dataclasses.replace(WEAK, expression_smoothness=weight)) for weight in (0.0, 1.0)
     )
     assert laplacian_loss(calm.expression) < 0.2 * laplacian_loss(rough.expression)
 
 
 def test_expressions_keep_to_the_sensible_range(generator):
-    model = MorphableModel(
-        dataclasses.replace(face_data(), expression_range=torch.tensor([[-0.2, 1.1]] * 64))
-    )
+    model = MorphableModel(dataclasses.replace(face_data(), expression_range=torch.tensor([[-0.2, 1.1]] * 64)))
     face, _ = clip(model, 1, generator)
     face = face.replace(expression=face.expression * 6)
     points = pose_points(model.landmarks(face.identity, face.expression, 468), face.euler, face.translation)
@@ -178,9 +171,7 @@ def test_points_that_the_mesh_does_not_have_do_not_matter(generator):
     valid = embedding.valid.clone()
     valid[[93, 127]] = False
     model = MorphableModel(
-        dataclasses.replace(
-            data, landmarks={**data.landmarks, 468: dataclasses.replace(embedding, valid=valid)}
-        )
+        dataclasses.replace(data, landmarks={**data.landmarks, 468: dataclasses.replace(embedding, valid=valid)})
     )
     _, landmarks = clip(model, 1, generator)
     spoilt = landmarks.clone()

@@ -15,11 +15,7 @@ def test_zero_coefficients_give_the_mean_and_modes_add_up(face_model, generator)
     zero = face_model.vertices(torch.zeros(1, 80), torch.zeros(2, 64))
     assert_close(zero, face_model.mean.expand(2, -1, -1))
     both = face_model.vertices(identity, expression) - zero
-    apart = (
-        face_model.vertices(identity, 0 * expression)
-        + face_model.vertices(0 * identity, expression)
-        - 2 * zero
-    )
+    apart = face_model.vertices(identity, 0 * expression) + face_model.vertices(0 * identity, expression) - 2 * zero
     assert_close(both, apart, atol=1e-5, rtol=0)
 
 

@@ -37,9 +37,7 @@ def naive(points: torch.Tensor, triangles: torch.Tensor, size: int) -> torch.Ten
 
 
 def random_mesh(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    points = torch.rand(1, 40, 3, generator=generator) * torch.tensor([6.0, 6, 3]) + torch.tensor(
-        [-3.0, -3, 2]
-    )
+    points = torch.rand(1, 40, 3, generator=generator) * torch.tensor([6.0, 6, 3]) + torch.tensor([-3.0, -3, 2])
     return points, torch.randint(40, (60, 3), generator=generator)
 
 
@@ -92,9 +90,7 @@ def test_positions_interpolate_to_the_ray_through_the_pixel(face_model):
     mask = seen.mask[0]
     assert mask.sum() > 400
     assert_close((FITTING_FOCAL_LENGTH * x / depth)[mask], centres.expand(48, 48)[mask], atol=1e-5, rtol=0)
-    assert_close(
-        (-FITTING_FOCAL_LENGTH * y / depth)[mask], centres[:, None].expand(48, 48)[mask], atol=1e-5, rtol=0
-    )
+    assert_close((-FITTING_FOCAL_LENGTH * y / depth)[mask], centres[:, None].expand(48, 48)[mask], atol=1e-5, rtol=0)
     assert_close(depth[mask], seen.depth[0][mask])
 
 

@@ -8,13 +8,13 @@ from torch.testing import assert_close
 
 from modules.face3d.shading import vertex_normals
 
-CORNER = torch.tensor([[0.0, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 1]])       # three faces meet at the origin
-FACES = torch.tensor([[0, 2, 1], [0, 3, 2], [0, 1, 3]])                     # outside is where x, y, z are negative
+CORNER = torch.tensor([[0.0, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 1]])  # three faces meet at the origin
+FACES = torch.tensor([[0, 2, 1], [0, 3, 2], [0, 1, 3]])  # outside is where x, y, z are negative
 
 
 def test_normals_point_outwards_and_weigh_triangles_by_area_or_equally():
     area, equal = (vertex_normals(CORNER, FACES, weighting)[0] for weighting in ("area", "equal"))
-    assert_close(area, torch.tensor([-1.0, -2, -2]) / 3)                    # areas 1/2, 1, 1
+    assert_close(area, torch.tensor([-1.0, -2, -2]) / 3)  # areas 1/2, 1, 1
     assert_close(equal, torch.full((3,), -1 / math.sqrt(3)))
 
 

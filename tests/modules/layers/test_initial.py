@@ -9,7 +9,7 @@ def test_a_deep_stack_neither_fades_nor_explodes():
     stack.requires_grad_(False)
     x = torch.randn(2, 32, 16, 16, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    assert float(stack(x).std()) < 0.05                  # what happens without it
+    assert float(stack(x).std()) < 0.05  # what happens without it
     keep_scale(stack)
     assert 0.3 < float(stack(x).std()) < 3
     assert all(float(layer.bias.abs().max()) == 0 for layer in stack if isinstance(layer, nn.Conv2d))

@@ -32,7 +32,7 @@ def test_attention_equals_its_formula(generator):
     keys, values = attention.kv(tokens).split(8, dim=-1)
     heads = []
     for part in (slice(0, 4), slice(4, 8)):
-        scores = attention.q(tokens)[..., part] @ keys[..., part].mT / 2         # square root of 4
+        scores = attention.q(tokens)[..., part] @ keys[..., part].mT / 2  # square root of 4
         heads.append(scores.softmax(dim=-1) @ values[..., part])
     assert_close(attention(tokens, 3), attention.proj(torch.cat(heads, dim=-1)))
 

@@ -32,7 +32,7 @@ def test_upsampling_keeps_a_constant_image_inside(generator: torch.Generator) ->
     upsampled = stylegan.upsample_2x(torch.full((1, 2, 6, 5), 3.0))
     assert upsampled.shape == (1, 2, 12, 10)
     assert torch.allclose(upsampled[..., 1:-1, 1:-1], torch.tensor(3.0))
-    assert (upsampled[..., 0, :] < 3).all()                                           # zeros outside
+    assert (upsampled[..., 0, :] < 3).all()  # zeros outside
 
 
 def test_upsampling_is_zero_insertion_and_the_fir_kernel(generator: torch.Generator) -> None:

@@ -22,7 +22,7 @@ def test_the_limit_of_one_sample_does_not_depend_on_the_others(pair):
     prediction, target = pair
     mask = torch.ones(2, 1, 16, 16, dtype=torch.bool)
     both = losses.masked_l1(prediction * 5, target, mask)
-    single = [losses.masked_l1(prediction[i:i + 1] * 5, target[i:i + 1], mask[:1]) for i in range(2)]
+    single = [losses.masked_l1(prediction[i : i + 1] * 5, target[i : i + 1], mask[:1]) for i in range(2)]
     torch.testing.assert_close(both, torch.stack(single).mean())
     assert not math.isclose(both, losses.masked_l1(prediction * 5, target, mask, pooled=True), rel_tol=1e-6)
 
@@ -42,7 +42,7 @@ def test_edge_l1_ignores_brightness_and_sees_blur(pair):
 def test_dilation_of_a_dot_is_a_square(kernel):
     mask = torch.zeros(1, 1, 21, 21, dtype=torch.bool)
     mask[..., 10, 10] = True
-    assert losses.dilate(mask, kernel).sum() == kernel ** 2
+    assert losses.dilate(mask, kernel).sum() == kernel**2
 
 
 def test_gradient_penalty_of_a_linear_function_is_the_squared_weight():
@@ -112,17 +112,19 @@ def test_lips_outside_the_picture_count_nothing():
 
 @pytest.mark.parametrize("pooled", [False, True])
 def test_the_fifth_of_the_pixels_that_is_farthest_off_counts_as_the_limit(generator, pooled):
-    error = torch.randperm(101, generator=generator).view(1, 1, 1, 101) + 1.0          # 1 ... 101: rank 80 of 0 ... 100
+    error = torch.randperm(101, generator=generator).view(1, 1, 1, 101) + 1.0  # 1 ... 101: rank 80 of 0 ... 100
     prediction = error.clone().requires_grad_()
-    loss = losses.masked_l1(prediction, torch.zeros_like(error), torch.ones_like(error, dtype=torch.bool),
-                            pooled=pooled)
+    loss = losses.masked_l1(
+        prediction, torch.zeros_like(error), torch.ones_like(error, dtype=torch.bool), pooled=pooled
+    )
     torch.testing.assert_close(loss, error.clamp(max=81).mean())
     loss.backward()
     assert torch.equal(prediction.grad[error < 81], torch.full((80,), 1 / 101))
     assert torch.equal(prediction.grad[error > 81], torch.zeros(20))
-    small = losses.masked_l1(error / 1000, torch.zeros_like(error), torch.ones_like(error, dtype=torch.bool),
-                             pooled=pooled)
-    torch.testing.assert_close(small, error.mean() / 1000)                             # nothing below 0.5 is limited
+    small = losses.masked_l1(
+        error / 1000, torch.zeros_like(error), torch.ones_like(error, dtype=torch.bool), pooled=pooled
+    )
+    torch.testing.assert_close(small, error.mean() / 1000)  # nothing below 0.5 is limited
 
 
 @pytest.mark.parametrize("kernel", [3, 7])

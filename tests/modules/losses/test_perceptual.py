@@ -9,8 +9,11 @@ from modules.system.errors import UserError
 def loss():
     torch.manual_seed(0)
     small = {"widths": (4, 4, 4, 4, 4)}
-    return PerceptualLoss(PerceptualLossConfig(size=128, vgg19=VGGFeaturesConfig(**small),
-                                               vggface=VGGFeaturesConfig(convolutions=(2, 2, 3, 3, 3), **small)))
+    return PerceptualLoss(
+        PerceptualLossConfig(
+            size=128, vgg19=VGGFeaturesConfig(**small), vggface=VGGFeaturesConfig(convolutions=(2, 2, 3, 3, 3), **small)
+        )
+    )
 
 
 def test_equal_pictures_have_no_loss_and_different_ones_have(loss, generator):

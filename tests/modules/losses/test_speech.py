@@ -16,7 +16,7 @@ def test_a_straight_movement_has_no_laplacian_wherever_the_clip_ends(mask, gener
     x = torch.arange(10.0)[None, :, None] * torch.randn(2, 1, 3, generator=generator) + 5
     assert losses.laplacian(x, mask) < 1e-10
     assert losses.laplacian(x * mask[..., None], mask) < 1e-10
-    assert losses.laplacian_zero_ends(x, mask) > 1                   # the official form pulls the ends to zero
+    assert losses.laplacian_zero_ends(x, mask) > 1  # the official form pulls the ends to zero
 
 
 def test_the_laplacian_sees_trembling(mask):

@@ -26,7 +26,7 @@ def test_area_counts_the_torso_less() -> None:
 def test_samples_meet_only_their_own_masks(generator: torch.Generator) -> None:
     maps = torch.rand(2, 1, 4, 4, generator=generator)
     masks = torch.rand(2, 1, 4, 4, generator=generator) > 0.5
-    alone = [occlusion_area(maps[i:i + 1], masks[i:i + 1]) for i in range(2)]
+    alone = [occlusion_area(maps[i : i + 1], masks[i : i + 1]) for i in range(2)]
     assert occlusion_area(maps, masks).item() == pytest.approx(sum(alone).item() / 2)
 
 
@@ -60,8 +60,10 @@ def test_a_point_that_moves_with_its_picture_is_equivariant(generator: torch.Gen
         """The mean position of the light, x and y in [-1, 1], z 0."""
         line = torch.linspace(-1, 1, picture.shape[-1])
         share = picture / picture.sum(dim=(-2, -1), keepdim=True)
-        return torch.stack([(share * line).sum(dim=(-2, -1)), (share * line[:, None]).sum(dim=(-2, -1)),
-                            torch.zeros(len(picture), 1)], dim=-1)
+        return torch.stack(
+            [(share * line).sum(dim=(-2, -1)), (share * line[:, None]).sum(dim=(-2, -1)), torch.zeros(len(picture), 1)],
+            dim=-1,
+        )
 
     line = torch.linspace(-1, 1, 65)
     spot = torch.exp(-((line - 0.3).square() + (line[:, None] + 0.2).square()) / 0.01).expand(3, 1, -1, -1)
@@ -74,7 +76,7 @@ def test_a_point_that_moves_with_its_picture_is_equivariant(generator: torch.Gen
 def test_random_affine_maps_turn_scale_and_shift_a_little_to_both_sides(generator: torch.Generator) -> None:
     linear, shift = random_affine(4000, generator).split([2, 1], dim=-1)
     size = torch.linalg.det(linear).sqrt()[:, None, None]
-    assert torch.allclose(linear @ linear.mT, size.square() * torch.eye(2), atol=1e-5)            # no shear, no mirror
+    assert torch.allclose(linear @ linear.mT, size.square() * torch.eye(2), atol=1e-5)  # no shear, no mirror
     angle = torch.atan2(linear[:, 1, 0], linear[:, 0, 0])
     for values, limit in ((angle, 0.3), (size - 1, 0.1), (shift[:, 0], 0.1), (shift[:, 1], 0.1)):
         assert values.min() == pytest.approx(-limit, rel=0.02) and values.max() == pytest.approx(limit, rel=0.02)

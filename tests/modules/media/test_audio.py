@@ -31,7 +31,7 @@ def test_rate_channels_and_sample_width_are_converted(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.stack([left, np.zeros(48000)], axis=1), 48000, subtype="PCM_24")
     wave = read_mono(tmp_path / "a.wav", 16000)
     assert len(wave) == 16000
-    expected = 0.2 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)          # mean of both channels
+    expected = 0.2 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)  # mean of both channels
     assert np.abs(wave - expected)[100:-100].max() < 1e-3
 
 
@@ -84,8 +84,8 @@ def test_a_sound_begins_with_the_pictures_or_with_its_own_first_sample(tmp_path:
         container.mux([*sound.encode(frame), *pictures.encode(), *sound.encode()])
     alone, beside = (read_sound(path, beside_pictures=choice).samples()[:, 0] for choice in (False, True))
     assert len(alone) == 4000 and np.abs(alone - 0.25).max() < 1e-3
-    assert len(beside) == 4000 + 8000 * late and not beside[:round(8000 * late)].any()
-    assert np.array_equal(beside[round(8000 * late):], alone)
+    assert len(beside) == 4000 + 8000 * late and not beside[: round(8000 * late)].any()
+    assert np.array_equal(beside[round(8000 * late) :], alone)
 
 
 def test_a_video_without_sound_gives_none_or_an_error(tmp_path: Path):

@@ -13,8 +13,10 @@ def test_a_file_opens_whatever_its_ending(tmp_path: Path):
         assert len(container.streams.video) == 1
 
 
-@pytest.mark.parametrize("content, words", [
-    (None, "there is no file"), ("folder", "is a folder"), (b"", "is empty"), (b"plain text", "cannot be read")])
+@pytest.mark.parametrize(
+    "content, words",
+    [(None, "there is no file"), ("folder", "is a folder"), (b"", "is empty"), (b"plain text", "cannot be read")],
+)
 def test_what_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, content, words: str):
     path = tmp_path / "clip.mp4"
     if content == "folder":

@@ -28,8 +28,15 @@ def test_the_content_decides_not_the_name(tmp_path: Path, ramp: np.ndarray):
     np.testing.assert_array_equal(read_picture(path), ramp)
 
 
-@pytest.mark.parametrize("orientation, turn", [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1)),
-                                               (8, lambda x: np.rot90(x)), (2, lambda x: x[:, ::-1])])
+@pytest.mark.parametrize(
+    "orientation, turn",
+    [
+        (3, lambda x: x[::-1, ::-1]),
+        (6, lambda x: np.rot90(x, -1)),
+        (8, lambda x: np.rot90(x)),
+        (2, lambda x: x[:, ::-1]),
+    ],
+)
 def test_exif_orientation_is_applied(tmp_path: Path, ramp: np.ndarray, orientation: int, turn):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -68,9 +75,17 @@ def _jpeg(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content, words", [
-    (b"Dear reader, this is not a picture.", "not a picture"), (b"", "not a picture"), (None, "no file"),
-    ("half", "damaged"), ("folder", "folder"), ("tiny", "at least 32 pixels")])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"Dear reader, this is not a picture.", "not a picture"),
+        (b"", "not a picture"),
+        (None, "no file"),
+        ("half", "damaged"),
+        ("folder", "folder"),
+        ("tiny", "at least 32 pixels"),
+    ],
+)
 def test_what_is_no_usable_picture_is_refused_in_one_line(tmp_path: Path, ramp: np.ndarray, content, words: str):
     path = tmp_path / "face.png"
     if content == "folder":

@@ -39,17 +39,22 @@ def test_thirty_frames_a_second_become_twenty_five(tmp_path: Path):
     assert np.abs(np.array(decoded) - np.arange(20) * 1.2).max() <= 0.7
 
 
-@pytest.mark.parametrize("angle, matrix, turn", [
-    (90, (0, 1, -1, 0), lambda x: np.rot90(x, -1)), (180, (-1, 0, 0, -1), lambda x: np.rot90(x, 2)),
-    (270, (0, -1, 1, 0), np.rot90)])
+@pytest.mark.parametrize(
+    "angle, matrix, turn",
+    [
+        (90, (0, 1, -1, 0), lambda x: np.rot90(x, -1)),
+        (180, (-1, 0, 0, -1), lambda x: np.rot90(x, 2)),
+        (270, (0, -1, 1, 0), np.rot90),
+    ],
+)
 def test_a_turned_phone_video_is_shown_upright(tmp_path: Path, angle: int, matrix: tuple[int, ...], turn):
     frame = np.full((48, 64, 3), 60, np.uint8)
     frame[:24, :32] = 220
     path = write_video(tmp_path / f"{angle}.mp4", [frame] * 2)
     data = bytearray(path.read_bytes())
-    start = data.index(b"tkhd") + 4 + 40                  # the display matrix of a version 0 track header
+    start = data.index(b"tkhd") + 4 + 40  # the display matrix of a version 0 track header
     for offset, value in zip((0, 4, 12, 16), matrix, strict=True):
-        data[start + offset:start + offset + 4] = (value << 16).to_bytes(4, "big", signed=True)
+        data[start + offset : start + offset + 4] = (value << 16).to_bytes(4, "big", signed=True)
     path.write_bytes(data)
     info, frames = open_video(path)
     decoded = next(frames)
@@ -66,9 +71,16 @@ def test_reading_holds_few_frames_at_a_time(tmp_path: Path):
     (tmp_path / "long.mp4").unlink()
 
 
-@pytest.mark.parametrize("content, words", [
-    (None, "no file"), ("folder", "folder"), (b"plain text, no video", "cannot be read"),
-    ("truncated", "cannot be read|can be decoded"), ("sound", "no video|no picture")])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (None, "no file"),
+        ("folder", "folder"),
+        (b"plain text, no video", "cannot be read"),
+        ("truncated", "cannot be read|can be decoded"),
+        ("sound", "no video|no picture"),
+    ],
+)
 def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, media: Path, content, words: str):
     path = tmp_path / "clip.mp4"
     if content == "folder":

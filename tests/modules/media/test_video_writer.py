@@ -28,20 +28,26 @@ def test_frames_come_back_in_number_order_and_colour(tmp_path: Path, size: tuple
     assert np.abs(decoded[3][10:30, 8:22].astype(int) - (200, 30, 30)).max() < 12
 
 
-@pytest.mark.parametrize("rate, channels, suffix", [(16000, 1, ".mp4"), (44100, 2, ".mp4"), (11025, 1, ".mp4"),
-                                                    (16000, 1, ".webm"), (48000, 2, ".mov")])
+@pytest.mark.parametrize(
+    "rate, channels, suffix",
+    [(16000, 1, ".mp4"), (44100, 2, ".mp4"), (11025, 1, ".mp4"), (16000, 1, ".webm"), (48000, 2, ".mov")],
+)
 @pytest.mark.parametrize("seconds", [0.3, 3.0])
 def test_the_sound_is_as_long_as_the_pictures(tmp_path: Path, rate: int, channels: int, suffix: str, seconds: float):
     alpha = suffix != ".mp4"
-    path = write_video(tmp_path / f"talk{suffix}", counting_frames(25, channels=4 if alpha else 3), alpha=alpha,
-                       sound=tone(seconds, rate, channels))
+    path = write_video(
+        tmp_path / f"talk{suffix}",
+        counting_frames(25, channels=4 if alpha else 3),
+        alpha=alpha,
+        sound=tone(seconds, rate, channels),
+    )
     sound = read_sound(path)
     samples = sound.samples()
     assert samples.shape[1] == channels
     assert len(samples) / sound.rate == pytest.approx(1.0, abs=0.045)
     level = np.sqrt((samples[: int(min(seconds, 0.9) * sound.rate)] ** 2).mean())
     assert level == pytest.approx(0.5 / np.sqrt(2), rel=0.12)
-    silence = samples[int((seconds + 0.1) * sound.rate):int(0.95 * sound.rate)]
+    silence = samples[int((seconds + 0.1) * sound.rate) : int(0.95 * sound.rate)]
     assert np.abs(silence).max(initial=0) < 0.02
 
 
@@ -93,14 +99,21 @@ def test_a_damaged_sound_stops_the_video_and_leaves_nothing(tmp_path: Path):
     def blocks():
         yield np.zeros((100, 1), np.float32)
         raise UserError("the sound is damaged")
+
     with pytest.raises(UserError, match="sound is damaged"):
         write_video(tmp_path / "talk.mp4", counting_frames(5), sound=Sound(16000, blocks))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name, alpha, words", [
-    ("a.avi", False, "written as .mp4"), ("a.mp4", True, ".webm or .mov"), ("folder.mp4", False, "is a folder"),
-    ("file/a.mp4", False, "cannot be written")])
+@pytest.mark.parametrize(
+    "name, alpha, words",
+    [
+        ("a.avi", False, "written as .mp4"),
+        ("a.mp4", True, ".webm or .mov"),
+        ("folder.mp4", False, "is a folder"),
+        ("file/a.mp4", False, "cannot be written"),
+    ],
+)
 def test_a_path_that_cannot_be_written_is_named(tmp_path: Path, name: str, alpha: bool, words: str):
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "file").touch()
@@ -159,8 +172,9 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path: Path):
                     writer.write(rng.integers(0, 255, (256, 256, 3)).astype(np.uint8))
         sys.exit(run_command(body))
     """)
-    result = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.mp4")], cwd=ROOT, capture_output=True,
-                            text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "a.mp4")], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == 2, result.stderr
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert "cannot be written" in result.stderr and list(tmp_path.iterdir()) == []

@@ -25,8 +25,10 @@ def test_correlation_of_real_frames_only(generator):
 def test_a_mouth_that_follows_correlates_and_one_that_does_the_opposite_does_not():
     jaw = torch.tensor([0.0, 0.4, 0.8, 0.3, 0.1])
     points = Keypoints(procedural_model(), "lm468")
-    still, follows, opposite = (points(torch.zeros(1, 80), named_expression(5, jaw_open=values)[None])
-                                for values in (torch.full((5,), 0.3), jaw / 2, 1 - jaw))
+    still, follows, opposite = (
+        points(torch.zeros(1, 80), named_expression(5, jaw_open=values)[None])
+        for values in (torch.full((5,), 0.3), jaw / 2, 1 - jaw)
+    )
     target = points(torch.zeros(1, 80), named_expression(5, jaw_open=jaw)[None])
     mask = torch.ones(1, 5)
     assert mouth_correlation(follows, target, mask) == pytest.approx(1.0, abs=1e-4)

@@ -20,4 +20,4 @@ def test_a_perfect_network_is_right_about_all_clips_and_one_that_is_late_about_n
     clips, single = sync_accuracy(Echo(), audio, phase[..., None], mask)
     assert clips == single == 1
     clips, single = sync_accuracy(Echo(), audio, phase[..., None].roll(5, 1), mask)
-    assert clips == 0 and single == pytest.approx(0.25, abs=0.15)    # against early: never; against late: by chance
+    assert clips == 0 and single == pytest.approx(0.25, abs=0.15)  # against early: never; against late: by chance

@@ -21,16 +21,21 @@ from modules.rendering.renderer import RendererConfig
 from modules.rendering.superresolution import SuperresolutionConfig
 from modules.system.errors import UserError
 
+# fmt: off
 CONFIG = EG3DConfig(
     z_dim=6, w_dim=8, plane_resolution=8, base_channels=64, max_channels=16, neural_resolution=8,
     renderer=RendererConfig(plane_channels=4, hidden_channels=8, samples_coarse=6, samples_fine=5,
                             fixed_limits=(2.25, 3.3), missing_rays="official"),
     superresolution=SuperresolutionConfig(resolution=8, feature_channels=4, middle_channels=6, output_channels=5,
                                           w_dim=8, clamp=256.0))
-PLAIN = {"decoder": ("training.triplane", "OSGDecoder"), "decoder.net": ("torch.nn.modules.container", "Sequential"),
-         "decoder.net.1": ("torch.nn.modules.activation", "Softplus"),
-         "renderer": ("training.volumetric_rendering.renderer", "ImportanceRenderer"),
-         "renderer.ray_marcher": ("training.volumetric_rendering.ray_marcher", "MipRayMarcher2")}
+# fmt: on
+PLAIN = {
+    "decoder": ("training.triplane", "OSGDecoder"),
+    "decoder.net": ("torch.nn.modules.container", "Sequential"),
+    "decoder.net.1": ("torch.nn.modules.activation", "Softplus"),
+    "renderer": ("training.volumetric_rendering.renderer", "ImportanceRenderer"),
+    "renderer.ray_marcher": ("training.volumetric_rendering.ray_marcher", "MipRayMarcher2"),
+}
 NAMES = {"": "TriPlaneGenerator", "superresolution": "SuperresolutionHybrid8XDC"}
 
 
@@ -48,7 +53,7 @@ class Writer:
         """A global that pickle can name, as long as the test runs."""
         value.__module__, value.__qualname__, value.__name__ = module, name, name
         parts = module.split(".")
-        for parent in (".".join(parts[:count + 1]) for count in range(len(parts))):
+        for parent in (".".join(parts[: count + 1]) for count in range(len(parts))):
             if parent not in sys.modules:
                 self.modules.setitem(sys.modules, parent, ModuleType(parent))
         self.modules.setattr(sys.modules[module], name, value, raising=False)
@@ -59,23 +64,33 @@ class Writer:
             record = self.plain[path]()
             record.__dict__.update(state)
             return record
-        meta = {"type": "class", "version": 6, "module_src": self.source, "state": state,
-                "class_name": NAMES.get(path, "SynthesisLayer")}
+        meta = {
+            "type": "class",
+            "version": 6,
+            "module_src": self.source,
+            "state": state,
+            "class_name": NAMES.get(path, "SynthesisLayer"),
+        }
         return type("Persistent", (), {"__reduce__": lambda _: (self.reconstruct, (meta,))})()
 
     def tree(self, tensors: dict[str, Tensor], path: str = "", extra: dict[str, Any] | None = None) -> object:
         """The module at `path`, with its children in the order in which their tensors come."""
         start = f"{path}." if path else ""
-        inside = {key[len(start):]: value for key, value in tensors.items() if key.startswith(start)}
+        inside = {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}
         own = {key: value for key, value in inside.items() if "." not in key}
         children = list(dict.fromkeys(key.split(".")[0] for key in inside if "." in key))
         if path == "":
             children.append("renderer")
         buffers = {key: value for key, value in own.items() if not isinstance(value, nn.Parameter)}
-        state = {"training": False, "_forward_hooks": OrderedDict(), "_non_persistent_buffers_set": {"scratch"},
-                 "_parameters": OrderedDict((key, own[key]) for key in own if key not in buffers) | {"unused": None},
-                 "_buffers": {**buffers, "scratch": torch.ones(2)}, "gain": np.float64(0.5),
-                 "_modules": OrderedDict((name, self.tree(tensors, start + name)) for name in children)}
+        state = {
+            "training": False,
+            "_forward_hooks": OrderedDict(),
+            "_non_persistent_buffers_set": {"scratch"},
+            "_parameters": OrderedDict((key, own[key]) for key in own if key not in buffers) | {"unused": None},
+            "_buffers": {**buffers, "scratch": torch.ones(2)},
+            "gain": np.float64(0.5),
+            "_modules": OrderedDict((name, self.tree(tensors, start + name)) for name in children),
+        }
         if path == "renderer":
             state["plane_axes"] = torch.tensor(AXIS_MATRICES, dtype=torch.float32)
         return self.module(path, state | (extra or {}))
@@ -92,11 +107,26 @@ def official_state(model: EG3DGenerator) -> dict[str, Tensor]:
 
 def attributes(writer: Writer) -> dict[str, Any]:
     rendering = writer.easy_dict(
-        depth_resolution=6, depth_resolution_importance=5, ray_start=2.25, ray_end=3.3, box_warp=1.0,
-        clamp_mode="softplus", disparity_space_sampling=False, superresolution_noise_mode="none")
-    return {"_init_args": (), "_init_kwargs": writer.easy_dict(channel_base=64, channel_max=16, sr_num_fp16_res=4),
-            "rendering_kwargs": rendering, "neural_rendering_resolution": 8, "z_dim": 6, "c_dim": 25, "w_dim": 8,
-            "img_resolution": 32, "_last_planes": None}
+        depth_resolution=6,
+        depth_resolution_importance=5,
+        ray_start=2.25,
+        ray_end=3.3,
+        box_warp=1.0,
+        clamp_mode="softplus",
+        disparity_space_sampling=False,
+        superresolution_noise_mode="none",
+    )
+    return {
+        "_init_args": (),
+        "_init_kwargs": writer.easy_dict(channel_base=64, channel_max=16, sr_num_fp16_res=4),
+        "rendering_kwargs": rendering,
+        "neural_rendering_resolution": 8,
+        "z_dim": 6,
+        "c_dim": 25,
+        "w_dim": 8,
+        "img_resolution": 32,
+        "_last_planes": None,
+    }
 
 
 @pytest.fixture
@@ -116,8 +146,9 @@ def write(path: Path, generator: object, protocol: int = 4) -> Path:
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
-def test_a_written_generator_comes_back_bit_by_bit(writer: Writer, teacher: EG3DGenerator, tmp_path: Path,
-                                                   protocol: int) -> None:
+def test_a_written_generator_comes_back_bit_by_bit(
+    writer: Writer, teacher: EG3DGenerator, tmp_path: Path, protocol: int
+) -> None:
     state = official_state(teacher)
     path = write(tmp_path / "network.pkl", writer.tree(state, extra=attributes(writer)), protocol)
     snapshot = read_snapshot(path)
@@ -154,24 +185,30 @@ def test_code_inside_a_storage_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize(("size", "stride", "offset"), [
-    ((9,), (1,), 0), ((4,), (3,), 0), ((8,), (1,), 1), ((9,), (0,), 0), ((2,), (-1,), 3)])
-def test_a_tensor_that_leaves_its_storage_is_refused(tmp_path: Path, size: tuple[int, ...], stride: tuple[int, ...],
-                                                     offset: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "stride", "offset"), [((9,), (1,), 0), ((4,), (3,), 0), ((8,), (1,), 1), ((9,), (0,), 0), ((2,), (-1,), 3)]
+)
+def test_a_tensor_that_leaves_its_storage_is_refused(
+    tmp_path: Path, size: tuple[int, ...], stride: tuple[int, ...], offset: int
+) -> None:
     storage = torch.zeros(8).__reduce_ex__(2)[1][0]
     fake = Attack(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, OrderedDict())
     with pytest.raises(UserError, match="tensor of"):
         read_snapshot(write(tmp_path / "network.pkl", fake))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"_forward_hooks": {0: "call me"}}, "functions attached"),
-    ({"c_dim": 0}, "25 of a camera"),
-    ({"neural_rendering_resolution": None}, "cannot read"),
-    ({"_parameters": {"weight": "text"}}, "no tensor"),
-])
-def test_unusual_generators_are_refused_with_a_reason(writer: Writer, teacher: EG3DGenerator, tmp_path: Path,
-                                                      change: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"_forward_hooks": {0: "call me"}}, "functions attached"),
+        ({"c_dim": 0}, "25 of a camera"),
+        ({"neural_rendering_resolution": None}, "cannot read"),
+        ({"_parameters": {"weight": "text"}}, "no tensor"),
+    ],
+)
+def test_unusual_generators_are_refused_with_a_reason(
+    writer: Writer, teacher: EG3DGenerator, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     generator = writer.tree(official_state(teacher), extra=attributes(writer) | change)
     with pytest.raises(UserError, match=message):
         read_snapshot(write(tmp_path / "network.pkl", generator)).build()

@@ -44,9 +44,9 @@ def test_names_of_old_numpy_versions_are_known(tmp_path):
     new, old = b"\x8c\x16numpy._core.multiarray", b"\x8c\x15numpy.core.multiarray"
     data = (tmp_path / "a.npy").read_bytes()
     assert data.count(new) == 1
-    start = data.index(b"\x80\x04\x95") + 3                        # the frame of protocol 4 states its length
-    length = struct.unpack("<Q", data[start:start + 8])[0]
-    data = data[:start] + struct.pack("<Q", length - 1) + data[start + 8:]
+    start = data.index(b"\x80\x04\x95") + 3  # the frame of protocol 4 states its length
+    length = struct.unpack("<Q", data[start : start + 8])[0]
+    data = data[:start] + struct.pack("<Q", length - 1) + data[start + 8 :]
     (tmp_path / "old.npy").write_bytes(data.replace(new, old))
     assert torch.equal(read_official_fit(tmp_path / "old.npy").euler, read_official_fit(tmp_path / "a.npy").euler)
 
@@ -72,7 +72,7 @@ def test_code_in_a_file_is_not_executed(tmp_path, kind, key):
 def test_a_file_cannot_change_the_reader(tmp_path):
     out = io.BytesIO()
     np.lib.format.write_array_header_1_0(out, {"descr": "|O", "fortran_order": False, "shape": ()})
-    change = b"\x80\x04cnumpy\ndtype\nN}\x8c\x08__init__Ns\x86b0N."            # sets the attribute __init__ of a name
+    change = b"\x80\x04cnumpy\ndtype\nN}\x8c\x08__init__Ns\x86b0N."  # sets the attribute __init__ of a name
     (tmp_path / "change.npy").write_bytes(out.getvalue() + change)
     with pytest.raises(UserError, match=r"change\.npy"):
         read_official_fit(tmp_path / "change.npy")
@@ -93,10 +93,18 @@ def bad(case: str) -> object:
     }[case]
 
 
-@pytest.mark.parametrize("case, words", [
-    ("a key is missing", "no array euler; it holds id, exp, trans"), ("another width", r"\(6, 63\)"),
-    ("other lengths", "5 rows"), ("words", "no plain number"), ("not finite", "euler holds a number"),
-    ("a list", "instead of a dictionary"), ("plain numbers", "instead of a dictionary")])
+@pytest.mark.parametrize(
+    "case, words",
+    [
+        ("a key is missing", "no array euler; it holds id, exp, trans"),
+        ("another width", r"\(6, 63\)"),
+        ("other lengths", "5 rows"),
+        ("words", "no plain number"),
+        ("not finite", "euler holds a number"),
+        ("a list", "instead of a dictionary"),
+        ("plain numbers", "instead of a dictionary"),
+    ],
+)
 def test_anything_else_is_one_line_that_names_the_file(tmp_path, case, words):
     write(tmp_path / "b.npy", bad(case))
     with pytest.raises(UserError, match=words) as refusal:

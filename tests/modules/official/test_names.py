@@ -22,10 +22,18 @@ def tiny_modules() -> dict[str, torch.nn.Module]:
         "audio2motion": Audio2Motion(Audio2MotionConfig.demo()),
         "syncnet": SyncNet(SyncNetConfig(audio_size=8, base=4, mouth_base=4, layers_per_block=1, embedding=8)),
         "discriminator": DualDiscriminator(DualDiscriminatorConfig(resolution=16, base_channels=64, max_channels=8)),
-        "eg3d": EG3DGenerator(EG3DConfig(
-            z_dim=4, w_dim=4, plane_resolution=8, max_channels=4, renderer=RendererConfig(plane_channels=4),
-            superresolution=SuperresolutionConfig(resolution=8, feature_channels=4, middle_channels=4,
-                                                  output_channels=4, w_dim=4))),
+        "eg3d": EG3DGenerator(
+            EG3DConfig(
+                z_dim=4,
+                w_dim=4,
+                plane_resolution=8,
+                max_channels=4,
+                renderer=RendererConfig(plane_channels=4),
+                superresolution=SuperresolutionConfig(
+                    resolution=8, feature_channels=4, middle_channels=4, output_channels=4, w_dim=4
+                ),
+            )
+        ),
     }
 
 
@@ -47,9 +55,14 @@ def test_there_and_back_every_tensor_is_the_same(network):
 def test_a_portrait_gets_the_original_names_and_constants():
     module = tiny_modules()["portrait"]
     official = to_official(module.state_dict(), "portrait", module)
-    expected = {"cano_img2plane_backbone.low_reso_encoder.encoder.conv1.weight", "decoder.net.0.weight",
-                "secc_img2plane_backbone.prenet.resample_filter", "superresolution.torso_encoder.0.weight",
-                "superresolution.head_torso_block.conv1.resample_filter", "lambda_pertube_secc"}
+    expected = {
+        "cano_img2plane_backbone.low_reso_encoder.encoder.conv1.weight",
+        "decoder.net.0.weight",
+        "secc_img2plane_backbone.prenet.resample_filter",
+        "superresolution.torso_encoder.0.weight",
+        "superresolution.head_torso_block.conv1.resample_filter",
+        "lambda_pertube_secc",
+    }
     assert expected <= official.keys()
     kernel = official["superresolution.block0.resample_filter"]
     assert kernel.shape == (4, 4) and kernel.sum() == 1 and kernel[0, 0] * 9 == kernel[1, 1]
@@ -104,9 +117,12 @@ def test_going_back_also_checks():
 
 def test_both_spellings_of_weight_norm_are_read():
     module = tiny_modules()["audio2motion"]
-    new = {key.replace(".weight_g", ".parametrizations.weight.original0")
-           .replace(".weight_v", ".parametrizations.weight.original1"): value
-           for key, value in module.state_dict().items()}
+    new = {
+        key.replace(".weight_g", ".parametrizations.weight.original0").replace(
+            ".weight_v", ".parametrizations.weight.original1"
+        ): value
+        for key, value in module.state_dict().items()
+    }
     assert new.keys() != module.state_dict().keys()
     load_official(module, new, "audio2motion")
 

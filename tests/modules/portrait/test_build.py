@@ -27,7 +27,7 @@ def test_the_paper_s_model_knows_nothing_of_the_demo() -> None:
 def test_the_demo_fits_into_20_megabytes(stage: int) -> None:
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build_portrait(Real3DPortraitConfig.demo(stage)).parameters())
-    assert parameters < 15_000_000 / 1.5                                         # under 20 MB in half precision
+    assert parameters < 15_000_000 / 1.5  # under 20 MB in half precision
 
 
 def test_the_released_model_has_148_million_parameters() -> None:
@@ -37,7 +37,7 @@ def test_the_released_model_has_148_million_parameters() -> None:
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     assert list(parts) == ["image_to_plane", "motion_adapter", "renderer", "htbsr"]
     assert parts["image_to_plane"] == 87_332_960 and parts["renderer"] == 4_257
-    assert parameters == 148_019_272 - 2                                         # without two loss weights
+    assert parameters == 148_019_272 - 2  # without two loss weights
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

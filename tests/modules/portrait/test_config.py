@@ -20,8 +20,10 @@ def test_contradictory_configs_are_refused() -> None:
 @pytest.mark.parametrize("size", [256, 512, 1024])
 def test_one_key_sets_the_size_of_everything(stage: int, size: int) -> None:
     """A config refuses parts whose sizes do not fit, so it is enough that it can be made."""
-    for config in (Real3DPortraitConfig.full(stage, picture_size=size),
-                   Real3DPortraitConfig.demo(stage, picture_size=size)):
+    for config in (
+        Real3DPortraitConfig.full(stage, picture_size=size),
+        Real3DPortraitConfig.demo(stage, picture_size=size),
+    ):
         assert config.resolution == size and config.stage == stage
     full = Real3DPortraitConfig.full(stage, picture_size=size)
     assert (full.image_to_plane.input_size, full.pncc_size, full.neural_resolution) == (size, size, size // 4)

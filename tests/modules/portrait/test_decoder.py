@@ -15,5 +15,6 @@ def test_the_plain_decoder_is_the_super_resolution_of_the_head(generator: torch.
     weights[0] = 1.5
     decoded = decoder.decode(RenderOutput(feature, torch.ones(2, 1, 8, 8), weights), None, None)
     assert torch.equal(decoded.image, plain(feature[:, :3], feature))
-    assert decoder.resolution == 32 and torch.equal(decoded.alpha, torch.ones(2, 1, 32, 32) * torch.tensor(
-        [1.0, 0.0]).view(2, 1, 1, 1))
+    assert decoder.resolution == 32 and torch.equal(
+        decoded.alpha, torch.ones(2, 1, 32, 32) * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)
+    )

@@ -42,8 +42,9 @@ def test_the_gradient_penalty_reaches_the_weights(judge: DualDiscriminator, gene
         assert judge.get_submodule(name).weight.grad.abs().sum() > 0, name
 
 
-def test_pose_noise_needs_a_generator_and_spares_the_callers_cameras(judge: DualDiscriminator,
-                                                                     generator: torch.Generator) -> None:
+def test_pose_noise_needs_a_generator_and_spares_the_callers_cameras(
+    judge: DualDiscriminator, generator: torch.Generator
+) -> None:
     image, raw, camera = inputs(generator)
     before = camera.clone()
     plain = judge(image, raw, camera)

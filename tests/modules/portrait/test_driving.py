@@ -45,14 +45,17 @@ def test_key_points_are_landmarks_of_the_frame() -> None:
     model = procedural_model()
     face = FaceCoefficients.neutral().replace(translation=torch.tensor([[0.0, 0.0, -5.0]]))
     middle = torso_keypoints(project_landmarks(model, face), inside=True)
-    right, gone = (torso_keypoints(project_landmarks(model, face.replace(translation=torch.tensor([[x, 0.0, -5.0]]))),
-                                   inside=True) for x in (0.3, 9.0))
+    right, gone = (
+        torso_keypoints(project_landmarks(model, face.replace(translation=torch.tensor([[x, 0.0, -5.0]]))), inside=True)
+        for x in (0.3, 9.0)
+    )
     assert middle.shape == (1, 68, 3) and (middle[..., 2] == 0).all() and middle.abs().max() < 1
-    assert (right[..., 0] > middle[..., 0]).all()                             # x to the right
-    assert middle[0, 8, 1] > middle[0, 27, 1]                                 # y down: the chin is below the nose
-    assert (gone[..., 0] == 1).all()                                          # clamped to the frame
-    free = torso_keypoints(project_landmarks(model, face.replace(translation=torch.tensor([[9.0, 0.0, -5.0]]))),
-                           inside=False)
+    assert (right[..., 0] > middle[..., 0]).all()  # x to the right
+    assert middle[0, 8, 1] > middle[0, 27, 1]  # y down: the chin is below the nose
+    assert (gone[..., 0] == 1).all()  # clamped to the frame
+    free = torso_keypoints(
+        project_landmarks(model, face.replace(translation=torch.tensor([[9.0, 0.0, -5.0]]))), inside=False
+    )
     assert (free[..., 0] > 1).all()
 
 
@@ -66,14 +69,22 @@ def test_eyes_close_in_the_pncc_where_it_is_asked_for() -> None:
     pictures = draw_pncc(model, torch.zeros(1, 80), torch.zeros(2, 64), 256, torch.tensor([0.0, 1.0]))
     holes = (pictures[:, :, 64:128] == -1).all(dim=1).flatten(1).sum(dim=1)
     assert holes[1] < holes[0]
-    assert torch.equal(draw_pncc(model, torch.zeros(1, 80), torch.zeros(2, 64), 64, torch.zeros(2)),
-                       draw_pncc(model, torch.zeros(1, 80), torch.zeros(2, 64), 64))
+    assert torch.equal(
+        draw_pncc(model, torch.zeros(1, 80), torch.zeros(2, 64), 64, torch.zeros(2)),
+        draw_pncc(model, torch.zeros(1, 80), torch.zeros(2, 64), 64),
+    )
 
 
-@pytest.mark.parametrize("wrong, words", [
-    ({"face_model": "flame"}, "face_model"), ({"torso_points": "some"}, "torso_points"),
-    ({"face_model": "ict", "torso_points": "official"}, "torso_points"), ({"source_pncc": "last"}, "source_pncc"),
-    ({"focal_length": 0.0}, "focal_length")])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"face_model": "flame"}, "face_model"),
+        ({"torso_points": "some"}, "torso_points"),
+        ({"face_model": "ict", "torso_points": "official"}, "torso_points"),
+        ({"source_pncc": "last"}, "source_pncc"),
+        ({"focal_length": 0.0}, "focal_length"),
+    ],
+)
 def test_wrong_values_are_refused(wrong: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         DrivingConfig(**wrong)

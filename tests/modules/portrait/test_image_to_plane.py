@@ -6,10 +6,12 @@ from torch.testing import assert_close
 
 from modules.portrait.image_to_plane import ImageToPlane, ImageToPlaneConfig, coordinate_channels, flip_planes
 
+# fmt: off
 TINY = ImageToPlaneConfig(
     input_size=32, plane_channels=4, encoder_widths=(8, 8, 8, 8), encoder_blocks=(1, 1, 1, 1), pyramid_channels=4,
     pyramid_dilations=(1, 2), vit_width=16, vit_blocks=1, vit_heads=2, vit_channels=4, low_channels=4, high_first=4,
     high_channels=4, high_layers=1, predictor_channels=(8, 4), predictor_width=16, predictor_heads=2)
+# fmt: on
 
 
 def count(config: ImageToPlaneConfig) -> int:
@@ -66,8 +68,9 @@ def test_other_shapes_are_refused_with_their_size(size):
         ImageToPlane(TINY)(torch.zeros(1, 3, *size))
 
 
-@pytest.mark.parametrize(("scale", "parameters"), [("small", 62_071_904), ("standard", 87_332_960),
-                                                   ("large", 154_670_176)])
+@pytest.mark.parametrize(
+    ("scale", "parameters"), [("small", 62_071_904), ("standard", 87_332_960), ("large", 154_670_176)]
+)
 def test_the_original_scales_have_the_original_sizes(scale, parameters):
     assert count(ImageToPlaneConfig.full(scale)) == parameters
 

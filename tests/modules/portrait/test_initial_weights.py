@@ -16,10 +16,12 @@ from modules.system import assets
 from modules.system.checkpoint import read_weights
 from modules.system.errors import UserError
 
+# fmt: off
 SMALL = ImageToPlaneConfig(                                    # all but the ResNet, which has its full size
     input_size=32, plane_channels=4, pyramid_channels=8, pyramid_dilations=(1, 1, 1), vit_width=16, vit_blocks=1,
     vit_heads=2, vit_channels=8, low_channels=8, high_first=8, high_channels=8, high_layers=1,
     predictor_channels=(8, 8), predictor_width=16, predictor_heads=2)
+# fmt: on
 
 
 @pytest.fixture
@@ -36,8 +38,9 @@ def network(**changes: object) -> ImageToPlane:
 
 
 def adapter(scale: str = "b0") -> MotionAdapter:
-    return MotionAdapter(MotionAdapterConfig(input_size=64, plane_channels=4, fuse_channels=8,
-                                             encoder=MiTConfig.scale(scale))).eval()
+    return MotionAdapter(
+        MotionAdapterConfig(input_size=64, plane_channels=4, fuse_channels=8, encoder=MiTConfig.scale(scale))
+    ).eval()
 
 
 def norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
@@ -54,15 +57,21 @@ def resnet34_shapes() -> dict[str, tuple[int, ...]]:
             name = f"layer{layer}.{block}"
             if before != width:
                 shapes |= {f"{name}.downsample.0.weight": (width, before, 1, 1), **norm(f"{name}.downsample.1", width)}
-            shapes |= {f"{name}.conv1.weight": (width, before, 3, 3), **norm(f"{name}.bn1", width),
-                       f"{name}.conv2.weight": (width, width, 3, 3), **norm(f"{name}.bn2", width)}
+            shapes |= {
+                f"{name}.conv1.weight": (width, before, 3, 3),
+                **norm(f"{name}.bn1", width),
+                f"{name}.conv2.weight": (width, width, 3, 3),
+                **norm(f"{name}.bn2", width),
+            }
             before = width
     return shapes
 
 
 def resnet34_state(generator: torch.Generator) -> dict[str, torch.Tensor]:
-    return {key: torch.rand(shape, generator=generator) if shape else torch.tensor(7)
-            for key, shape in resnet34_shapes().items()}
+    return {
+        key: torch.rand(shape, generator=generator) if shape else torch.tensor(7)
+        for key, shape in resnet34_shapes().items()
+    }
 
 
 @pytest.fixture
@@ -75,6 +84,7 @@ def published(generator: torch.Generator) -> SegformerForImageClassification:
 
 
 # ---- ResNet-34
+
 
 @pytest.mark.parametrize("mode, channels", INPUT_MODES.items())
 def test_the_first_convolution_takes_channel_i_from_i_mod_3_times_3_over_n(mode, channels, generator):
@@ -95,8 +105,9 @@ def test_every_tensor_of_the_resnet_arrives(folder, generator, mode):
     loaded = model.low_reso_encoder.encoder.state_dict()
     assert loaded.keys() == {key for key in state if not key.startswith("fc.")}
     for key, value in loaded.items():
-        assert torch.equal(value, state[key] if key != "conv1.weight"
-                           else spread_channels(state[key], INPUT_MODES[mode])), key
+        assert torch.equal(
+            value, state[key] if key != "conv1.weight" else spread_channels(state[key], INPUT_MODES[mode])
+        ), key
     assert all(torch.equal(model.state_dict()[key], value) for key, value in others.items())
 
 
@@ -112,7 +123,7 @@ def test_torchvision_computes_the_same_where_nothing_dilates(folder, generator):
     load_resnet(model)
     ours = model.low_reso_encoder.encoder
     picture = torch.randn(1, 3, 64, 64, generator=generator)
-    shares = 5 / 3 / torch.tensor([2.0, 2.0, 1.0])[:, None, None]              # five channels: r g b r g
+    shares = 5 / 3 / torch.tensor([2.0, 2.0, 1.0])[:, None, None]  # five channels: r g b r g
     with torch.no_grad():
         actual = ours.bn1(ours.conv1((picture * shares)[:, [0, 1, 2, 0, 1]]))
         expected = theirs.bn1(theirs.conv1(picture))
@@ -133,6 +144,7 @@ def test_old_files_without_counters_of_batch_norm_do(folder, generator):
 
 # ---- MiT
 
+
 def test_every_tensor_of_segformers_own_file_arrives(folder, generator):
     model = adapter()
     state = {key: torch.rand(value.shape, generator=generator) for key, value in model.mix_vit.state_dict().items()}
@@ -148,7 +160,7 @@ def test_every_tensor_of_segformers_own_file_arrives(folder, generator):
 def test_hugging_faces_weights_give_its_numbers(folder, published, generator, kind):
     hub = folder / "mit-b0"
     hub.mkdir()
-    if kind == "in memory":                                       # with the names of this version of the library
+    if kind == "in memory":  # with the names of this version of the library
         torch.save(published.state_dict(), hub / "pytorch_model.bin")
     else:
         with warnings.catch_warnings():
@@ -177,6 +189,7 @@ def test_every_scale_has_its_own_file(folder):
 
 # ---- what is asked for, and what is refused
 
+
 def test_parts_that_have_their_weights_need_no_file(folder):
     modules = {"image_to_plane": network(), "motion_adapter": adapter(), "renderer": torch.nn.Linear(1, 1)}
     load_imagenet(modules, ("image_to_plane", "motion_adapter"))
@@ -187,9 +200,13 @@ def test_parts_that_have_their_weights_need_no_file(folder):
         load_imagenet(modules, ("image_to_plane",))
 
 
-@pytest.mark.parametrize("load, build, words", [
-    (load_resnet, network, (RESNET, "BSD-3-Clause", f"python -m scripts.assets fetch {RESNET}")),
-    (load_mit, adapter, ("mit-b0", "non-commercial", "python -m scripts.assets fetch mit-b0", "mit_b0.pth"))])
+@pytest.mark.parametrize(
+    "load, build, words",
+    [
+        (load_resnet, network, (RESNET, "BSD-3-Clause", f"python -m scripts.assets fetch {RESNET}")),
+        (load_mit, adapter, ("mit-b0", "non-commercial", "python -m scripts.assets fetch mit-b0", "mit_b0.pth")),
+    ],
+)
 def test_a_missing_file_is_named_with_licence_source_and_the_way_without(folder, load, build, words):
     with pytest.raises(UserError) as caught:
         load(build())
@@ -200,14 +217,17 @@ def test_a_missing_file_is_named_with_licence_source_and_the_way_without(folder,
 def wrong_files() -> dict[str, object]:
     """What a file may hold instead, by the words of the refusal."""
     few = {"conv1.weight": torch.zeros(64, 3, 7, 7), "bn1.weight": torch.zeros(64)}
-    return {"does not fit the encoder: missing bn1.bias": few,
-            "unknown features.0.weight": {"features.0.weight": torch.zeros(1)},
-            "shape of conv1.weight [64, 1, 7, 7] instead of [64, 5, 7, 7]":
-                {key: torch.zeros(()).expand((64, 1, 7, 7) if key == "conv1.weight" else shape)
-                 for key, shape in resnet34_shapes().items()},
-            "cannot be read as weights (damaged, incomplete, or not of tensors alone)": b"<html>not found</html>",
-            "cannot be read as weights": Path("code"),                        # an object, which is not built
-            "holds no tensors with names": [torch.zeros(1)]}
+    return {
+        "does not fit the encoder: missing bn1.bias": few,
+        "unknown features.0.weight": {"features.0.weight": torch.zeros(1)},
+        "shape of conv1.weight [64, 1, 7, 7] instead of [64, 5, 7, 7]": {
+            key: torch.zeros(()).expand((64, 1, 7, 7) if key == "conv1.weight" else shape)
+            for key, shape in resnet34_shapes().items()
+        },
+        "cannot be read as weights (damaged, incomplete, or not of tensors alone)": b"<html>not found</html>",
+        "cannot be read as weights": Path("code"),  # an object, which is not built
+        "holds no tensors with names": [torch.zeros(1)],
+    }
 
 
 @pytest.mark.parametrize("words, content", wrong_files().items(), ids=range(len(wrong_files())))
@@ -227,8 +247,10 @@ def test_a_hub_folder_without_weights_or_of_another_scale_is_refused(folder):
     (folder / "mit-b0").mkdir()
     with pytest.raises(UserError, match="model.safetensors cannot be read as weights .no such file"):
         load_mit(adapter())
-    save_file({f"patch_embed1.{key}": torch.zeros(64) for key in ("norm.weight", "norm.bias")},
-              folder / "mit-b0/model.safetensors")
+    save_file(
+        {f"patch_embed1.{key}": torch.zeros(64) for key in ("norm.weight", "norm.bias")},
+        folder / "mit-b0/model.safetensors",
+    )
     with pytest.raises(UserError, match=r"does not fit the encoder.*patch_embed1.norm.bias \[64\] instead of \[32\]"):
         load_mit(adapter())
 

@@ -8,8 +8,11 @@ from modules.layers.segformer import MiTConfig
 from modules.portrait.motion_adapter import MotionAdapter, MotionAdapterConfig
 
 TINY = MotionAdapterConfig(
-    input_size=64, plane_channels=4, fuse_channels=8,
-    encoder=MiTConfig(widths=(4, 8, 8, 8), heads=(1, 2, 2, 2), depths=(1, 1, 1, 1)))
+    input_size=64,
+    plane_channels=4,
+    fuse_channels=8,
+    encoder=MiTConfig(widths=(4, 8, 8, 8), heads=(1, 2, 2, 2), depths=(1, 1, 1, 1)),
+)
 
 
 def tiny() -> MotionAdapter:
@@ -39,7 +42,7 @@ def test_the_driving_pncc_matters(generator):
 
 def test_stochastic_layers_are_silent_in_eval_mode(generator):
     model, pncc = tiny(), torch.randn(2, 3, 3, 64, 64, generator=generator)
-    first, *others = [model(pncc) for _ in range(4)]              # two may drop the same, above all nothing
+    first, *others = [model(pncc) for _ in range(4)]  # two may drop the same, above all nothing
     assert any(not torch.equal(first, other) for other in others)
     model.eval()
     assert torch.equal(model(pncc), model(pncc))

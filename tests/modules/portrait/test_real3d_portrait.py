@@ -25,15 +25,17 @@ def noise(*shape: int, seed: int) -> torch.Tensor:
 
 def photo(head_size: int = 32, size: int = 64) -> Photo:
     classes = F.one_hot(torch.arange(size * size).view(1, size, size) % 6, 6).movedim(-1, 1).float()
-    around = Surroundings(torch.zeros(1, 3, size, size), classes, torch.full((1, 3, size, size), 0.5),
-                          noise(1, 68, 3, seed=4))
+    around = Surroundings(
+        torch.zeros(1, 3, size, size), classes, torch.full((1, 3, size, size), 0.5), noise(1, 68, 3, seed=4)
+    )
     return Photo(noise(1, 3, head_size, head_size, seed=5), pose_camera(torch.zeros(1, 3), torch.zeros(1, 3)), around)
 
 
 def driving(frames: int) -> Driving:
     pncc = PNCCInputs(*(noise(batch, 3, 32, 32, seed=seed) for seed, batch in ((1, 1), (2, 1), (3, frames))))
-    return Driving(pose_camera(0.2 * noise(frames, 3, seed=0), torch.zeros(frames, 3)), pncc,
-                   noise(frames, 68, 3, seed=6))
+    return Driving(
+        pose_camera(0.2 * noise(frames, 3, seed=0), torch.zeros(frames, 3)), pncc, noise(frames, 68, 3, seed=6)
+    )
 
 
 def run(model: Real3DPortrait, frames: int = 2) -> PortraitOutput:
@@ -60,8 +62,9 @@ def test_frames_do_not_depend_on_their_batch() -> None:
     source = model.encode(photo())
     together = model(source, frames)
     assert frames.pncc is not None and frames.keypoints is not None
-    alone = model(source, Driving(frames.camera[1:2], frames.pncc.with_driving(frames.pncc.driving[1:2]),
-                                  frames.keypoints[1:2]))
+    alone = model(
+        source, Driving(frames.camera[1:2], frames.pncc.with_driving(frames.pncc.driving[1:2]), frames.keypoints[1:2])
+    )
     assert_close(together.image[1:2], alone.image, atol=1e-4, rtol=0)
 
 
@@ -88,8 +91,9 @@ def test_the_motion_adapter_reads_its_pnccs_by_name() -> None:
     """What is not among its inputs changes nothing; what is, does."""
     for names in (("canonical", "driving"), ("source", "driving"), ("canonical", "source", "driving")):
         config = tiny_portrait_config(2)
-        config = dataclasses.replace(config, motion_adapter=dataclasses.replace(config.motion_adapter,
-                                                                                pncc_inputs=names))
+        config = dataclasses.replace(
+            config, motion_adapter=dataclasses.replace(config.motion_adapter, pncc_inputs=names)
+        )
         model = build_portrait(config).eval()
         base = driving(2).pncc
         assert base is not None
@@ -143,6 +147,8 @@ def test_htbsr_says_what_it_needs() -> None:
         model.encode(alone)
     with pytest.raises(ValueError, match="key points"):
         model(model.encode(photo()), dataclasses.replace(driving(1), keypoints=None))
+
+
 @pytest.mark.parametrize("fusion, fused", [("add", 2.5), ("mul", 1.0)])
 def test_one_photo_s_planes_meet_the_motion_of_every_frame(fusion: str, fused: float) -> None:
     canonical, motion = torch.full((1, 3, 4, 8, 8), 0.5), torch.full((2, 3, 4, 8, 8), 2.0)

@@ -29,7 +29,7 @@ def test_the_lips_stay_together_and_the_eyeballs_stay_round(head):
     identity = np.random.default_rng(0).normal(size=80).clip(-2.2, 2.2)
     moved = points + sum(weight * field for weight, field in zip(identity, modes.values()))
     np.testing.assert_allclose(moved[shell.lip_edges[0]], moved[shell.lip_edges[1]], atol=1e-5)
-    ball = moved[groups == "eyeballs"][:len(eyeballs()[0].points)]
+    ball = moved[groups == "eyeballs"][: len(eyeballs()[0].points)]
     centre = EYE_CENTRE + (ball - eyeballs()[0].points).mean(axis=0)
     radius = np.linalg.norm(ball - centre, axis=1)
     assert radius.std() < 0.15 * EYE_RADIUS and 0.6 < radius.mean() / EYE_RADIUS < 1.5

@@ -15,7 +15,7 @@ def surface(paint: list[list[float]], lip: float = 0.0) -> SurfacePoints:
 
 @pytest.fixture
 def person():
-    return sample_person(1)                 # a woman with painted lips
+    return sample_person(1)  # a woman with painted lips
 
 
 def test_painted_lips_are_where_the_mesh_has_them():

@@ -22,8 +22,18 @@ def test_a_closed_strip_joins_its_ends():
     assert set(strips(2, 5, closed=True).ravel()) == set(range(10))
 
 
-@pytest.mark.parametrize("build", [eyeballs, ears, lambda: [neck()], lambda: [shoulders()], lambda: teeth(0.58),
-                                   lambda: [tongue(0.58)], lambda: [mouth_cavity(0.58)]])
+@pytest.mark.parametrize(
+    "build",
+    [
+        eyeballs,
+        ears,
+        lambda: [neck()],
+        lambda: [shoulders()],
+        lambda: teeth(0.58),
+        lambda: [tongue(0.58)],
+        lambda: [mouth_cavity(0.58)],
+    ],
+)
 def test_parts_are_sound_meshes(build):
     for part in build():
         assert np.isfinite(part.points).all()

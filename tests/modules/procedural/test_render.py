@@ -21,8 +21,12 @@ def model():
 
 def face(person, frames=1, yaw=0.0, distance=-5.0, **actions):
     euler = torch.tensor([[0.0, yaw, 0.0]]).repeat(frames, 1)
-    return FaceCoefficients(person.identity[None], named_expression(frames, **actions), euler,
-                            torch.tensor([[0.0, 0.1, distance]]).repeat(frames, 1))
+    return FaceCoefficients(
+        person.identity[None],
+        named_expression(frames, **actions),
+        euler,
+        torch.tensor([[0.0, 0.1, distance]]).repeat(frames, 1),
+    )
 
 
 def test_a_portrait_shows_hair_face_neck_and_clothes_on_a_background(model):
@@ -44,9 +48,9 @@ def test_head_pictures_hold_the_same_head_on_minus_one(model):
     assert (of_head != (head.classes > 0)).float().mean() < 0.01
     inner = -torch.nn.functional.max_pool2d(-of_head[:, None].float(), 3, 1, 1) > 0
     difference = (full.image - head.image).abs()[inner.expand_as(full.image)]
-    assert (difference > 1e-5).float().mean() < 0.01                 # pixels shared with the neck between strands
+    assert (difference > 1e-5).float().mean() < 0.01  # pixels shared with the neck between strands
     outer = torch.nn.functional.max_pool2d(of_head[:, None].float(), 3, 1, 1) == 0
-    assert (head.image[outer.expand_as(head.image)] == -1).float().mean() > 0.99     # but for single strands
+    assert (head.image[outer.expand_as(head.image)] == -1).float().mean() > 0.99  # but for single strands
 
 
 def test_frames_of_a_clip_equal_single_frames(model):
@@ -72,14 +76,16 @@ def test_light_travels_with_the_head(model):
         view = render(model, person, face(person, yaw=yaw, distance=-3.0), 96, parts="head")
         depth = torch.where(view.depth > 0, view.depth, 99.0)[0, 0]
         row, column = divmod(int(depth.argmin()), 96)
-        tones.append(view.image[0, :, row - 1:row + 2, column - 1:column + 2].mean())
+        tones.append(view.image[0, :, row - 1 : row + 2, column - 1 : column + 2].mean())
     assert abs(tones[0] - tones[1]) < 0.12
 
 
 def test_shoulders_hardly_turn_with_the_head(model):
     person = sample_person(3)
-    turned, straight = (posed_vertices(model, model.vertices(NEUTRAL, torch.zeros(1, 64)), face(person, yaw=yaw))[0]
-                        for yaw in (0.5, 0.0))
+    turned, straight = (
+        posed_vertices(model, model.vertices(NEUTRAL, torch.zeros(1, 64)), face(person, yaw=yaw))[0]
+        for yaw in (0.5, 0.0)
+    )
     moved = (turned - straight).norm(dim=1)
     assert moved[model.vertex_group("shoulders")].max() < 0.3 * moved[model.vertex_group("ears")].max()
 
@@ -98,7 +104,7 @@ def test_the_tri_plane_camera_sees_vertices_where_they_are_rendered(model):
     vertices = model.vertices(torch.zeros(1, 80), expression)
     posed = FaceCoefficients(torch.zeros(1, 80), expression, euler, translation)
     head = model.vertex_group("skin") | model.vertex_group("hair")
-    rendered = project(posed_vertices(model, vertices, posed))[:, head]                   # [4, V, 2]
+    rendered = project(posed_vertices(model, vertices, posed))[:, head]  # [4, V, 2]
     camera = pose_camera(euler, translation, FITTING_FOCAL_LENGTH)
     world = vertices[:, head] * WORLD_SCALE + torch.tensor(WORLD_OFFSET)
     seen = (world - camera.camera_to_world[:, None, :3, 3]) @ camera.camera_to_world[:, :3, :3]

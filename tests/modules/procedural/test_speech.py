@@ -87,8 +87,9 @@ def test_synthesis_is_much_faster_than_speech():
 
 
 def test_every_sound_of_the_inventory_occurs(utterances):
-    assert {p.name for u in [*utterances, *(synthesize(s, 8.0) for s in range(100, 110))] for p in u.phonemes
-            } == set(INVENTORY)
+    assert {p.name for u in [*utterances, *(synthesize(s, 8.0) for s in range(100, 110))] for p in u.phonemes} == set(
+        INVENTORY
+    )
 
 
 def test_rerecording_keeps_length_and_depends_on_its_seed(utterances):

@@ -41,7 +41,7 @@ def test_the_nose_stands_out_furthest(front):
 
 
 def test_normals_point_away_from_the_inside():
-    surface = Surface(np.linspace(-3, 3, 50), np.linspace(1.0, ARC_LENGTH - 0.3, 50))        # above the jaw
+    surface = Surface(np.linspace(-3, 3, 50), np.linspace(1.0, ARC_LENGTH - 0.3, 50))  # above the jaw
     inside = loft(surface) * [0, 1, 0] + [0, 0, -0.3]
     assert (((loft(surface) - inside) * outward(surface)).sum(1) > 0).all()
 

@@ -17,11 +17,24 @@ from modules.procedural.voice import (
 )
 
 
-def vowel(formants: tuple[float, float, float], f0: float = 120.0, seconds: float = 0.5, voicing: float = 1.0,
-          frication: float = 0.0) -> VoiceTracks:
+def vowel(
+    formants: tuple[float, float, float],
+    f0: float = 120.0,
+    seconds: float = 0.5,
+    voicing: float = 1.0,
+    frication: float = 0.0,
+) -> VoiceTracks:
     control, frames = np.ones(int(seconds * CONTROL_RATE) + 1), int(seconds * FILTER_RATE) + 2
-    return VoiceTracks(f0 * control, voicing * control, 0 * control, frication * control,
-                       np.tile(formants, (frames, 1)), np.full(frames, 5000.0), np.full(frames, 0.4), np.ones(frames))
+    return VoiceTracks(
+        f0 * control,
+        voicing * control,
+        0 * control,
+        frication * control,
+        np.tile(formants, (frames, 1)),
+        np.full(frames, 5000.0),
+        np.full(frames, 0.4),
+        np.ones(frames),
+    )
 
 
 @pytest.fixture
@@ -49,8 +62,9 @@ def test_formants_are_where_the_sound_is_strong(speaker):
 
 
 def test_a_hiss_is_high(speaker):
-    wave = synthesize_voice(vowel((500, 1500, 2500), voicing=0.0, frication=1.0), speaker, 8000,
-                            np.random.default_rng(0))
+    wave = synthesize_voice(
+        vowel((500, 1500, 2500), voicing=0.0, frication=1.0), speaker, 8000, np.random.default_rng(0)
+    )
     frequency, level = spectrum(wave)
     assert (level[frequency > 3500] ** 2).sum() > 5 * (level[frequency < 3500] ** 2).sum()
 
@@ -71,7 +85,7 @@ def test_a_delay_filter_delays():
 def test_the_glottis_closes_faster_than_it_opens():
     pulse = glottal_pulse(np.arange(1000) / 1000)
     assert pulse[600:].max() == 0 and -pulse.min() > 1.5 * pulse.max()
-    assert abs(pulse.mean()) < 0.02                                  # the flow returns to 0 after each period
+    assert abs(pulse.mean()) < 0.02  # the flow returns to 0 after each period
 
 
 def test_a_recording_is_the_same_length_finite_and_another_every_time():

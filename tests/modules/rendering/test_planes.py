@@ -6,12 +6,13 @@ from modules.rendering.planes import Decoder, colours, mean_features, plane_coor
 
 def test_planes_are_read_at_xy_xz_and_zx():
     point = torch.tensor([[[0.1, 0.2, 0.3]]])
-    assert_close(plane_coordinates(point, 2.0)[0, :, 0],
-                 torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.3, 0.2], [0.3, 0.1, 0.2]]))
+    assert_close(
+        plane_coordinates(point, 2.0)[0, :, 0], torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.3, 0.2], [0.3, 0.1, 0.2]])
+    )
 
 
 def test_a_ramp_is_read_as_its_coordinate(generator):
-    ramp = (torch.arange(8) + 0.5) / 4 - 1                                       # value = coordinate along the width
+    ramp = (torch.arange(8) + 0.5) / 4 - 1  # value = coordinate along the width
     planes = ramp.expand(1, 3, 1, 8, 8)
     points = torch.rand(1, 20, 3, generator=generator) * 0.8 - 0.4
     assert_close(sample_planes(planes, points, 1.0)[0, 1, :, 0], 2 * points[0, :, 0])
@@ -53,4 +54,4 @@ def test_a_decoder_can_start_by_passing_features_through(generator):
         density, logits = decoder(features)
     assert_close(density[..., 0], 50 * features[..., 3], atol=1e-3, rtol=1e-4)
     assert_close(logits[..., 0], 2 * features[..., 0], atol=1e-4, rtol=1e-4)
-    assert (decoder.net[2].weight[2] == other).all()                              # other outputs keep their weights
+    assert (decoder.net[2].weight[2] == other).all()  # other outputs keep their weights

@@ -44,7 +44,7 @@ def test_a_sample_does_not_depend_on_the_rest_of_its_batch(planes, frontal_camer
 
 def test_the_official_rule_lets_samples_of_a_batch_meet(planes, frontal_camera, lost_camera):
     output = tiny(missing_rays="official")(planes, both(frontal_camera, lost_camera), 4)
-    assert (output.depth[1] < 2.7).all()                                         # limits of the other camera's rays
+    assert (output.depth[1] < 2.7).all()  # limits of the other camera's rays
 
 
 def test_without_a_generator_frames_are_equal_and_with_one_they_follow_its_seed(planes, frontal_camera):
@@ -79,11 +79,13 @@ def test_fine_samples_find_the_surface_better_than_coarse_ones(frontal_camera):
     grid = torch.zeros(1, 3, 4, 32, 32)
     grid[:, 0] = -1.0
     grid[:, 1, :, 10:20] = 4.0
-    renderers = {key: tiny(samples_coarse=n, samples_fine=m)
-                 for key, n, m in (("one", 10, 0), ("two", 10, 20), ("reference", 256, 0))}
+    renderers = {
+        key: tiny(samples_coarse=n, samples_fine=m)
+        for key, n, m in (("one", 10, 0), ("two", 10, 20), ("reference", 256, 0))
+    }
     state = renderers["one"].state_dict()
     state["decoder.net.0.weight"] = torch.ones(8, 4)
-    state["decoder.net.2.weight"][0], state["decoder.net.2.bias"][0] = 6.0, -20.0     # empty outside the slab
+    state["decoder.net.2.weight"][0], state["decoder.net.2.bias"][0] = 6.0, -20.0  # empty outside the slab
     depths = {}
     for key, renderer in renderers.items():
         renderer.load_state_dict(state)

@@ -16,8 +16,9 @@ def test_every_sample_stays_in_its_own_stratum(generator):
 
 
 def test_smoothed_weights_take_the_larger_neighbour():
-    assert_close(smooth_weights(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0])),
-                 torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0]) + 0.01)
+    assert_close(
+        smooth_weights(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0])), torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0]) + 0.01
+    )
 
 
 def test_fine_samples_gather_where_the_weight_is():

@@ -21,8 +21,9 @@ def test_other_render_sizes_are_resized_first(generator: torch.Generator) -> Non
 
 
 def test_scale_two_keeps_the_resolution_in_the_first_block(generator: torch.Generator) -> None:
-    config = SuperresolutionConfig(resolution=8, feature_channels=4, middle_channels=4, output_channels=4, w_dim=3,
-                                   scale=2)
+    config = SuperresolutionConfig(
+        resolution=8, feature_channels=4, middle_channels=4, output_channels=4, w_dim=3, scale=2
+    )
     feature = torch.randn(1, 4, 8, 8, generator=generator)
     assert Superresolution(config)(feature[:, :3], feature).shape == (1, 3, 16, 16)
 

@@ -32,10 +32,14 @@ def test_the_variable_comes_before_the_default_folder(folders: tuple[Path, Path]
     assert locate("face_landmarker.task", second) == second / "face_landmarker.task"
 
 
-@pytest.mark.parametrize("name, words", [
-    ("face_landmarker.task", ("Apache-2.0", "python -m scripts.assets fetch face_landmarker.task")),
-    ("BFM_model_front.mat", ("non-commercial", "register at https://faces.dmi.unibas.ch/bfm/")),
-    ("something_else.bin", ("something_else.bin is missing",))])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("face_landmarker.task", ("Apache-2.0", "python -m scripts.assets fetch face_landmarker.task")),
+        ("BFM_model_front.mat", ("non-commercial", "register at https://faces.dmi.unibas.ch/bfm/")),
+        ("something_else.bin", ("something_else.bin is missing",)),
+    ],
+)
 def test_a_missing_file_is_named_with_licence_and_remedy(folders: tuple[Path, Path], name: str, words: tuple[str, ...]):
     with pytest.raises(UserError) as caught:
         find_asset(name)

@@ -84,7 +84,8 @@ def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", ["save_file", "save_yaml", "_to_disk"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_while_writing_leaves_the_old_checkpoint(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, error: BaseException) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, error: BaseException
+) -> None:
     module = network()
     save_checkpoint(tmp_path / "c", {"a": 1}, {"part": module})
 

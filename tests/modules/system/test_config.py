@@ -114,28 +114,31 @@ def test_a_resolved_config_makes_the_same_config_again(tmp_path: Path) -> None:
     assert from_dict(Stage, load_yaml(tmp_path / "saved.yaml")) == stage
 
 
-@pytest.mark.parametrize("values, message", [
-    ({"step": 1}, "unknown key step; did you mean steps?"),
-    ({"steps": 1, "model": {"rendrer": {}}}, "unknown key model.rendrer; did you mean renderer?"),
-    ({"steps": 1, "zzzz": 0}, "unknown key zzzz; the choices are clip, folder"),
-    ({}, "the key steps is missing"),
-    ({"steps": "many"}, "steps must be a whole number, not 'many'"),
-    ({"steps": 1.5}, "steps must be a whole number, not 1.5"),
-    ({"steps": True}, "steps must be a whole number, not True"),
-    ({"steps": 1, "rate": "fast"}, "rate must be a number, not 'fast'"),
-    ({"steps": 1, "rate": None}, "rate must be a number, not None"),
-    ({"steps": 1, "shuffle": 1}, "shuffle must be true or false, not 1"),
-    ({"steps": 1, "folder": 3}, "folder must be a path, not 3"),
-    ({"steps": 1, "clip": "x"}, "clip must be a number, not 'x'"),
-    ({"steps": 1, "fusion": "cat"}, "fusion is 'cat'; did you mean concat?"),
-    ({"steps": 1, "model": 3}, "model must hold `key: value` lines, not 3"),
-    ({"steps": 1, "model": {"widths": 4}}, "model.widths must be tuple"),
-    ({"steps": 1, "model": {"widths": [4, "x"]}}, "model.widths.1 must be a whole number"),
-    ({"steps": 1, "model": {"pair": [4]}}, "model.pair must be a list of 2 values, not 1"),
-    ({"steps": 1, "loss": {"l1": "x"}}, "loss.l1 must be a number"),
-    ({"steps": 1, "model": {"preset": "tiny"}}, "model.preset is tiny; the choices are demo, full, staged"),
-    ({"steps": 1, "model": {"renderer": {"samples_coarse": 0}}}, "model.renderer: samples_coarse is 0; it must be"),
-])
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"step": 1}, "unknown key step; did you mean steps?"),
+        ({"steps": 1, "model": {"rendrer": {}}}, "unknown key model.rendrer; did you mean renderer?"),
+        ({"steps": 1, "zzzz": 0}, "unknown key zzzz; the choices are clip, folder"),
+        ({}, "the key steps is missing"),
+        ({"steps": "many"}, "steps must be a whole number, not 'many'"),
+        ({"steps": 1.5}, "steps must be a whole number, not 1.5"),
+        ({"steps": True}, "steps must be a whole number, not True"),
+        ({"steps": 1, "rate": "fast"}, "rate must be a number, not 'fast'"),
+        ({"steps": 1, "rate": None}, "rate must be a number, not None"),
+        ({"steps": 1, "shuffle": 1}, "shuffle must be true or false, not 1"),
+        ({"steps": 1, "folder": 3}, "folder must be a path, not 3"),
+        ({"steps": 1, "clip": "x"}, "clip must be a number, not 'x'"),
+        ({"steps": 1, "fusion": "cat"}, "fusion is 'cat'; did you mean concat?"),
+        ({"steps": 1, "model": 3}, "model must hold `key: value` lines, not 3"),
+        ({"steps": 1, "model": {"widths": 4}}, "model.widths must be tuple"),
+        ({"steps": 1, "model": {"widths": [4, "x"]}}, "model.widths.1 must be a whole number"),
+        ({"steps": 1, "model": {"pair": [4]}}, "model.pair must be a list of 2 values, not 1"),
+        ({"steps": 1, "loss": {"l1": "x"}}, "loss.l1 must be a number"),
+        ({"steps": 1, "model": {"preset": "tiny"}}, "model.preset is tiny; the choices are demo, full, staged"),
+        ({"steps": 1, "model": {"renderer": {"samples_coarse": 0}}}, "model.renderer: samples_coarse is 0; it must be"),
+    ],
+)
 def test_a_wrong_value_is_reported_with_its_key(values: dict, message: str) -> None:
     with pytest.raises(UserError, match=message.replace("?", r"\?").replace("[", r"\[")):
         from_dict(Stage, values)
@@ -150,15 +153,18 @@ def test_a_wrong_key_names_the_file_it_is_in(tmp_path: Path) -> None:
         from_dict(Stage, load_yaml(write(tmp_path, "good.yaml", "steps: 1\n"), ["rate=x"]))
 
 
-@pytest.mark.parametrize("text, message", [
-    ("a: 1\na: 2\n", "line 2: the key a is repeated"),
-    ("a: [1\n", "line 2"),
-    ("- 1\n", "key: value"),
-    ("base: 3\n", "base must be a file or a list"),
-    ("base: gone.yaml\n", r"gone.yaml \(base of own.yaml\): No such file"),
-    ("base: own.yaml\n", "in a circle"),
-    ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("a: 1\na: 2\n", "line 2: the key a is repeated"),
+        ("a: [1\n", "line 2"),
+        ("- 1\n", "key: value"),
+        ("base: 3\n", "base must be a file or a list"),
+        ("base: gone.yaml\n", r"gone.yaml \(base of own.yaml\): No such file"),
+        ("base: own.yaml\n", "in a circle"),
+        ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+    ],
+)
 def test_a_bad_file_is_reported(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_yaml(write(tmp_path, "own.yaml", text))

@@ -13,7 +13,7 @@ from modules.system.download import fetch
 from modules.system.errors import UserError
 
 CONTENT = bytes(range(256)) * 400
-BREAK = 20_480                # bytes after which a broken answer ends
+BREAK = 20_480  # bytes after which a broken answer ends
 
 
 class Server:
@@ -50,7 +50,7 @@ class Server:
         request.send_response(206 if start else 200)
         request.send_header("Content-Length", str(len(CONTENT) - start))
         request.end_headers()
-        part = CONTENT[start:] if action == "whole" else CONTENT[start:start + BREAK]
+        part = CONTENT[start:] if action == "whole" else CONTENT[start : start + BREAK]
         request.wfile.write(b"x" * len(part) if action == "garbage" else part)
         request.wfile.flush()
         if action == "stall":
@@ -71,8 +71,15 @@ def server() -> Iterator[Server]:
 
 
 def asset(address: str, sha256: str | None = hashlib.sha256(CONTENT).hexdigest()) -> Asset:
-    return Asset(name="model.bin", what="a model", licence="MIT", needed_by=("tests",), source="https://example.org",
-                 address=address, sha256=sha256)
+    return Asset(
+        name="model.bin",
+        what="a model",
+        licence="MIT",
+        needed_by=("tests",),
+        source="https://example.org",
+        address=address,
+        sha256=sha256,
+    )
 
 
 def test_a_file_arrives_whole_and_is_not_fetched_twice(server: Server, tmp_path: Path):
@@ -152,7 +159,13 @@ def test_a_folder_that_cannot_be_written_is_named(server: Server, tmp_path: Path
 
 
 def test_what_is_gated_is_explained_instead(tmp_path: Path):
-    gated = Asset(name="face.mat", what="a model", licence="research", needed_by=("tests",), source="https://example.org",
-                  how="register at https://example.org")
+    gated = Asset(
+        name="face.mat",
+        what="a model",
+        licence="research",
+        needed_by=("tests",),
+        source="https://example.org",
+        how="register at https://example.org",
+    )
     with pytest.raises(UserError, match="register at https://example.org"):
         fetch(gated, tmp_path)

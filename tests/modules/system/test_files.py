@@ -25,6 +25,8 @@ def test_an_error_leaves_what_was_there(tmp_path: Path):
 
 def test_a_path_of_the_user_that_cannot_be_written_is_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(UserError, match="a.txt cannot be written .*choose another place"), \
-            named_file(tmp_path / "file" / "a.txt"):
+    with (
+        pytest.raises(UserError, match="a.txt cannot be written .*choose another place"),
+        named_file(tmp_path / "file" / "a.txt"),
+    ):
         pytest.fail("nothing to write to")

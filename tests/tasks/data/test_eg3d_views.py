@@ -14,11 +14,23 @@ from tests.tasks.tiny_images import RAW, SIZE, tiny_model, write_tiny_clips
 @pytest.fixture
 def teacher():
     torch.manual_seed(0)
-    return EG3DTeacher(EG3DGenerator(EG3DConfig(
-        w_dim=8, plane_resolution=8, base_channels=64, max_channels=8, neural_resolution=RAW,
-        renderer=RendererConfig(plane_channels=4, hidden_channels=8, samples_coarse=4, samples_fine=4),
-        superresolution=SuperresolutionConfig(resolution=RAW, feature_channels=4, middle_channels=8,
-                                              output_channels=8, w_dim=8))), EG3DViewsConfig(), 4.2647)
+    return EG3DTeacher(
+        EG3DGenerator(
+            EG3DConfig(
+                w_dim=8,
+                plane_resolution=8,
+                base_channels=64,
+                max_channels=8,
+                neural_resolution=RAW,
+                renderer=RendererConfig(plane_channels=4, hidden_channels=8, samples_coarse=4, samples_fine=4),
+                superresolution=SuperresolutionConfig(
+                    resolution=RAW, feature_channels=4, middle_channels=8, output_channels=8, w_dim=8
+                ),
+            )
+        ),
+        EG3DViewsConfig(),
+        4.2647,
+    )
 
 
 def test_items_follow_their_number_and_cameras_look_at_the_head():

@@ -21,8 +21,15 @@ class FlatModel:
 @pytest.fixture
 def config(tmp_path):
     write_tiny_clips(tmp_path / "clips", clips=3, frames=FRAMES)
-    return ClipDataConfig(folder=str(tmp_path / "clips"), validation_every=3, face_model="procedural", pncc_size=SIZE,
-                          torso=True, eye_closing=True, pairs_per_clip=5)
+    return ClipDataConfig(
+        folder=str(tmp_path / "clips"),
+        validation_every=3,
+        face_model="procedural",
+        pncc_size=SIZE,
+        torso=True,
+        eye_closing=True,
+        pairs_per_clip=5,
+    )
 
 
 @pytest.fixture
@@ -49,10 +56,18 @@ def test_an_item_has_what_the_tasks_read(pairs):
     item = pairs[0]
     shapes = {name: tuple(value.shape) for name, value in item.items()}
     assert shapes == {
-        "source_image": (3, SIZE, SIZE), "target_image": (3, SIZE, SIZE), "source_classes": (SIZE, SIZE),
-        "target_classes": (SIZE, SIZE), "pncc": (5, 3, SIZE, SIZE), "closed": (3, 3, SIZE, SIZE),
-        "euler": (2, 3), "translation": (2, 3), "keypoints": (2, 68, 2), "torso": (3, SIZE, SIZE),
-        "background": (3, SIZE, SIZE)}
+        "source_image": (3, SIZE, SIZE),
+        "target_image": (3, SIZE, SIZE),
+        "source_classes": (SIZE, SIZE),
+        "target_classes": (SIZE, SIZE),
+        "pncc": (5, 3, SIZE, SIZE),
+        "closed": (3, 3, SIZE, SIZE),
+        "euler": (2, 3),
+        "translation": (2, 3),
+        "keypoints": (2, 68, 2),
+        "torso": (3, SIZE, SIZE),
+        "background": (3, SIZE, SIZE),
+    }
     assert item["source_image"].dtype == torch.uint8 and len(pairs) == 2 * 5
 
 
@@ -75,7 +90,7 @@ def test_one_pncc_may_have_noise_on_its_coefficients(config, pairs, monkeypatch)
     noisy = FramePairs(ClipDataConfig(**{**vars(config), "perturbation": 0.01}), pairs.clips, FlatModel())
     items = [noisy.pair(0, 1, 3, torch.Generator().manual_seed(seed)) for seed in range(40)]
     bases = [next(row for row in (1, 2) if torch.equal(item["perturbed"][0], item["pncc"][row])) for item in items]
-    assert 20 < bases.count(2) < 40                                  # three of four are the target's
+    assert 20 < bases.count(2) < 40  # three of four are the target's
     for base, face in zip(bases, seen):
         exact = noisy.clip(0).clip.face[(1, 3)[base - 1]]
         for name in ("identity", "expression"):

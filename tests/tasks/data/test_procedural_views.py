@@ -30,7 +30,7 @@ def test_a_fan_turns_by_twenty_degrees(config, generator):
 def test_views_of_a_person_show_one_head_from_several_sides(config):
     item = CachedViews(config)[0]
     assert item["images"].shape == (2, 3, 32, 32) and item["images"].dtype == torch.uint8
-    far = ~dilate(item["masks"][:, None], 5)[:, 0]            # edges are blended
+    far = ~dilate(item["masks"][:, None], 5)[:, 0]  # edges are blended
     assert item["masks"].any() and not item["images"].permute(0, 2, 3, 1)[far].any()
     assert not torch.equal(item["euler"][0], item["euler"][1])
 

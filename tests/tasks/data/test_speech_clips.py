@@ -29,8 +29,12 @@ def write_clip(folder, frames: int, face_model: str = "procedural", sound: bool 
     zeros = torch.zeros(frames, 3)
     expression = 0.1 * torch.randn(frames, 64, generator=torch.Generator().manual_seed(0))
     coefficients = FaceCoefficients(torch.zeros(1, 80), expression, zeros, zeros)
-    np.savez(folder / "clip.npz", face_model=face_model, landmarks=np.zeros((frames, 68, 2), np.float32),
-             **{name: getattr(coefficients, name).numpy() for name in vars(coefficients)})
+    np.savez(
+        folder / "clip.npz",
+        face_model=face_model,
+        landmarks=np.zeros((frames, 68, 2), np.float32),
+        **{name: getattr(coefficients, name).numpy() for name in vars(coefficients)},
+    )
     if sound:
         soundfile.write(folder / "audio.wav", 0.1 * np.random.default_rng(0).standard_normal(frames * 640), 16000)
 
@@ -87,7 +91,7 @@ def test_prepared_clips_are_read_and_their_features_stored(face, tmp_path):
     write_clip(tmp_path / "silent", 40, sound=False)
     config = SpeechDataConfig(folder=str(tmp_path), validation_every=2, min_frames=25)
     train, held_out = speech_datasets(config, "mel", face)
-    assert [len(s["mask"]) for b in range(len(train)) for s in train[b]] == [56]      # clip1; "silent" has no sound
+    assert [len(s["mask"]) for b in range(len(train)) for s in train[b]] == [56]  # clip1; "silent" has no sound
     assert [len(s["mask"]) for s in held_out[0]] == [40]
     stored = PreparedSpeech(config, face, "mel", [tmp_path / "clip1"])
     assert (tmp_path / "clip1" / "speech_mel.npz").is_file()

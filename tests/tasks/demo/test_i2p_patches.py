@@ -17,8 +17,9 @@ LOSS = {"image_raw": 1.0, "edges_raw": 1.0, "mask": 1.0, "planes": 0.001}
 
 @pytest.fixture
 def config():
-    return I2PPatchesConfig(model=tiny_model(1), teacher="procedural", loss=LOSS, learning_rates=RATES,
-                            patches=PatchConfig(rays=8))
+    return I2PPatchesConfig(
+        model=tiny_model(1), teacher="procedural", loss=LOSS, learning_rates=RATES, patches=PatchConfig(rays=8)
+    )
 
 
 def test_both_views_are_learned_from_one_set_of_planes(config, generator):

@@ -16,8 +16,9 @@ LOSS = {"image_raw": 1.0, "edges_raw": 1.0, "mask": 1.0, "planes": 0.001}
 @pytest.fixture
 def config():
     patches = PatchConfig(rays=8, side_range=(128, 192), mouth_side=64, mouth_share=0.5)
-    return MotionAdapterPatchesConfig(model=tiny_model(2), data=ClipDataConfig(), loss=LOSS, learning_rates=RATES,
-                                      patches=patches)
+    return MotionAdapterPatchesConfig(
+        model=tiny_model(2), data=ClipDataConfig(), loss=LOSS, learning_rates=RATES, patches=patches
+    )
 
 
 def test_all_but_super_resolution_learns_from_patches(config, generator):

@@ -97,8 +97,16 @@ def test_patch_losses_fall_while_planes_are_fitted():
     assert totals[-1] < 0.7 * totals[0]
 
 
-@pytest.mark.parametrize("change", [{"side_range": (100, 300)}, {"side_range": (100, 90)}, {"rays": 2}, {"count": 0},
-                                    {"uniform_share": 0.7, "mouth_share": 0.6}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"side_range": (100, 300)},
+        {"side_range": (100, 90)},
+        {"rays": 2},
+        {"count": 0},
+        {"uniform_share": 0.7, "mouth_share": 0.6},
+    ],
+)
 def test_impossible_patches_are_refused(change: dict):
     with pytest.raises(ValueError, match="patches"):
         PatchConfig(**change)

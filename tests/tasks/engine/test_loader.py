@@ -40,8 +40,9 @@ def test_a_stream_resumes_at_any_position_across_epochs() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_do_not_depend_on_the_workers(workers: int) -> None:
     dataset = Points(20)
-    loader = training_loader(dataset, StreamSampler(20, 3, 1), LoaderConfig(batch=3, workers=workers),
-                             torch.utils.data.default_collate)
+    loader = training_loader(
+        dataset, StreamSampler(20, 3, 1), LoaderConfig(batch=3, workers=workers), torch.utils.data.default_collate
+    )
     seen = [batch["index"].tolist() for batch in islice(iter(loader), 5)]
     assert seen == indices(20, 3, 1, batches=5)
 

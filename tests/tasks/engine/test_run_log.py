@@ -79,7 +79,7 @@ def test_videos_are_files_and_play_in_tensorboard(tmp_path: Path) -> None:
     log.close()
     stored = (tmp_path / "pictures/00000003_a_b.gif").read_bytes()
     board = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
-    event, = board.Images("a/b")
+    (event,) = board.Images("a/b")
     assert event.encoded_image_string == stored == animated(video) and (event.width, event.height) == (6, 4)
 
 

@@ -63,7 +63,7 @@ def test_training_in_shards_gives_the_same_full_state(pair: tuple[nn.Module, nn.
     torch.testing.assert_close(gathered, expected)
     norms = [total_norm([p.grad for p in module.parameters()]) for module in pair]
     torch.testing.assert_close(*norms)
-    reshard(plain)                                          # nothing to free
+    reshard(plain)  # nothing to free
 
 
 def test_full_tensors_are_loaded_into_shards(pair: tuple[nn.Module, nn.Module]) -> None:

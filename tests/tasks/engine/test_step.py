@@ -28,8 +28,11 @@ def toy(config: ToyConfig = STILL) -> Toy:
 
 
 def weights(task: Toy) -> dict[str, Tensor]:
-    return {f"{part}.{name}": value.detach().clone() for part, module in task.modules.items()
-            for name, value in module.named_parameters()}
+    return {
+        f"{part}.{name}": value.detach().clone()
+        for part, module in task.modules.items()
+        for name, value in module.named_parameters()
+    }
 
 
 def moved(task: Toy, before: Mapping[str, Tensor]) -> set[str]:
@@ -41,7 +44,7 @@ def test_the_first_step_of_adam_is_the_rate_and_progress_lowers_it(batch: dict[s
     task, other = toy(), toy()
     before, after = weights(task), weights(other)
     Steps(task)(batch, step=0)
-    Steps(other)(batch, step=0, progress=0.75)                         # the last layers follow it
+    Steps(other)(batch, step=0, progress=0.75)  # the last layers follow it
     first, last = "generator.0.weight", "generator.3.weight"
     assert (weights(task)[first] - before[first]).abs().max() == pytest.approx(0.01, rel=1e-3)
     assert (weights(task)[last] - before[last]).abs().max() == pytest.approx(0.01, rel=1e-3)
@@ -52,7 +55,7 @@ def test_each_optimiser_changes_its_own_groups_when_its_turn_comes(batch: dict[s
     task = toy(replace(STILL, freeze_until=3))
     take_step, before = Steps(task), weights(task)
     assert take_step(batch, step=0).keys() == {"fit", "adversarial"}
-    assert moved(task, before) == {"generator.3", "generator.4"}         # the first layer has the rate 0
+    assert moved(task, before) == {"generator.3", "generator.4"}  # the first layer has the rate 0
     before = weights(task)
     assert take_step(batch, step=5).keys() == {"fit", "adversarial", "discriminator", "r1"}
     assert moved(task, before) == {"generator.0", "generator.3", "generator.4", "discriminator.0", "discriminator.2"}
@@ -63,16 +66,21 @@ def test_only_the_groups_at_work_have_gradients(batch: dict[str, Tensor], monkey
     step = Toy.training_step
 
     def watched(task: Toy, batch: dict, at: int, optimizer: str, state: object) -> dict[str, Tensor]:
-        enabled[optimizer] = {name.rpartition(".")[0] for part, module in task.modules.items()
-                              for name, p in ((f"{part}.{n}", p) for n, p in module.named_parameters())
-                              if p.requires_grad}
+        enabled[optimizer] = {
+            name.rpartition(".")[0]
+            for part, module in task.modules.items()
+            for name, p in ((f"{part}.{n}", p) for n, p in module.named_parameters())
+            if p.requires_grad
+        }
         return step(task, batch, at, optimizer, state)
 
     monkeypatch.setattr(Toy, "training_step", watched)
     task = toy(replace(STILL, freeze_until=100))
     Steps(task)(batch, step=5)
-    assert enabled == {"generator": {"generator.3", "generator.4"},
-                       "discriminator": {"discriminator.0", "discriminator.2"}}
+    assert enabled == {
+        "generator": {"generator.3", "generator.4"},
+        "discriminator": {"discriminator.0", "discriminator.2"},
+    }
     assert all(p.grad is None for module in task.modules.values() for p in module.parameters())
 
 
@@ -84,7 +92,7 @@ def test_gradients_are_clipped_to_a_norm_over_all_groups_of_an_optimiser(batch: 
         take_step(batch, step=0)
         moments = [state["exp_avg"] for state in take_step.stepper.optimizers["generator"].state.values()]
         assert len(moments) == 5
-        norms[clip] = 10 * math.sqrt(sum(float(m.square().sum()) for m in moments))      # (1 - 0.9) of the gradient
+        norms[clip] = 10 * math.sqrt(sum(float(m.square().sum()) for m in moments))  # (1 - 0.9) of the gradient
     assert norms[0.0] > 0.1 and norms[1e-3] == pytest.approx(1e-3, rel=1e-4)
 
 
@@ -98,11 +106,11 @@ def test_several_batches_count_as_one(batch: dict[str, Tensor]) -> None:
 def test_averages_follow_the_weights_and_are_of_what_is_trained(batch: dict[str, Tensor]) -> None:
     task = toy()
     take_step, before = Steps(task, ema=0.9), weights(task)
-    take_step(batch, step=0)                                             # the decay of step 0 is 1 / 10
+    take_step(batch, step=0)  # the decay of step 0 is 1 / 10
     ema = take_step.stepper.ema
     expected = 0.1 * before["generator.0.weight"] + 0.9 * weights(task)["generator.0.weight"]
     torch.testing.assert_close(ema.state("generator")["0.weight"], expected)
-    assert ema.modules.keys() == {"generator", "discriminator"}          # nothing trains `scale`
+    assert ema.modules.keys() == {"generator", "discriminator"}  # nothing trains `scale`
     assert Steps(toy()).stepper.ema is None
 
 
@@ -111,7 +119,7 @@ def test_a_step_is_a_function_of_the_seed_and_its_number(batch: dict[str, Tensor
 
     def after(step: int, seed: int = 0) -> Tensor:
         task = toy(noisy)
-        torch.rand(7)                                                    # what was drawn before does not matter
+        torch.rand(7)  # what was drawn before does not matter
         Steps(task, seed=seed)(batch, step)
         return weights(task)["generator.0.weight"]
 

@@ -58,7 +58,7 @@ def test_a_killed_run_resumes_to_the_same_bits_with_other_workers(tmp_path: Path
 
 def test_only_a_run_that_starts_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fill(task: Toy) -> None:
-        task.modules["scale"].weight.data.fill_(7.0)                    # not trained
+        task.modules["scale"].weight.data.fill_(7.0)  # not trained
 
     def refuse(task: Toy) -> None:
         raise AssertionError("a resumed run needs no published weights")
@@ -82,8 +82,18 @@ def test_validation_and_pictures_do_not_change_the_training(tmp_path: Path, refe
 def test_tensorboard_shows_losses_rates_norms_speed_pictures_and_videos(tmp_path: Path) -> None:
     run_toy(tmp_path, "log.validate_every=10", "log.pictures_every=10", "log.videos_every=20", "log.tensorboard=true")
     board = EventAccumulator(str(tmp_path / "run/tensorboard"), size_guidance={"images": 0}).Reload()
-    assert {"loss/fit", "loss/r1", "rate/first", "rate/all", "gradient_norm/generator", "speed/images_per_second",
-            "validation/loss", "metric/largest", "time/data", "time/rest"} <= set(board.Tags()["scalars"])
+    assert {
+        "loss/fit",
+        "loss/r1",
+        "rate/first",
+        "rate/all",
+        "gradient_norm/generator",
+        "speed/images_per_second",
+        "validation/loss",
+        "metric/largest",
+        "time/data",
+        "time/rest",
+    } <= set(board.Tags()["scalars"])
     kinds = [event.encoded_image_string[:4] for event in board.Images("points")]
     assert [kinds.count(kind) for kind in (b"\x89PNG", b"GIF8")] == [3, 2]
     assert len(board.Scalars("loss/fit")) == 20
@@ -98,8 +108,9 @@ def test_bf16_trains_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
     run_toy(tmp_path, *low, "precision=32-true", output="high")
     assert same_bits(all_weights(tmp_path / "run"), all_weights(tmp_path / "again"))
     assert not same_bits(all_weights(tmp_path / "run"), all_weights(tmp_path / "high"))
-    torch.testing.assert_close(metrics(tmp_path / "run", "loss/fit"), metrics(tmp_path / "high", "loss/fit"),
-                               rtol=0.1, atol=0.05)
+    torch.testing.assert_close(
+        metrics(tmp_path / "run", "loss/fit"), metrics(tmp_path / "high", "loss/fit"), rtol=0.1, atol=0.05
+    )
 
 
 def test_bf16_is_for_the_networks_and_not_for_reading_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +143,9 @@ def test_accumulated_batches_equal_one_big_batch(tmp_path: Path) -> None:
     still = ("noise=0", "dropout=0")
     run_toy(tmp_path, *still, "loader.batch=4", output="big")
     run_toy(tmp_path, *still, "loader.batch=2", "accumulate=2", output="small")
-    torch.testing.assert_close(metrics(tmp_path / "small", "loss/fit"), metrics(tmp_path / "big", "loss/fit"),
-                               rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        metrics(tmp_path / "small", "loss/fit"), metrics(tmp_path / "big", "loss/fit"), rtol=1e-5, atol=1e-6
+    )
 
 
 STILL = ("noise=0", "dropout=0", "log.validate_every=10", "log.pictures_every=10")
@@ -141,8 +153,17 @@ STILL = ("noise=0", "dropout=0", "log.validate_every=10", "log.pictures_every=10
 
 def run_two(folder: Path, *overrides: str, output: str = "two") -> None:
     """Train in two processes that share the batch of 4."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "-m", "tasks.run", *toy_arguments(folder, *STILL, "loader.batch=2", *overrides, output=output)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "tasks.run",
+        *toy_arguments(folder, *STILL, "loader.batch=2", *overrides, output=output),
+    ]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
@@ -157,7 +178,8 @@ def same_curves(first: Path, second: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy, clip, validated", [("ddp", 1.0, 1), ("fsdp", 1.0, 4), ("fsdp", 0.1, 1)])
 def test_two_processes_equal_one_with_the_same_samples_per_step(
-        tmp_path: Path, strategy: str, clip: float, validated: int) -> None:
+    tmp_path: Path, strategy: str, clip: float, validated: int
+) -> None:
     own = (f"clip={clip}", f"loader.validation_batch={validated}", "log.validation_batches=1")
     run_toy(tmp_path, *STILL, *own, output="one")
     run_two(tmp_path, f"strategy={strategy}", *own)
@@ -174,17 +196,18 @@ def test_sharded_checkpoints_are_those_of_one_process(tmp_path: Path, ema: float
     average = f"ema={ema}"
     run_toy(tmp_path, *STILL, average, output="one")
     run_two(tmp_path, "strategy=fsdp", average, "checkpoint.keep=4")
-    for number in (15, 20):                                                             # as if killed after step 10
+    for number in (15, 20):  # as if killed after step 10
         shutil.rmtree(tmp_path / f"two/checkpoints/step_{number:08d}")
     shutil.copytree(tmp_path / "two", tmp_path / "half")
-    assert run_toy(tmp_path, *STILL, average, output="half") == 0                       # two processes, then one
+    assert run_toy(tmp_path, *STILL, average, output="half") == 0  # two processes, then one
     same_curves(tmp_path / "one", tmp_path / "half")
-    run_two(tmp_path, "strategy=fsdp", average, "loader.batch=1", "accumulate=2")       # two, then two others
+    run_two(tmp_path, "strategy=fsdp", average, "loader.batch=1", "accumulate=2")  # two, then two others
     same_curves(tmp_path / "one", tmp_path / "two")
 
 
 def test_a_loss_that_is_not_a_number_stops_before_it_spoils_the_weights(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_toy(tmp_path, "nan_at=7") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: broken is not finite at step 7") and "step_00000005" in error
@@ -198,14 +221,15 @@ def test_bad_data_stops_the_run_with_the_batch_saved(tmp_path: Path, capsys: pyt
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: fit, adversarial is not finite at step ") and "look for bad data" in error
     saved = torch.load(next((tmp_path / "run").glob("not_finite*.pt")), weights_only=True)
-    bad, = saved["batch"]["index"][saved["batch"]["x"].isnan().any(dim=1)].tolist()
+    (bad,) = saved["batch"]["index"][saved["batch"]["x"].isnan().any(dim=1)].tolist()
     assert bad == 11
     assert list_checkpoints(tmp_path / "run")[-1].name == f"step_{saved['step']:08d}"
-    assert run_toy(tmp_path) == 0                                       # the data is mended: on from there
+    assert run_toy(tmp_path) == 0  # the data is mended: on from there
 
 
 def test_a_disk_that_cannot_take_the_bad_batch_does_not_hide_the_error(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     save = torch.save
 
     def full(state: dict, path: Path) -> None:
@@ -227,10 +251,11 @@ def test_a_validation_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> 
     assert best == pytest.approx(min(metrics(tmp_path / "run", "validation/loss")[2:]))
 
 
-def test_a_best_checkpoint_that_is_newer_than_the_saved_step_is_not_reported(tmp_path: Path,
-                                                                             capsys: pytest.CaptureFixture) -> None:
+def test_a_best_checkpoint_that_is_newer_than_the_saved_step_is_not_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert run_toy(tmp_path, "steps=10") == 0
-    (tmp_path / "run/checkpoints/best").mkdir()                     # killed between writing it and the next step's
+    (tmp_path / "run/checkpoints/best").mkdir()  # killed between writing it and the next step's
     capsys.readouterr()
     assert run_toy(tmp_path, "steps=12") == 0
     reported = capsys.readouterr().err
@@ -239,7 +264,8 @@ def test_a_best_checkpoint_that_is_newer_than_the_saved_step_is_not_reported(tmp
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_the_run_resumes_to_the_same_bits(
-        tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
+    tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
     step = Toy.training_step
 
     def interrupted(self: Toy, batch: dict, at: int, optimizer: str, state: object) -> dict:
@@ -259,7 +285,8 @@ def test_a_signal_saves_and_the_run_resumes_to_the_same_bits(
 
 
 def test_a_full_disk_ends_the_run_in_one_line_and_keeps_the_last_checkpoint(
-        tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     save = modules.system.checkpoint.save_file
 
     def full(state: dict, path: Path) -> None:
@@ -299,8 +326,9 @@ def test_an_optimiser_runs_from_its_start_every_so_many_steps(reference: Path) -
 
 
 def test_a_time_budget_ends_the_run_with_rates_that_fell_to_the_end(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = count(step=3.0)                                             # a step takes 3 seconds
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = count(step=3.0)  # a step takes 3 seconds
     monkeypatch.setattr(tasks.engine.trainer, "time", SimpleNamespace(monotonic=lambda: next(times)))
     assert run_toy(tmp_path, "steps=100000", "max_minutes=1", "checkpoint.every=100000") == 0
     rates = metrics(tmp_path / "run", "rate/last")
@@ -316,7 +344,8 @@ def test_only_the_newest_checkpoints_and_the_milestones_stay(tmp_path: Path) -> 
 
 
 def test_progress_lines_report_the_step_the_losses_the_speed_and_where_everything_is(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_toy(tmp_path, "log.every=10", "log.pictures_every=20", "log.validate_every=20", "log.tensorboard=true")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("step 10/20  ") and "fit" in lines[0] and "images/s" in lines[0]

@@ -113,9 +113,10 @@ def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
     batch, folder = batch_of(a2m_task(LOSSES)), saved_sync(tmp_path / "sync")
 
     def terms(**weights):
-        torch.manual_seed(0)                                          # dropout
-        return a2m_task(replace(start, **weights), sync_checkpoint=folder).training_step(batch, 1, "audio2motion",
-                                                                                         state())
+        torch.manual_seed(0)  # dropout
+        return a2m_task(replace(start, **weights), sync_checkpoint=folder).training_step(
+            batch, 1, "audio2motion", state()
+        )
 
     plain = terms()
     assert plain.keys() == {"kl", "expression", "landmarks", "laplacian", "magnitude", "sync"}

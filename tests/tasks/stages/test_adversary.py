@@ -9,8 +9,11 @@ from tasks.stages.adversary import Adversary, AdversaryConfig
 @pytest.fixture
 def adversary():
     torch.manual_seed(0)
-    return Adversary(AdversaryConfig(discriminator=DualDiscriminatorConfig(
-        resolution=32, base_channels=256, max_channels=8, mapping_layers=1)))
+    return Adversary(
+        AdversaryConfig(
+            discriminator=DualDiscriminatorConfig(resolution=32, base_channels=256, max_channels=8, mapping_layers=1)
+        )
+    )
 
 
 @pytest.fixture
@@ -20,8 +23,9 @@ def view(generator):
 
 
 def test_the_penalty_comes_every_sixteen_steps(adversary, view, generator):
-    with_penalty = [s for s in range(32) if "gradient_penalty_0" in
-                    adversary.discriminator_losses([view], [view], s, generator)]
+    with_penalty = [
+        s for s in range(32) if "gradient_penalty_0" in adversary.discriminator_losses([view], [view], s, generator)
+    ]
     assert with_penalty == [15, 31]
 
 

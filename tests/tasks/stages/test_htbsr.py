@@ -17,8 +17,9 @@ PLAIN = {"image": 1.0, "edges": 0.5, "lips": 0.2, "occlusion_entropy": 0.001, "o
 
 @pytest.fixture
 def config():
-    return HTBSRTaskConfig(model=tiny_model(3), data=ClipDataConfig(torso=True), loss=PLAIN, adversary=ADVERSARY,
-                           learning_rates=RATES)
+    return HTBSRTaskConfig(
+        model=tiny_model(3), data=ClipDataConfig(torso=True), loss=PLAIN, adversary=ADVERSARY, learning_rates=RATES
+    )
 
 
 def test_only_htbsr_learns(config, generator):
@@ -71,7 +72,7 @@ def test_learned_key_points_are_found_on_both_frames_and_learn(config, generator
 def test_the_background_may_be_the_photo_itself(config, generator):
     def picture(kind: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         task = HTBSRTask(replace(config, background=kind), torch.Generator().manual_seed(0))
-        task.model.eval()                                            # no dropout
+        task.model.eval()  # no dropout
         with torch.no_grad():
             frames = task.frames(batch)
             return task.reenacted(frames, frames.target).image
@@ -107,13 +108,22 @@ def test_every_weight_is_the_factor_of_its_term(config, generator):
     start = PLAIN | {"l1": 0.1, "torso_cover": 0.1, "torso_image": 0.1, "adversarial": 0.1}
 
     def terms(**weights):
-        task = HTBSRTask(replace(config, loss=start | weights, start_adversarial=0),
-                         torch.Generator().manual_seed(0))
+        task = HTBSRTask(replace(config, loss=start | weights, start_adversarial=0), torch.Generator().manual_seed(0))
         return generator_terms(task, batch, step=4)
 
     plain = terms()
-    for weight in ("image", "l1", "edges", "lips", "adversarial", "occlusion_entropy", "occlusion", "occlusion_2",
-                   "torso_cover", "torso_image"):
+    for weight in (
+        "image",
+        "l1",
+        "edges",
+        "lips",
+        "adversarial",
+        "occlusion_entropy",
+        "occlusion",
+        "occlusion_2",
+        "torso_cover",
+        "torso_image",
+    ):
         doubled = terms(**{weight: 2 * start[weight]})
         assert {name.removeprefix("source_") for name in plain} >= {weight}
         for name in plain:
@@ -124,9 +134,11 @@ def test_an_error_far_from_the_torso_counts_a_half(config, generator):
     """The target is black; once all of it is torso, once nothing."""
     batch = pair_batch(generator) | {"target_image": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)}
     task = HTBSRTask(config, generator)
-    inside, outside = (generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
-                       for part in (4, 0))
-    assert float(outside["image"] / inside["image"]) == pytest.approx(0.5, rel=0.1)     # the limit on large errors
+    inside, outside = (
+        generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
+        for part in (4, 0)
+    )
+    assert float(outside["image"] / inside["image"]) == pytest.approx(0.5, rel=0.1)  # the limit on large errors
 
 
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):

@@ -19,8 +19,13 @@ PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "mask": 0.1, "density": 0
 
 @pytest.fixture
 def config():
-    return I2PConfig(model=tiny_model(1), teacher="procedural", loss=PLAIN, adversary=ADVERSARY,
-                     learning_rates=replace(RATES, generator=3e-3))
+    return I2PConfig(
+        model=tiny_model(1),
+        teacher="procedural",
+        loss=PLAIN,
+        adversary=ADVERSARY,
+        learning_rates=replace(RATES, generator=3e-3),
+    )
 
 
 def test_the_reference_view_is_rare_at_first():
@@ -33,8 +38,14 @@ def test_every_part_learns_from_both_views(config, generator):
     task = I2PTask(config, generator)
     before = deepcopy(task.modules)
     losses = Steps(task)(view_batch(generator), step=19)
-    assert {"reference_image", "target_image", "target_image_raw", "target_edges", "target_mask",
-            "target_density"} <= losses.keys()
+    assert {
+        "reference_image",
+        "target_image",
+        "target_image_raw",
+        "target_edges",
+        "target_mask",
+        "target_density",
+    } <= losses.keys()
     assert changed_parts(before, task.modules) == {"image_to_plane", "renderer", "superresolution"}
 
 
@@ -75,8 +86,8 @@ def test_validation_measures_and_shows(config, generator):
 
 
 def test_only_a_run_from_scratch_asks_for_imagenet_weights(config, generator, tmp_path):
-    task = I2PTask(config, generator)                                  # built without any file
-    with pytest.raises(UserError, match="not those of ResNet-34"):     # the tiny one has no published weights
+    task = I2PTask(config, generator)  # built without any file
+    with pytest.raises(UserError, match="not those of ResNet-34"):  # the tiny one has no published weights
         task.begin()
     I2PTask(replace(config, initial_weights="none"), generator).begin()
     save_checkpoint(tmp_path / "run", {"task": "i2p"}, task.modules)
@@ -98,8 +109,9 @@ def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, gen
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
 
-@pytest.mark.parametrize("loss, words", [
-    ({"lips": 5.0}, "loss.lips is no loss of this stage"), ({"image": -1.0}, "loss.image is -1.0")])
+@pytest.mark.parametrize(
+    "loss, words", [({"lips": 5.0}, "loss.lips is no loss of this stage"), ({"image": -1.0}, "loss.image is -1.0")]
+)
 def test_weights_without_an_effect_are_refused_by_name(config, loss, words):
     with pytest.raises(ValueError, match=words):
         replace(config, loss=loss)
@@ -127,9 +139,12 @@ def test_every_weight_is_the_factor_of_its_term(config, generator):
 
     plain = terms()
     for weight, names in {
-            "image": ("reference_image", "target_image"), "image_raw": ("reference_image_raw", "target_image_raw"),
-            "edges": ("reference_edges", "target_edges"), "mask": ("reference_mask", "target_mask"),
-            "density": ("target_density",)}.items():
+        "image": ("reference_image", "target_image"),
+        "image_raw": ("reference_image_raw", "target_image_raw"),
+        "edges": ("reference_edges", "target_edges"),
+        "mask": ("reference_mask", "target_mask"),
+        "density": ("target_density",),
+    }.items():
         doubled = terms(**{weight: 2 * PLAIN[weight]})
         for name in plain:
             torch.testing.assert_close(doubled[name], (1 + (name in names)) * plain[name])
@@ -169,10 +184,10 @@ def test_no_optimiser_has_momentum_and_the_discriminators_is_adjusted_to_its_laz
     moved, left = zip(*(moments_after_a_push(build_optimizer(specs[name])) for name in ("generator", "discriminator")))
     assert moved == (0.0, 0.0)
     assert left[0] == pytest.approx(0.99, abs=1e-5)
-    assert left[1] ** 17 == pytest.approx(0.99 ** 16, abs=1e-5)       # 16 steps and a penalty are 17 updates
+    assert left[1] ** 17 == pytest.approx(0.99**16, abs=1e-5)  # 16 steps and a penalty are 17 updates
 
 
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
     batch = view_batch(generator)
-    batch["images"] = 220 * batch["masks"][:, :, None].expand_as(batch["images"]).byte()           # flat, bright heads
+    batch["images"] = 220 * batch["masks"][:, :, None].expand_as(batch["images"]).byte()  # flat, bright heads
     assert gain_of_best_metric(I2PTask(config, generator), batch, steps=60) > 0.1

@@ -15,21 +15,24 @@ from tasks.stages.learning_rates import (
 from tests.conftest import ROOT
 
 STEPPED = LearningRates(generator=1e-3, warmup=10, decay=0.5, decay_interval=100, floor=1e-4)
-share_of_stage_two = partial(motion_adapter_share, unfreeze=MotionAdapterUnfreezing(), rise=0, freeze_at=None,
-                             alone_from=None)
+share_of_stage_two = partial(
+    motion_adapter_share, unfreeze=MotionAdapterUnfreezing(), rise=0, freeze_at=None, alone_from=None
+)
 
 
 def test_a_stepped_rate_rises_to_the_full_one_and_falls_to_its_floor():
     rates = {step: STEPPED.at(1e-3, step, 0.0) for step in (0, 5, 10, 99, 100, 199, 200, 10_000)}
-    assert rates == pytest.approx({0: 1e-4, 5: 5e-4, 10: 1e-3, 99: 1e-3, 100: 5e-4, 199: 5e-4, 200: 2.5e-4,
-                                   10_000: 1e-4})
+    assert rates == pytest.approx(
+        {0: 1e-4, 5: 5e-4, 10: 1e-3, 99: 1e-3, 100: 5e-4, 199: 5e-4, 200: 2.5e-4, 10_000: 1e-4}
+    )
 
 
 def test_an_exponential_rate_rises_below_its_floor_and_falls_smoothly():
     smooth = replace(STEPPED, schedule="exponential")
     rates = {step: smooth.at(1e-3, step, 0.0) for step in (0, 5, 10, 11, 50, 100, 10_000)}
-    assert rates == pytest.approx({0: 1e-7, 5: 5e-4, 10: 1e-3, 11: 1e-3 * 0.5**0.11, 50: 1e-3 * 0.5**0.5, 100: 5e-4,
-                                   10_000: 1e-4})
+    assert rates == pytest.approx(
+        {0: 1e-7, 5: 5e-4, 10: 1e-3, 11: 1e-3 * 0.5**0.11, 50: 1e-3 * 0.5**0.5, 100: 5e-4, 10_000: 1e-4}
+    )
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
@@ -51,7 +54,7 @@ def test_modules_have_their_own_rate_or_that_of_the_generator():
     full = {group: rates.of(group, always)(5, 0.0) for group in ("image_to_plane", "tri_grid", "renderer", "htbsr")}
     assert full == {"image_to_plane": 1e-4, "tri_grid": 1e-4, "renderer": 1e-3, "htbsr": 1e-4}
     own = ImageLearningRates(generator=1e-4, image_to_plane=2e-4)
-    assert own.of("tri_grid", always)(5, 0.0) == 2e-4                    # both make the canonical planes
+    assert own.of("tri_grid", always)(5, 0.0) == 2e-4  # both make the canonical planes
 
 
 def test_the_discriminator_has_no_warm_up_and_falls_unless_it_is_constant():
@@ -97,9 +100,16 @@ def test_super_resolution_alone_is_trained_from_its_step_on():
     assert trained(249_999, superresolution_alone_from=None) == trained(199_999)
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({"schedule": "steep"}, "schedule is steep; use step, exponential, linear, cosine"), ({"decay": 0.0}, "decay 0.0"),
-    ({"decay_interval": 0}, "decay_interval 0"), ({"beta1": 1.0}, "beta1 1.0"), ({"floor": -1.0}, "floor -1.0")])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"schedule": "steep"}, "schedule is steep; use step, exponential, linear, cosine"),
+        ({"decay": 0.0}, "decay 0.0"),
+        ({"decay_interval": 0}, "decay_interval 0"),
+        ({"beta1": 1.0}, "beta1 1.0"),
+        ({"floor": -1.0}, "floor -1.0"),
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         LearningRates(**wrong)

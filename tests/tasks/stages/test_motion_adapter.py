@@ -14,14 +14,28 @@ from tests.tasks.steps import Steps
 from tests.tasks.terms import gain_of_best_metric, generator_terms
 from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
 
-PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "lips": 0.5, "mask": 0.1, "entropy": 0.01, "density": 0.25,
-         "laplacian": 0.1}
+PLAIN = {
+    "image": 1.0,
+    "image_raw": 1.0,
+    "edges": 0.5,
+    "lips": 0.5,
+    "mask": 0.1,
+    "entropy": 0.01,
+    "density": 0.25,
+    "laplacian": 0.1,
+}
 
 
 @pytest.fixture
 def config():
-    return MotionAdapterTaskConfig(model=tiny_model(2), data=ClipDataConfig(eye_closing=True), loss=PLAIN,
-                                   loss_targets={"eye_closing": 0.3}, adversary=ADVERSARY, learning_rates=RATES)
+    return MotionAdapterTaskConfig(
+        model=tiny_model(2),
+        data=ClipDataConfig(eye_closing=True),
+        loss=PLAIN,
+        loss_targets={"eye_closing": 0.3},
+        adversary=ADVERSARY,
+        learning_rates=RATES,
+    )
 
 
 def test_all_parts_of_the_head_learn(config, generator):
@@ -51,7 +65,7 @@ def test_noise_on_the_coefficients_has_an_auto_tuned_weight(config, generator):
     noisy = replace(config, loss_targets={"perturbation": 1e-6}, data=replace(config.data, perturbation=0.01))
     take_step, batch = Steps(MotionAdapterTask(noisy, generator)), pair_batch(generator)
     first, second = (take_step(batch, step)["perturbation"] for step in (3, 7))
-    assert 0 < first < second                                        # far above its target: the weight grows
+    assert 0 < first < second  # far above its target: the weight grows
     with pytest.raises(ValueError, match="data.perturbation 0"):
         replace(config, loss_targets={"perturbation": 0.5})
     with pytest.raises(ValueError, match="data.eye_closing false"):
@@ -66,8 +80,7 @@ def test_the_adapter_may_read_two_pnccs(config, generator, names):
 
 
 def test_adversarial_training_starts_late(config, generator):
-    config = replace(config, loss=PLAIN | {"adversarial": 0.002}, start_adversarial=20_000,
-                     discriminator_lead=10_000)
+    config = replace(config, loss=PLAIN | {"adversarial": 0.002}, start_adversarial=20_000, discriminator_lead=10_000)
     take_step, batch = Steps(MotionAdapterTask(config, generator)), pair_batch(generator)
     assert "real_1" not in take_step(batch, step=9_999)
     early = take_step(batch, step=10_001)
@@ -129,17 +142,24 @@ def test_encoders_that_the_start_lacks_get_imagenet_weights(config, generator, t
     adapter = replace(config.model.motion_adapter, encoder=MiTConfig())
     config = replace(config, model=replace(config.model, motion_adapter=adapter))
     first = MotionAdapterTask(config, generator)
-    mit = {key: torch.rand(value.shape, generator=generator)
-           for key, value in first.model.motion_adapter.mix_vit.state_dict().items()}
-    with pytest.raises(UserError, match="not those of ResNet-34"):     # from scratch, both encoders
+    mit = {
+        key: torch.rand(value.shape, generator=generator)
+        for key, value in first.model.motion_adapter.mix_vit.state_dict().items()
+    }
+    with pytest.raises(UserError, match="not those of ResNet-34"):  # from scratch, both encoders
         first.begin()
     MotionAdapterTask(replace(config, initial_weights="none"), generator).begin()
     save_checkpoint(tmp_path / "stage 2", {"task": "motion_adapter"}, first.modules)
-    save_checkpoint(tmp_path / "stage 1", {"task": "i2p"}, {name: part for name, part in first.modules.items()
-                                                            if name != "motion_adapter"})
-    after_2, after_1 = (MotionAdapterTask(replace(config, init_from=str(tmp_path / start)), generator)
-                        for start in ("stage 2", "stage 1"))
-    after_2.begin()                                                    # asks for nothing
+    save_checkpoint(
+        tmp_path / "stage 1",
+        {"task": "i2p"},
+        {name: part for name, part in first.modules.items() if name != "motion_adapter"},
+    )
+    after_2, after_1 = (
+        MotionAdapterTask(replace(config, init_from=str(tmp_path / start)), generator)
+        for start in ("stage 2", "stage 1")
+    )
+    after_2.begin()  # asks for nothing
     assert changed_parts(after_2.modules, first.modules) == set()
     torch.save(mit, tmp_path / "mit_b0.pth")
     after_1.begin()
@@ -183,10 +203,12 @@ def test_an_error_far_from_the_head_counts_a_fifth(config, generator):
     """The target is black; once all of it is head, once nothing."""
     batch = pair_batch(generator) | {"target_image": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)}
     task = MotionAdapterTask(config, generator)
-    inside, outside = (generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
-                       for part in (3, 0))
+    inside, outside = (
+        generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
+        for part in (3, 0)
+    )
     for name in ("image", "image_raw"):
-        assert float(outside[name] / inside[name]) == pytest.approx(0.2, rel=0.1)     # the limit on large errors
+        assert float(outside[name] / inside[name]) == pytest.approx(0.2, rel=0.1)  # the limit on large errors
 
 
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):

@@ -26,8 +26,14 @@ def clips(tmp_path, monkeypatch):
     """Three clips, the first of which is held out; a face model without a mesh."""
     monkeypatch.setattr("tasks.data.frame_pairs.load_face_model", lambda name: FlatModel())
     write_tiny_clips(tmp_path / "clips", clips=3, frames=CLIP_FRAMES)
-    return ClipDataConfig(folder=str(tmp_path / "clips"), validation_every=3, face_model="procedural", pncc_size=SIZE,
-                          torso=True, eye_closing=True)
+    return ClipDataConfig(
+        folder=str(tmp_path / "clips"),
+        validation_every=3,
+        face_model="procedural",
+        pncc_size=SIZE,
+        torso=True,
+        eye_closing=True,
+    )
 
 
 def stage(number: int, clips: ClipDataConfig, **settings: object) -> Task:
@@ -79,7 +85,7 @@ def test_a_batch_is_what_validation_reads_but_for_what_losses_alone_need(clips):
         seen.append(batch)
         return [to_float(batch["target_image"])]
 
-    with torch.autocast("cpu", torch.bfloat16):                         # changes nothing
+    with torch.autocast("cpu", torch.bfloat16):  # changes nothing
         clip_video(replace(clips, perturbation=0.1), CPU, columns)
     for batch, expected in zip(seen, held_out_pairs(clips), strict=True):
         assert batch.keys() == expected.keys() - {"closed"}
@@ -102,7 +108,7 @@ def test_frames_are_made_one_by_one_and_a_long_clip_is_cut(clips, monkeypatch):
     monkeypatch.setattr(FramePairs, "pair", counted)
     monkeypatch.setattr(previews, "FRAMES", 4)
     assert len(clip_video(clips, CPU, columns)) == 4
-    assert made == [2, 3, 4, 5] and read == [0, 0, 1, 2, 3]             # the source once, then each target
+    assert made == [2, 3, 4, 5] and read == [0, 0, 1, 2, 3]  # the source once, then each target
 
 
 def test_large_pictures_are_made_smaller_and_small_columns_fit_the_target(clips):
@@ -128,7 +134,7 @@ def test_a_stage_shows_source_pncc_prediction_and_target(clips, number):
     assert torch.equal(pncc, torch.cat([b["pncc"][:, 2] for b in pairs]).permute(0, 2, 3, 1))
     assert torch.equal(output, as_bytes([o.image for o in outputs]))
     for column in (pncc, output, target):
-        assert (column[1:] != column[:-1]).flatten(1).any(dim=1).all()   # something moves in every frame
+        assert (column[1:] != column[:-1]).flatten(1).any(dim=1).all()  # something moves in every frame
 
 
 @pytest.fixture
@@ -150,7 +156,7 @@ def test_faces_of_prediction_and_target_speak_side_by_side(speech):
     for column, expression in zip(columns_of(video), (motion, batch["expression"][0])):
         assert torch.equal(column, as_bytes([render_pncc(task.face, identity, e[None], FACE_SIDE) for e in expression]))
     target = columns_of(video)[1]
-    assert (target[1:] != target[:-1]).flatten(1).any(dim=1).float().mean() > 0.5       # the ends are silent
+    assert (target[1:] != target[:-1]).flatten(1).any(dim=1).float().mean() > 0.5  # the ends are silent
     assert not torch.equal(*columns_of(video))
 
 
@@ -166,8 +172,9 @@ def test_an_identity_that_is_generated_is_shown(speech):
     task, batch = speech
     whole = A2MTask(replace(task.config, model=replace(A2M, motion_size=144)), torch.Generator().manual_seed(0))
     identity, expression = 3 * batch["identity"], batch["expression"]
-    whole._generate = lambda sample: torch.cat([identity[:1, None].expand(1, expression.shape[1], -1),
-                                                sample["expression"]], dim=-1)
+    whole._generate = lambda sample: torch.cat(
+        [identity[:1, None].expand(1, expression.shape[1], -1), sample["expression"]], dim=-1
+    )
     generated, target = columns_of(whole.videos(batch)["generated_truth"])
     assert torch.equal(target, face_video(whole.face, [(batch["identity"][:1], expression[0])]))
     assert torch.equal(generated, face_video(whole.face, [(identity[:1], expression[0])]))

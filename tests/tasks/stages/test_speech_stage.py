@@ -13,7 +13,7 @@ def test_training_and_validation_speak_different_sentences(face):
 
 def test_one_adam_has_all_parameters_the_rates_and_the_first_beta_of_the_config(face):
     task = sync_task(learning_rates=LearningRates(schedule="linear", generator=8e-3, warmup=4, beta1=0.5))
-    spec, = task.optimizers()
+    (spec,) = task.optimizers()
     assert spec.name == "syncnet" and spec.betas == (0.5, 0.999)
     assert len(spec.groups[0].parameters) == len(list(task.modules["syncnet"].parameters()))
     rates = [spec.groups[0].rate(step, progress) for step, progress in ((0, 0.0), (9, 0.5), (10, 1.0))]

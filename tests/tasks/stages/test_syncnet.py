@@ -46,8 +46,6 @@ def test_training_lowers_the_loss(face):
         assert 0 <= task.validation_step(batch)["window_sync_accuracy"] <= 1
 
 
-
-
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face):
     task = sync_task(learning_rates=LearningRates(schedule="linear", generator=3e-3))
     data = task.train_dataset()

@@ -3,8 +3,11 @@ import torch
 
 from tasks.stages.terms import Term, check_weights, reads, weighted_terms
 
-TERMS = {"near": Term(lambda a, b: (a - b).abs().mean(), ("image", "target")),
-         "small": Term(lambda a: a.square().mean(), ("image",)), "lips": Term(lambda a: a.sum(), ("lip_boxes",))}
+TERMS = {
+    "near": Term(lambda a, b: (a - b).abs().mean(), ("image", "target")),
+    "small": Term(lambda a: a.square().mean(), ("image",)),
+    "lips": Term(lambda a: a.sum(), ("lip_boxes",)),
+}
 
 
 def test_only_terms_with_a_weight_are_computed_and_inputs_are_computed_once() -> None:
@@ -14,16 +17,24 @@ def test_only_terms_with_a_weight_are_computed_and_inputs_are_computed_once() ->
         computed.append(name)
         return torch.tensor([value])
 
-    inputs = {"image": lambda: compute("image", 3.0), "target": lambda: compute("target", 1.0),
-              "lip_boxes": lambda: compute("lip_boxes", 0.0)}
+    inputs = {
+        "image": lambda: compute("image", 3.0),
+        "target": lambda: compute("target", 1.0),
+        "lip_boxes": lambda: compute("lip_boxes", 0.0),
+    }
     losses = weighted_terms(TERMS, {"near": 0.5, "small": 2.0, "lips": 0.0}, inputs)
     assert {name: float(value) for name, value in losses.items()} == {"near": 1.0, "small": 18.0}
     assert computed == ["image", "target"]
 
 
-@pytest.mark.parametrize("weights, words", [
-    ({"neer": 1.0}, "loss.neer is no loss of this stage; did you mean near"), ({"near": -0.1}, "loss.near is -0.1"),
-    ({"lips": 5.0}, "loss.lips is 5.0, but needs lip_boxes, which this stage does not have")])
+@pytest.mark.parametrize(
+    "weights, words",
+    [
+        ({"neer": 1.0}, "loss.neer is no loss of this stage; did you mean near"),
+        ({"near": -0.1}, "loss.near is -0.1"),
+        ({"lips": 5.0}, "loss.lips is 5.0, but needs lip_boxes, which this stage does not have"),
+    ],
+)
 def test_weights_that_would_do_nothing_are_refused_by_name(weights: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         check_weights(weights, TERMS, ("image", "target"))

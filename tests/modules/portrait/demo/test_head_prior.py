@@ -44,8 +44,8 @@ def test_a_point_of_the_head_lands_on_its_position_in_the_plane_whatever_the_pos
     camera = pose_camera(torch.tensor([POSES[pose]]), torch.tensor([shift]))
     projected = project_photo(picture_of_spot(surface_point(x, y), camera), camera, 1.0, 128, CONFIG)[0, 0]
     row, column = int((0.5 - y) * 128), int((0.5 + x) * 128)
-    around = projected[row - 4:row + 5, column - 4:column + 5]
-    assert projected[row - 1:row + 2, column - 1:column + 2].max() == around.max() > 0.7   # hidden points may too
+    around = projected[row - 4 : row + 5, column - 4 : column + 5]
+    assert projected[row - 1 : row + 2, column - 1 : column + 2].max() == around.max() > 0.7  # hidden points may too
 
 
 def test_outside_the_photo_there_is_no_head():
@@ -65,7 +65,7 @@ def test_pncc_covers_the_face_s_part_of_the_plane():
 
 def test_motion_planes_lie_in_the_cube_of_the_face():
     small = torch.zeros(1, 3, 4, 16, 16)
-    small[:, 0, :, 5, 9], small[:, 1, :, 11, 9], small[:, 2, :, 9, 11] = 1.0, 10.0, 100.0      # x 9, y 5, z 11
+    small[:, 0, :, 5, 9], small[:, 1, :, 11, 9], small[:, 2, :, 9, 11] = 1.0, 10.0, 100.0  # x 9, y 5, z 11
     embedded = embed_motion_planes(small, 1.0, CONFIG)
     assert embedded.shape == (1, 3, 4, 32, 32)
     low = [round((c + 0.25) * 32) / 32 - 0.5 for c in CONFIG.face_centre]
@@ -102,7 +102,7 @@ def mouths():
     model, identity = procedural_model(), sample_person(900_007).identity[None]
     expression = torch.zeros(2, 64)
     points = model.landmarks(identity, torch.eye(64), 68)
-    expression[1, (points[:, 66, 1] - points[:, 62, 1]).abs().argmax()] = 2.0          # the mode that opens it most
+    expression[1, (points[:, 66, 1] - points[:, 62, 1]).abs().argmax()] = 2.0  # the mode that opens it most
     return render_pncc(model, identity, expression, 128).split(1)
 
 
@@ -116,12 +116,11 @@ def test_the_source_s_skin_is_found_again_in_another_expression(mouths):
     positions, _ = pncc_correspondence(closed, opened, 1.0, 64, CONFIG)
     of_source, of_driving = (project_pncc(pncc, 1.0, 64, CONFIG) for pncc in mouths)
     warped = F.grid_sample(of_source, positions, align_corners=False)
-    inner = -F.max_pool2d((of_driving == -1).any(dim=1, keepdim=True).float(), 5, 1, 2) > -1       # no edges of skin
-    error, before = ((pncc - of_driving)[:, :2].abs().amax(dim=1, keepdim=True)[inner]
-                     for pncc in (warped, of_source))
+    inner = -F.max_pool2d((of_driving == -1).any(dim=1, keepdim=True).float(), 5, 1, 2) > -1  # no edges of skin
+    error, before = ((pncc - of_driving)[:, :2].abs().amax(dim=1, keepdim=True)[inner] for pncc in (warped, of_source))
     assert error.quantile(0.95) < 0.01 < before.quantile(0.95)
     moved = (positions - own_positions(64))[0, ..., 1] * 32
-    assert moved.min() < -2 and moved.max() < 2                                 # skin of the chin came from above
+    assert moved.min() < -2 and moved.max() < 2  # skin of the chin came from above
 
 
 def test_an_unchanged_expression_moves_nothing(mouths):
@@ -146,15 +145,15 @@ def test_pnccs_without_a_face_move_nothing(mouths):
 
 
 def test_the_xy_plane_alone_is_warped_within_the_face_s_square(mouths):
-    rows = torch.arange(128.0).view(-1, 1).expand(1, 3, 8, -1, 128).contiguous()    # the value is the row from below
+    rows = torch.arange(128.0).view(-1, 1).expand(1, 3, 8, -1, 128).contiguous()  # the value is the row from below
     warped = warp_by_pncc(rows, mouths[0], mouths[1], 1.0, CONFIG)
     change = warped - rows
     assert (change[:, 1:] == 0).all()
-    low, left = 128 // 2 - 9 - 32, 128 // 2 - 32                                      # of the face's square
+    low, left = 128 // 2 - 9 - 32, 128 // 2 - 32  # of the face's square
     outside = change[:, 0].clone()
-    outside[..., low:low + 64, left:left + 64] = 0
+    outside[..., low : low + 64, left : left + 64] = 0
     assert (outside == 0).all()
-    assert change[0, 0, 5].max() > 2 and change[0, 0, 5].min() > -2       # what the chin has came from above
+    assert change[0, 0, 5].max() > 2 and change[0, 0, 5].min() > -2  # what the chin has came from above
 
 
 def test_planes_of_one_photo_serve_several_frames(mouths):

@@ -14,14 +14,15 @@ from modules.procedural.person import sample_person
 from modules.procedural.render import render
 from tests.modules.portrait.demo.test_head_prior import mouths
 
-__all__ = ["mouths"]                                                      # the fixture
+__all__ = ["mouths"]  # the fixture
 
 
 @pytest.fixture(scope="module")
 def photo():
     person = sample_person(900_007)
-    face = FaceCoefficients(person.identity[None], torch.zeros(1, 64), torch.zeros(1, 3),
-                            torch.tensor([[0.0, 0.0, -5.0]]))
+    face = FaceCoefficients(
+        person.identity[None], torch.zeros(1, 64), torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -5.0]])
+    )
     head = render(procedural_model(), person, face, 256, parts="head").image
     return Photo(head, head_camera(face.euler, face.translation, Real3DPortraitConfig.demo().driving))
 
@@ -54,9 +55,10 @@ def test_the_mouth_opens(photo, mouths):
     with torch.no_grad():
         planes = model.canonical_planes(photo)
         driven = [model.drive(planes, PNCCInputs(mouths[0], mouths[0], driving))[0] for driving in mouths]
-        closed, opened, still = (model.render(p, Driving(photo.camera)).feature[0, :3].clamp(-1, 1)
-                                 for p in (*driven, planes))
-    assert (closed - still).abs().max() < 1e-3                                # the source drives itself
+        closed, opened, still = (
+            model.render(p, Driving(photo.camera)).feature[0, :3].clamp(-1, 1) for p in (*driven, planes)
+        )
+    assert (closed - still).abs().max() < 1e-3  # the source drives itself
     darker = (closed - opened).mean(dim=0)
     row, column = divmod(int(darker.argmax()), darker.shape[1])
-    assert darker.max() > 0.5 and 48 < row < 72 and 40 < column < 56            # below the middle of the picture
+    assert darker.max() > 0.5 and 48 < row < 72 and 40 < column < 56  # below the middle of the picture

@@ -13,8 +13,8 @@ def test_a_image_moves_with_the_volume(generator: torch.Generator) -> None:
     image = torch.rand(1, 3, 32, 32, generator=generator)
     grid = volume_grid(4, 8, image)[None]
     assert relative_error(warp_image(image, grid), image) < 1e-5
-    voxel = 2 / 7                                                                # of eight, from centre to centre
-    right = warp_image(image, grid + torch.tensor([voxel, 0.0, 0.0]))       # four pixels of the image
+    voxel = 2 / 7  # of eight, from centre to centre
+    right = warp_image(image, grid + torch.tensor([voxel, 0.0, 0.0]))  # four pixels of the image
     assert relative_error(right[..., :-4], image[..., 4:]) < 1e-5
     down = warp_image(image, grid + torch.tensor([0.0, voxel, 0.0]))
     assert relative_error(down[..., :-4, :], image[..., 4:, :]) < 1e-5

@@ -9,12 +9,15 @@ from modules.portrait.htbsr.fusion import HTBSRConfig
 from modules.portrait.htbsr.torso import TorsoConfig
 from modules.rendering.superresolution import SuperresolutionConfig
 
+# fmt: off
 TORSO = TorsoConfig(image_size=16, depth=3, volume_channels=4, appearance_channels=4, appearance_blocks=1,
                     motion_channels=(6, 8), motion_features=5, head_channels=4, head_blocks=1, generator_channels=8,
                     generator_blocks=1, occlusion_channels=4, outer_kernel=3, field_kernel=3, map_kernel=3,
                     mask_dilation=3)
-SUPERRESOLUTION = SuperresolutionConfig(resolution=8, feature_channels=6, middle_channels=8, output_channels=6, w_dim=4,
-                                        noise=False)
+# fmt: on
+SUPERRESOLUTION = SuperresolutionConfig(
+    resolution=8, feature_channels=6, middle_channels=8, output_channels=6, w_dim=4, noise=False
+)
 
 
 @pytest.fixture

@@ -28,8 +28,9 @@ def test_a_volume_convolution_is_the_plain_one_with_gradients(generator: torch.G
 
 
 @pytest.mark.parametrize(("kernel", "depth"), [(7, 16), (3, 8), (7, 2), (5, 5)])
-def test_an_image_repeated_along_depth_need_not_be_repeated(generator: torch.Generator, kernel: int,
-                                                            depth: int) -> None:
+def test_an_image_repeated_along_depth_need_not_be_repeated(
+    generator: torch.Generator, kernel: int, depth: int
+) -> None:
     image = torch.randn(2, 3, 5, 4, generator=generator)
     weight = torch.randn(4, 3, kernel, kernel, kernel, generator=generator)
     repeated = image[:, :, None].expand(-1, -1, depth, -1, -1)

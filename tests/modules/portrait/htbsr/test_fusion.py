@@ -19,24 +19,25 @@ def build(config: HTBSRConfig) -> HTBSR:
 
 @torch.no_grad()
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_every_fusion_makes_images_of_a_portrait_encoded_once(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
-                                                                frames: tuple[Tensor, ...], fusion: str) -> None:
+def test_every_fusion_makes_images_of_a_portrait_encoded_once(
+    tiny: HTBSRConfig, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...], fusion: str
+) -> None:
     model = build(replace(tiny, fusion=fusion))
     feature, weights, kp_source, kp_driving = frames
     source = model.encode_source(*portrait, kp_source)
     together = model(feature[:, :3], feature, weights, source, kp_driving)
     assert together.image.shape == (3, 3, 32, 32) and together.torso_image.shape == (3, 3, 16, 16)
-    if fusion == "predicted_alpha":                                          # its threshold looks at the whole batch
+    if fusion == "predicted_alpha":  # its threshold looks at the whole batch
         return
     for i in range(3):
-        alone = model(feature[i:i + 1, :3], feature[i:i + 1], weights[i:i + 1], source,
-                      kp_driving[i:i + 1])
-        assert relative_error(together.image[i:i + 1], alone.image) < 1e-5
+        alone = model(feature[i : i + 1, :3], feature[i : i + 1], weights[i : i + 1], source, kp_driving[i : i + 1])
+        assert relative_error(together.image[i : i + 1], alone.image) < 1e-5
 
 
 @torch.no_grad()
-def test_a_portrait_per_frame_equals_one_portrait_for_all(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
-                                                          frames: tuple[Tensor, ...]) -> None:
+def test_a_portrait_per_frame_equals_one_portrait_for_all(
+    tiny: HTBSRConfig, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     model = build(tiny)
     feature, weights, kp_source, kp_driving = frames
     one = model.encode_source(*portrait, kp_source)
@@ -47,19 +48,25 @@ def test_a_portrait_per_frame_equals_one_portrait_for_all(tiny: HTBSRConfig, por
 
 
 @torch.no_grad()
-def test_an_opaque_head_hides_torso_and_background(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
-                                                   frames: tuple[Tensor, ...]) -> None:
+def test_an_opaque_head_hides_torso_and_background(
+    tiny: HTBSRConfig, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     model = build(replace(tiny, fusion="blend"))
     feature, _, kp_source, kp_driving = frames
     torso, classes, background = portrait
-    pictures = [model(feature[:, :3], feature, torch.ones(3, 1, 8, 8), model.encode_source(t, classes, b, kp_source),
-                      kp_driving).image for t, b in ((torso, background), (-torso, -background))]
+    pictures = [
+        model(
+            feature[:, :3], feature, torch.ones(3, 1, 8, 8), model.encode_source(t, classes, b, kp_source), kp_driving
+        ).image
+        for t, b in ((torso, background), (-torso, -background))
+    ]
     assert torch.allclose(*pictures, atol=1e-5)
 
 
 @torch.no_grad()
-def test_the_threshold_decides_what_a_thin_head_lets_through(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
-                                                             frames: tuple[Tensor, ...]) -> None:
+def test_the_threshold_decides_what_a_thin_head_lets_through(
+    tiny: HTBSRConfig, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     model = build(tiny)
     feature, _, kp_source, kp_driving = frames
     source = model.encode_source(*portrait, kp_source)
@@ -79,8 +86,9 @@ def test_the_alpha_threshold_is_a_quantile_but_never_below_the_given_one(generat
     assert alpha_threshold(torch.zeros(1, 1, 2, 2), 0.9).item() == pytest.approx(0.9)
 
 
-def test_gradients_reach_every_used_weight(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
-                                           frames: tuple[Tensor, ...]) -> None:
+def test_gradients_reach_every_used_weight(
+    tiny: HTBSRConfig, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     model = build(replace(tiny, fusion="predicted_alpha")).train()
     feature, weights, kp_source, kp_driving = frames
     result = model(feature[:, :3], feature, weights, model.encode_source(*portrait, kp_source), kp_driving)
@@ -89,8 +97,9 @@ def test_gradients_reach_every_used_weight(tiny: HTBSRConfig, portrait: tuple[Te
     assert not missing
 
 
-def test_learned_key_points_are_taken_as_they_are(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
-                                                 frames: tuple[Tensor, ...]) -> None:
+def test_learned_key_points_are_taken_as_they_are(
+    tiny: HTBSRConfig, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     torso = replace(tiny.torso, keypoint_source="learned", detector_channels=(4, 8))
     model = build(replace(tiny, torso=torso))
     feature, weights, kp_source, kp_driving = frames
@@ -108,8 +117,9 @@ def test_the_super_resolution_of_earlier_stages_fits(tiny: HTBSRConfig) -> None:
     assert not any(key.startswith(("block0", "block1")) for key in outcome.missing_keys)
 
 
-def test_half_precision_runs_without_type_errors(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
-                                                 frames: tuple[Tensor, ...]) -> None:
+def test_half_precision_runs_without_type_errors(
+    tiny: HTBSRConfig, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     model = build(tiny).bfloat16()
     feature, weights, kp_source, kp_driving = (x.bfloat16() for x in frames)
     source = model.encode_source(*[x.bfloat16() for x in portrait], kp_source)
@@ -138,25 +148,27 @@ def test_learned_key_points_are_detected_on_the_frame_and_landmarks_are_not(tiny
 
 
 @torch.no_grad()
-def test_alpha_covers_where_the_head_or_the_torso_is(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
-                                                     frames: tuple[Tensor, ...]) -> None:
+def test_alpha_covers_where_the_head_or_the_torso_is(
+    tiny: HTBSRConfig, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     model = build(tiny)
     feature, _, kp_source, kp_driving = frames
     weights = torch.zeros(3, 1, 8, 8)
-    weights[..., :4] = 0.95                                                     # a head on the left side
+    weights[..., :4] = 0.95  # a head on the left side
     source = model.encode_source(*portrait, kp_source)
     output = model(feature[:, :3], feature, weights, source, kp_driving)
-    assert output.alpha[..., :10].min() > 0.999                                 # above the threshold: whole
-    right = output.alpha[..., 24:]                                              # no head: the torso's occlusion alone
+    assert output.alpha[..., :10].min() > 0.999  # above the threshold: whole
+    right = output.alpha[..., 24:]  # no head: the torso's occlusion alone
     expected = torch.nn.functional.interpolate(output.occlusion_2, scale_factor=2, mode="bilinear")[..., 24:]
     assert relative_error(right[..., 2:], expected[..., 2:]) < 0.02 and right.min() > 0.05
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("fusion", ["blend", "head_weights", "predicted_alpha"])
-def test_a_head_that_no_ray_meets_leaves_no_trace(tiny: HTBSRConfig, portrait: tuple[Tensor, ...],
-                                                  frames: tuple[Tensor, ...], fusion: str) -> None:
-    torso = replace(tiny.torso, steering="keypoints_only")                      # the head does not steer
+def test_a_head_that_no_ray_meets_leaves_no_trace(
+    tiny: HTBSRConfig, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...], fusion: str
+) -> None:
+    torso = replace(tiny.torso, steering="keypoints_only")  # the head does not steer
     model = build(replace(tiny, fusion=fusion, torso=torso))
     feature, _, kp_source, kp_driving = frames
     source = model.encode_source(*portrait, kp_source)

@@ -53,8 +53,9 @@ def test_heat_is_positive_at_the_driving_and_negative_at_the_source_points() -> 
     assert heat[0, 0, 1, 4, 6].item() == pytest.approx(1) and heat[0, 0, 1, 4, 2].item() == pytest.approx(-1)
 
 
-def test_key_points_that_do_not_move_deform_nothing(model: TorsoModel, portrait: tuple[Tensor, ...],
-                                                    frames: tuple[Tensor, ...]) -> None:
+def test_key_points_that_do_not_move_deform_nothing(
+    model: TorsoModel, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     torso, classes, _ = portrait
     points = select_keypoints(frames[2], 4)
     result = model(model.encode_source(resize(torso, 16), classes), points, points, *head(1))
@@ -63,8 +64,9 @@ def test_key_points_that_do_not_move_deform_nothing(model: TorsoModel, portrait:
 
 
 @torch.no_grad()
-def test_one_portrait_serves_many_frames(model: TorsoModel, portrait: tuple[Tensor, ...],
-                                         frames: tuple[Tensor, ...]) -> None:
+def test_one_portrait_serves_many_frames(
+    model: TorsoModel, portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     torso, classes, _ = portrait
     source, driving = select_keypoints(frames[2], 4), select_keypoints(frames[3], 4)
     encoded = model.encode_source(resize(torso, 16), classes)
@@ -72,22 +74,23 @@ def test_one_portrait_serves_many_frames(model: TorsoModel, portrait: tuple[Tens
     assert together.image.shape == (3, 3, 16, 16) and together.hidden.shape == (3, 2, 16, 16)
     assert together.occlusion.shape == (3, 1, 4, 4) and together.occlusion_2.shape == (3, 1, 16, 16)
     for index in range(3):
-        alone = model(encoded, source, driving[index:index + 1], *head(1))
-        assert relative_error(together.image[index:index + 1], alone.image) < 1e-5
+        alone = model(encoded, source, driving[index : index + 1], *head(1))
+        assert relative_error(together.image[index : index + 1], alone.image) < 1e-5
 
 
 def test_appearance_is_masked_to_the_dilated_torso(portrait: tuple[Tensor, ...]) -> None:
     torso, _, _ = portrait
     classes = torch.zeros(1, 6, 32, 32)
     classes[:, 0] = 1
-    classes[:, :, :8, :8] = torch.tensor([0.0, 0, 0, 0, 1, 0])[:, None, None]       # clothes in one corner
+    classes[:, :, :8, :8] = torch.tensor([0.0, 0, 0, 0, 1, 0])[:, None, None]  # clothes in one corner
     appearance = TorsoModel(TORSO).eval().encode_source(resize(torso, 16), classes).appearance
-    covered = appearance.abs().sum(dim=(0, 1, 2)) > 0                              # [4, 4]
+    covered = appearance.abs().sum(dim=(0, 1, 2)) > 0  # [4, 4]
     assert covered[:2, :2].all() and not covered[2:].any() and not covered[:, 2:].any()
 
 
-def test_the_head_steers_only_where_it_is_asked_for(portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...],
-                                          generator: torch.Generator) -> None:
+def test_the_head_steers_only_where_it_is_asked_for(
+    portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...], generator: torch.Generator
+) -> None:
     torso, classes, _ = portrait
     source, driving = select_keypoints(frames[2], 4), select_keypoints(frames[3], 4)
     other = torch.randn(3, 3, 16, 16, generator=generator), torch.rand(3, 1, 16, 16, generator=generator)
@@ -117,14 +120,15 @@ def test_a_learned_key_point_is_where_its_heat_map_is(generator: torch.Generator
     torch.nn.init.zeros_(detector.out_conv.weight)
     torch.nn.init.zeros_(detector.out_conv.bias)
     frame = torch.rand(2, 3, 20, 20, generator=generator) * 2 - 1
-    assert torch.allclose(detector(frame), torch.zeros(2, 2, 3), atol=1e-6)         # flat maps: the middle
+    assert torch.allclose(detector(frame), torch.zeros(2, 2, 3), atol=1e-6)  # flat maps: the middle
     with torch.no_grad():
-        detector.out_conv.bias[TORSO.depth - 1] = 10.0                              # all of the first map at the end
+        detector.out_conv.bias[TORSO.depth - 1] = 10.0  # all of the first map at the end
     assert torch.allclose(detector(frame)[:, 0], torch.tensor([0.0, 0.0, 1.0]), atol=1e-6)
 
 
-def test_learned_key_points_move_the_torso_and_learn_from_its_image(portrait: tuple[Tensor, ...],
-                                                                      frames: tuple[Tensor, ...]) -> None:
+def test_learned_key_points_move_the_torso_and_learn_from_its_image(
+    portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     torch.manual_seed(0)
     model = TorsoModel(replace(TORSO, keypoint_source="learned", detector_channels=(4, 8), keypoints=3))
     torso, classes, background = portrait
@@ -154,20 +158,31 @@ def test_half_precision_runs_without_type_errors(portrait: tuple[Tensor, ...], f
     model = TorsoModel(TORSO).eval().bfloat16()
     torso, classes, _ = portrait
     encoded = model.encode_source(resize(torso, 16).bfloat16(), classes)
-    result = model(encoded, select_keypoints(frames[2], 4), select_keypoints(frames[3], 4),
-                   *[x.bfloat16() for x in head(3)])
+    result = model(
+        encoded, select_keypoints(frames[2], 4), select_keypoints(frames[3], 4), *[x.bfloat16() for x in head(3)]
+    )
     assert result.image.dtype == torch.bfloat16 and result.image.isfinite().all()
 
 
-@pytest.mark.parametrize("change", [{"steering": "v7"}, {"inputs": "grey"}, {"keypoints": 5}, {"image_size": 72},
-                                    {"generator_channels": 66}, {"keypoint_source": "guessed"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steering": "v7"},
+        {"inputs": "grey"},
+        {"keypoints": 5},
+        {"image_size": 72},
+        {"generator_channels": 66},
+        {"keypoint_source": "guessed"},
+    ],
+)
 def test_impossible_configs_are_refused_with_the_value(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(change.values())))):
         TorsoConfig(**change)
 
 
-def test_the_gradient_that_reaches_the_motion_field_is_scaled(portrait: tuple[Tensor, ...],
-                                                              frames: tuple[Tensor, ...]) -> None:
+def test_the_gradient_that_reaches_the_motion_field_is_scaled(
+    portrait: tuple[Tensor, ...], frames: tuple[Tensor, ...]
+) -> None:
     torso, classes, _ = portrait
 
     def gradient(factor: float) -> Tensor:
@@ -175,8 +190,9 @@ def test_the_gradient_that_reaches_the_motion_field_is_scaled(portrait: tuple[Te
         torch.manual_seed(0)
         model = TorsoModel(replace(TORSO, motion_gradient=factor)).eval()
         driving = select_keypoints(frames[3], 4).requires_grad_()
-        result = model(model.encode_source(resize(torso, 16), classes), select_keypoints(frames[2], 4), driving,
-                       *head(3))
+        result = model(
+            model.encode_source(resize(torso, 16), classes), select_keypoints(frames[2], 4), driving, *head(3)
+        )
         (result.image.square().mean() + result.occlusion.mean() + result.occlusion_2.square().mean()).backward()
         return driving.grad
 
