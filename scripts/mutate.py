@@ -6,7 +6,8 @@
 A copy of the tree is changed, never the tree itself. In it run the mirror test of the changed file, the tests of its
 importers (nearest first) and the golden checks that see it, until one fails (KILLED). A change that no test notices
 (SURVIVED) asks for a test, unless it changes nothing that matters. One that does not import (BROKEN) is replaced by
-another. A stopped run resumes where its table ends; `--again` gives the survivors of the table another try.
+another. A stopped run resumes where its table ends; `--again` gives the survivors of the table another try. Golden
+numbers and pictures take part where $REAL3D_SHARED names their folder by an absolute path.
 """
 
 import argparse
@@ -65,15 +66,13 @@ def candidate_files(root: Path, only: Sequence[str]) -> list[str]:
 
 
 def copied(root: Path, folder: Path) -> Path:
-    """A copy of the project without environment, caches, data and results; `shared` lies beside it as beside `root`."""
+    """A copy of the project without environment, caches, data and results."""
 
     def left_out(directory: str, names: list[str]) -> set[str]:
         relative = Path(directory).relative_to(root)
         results = {".": {"runs", "data", "infer_out"}, "checkpoints": {*names} - {"demo"}}
         return NOT_COPIED | results.get(relative.as_posix(), set())
 
-    if (root.parent / "shared").exists():
-        (folder / "shared").symlink_to((root.parent / "shared").resolve())
     return shutil.copytree(root, folder / "project", ignore=left_out)
 
 
@@ -85,7 +84,8 @@ def import_graph(root: Path) -> Graph:
 
     A test that names `configs` or a file of it sees all YAML there.
     """
-    paths = [path.relative_to(root) for path in root.rglob("*.py")]
+    packages = [folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+    paths = [path.relative_to(root) for package in packages for path in package.rglob("*.py")]
     modules = {".".join(path.with_suffix("").parts): path.as_posix() for path in paths}
     graph: Graph = {path: set() for path in modules.values()}
     for path in paths:
@@ -97,7 +97,7 @@ def import_graph(root: Path) -> Graph:
                 names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
                 names.add(node.value)
-            elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+            elif isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
                 start = node.values[0].value
                 names |= {name for name in modules if start.endswith(".") and name.startswith(start)}
         for name in names & modules.keys():

@@ -29,6 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(1)
         config = tiny_portrait_config(driving=DrivingConfig.demo())
         portrait = build_portrait(config)
+        torch.nn.init.normal_(portrait.motion_adapter.to_plane_cnn[-1].weight, std=0.2)  # a face that moves visibly
         speech_config = Audio2MotionConfig(
             audio_size=80,
             condition_size=8,
