@@ -22,6 +22,7 @@ from modules.media.rates import FRAME_RATE
 from modules.media.video_writer import VideoWriter
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import UserError, run_command
+from modules.system.interrupts import Interrupts
 
 DEMO_PERSON = 900007  # seed of a procedural person that no training saw
 
@@ -133,9 +134,14 @@ def main(arguments: list[str] | None = None) -> int:
         frames = make_frames(portrait, motion, background, options.batch)
         first = next(frames)
         progress = tqdm(chain([first], frames), total=len(motion), unit="frame", disable=not sys.stderr.isatty())
-        with VideoWriter(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video:
+        with (
+            Interrupts() as interrupts,
+            VideoWriter(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video,
+        ):
             for frame in progress:
+                interrupts.check()
                 video.write(frame)
+            interrupts.check()
         if video.note:
             print(f"note: {video.note}", file=sys.stderr)
         print(f"{options.output}: {len(motion)} frames, {len(motion) / FRAME_RATE:.2f} s")

@@ -62,7 +62,7 @@ def test_the_command_compares_precisions_at_demo_size(capsys, tmp_path):
     assert "model demo, picture 256, batch 1, repetitions 2" in lines[0]
     rows = {row.split("|")[1].strip(): [float(cell) for cell in row.split("|")[2:-1]] for row in lines[4:]}
     assert list(rows)[2:-2] == FRAME_PARTS and {len(row) for row in rows.values()} == {3}
-    for name, (first, second, ratio) in rows.items():       # printed to 0.1 ms, 0.01 frames a second, 1 MiB, 0.01
+    for name, (first, second, ratio) in rows.items():  # printed to 0.1 ms, 0.01 frames a second, 1 MiB, 0.01
         error = 0.501 if name.startswith("peak") else 0.0501
         least, most = (second - error) / (first + error), (second + error) / max(first - error, 1e-9)
         assert least - 0.00501 <= ratio <= most + 0.00501
