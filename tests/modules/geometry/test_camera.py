@@ -65,5 +65,5 @@ def test_the_same_seed_gives_the_same_cameras_within_their_limits():
 
 
 def test_angles_behind_the_head_are_refused(generator):
-    with pytest.raises(ValueError, match="1.8"):
+    with pytest.raises(ValueError, match="yaw 1.8"):
         uniform_cameras(1, generator, yaw=1.8)
