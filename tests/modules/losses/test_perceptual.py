@@ -48,3 +48,18 @@ def test_damaged_weights_are_one_line(tmp_path, monkeypatch):
 def test_a_size_that_cannot_be_halved_is_refused():
     with pytest.raises(ValueError, match="100"):
         PerceptualLossConfig(size=100)
+
+
+def test_the_loss_is_a_mean_over_the_batch(loss, generator):
+    prediction, target = (torch.rand(2, 3, 128, 128, generator=generator) for _ in range(2))
+    terms = [loss.terms(a[None], b[None]) for a, b in zip(prediction, target)]
+    torch.testing.assert_close(loss.terms(prediction, target), (terms[0] + terms[1]) / 2)
+    torch.testing.assert_close(loss.terms(prediction.repeat(2, 1, 1, 1), target.repeat(2, 1, 1, 1)),
+                               loss.terms(prediction, target))
+
+
+def test_a_term_that_is_not_a_number_counts_nothing(loss):
+    terms = torch.ones(13)
+    whole = loss.combine(terms)
+    terms[-1] = torch.nan
+    assert loss.combine(terms) == loss.combine(terms.nan_to_num(0.0)) < whole
