@@ -54,8 +54,9 @@ def test_the_loss_is_a_mean_over_the_batch(loss, generator):
     prediction, target = (torch.rand(2, 3, 128, 128, generator=generator) for _ in range(2))
     terms = [loss.terms(a[None], b[None]) for a, b in zip(prediction, target)]
     torch.testing.assert_close(loss.terms(prediction, target), (terms[0] + terms[1]) / 2)
-    torch.testing.assert_close(loss.terms(prediction.repeat(2, 1, 1, 1), target.repeat(2, 1, 1, 1)),
-                               loss.terms(prediction, target))
+    torch.testing.assert_close(
+        loss.terms(prediction.repeat(2, 1, 1, 1), target.repeat(2, 1, 1, 1)), loss.terms(prediction, target)
+    )
 
 
 def test_a_term_that_is_not_a_number_counts_nothing(loss):
