@@ -10,7 +10,7 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.rasterizer import interpolate, rasterize
 
 
-def render_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, size: int = 512) -> Tensor:
+def render_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, size: int) -> Tensor:
     """Draw faces without pose: head movement reaches the portrait through the camera alone.
 
     Args:
