@@ -11,12 +11,10 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from modules.analysis.segmentation_classes import HEAD_CLASSES, TORSO_CLASSES
 from modules.layers.resample import resize
 from modules.losses import image as losses
-from modules.losses.perceptual import PerceptualLoss
 from modules.losses.torso import (
     keypoint_equivariance,
     keypoint_spread,
@@ -28,7 +26,6 @@ from modules.losses.torso import (
 )
 from modules.media.pixels import to_float
 from modules.metrics.image import psnr
-from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.htbsr.fusion import HTBSR, HTBSROutput
 from modules.portrait.real3d_portrait import PortraitOutput, Source
@@ -36,9 +33,9 @@ from modules.system.checkpoint import find_checkpoint, load_state
 from tasks.data.frame_batch import TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
-from tasks.engine.seeds import seeded
-from tasks.engine.task import OptimizerSpec, StepState, Task, grid
-from tasks.stages.adversary import Adversary, AdversaryConfig
+from tasks.engine.task import OptimizerSpec, StepState, grid
+from tasks.stages.adversary import AdversaryConfig
+from tasks.stages.frame_pair_stage import FramePairTask
 from tasks.stages.image_terms import (
     adversarial_terms,
     dilated,
@@ -46,13 +43,11 @@ from tasks.stages.image_terms import (
     lip_perceptual,
     mean_l1,
     perceptual_loss,
-    training_pairs,
-    validation_pairs,
 )
 from tasks.stages.learning_rates import ImageLearningRates, always
 from tasks.stages.previews import clip_video
 from tasks.stages.sizes import adversary_of_model, data_of_model
-from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
+from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
 from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
@@ -111,22 +106,14 @@ class HTBSRTaskConfig:
 
 
 @register("htbsr")
-class HTBSRTask(Task):
+class HTBSRTask(FramePairTask):
     """Train HTB-SR on frame pairs."""
 
     config_class = HTBSRTaskConfig
-    best_metric, best_is_lowest = "psnr", False
+    terms = TERMS
 
     def __init__(self, config: HTBSRTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
-        with seeded(generator):
-            self.model = build_portrait(config.model)
-            self.adversary = Adversary(config.adversary) if config.loss.get("adversarial", 0.0) > 0 else None
-        self.modules = dict(self.model.named_children())
-        if self.adversary is not None:
-            self.modules["discriminator"] = self.adversary.discriminator
-        if reads("network", config.loss, TERMS):
-            self.frozen["perceptual"] = PerceptualLoss.from_assets()
         if config.init_from:
             warm_start(config.init_from, self.modules, FIXED)
             present = warm_start_if_present(config.init_from, self.modules, ("htbsr", "discriminator"))
@@ -140,16 +127,6 @@ class HTBSRTask(Task):
 
     def optimizers(self) -> list[OptimizerSpec]:
         return image_stage_optimizers(self.modules, ("htbsr",), self.config.learning_rates, always)
-
-    def train_dataset(self) -> Dataset:
-        return training_pairs(self.config.data)
-
-    def validation_dataset(self) -> Dataset:
-        return validation_pairs(self.config.data)
-
-    def frames(self, batch: dict[str, Tensor]) -> FrameBatch:
-        """The batch as inputs and targets of the model."""
-        return FrameBatch(batch, self.config.model.driving)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
         frames = self.frames(batch)

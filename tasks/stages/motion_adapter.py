@@ -12,13 +12,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from modules.analysis.segmentation_classes import HEAD_CLASSES
 from modules.losses import image as losses
-from modules.losses.perceptual import PerceptualLoss
 from modules.metrics.image import psnr
-from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import PNCC_NAMES, PNCCInputs
 from modules.portrait.initial_weights import InitialWeights, load_imagenet
@@ -26,9 +23,9 @@ from modules.portrait.real3d_portrait import PortraitOutput
 from tasks.data.frame_batch import AFTER, BEFORE, TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
-from tasks.engine.seeds import seeded
-from tasks.engine.task import OptimizerSpec, StepState, Task, grid
-from tasks.stages.adversary import Adversary, AdversaryConfig
+from tasks.engine.task import OptimizerSpec, StepState, grid
+from tasks.stages.adversary import AdversaryConfig
+from tasks.stages.frame_pair_stage import FramePairTask
 from tasks.stages.image_terms import (
     adversarial_terms,
     density_loss,
@@ -36,13 +33,11 @@ from tasks.stages.image_terms import (
     image_stage_optimizers,
     lip_perceptual,
     perceptual_loss,
-    training_pairs,
-    validation_pairs,
 )
 from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreezing, Share, motion_adapter_share
 from tasks.stages.previews import clip_video, depth_picture
 from tasks.stages.sizes import adversary_of_model, data_of_model
-from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
+from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
 from tasks.stages.warm_start import warm_start, warm_start_if_present
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
@@ -146,25 +141,17 @@ class TunedWeight(nn.Module):
 
 
 @register("motion_adapter")
-class MotionAdapterTask(Task):
+class MotionAdapterTask(FramePairTask):
     """Train motion adapter, image-to-plane network, decoder and super-resolution on frame pairs."""
 
     config_class = MotionAdapterTaskConfig
-    best_metric, best_is_lowest = "psnr", False
+    terms = TERMS
 
     def __init__(self, config: MotionAdapterTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
-        with seeded(generator):
-            self.model = build_portrait(config.model)
-            self.adversary = Adversary(config.adversary) if config.loss.get("adversarial", 0.0) > 0 else None
-        self.modules = dict(self.model.named_children())
-        if self.adversary is not None:
-            self.modules["discriminator"] = self.adversary.discriminator
         for name, limit in TUNED.items():
             if config.loss_targets.get(name, 0.0) > 0:
                 self.modules[f"{name}_weight"] = TunedWeight(limit)
-        if reads("network", config.loss, TERMS):
-            self.frozen["perceptual"] = PerceptualLoss.from_assets()
         self.started: tuple[str, ...] = ()  # modules whose weights come from init_from
         if config.init_from:
             warm_start(config.init_from, self.modules, HEAD_PARTS)
@@ -177,16 +164,6 @@ class MotionAdapterTask(Task):
 
     def optimizers(self) -> list[OptimizerSpec]:
         return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.share)
-
-    def train_dataset(self) -> Dataset:
-        return training_pairs(self.config.data)
-
-    def validation_dataset(self) -> Dataset:
-        return validation_pairs(self.config.data)
-
-    def frames(self, batch: dict[str, Tensor]) -> FrameBatch:
-        """The batch as inputs and targets of the model."""
-        return FrameBatch(batch, self.config.model.driving)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
         frames = self.frames(batch)
