@@ -20,7 +20,7 @@ CONFIG_KEYS = {"portrait": ("model",), "audio2motion": ("model", "features", "fa
 
 
 def export(run: Path, kind: str, output: Path, half: bool) -> list[str]:
-    """Write OUTPUT/KIND from the best checkpoint of a run; returns the names of the exported modules.
+    """Write OUTPUT/KIND from the checkpoint that a run's config selects; returns the names of the exported modules.
 
     Raises:
         UserError: the run is of another kind, or there is no checkpoint.

@@ -199,17 +199,27 @@ def checkpoint_step(folder: Path) -> int:
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint that `path` names: the folder itself, or the best one of a training run, else its newest.
+    """The checkpoint that `path` names: the folder itself, or that of a training run which its config selects.
+
+    `checkpoint.select` of the run is `last` (the newest) or `best`. Where there is no such checkpoint, or the run is of
+    an earlier version and does not say, the best comes first and then the newest.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the run's config.yaml cannot be read.
     """
     path = _settled(path)
     best = _settled(path / "checkpoints" / "best")
-    for folder in (best, *reversed(list_checkpoints(path)), path):
+    newest = reversed(list_checkpoints(path))
+    choice = (*newest, best) if _selects_last(path) else (best, *newest)
+    for folder in (*choice, path):
         if (folder / CONFIG).is_file() and any(folder.glob("*.safetensors")):
             return folder
     raise UserError(f"no checkpoint in {path}; give a folder with {CONFIG} and *.safetensors, or a training run")
+
+
+def _selects_last(run: Path) -> bool:
+    settings = load_yaml(run / CONFIG).get("checkpoint") if (run / CONFIG).is_file() else None
+    return isinstance(settings, Mapping) and settings.get("select") == "last"
 
 
 def list_checkpoints(run: Path) -> list[Path]:

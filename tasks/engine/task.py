@@ -89,7 +89,9 @@ class Task:
             device, eval mode, no gradients.
         order: names of optimisers, in the order in which they run in a step; empty: as `optimizers()` lists them.
             A name may carry a word for the task: `generator:source`, `generator:target` are passes of `generator`.
-        best_metric, best_is_lowest: the metric of `validation_step` that decides which checkpoint is the best.
+        best_metric: the metric of `validation_step` that decides which checkpoint is the best, unless the config names
+            another (`checkpoint.metric`); empty: no metric of the stage can, and none is kept.
+        higher_is_better: the metrics of `validation_step` that are; of all others lower is better.
     """
 
     name: ClassVar[str] = ""
@@ -97,7 +99,7 @@ class Task:
     model_keys: ClassVar[tuple[str, ...]] = ("model",)
     order: tuple[str, ...] = ()
     best_metric: str = "loss"
-    best_is_lowest: bool = True
+    higher_is_better: tuple[str, ...] = ()
     modules: dict[str, nn.Module]
     frozen: dict[str, nn.Module]
 

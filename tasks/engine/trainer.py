@@ -76,6 +76,12 @@ class Trainer:
         self.resolved = task.checkpoint_config(resolved)
         self.step, self.samples, self.elapsed = 0, 0, 0.0
         self.best: float | None = None
+        self.metric = config.checkpoint.metric or task.best_metric  # that picks the best checkpoint; may be empty
+        if config.checkpoint.select == "best" and not self.metric:
+            raise UserError(
+                f"checkpoint.select is best, but no metric of the task {task.name} can say which pictures are better "
+                "without a perceptual loss; give loss.perceptual a weight, set checkpoint.metric, or select last"
+            )
         self._seed = derived_seed(config.seed, 1)  # of the order of the data
         if resume:
             for name, part in task.modules.items():
@@ -252,15 +258,17 @@ class Trainer:
         self.log.line(
             f"step {self.step}  validation  " + "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
         )
-        value = metrics[self.task.best_metric]
-        if self.config.checkpoint.best and self._is_better(value):
+        if not (self.metric and self.config.checkpoint.best):
+            return
+        value = metrics[self.metric]
+        if self._is_better(value):
             self.best = value
             self._save(self.folder / "checkpoints" / "best")
 
     def _is_better(self, value: float) -> bool:
         if self.best is None or not math.isfinite(value):
             return math.isfinite(value)
-        return value < self.best if self.task.best_is_lowest else value > self.best
+        return value > self.best if self.metric in self.task.higher_is_better else value < self.best
 
     def _show(self, pictures: bool, videos: bool) -> None:
         if self._validation is None:
@@ -279,9 +287,9 @@ class Trainer:
         """Validate one batch and draw pictures before the first step, so that mistakes show now and not in an hour."""
         if self.config.log.validate_every and self._validation is not None:
             metrics = self._validate(limit=1)
-            if metrics and self.task.best_metric not in metrics:
-                raise ValueError(
-                    f"task {self.task.name}: best_metric is {self.task.best_metric}, but validation_step "
+            if metrics and self.metric and self.metric not in metrics:
+                raise UserError(
+                    f"checkpoint.metric is {self.metric}, but the validation of the task {self.task.name} "
                     f"gives {', '.join(metrics)}"
                 )
         log = self.config.log
@@ -313,6 +321,7 @@ class Trainer:
             "samples": self.samples,
             "elapsed": self.elapsed,
             "best": self.best,
+            "metric": self.metric,
             "optimizers": {name: o.optimizer.state_dict() for name, o in self.stepper.optimizers.items()},
         }
         if self.stepper.ema:
@@ -347,7 +356,9 @@ class Trainer:
         for name, optimizer in self.stepper.optimizers.items():
             load_full_optimizer(optimizer.optimizer, state["optimizers"][name])
         self.step, self.samples = state["step"], state["samples"]
-        self.elapsed, self.best = state["elapsed"], state["best"]
+        self.elapsed = state["elapsed"]
+        if state.get("metric", self.metric) == self.metric:  # else the numbers cannot be compared
+            self.best = state["best"]
 
     def _finish(self, received: int) -> None:
         checkpoints = list_checkpoints(self.folder)
@@ -359,7 +370,7 @@ class Trainer:
             else [f"{title} {self.step} steps"]
         )
         if self.best is not None and best.is_dir():
-            parts.append(f"best {self.task.best_metric} {self.best:.5g}: {best}")
+            parts.append(f"best {self.metric} {self.best:.5g}: {best}")
         if (self.folder / "pictures").is_dir():
             parts.append(f"pictures: {self.folder / 'pictures'}")
         parts.append(f"numbers: {self.folder / 'metrics.jsonl'}")

@@ -109,6 +109,7 @@ class A2MTask(SpeechTask):
 
     config_class = A2MConfig
     config: A2MConfig
+    higher_is_better = ("mouth_correlation",)
 
     def __init__(self, config: A2MConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)

@@ -12,7 +12,7 @@ from tasks.data.frame_batch import FrameBatch
 from tasks.engine.seeds import seeded
 from tasks.engine.task import Task
 from tasks.stages.adversary import Adversary
-from tasks.stages.image_terms import training_pairs, validation_pairs
+from tasks.stages.image_terms import best_image_metric, perceptual_loss, training_pairs, validation_pairs
 from tasks.stages.terms import Terms, reads
 
 
@@ -24,7 +24,8 @@ class FramePairTask(Task):
         adversary: None without a weight of the adversarial loss.
     """
 
-    best_metric, best_is_lowest = "psnr", False
+    best_metric = "psnr"
+    higher_is_better = ("psnr", "psnr_raw", "psnr_of_the_source")
     terms: Terms
 
     def __init__(self, config: Any, generator: torch.Generator) -> None:
@@ -37,12 +38,19 @@ class FramePairTask(Task):
             self.modules["discriminator"] = self.adversary.discriminator
         if reads("network", config.loss, self.terms):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
+        self.best_metric = best_image_metric("psnr", self)
 
     def train_dataset(self) -> Dataset:
         return training_pairs(self.config.data)
 
     def validation_dataset(self) -> Dataset:
         return validation_pairs(self.config.data)
+
+    def perceptual(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The metric `perceptual` of images [B, 3, H, W] in [-1, 1], lower is better; empty without the network."""
+        if "perceptual" not in self.frozen:
+            return {}
+        return {"perceptual": perceptual_loss(self.frozen["perceptual"], prediction, target)}
 
     def frames(self, batch: dict[str, Tensor]) -> FrameBatch:
         """The batch as inputs and targets of the model."""

@@ -199,6 +199,7 @@ class HTBSRTask(FramePairTask):
             "psnr": psnr(image, target),
             "lips_l1": losses.lip_l1(image, target, frames.target.lip_boxes),
             "psnr_of_the_source": psnr(frames.source.image, target),
+            **self.perceptual(image, target),
         }
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig
-from tasks.stages.image_terms import density_loss, image_stage_optimizers, mean_l1, perceptual_loss
+from tasks.stages.image_terms import best_image_metric, density_loss, image_stage_optimizers, mean_l1, perceptual_loss
 from tasks.stages.learning_rates import ImageLearningRates, Unfreezing
 from tasks.stages.previews import depth_picture
 from tasks.stages.sizes import adversary_of_model
@@ -114,7 +114,8 @@ class I2PTask(Task):
     """Train image-to-plane network, decoder and super-resolution on the teacher's views."""
 
     config_class = I2PConfig
-    best_metric, best_is_lowest = "psnr_turned", False
+    best_metric = "psnr_turned"
+    higher_is_better = ("psnr", "psnr_turned", "psnr_raw")
     order: tuple[str, ...] = ("generator", "generator")  # the reference view, then the target view
 
     def __init__(self, config: I2PConfig, generator: torch.Generator) -> None:
@@ -128,6 +129,7 @@ class I2PTask(Task):
             self.order = (*self.order, "discriminator")
         if reads("network", config.loss, TERMS):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
+        self.best_metric = best_image_metric("psnr_turned", self, "perceptual_turned")
         self.teacher: TeacherViews = TEACHERS[config.teacher](config)
         self.teacher.init_student(self.modules)
         self.frozen["teacher"] = self.teacher
@@ -205,7 +207,13 @@ class I2PTask(Task):
         source = self.model.encode(photo_of(views[0]))
         outputs = [self.model(source, Driving(view.camera)) for view in views]
         same, *turned = (self.view_psnr(output, view) for output, view in zip(outputs, views))
+        perceptual = {}
+        if "perceptual" in self.frozen:
+            pairs = [(output.image, view.image) for output, view in zip(outputs[1:], views[1:])]
+            turned_losses = [perceptual_loss(self.frozen["perceptual"], *pair) for pair in pairs]
+            perceptual = {"perceptual_turned": sum(turned_losses) / len(turned_losses)}
         return {
+            **perceptual,
             "psnr": same,
             "psnr_turned": sum(turned) / len(turned),
             "weights": outputs[0].rendered.weights.mean(),

@@ -12,7 +12,7 @@ from modules.losses.perceptual import PerceptualLoss
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait
 from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, split_clips
-from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState
+from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState, Task
 from tasks.stages.adversary import Adversary
 from tasks.stages.learning_rates import LAZY_R1, ImageLearningRates, Share
 
@@ -52,6 +52,21 @@ def training_pairs(config: ClipDataConfig) -> Dataset:
 def validation_pairs(config: ClipDataConfig) -> Dataset:
     """Fixed frame pairs of the held-out clips."""
     return ValidationPairs(FramePairs(config, split_clips(config)[1]))
+
+
+def best_image_metric(without: str, task: Task, perceptual: str = "perceptual") -> str:
+    """The metric that picks the best checkpoint of an image stage.
+
+    It is the perceptual loss, which stands in for LPIPS, where the stage has its networks. PSNR prefers blurred
+    pictures to those of an adversary, so that it is no measure where there is one.
+
+    Args:
+        without: the metric of a stage that has neither perceptual networks nor an adversary.
+        perceptual: the metric's name in the stage.
+    """
+    if "perceptual" in task.frozen:
+        return perceptual
+    return "" if "discriminator" in task.modules else without
 
 
 # ---- losses

@@ -248,6 +248,7 @@ class MotionAdapterTask(FramePairTask):
             "psnr_raw": psnr(output.image_raw, target.image_raw),
             "psnr_of_the_source": psnr(frames.source.head, target.image),
             "lips_l1": losses.lip_l1(image, target.image, frames.target.lip_boxes),
+            **self.perceptual(image, target.image),
         }
 
     def reenacted(self, frames: FrameBatch) -> PortraitOutput:

@@ -103,7 +103,7 @@ class SyncNetTask(SpeechTask):
     config_class = SyncNetTaskConfig
     config: SyncNetTaskConfig
     best_metric = "window_sync_accuracy"
-    best_is_lowest = False
+    higher_is_better = ("clip_sync_accuracy", "window_sync_accuracy")
 
     def __init__(self, config: SyncNetTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)

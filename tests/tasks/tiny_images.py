@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from modules.clips.format import ClipContent, write_clip
 from modules.face3d.coefficients import FaceCoefficients
+from modules.losses.perceptual import PerceptualLoss, PerceptualLossConfig, VGGFeaturesConfig
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualDiscriminatorConfig
 from modules.portrait.driving import DrivingConfig
@@ -87,6 +88,12 @@ def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
         "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(batch, 2, 1),
         "perturbed": bytes_of(2, 3, SIZE, SIZE),
     }
+
+
+def tiny_perceptual_loss() -> PerceptualLoss:
+    """The perceptual loss with tiny networks of random weights."""
+    sizes = VGGFeaturesConfig(convolutions=(1, 1), widths=(2, 2))
+    return PerceptualLoss(PerceptualLossConfig(size=SIZE, extra_scales=1, vgg19=sizes, vggface=sizes))
 
 
 def changed_parts(before: dict[str, nn.Module], after: dict[str, nn.Module]) -> set[str]:

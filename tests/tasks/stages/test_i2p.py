@@ -11,7 +11,7 @@ from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import INPUTS, TERMS, I2PConfig, I2PTask, reference_runs
 from tests.tasks.steps import Steps
 from tests.tasks.terms import gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, tiny_model, view_batch
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, tiny_model, tiny_perceptual_loss, view_batch
 from tests.tiny import tiny_portrait_config
 
 PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "mask": 0.1, "density": 0.25}
@@ -191,3 +191,18 @@ def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(conf
     batch = view_batch(generator)
     batch["images"] = 220 * batch["masks"][:, :, None].expand_as(batch["images"]).byte()  # flat, bright heads
     assert gain_of_best_metric(I2PTask(config, generator), batch, steps=60) > 0.1
+
+
+def test_the_best_checkpoint_is_that_of_the_perceptual_loss_and_never_of_psnr_beside_an_adversary(
+    config, generator, monkeypatch
+):
+    adversarial = replace(config, loss=PLAIN | {"adversarial_target": 0.1})
+    assert I2PTask(replace(config, loss=PLAIN), generator).best_metric == "psnr_turned"
+    assert I2PTask(adversarial, generator).best_metric == ""
+    monkeypatch.setattr("tasks.stages.i2p.PerceptualLoss.from_assets", tiny_perceptual_loss)
+    task = I2PTask(replace(adversarial, loss=adversarial.loss | {"perceptual": 0.1}), generator)
+    for module in task.modules.values():
+        module.eval()
+    with torch.no_grad():
+        assert float(task.validation_step(view_batch(generator))[task.best_metric]) > 0
+    assert task.best_metric == "perceptual_turned" and task.best_metric not in task.higher_is_better

@@ -12,7 +12,7 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.motion_adapter import INPUTS, TERMS, MotionAdapterTask, MotionAdapterTaskConfig
 from tests.tasks.steps import Steps
 from tests.tasks.terms import gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model, tiny_perceptual_loss
 
 PLAIN = {
     "image": 1.0,
@@ -214,3 +214,18 @@ def test_an_error_far_from_the_head_counts_a_fifth(config, generator):
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
     fast = replace(config, learning_rates=replace(RATES, generator=3e-3))
     assert gain_of_best_metric(MotionAdapterTask(fast, generator), pair_batch(generator)) > 0.1
+
+
+def test_the_best_checkpoint_is_that_of_the_perceptual_loss_and_never_of_psnr_beside_an_adversary(
+    config, generator, monkeypatch
+):
+    adversarial = replace(config, loss=PLAIN | {"adversarial": 0.001})
+    assert MotionAdapterTask(config, generator).best_metric == "psnr"
+    assert MotionAdapterTask(adversarial, generator).best_metric == ""
+    monkeypatch.setattr("tasks.stages.frame_pair_stage.PerceptualLoss.from_assets", tiny_perceptual_loss)
+    task = MotionAdapterTask(replace(adversarial, loss=adversarial.loss | {"perceptual": 0.1}), generator)
+    for module in task.modules.values():
+        module.eval()
+    with torch.no_grad():
+        assert float(task.validation_step(pair_batch(generator))[task.best_metric]) > 0
+    assert task.best_metric == "perceptual" and task.best_metric not in task.higher_is_better
