@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 
+from modules.system.assets import require_assets
 from modules.system.checkpoint import list_checkpoints, read_config
 from modules.system.config import changed_keys, save_yaml
 from modules.system.errors import UserError, run_command
@@ -104,6 +105,7 @@ def train(options: argparse.Namespace) -> Trainer:
 
 def build_trainer(settings: RunSettings, folder: Path, fabric: Fabric, resume: Path | None = None) -> Trainer:
     """The task, with the initial weights of the config's seed, and its trainer."""
+    require_assets(settings.task.files(settings.task_config, fresh=resume is None))
     seed = derived_seed(settings.trainer.seed, 0)
     torch.manual_seed(seed)  # for layers that initialise themselves
     task = settings.task(settings.task_config, torch.Generator().manual_seed(seed))

@@ -107,6 +107,16 @@ class Task:
         self.config = config
         self.modules, self.frozen = {}, {}
 
+    @classmethod
+    def files(cls, config: Any, fresh: bool) -> list[tuple[str, ...]]:
+        """Outside files that a run will read, each with the names that will do instead, to name all missing at once.
+
+        Args:
+            config: an instance of `config_class`.
+            fresh: whether the run starts (`begin`); False: it resumes.
+        """
+        return []
+
     @property
     def device(self) -> torch.device:
         """The device that holds the modules."""

@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Subset
 
 from modules.system.checkpoint import list_checkpoints, load_module, load_trainer_state, save_checkpoint
@@ -354,11 +355,34 @@ class Trainer:
         for name, weights in state.get("weights", {}).items():
             load_full(self.stepper.trained[name], weights)
         for name, optimizer in self.stepper.optimizers.items():
-            load_full_optimizer(optimizer.optimizer, state["optimizers"][name])
+            self._restore_optimizer(folder, name, optimizer.optimizer, state["optimizers"][name])
         self.step, self.samples = state["step"], state["samples"]
         self.elapsed = state["elapsed"]
         if state.get("metric", self.metric) == self.metric:  # else the numbers cannot be compared
             self.best = state["best"]
+
+    def _restore_optimizer(self, folder: Path, name: str, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Load the state of an optimiser unless it is that of another schedule.
+
+        Raises:
+            UserError: it is.
+        """
+        for key in ("betas", "eps", "weight_decay"):
+            before, now = (
+                {group[key] for group in groups} for groups in (state["param_groups"], optimizer.param_groups)
+            )
+            if before != now:
+                raise UserError(
+                    f"{folder}: the optimiser {name} had {key} {_words(before)}, in this config it has {_words(now)}; "
+                    "keep it as it was, or start anew with --fresh"
+                )
+        try:
+            load_full_optimizer(optimizer, state)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise UserError(
+                f"{folder}: the state of the optimiser {name} is of other parameters than those that this config "
+                f"trains ({str(error).splitlines()[0]}); keep the config as it was, or start anew with --fresh"
+            ) from error
 
     def _finish(self, received: int) -> None:
         checkpoints = list_checkpoints(self.folder)
@@ -377,6 +401,10 @@ class Trainer:
         if self.config.log.tensorboard:
             parts.append(f"curves: tensorboard --logdir {self.folder / 'tensorboard'}")
         self.log.line("; ".join(parts))
+
+
+def _words(values: set[Any]) -> str:
+    return " and ".join(sorted(map(str, values)))
 
 
 def _batch_size(batch: Any) -> int:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from modules.losses.perceptual import PerceptualLoss
+from modules.face_models import FACE_MODEL_FILES
+from modules.losses.perceptual import PERCEPTUAL_FILES, PerceptualLoss
 from modules.portrait.build import build_portrait
 from tasks.data.frame_batch import FrameBatch
 from tasks.engine.seeds import seeded
@@ -39,6 +40,13 @@ class FramePairTask(Task):
         if reads("network", config.loss, self.terms):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
         self.best_metric = best_image_metric("psnr", self)
+
+    @classmethod
+    def files(cls, config: Any, fresh: bool) -> list[tuple[str, ...]]:
+        names = FACE_MODEL_FILES.get(config.data.face_model, ())
+        if reads("network", config.loss, cls.terms):
+            names += PERCEPTUAL_FILES
+        return [(name,) for name in names]
 
     def train_dataset(self) -> Dataset:
         return training_pairs(self.config.data)

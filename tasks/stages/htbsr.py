@@ -48,7 +48,7 @@ from tasks.stages.learning_rates import ImageLearningRates, always
 from tasks.stages.previews import clip_video
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
-from tasks.stages.warm_start import warm_start, warm_start_if_present
+from tasks.stages.warm_start import check_face_model, warm_start, warm_start_if_present
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
 OUTSIDE = 0.5  # weight of pixels far from the torso; docs/spec/training.md#2-1
@@ -112,13 +112,13 @@ class HTBSRTask(FramePairTask):
     config_class = HTBSRTaskConfig
     terms = TERMS
 
-    def __init__(self, config: HTBSRTaskConfig, generator: torch.Generator) -> None:
-        super().__init__(config, generator)
-        if config.init_from:
-            warm_start(config.init_from, self.modules, FIXED)
-            present = warm_start_if_present(config.init_from, self.modules, ("htbsr", "discriminator"))
+    def begin(self) -> None:
+        if start := self.config.init_from:
+            check_face_model(start, self.config.model)
+            warm_start(start, self.modules, FIXED)
+            present = warm_start_if_present(start, self.modules, ("htbsr", "discriminator"))
             if "htbsr" not in present:
-                start_from_superresolution(self.decoder, config.init_from)
+                start_from_superresolution(self.decoder, start)
 
     @property
     def decoder(self) -> HTBSR:

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from modules.losses import image as losses
-from modules.losses.perceptual import PerceptualLoss
+from modules.losses.perceptual import PERCEPTUAL_FILES, PerceptualLoss
 from modules.metrics.image import psnr
 from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualView
 from modules.portrait.driving import Driving
-from modules.portrait.initial_weights import InitialWeights, load_imagenet
+from modules.portrait.initial_weights import InitialWeights, imagenet_files, load_imagenet
 from modules.portrait.photo import Photo
 from modules.portrait.real3d_portrait import PortraitOutput
 from tasks.data.eg3d_views import EG3DTeacher, EG3DViewsConfig
@@ -133,12 +133,22 @@ class I2PTask(Task):
         self.teacher: TeacherViews = TEACHERS[config.teacher](config)
         self.teacher.init_student(self.modules)
         self.frozen["teacher"] = self.teacher
-        if config.init_from:
-            warm_start(config.init_from, self.modules, tuple(self.modules))
 
     def begin(self) -> None:
-        if self.config.initial_weights == "imagenet" and not self.config.init_from:
+        if self.config.init_from:
+            warm_start(self.config.init_from, self.modules, tuple(self.modules))
+        elif self.config.initial_weights == "imagenet":
             load_imagenet(self.modules)
+
+    @classmethod
+    def files(cls, config: I2PConfig, fresh: bool) -> list[tuple[str, ...]]:
+        names = [config.eg3d.snapshot] if config.teacher == "eg3d" else []
+        if reads("network", config.loss, TERMS):
+            names += PERCEPTUAL_FILES
+        files = [(name,) for name in names]
+        if fresh and config.initial_weights == "imagenet" and not config.init_from:
+            files += imagenet_files(config.model)
+        return files
 
     def optimizers(self) -> list[OptimizerSpec]:
         return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.unfreeze.share)
@@ -207,13 +217,13 @@ class I2PTask(Task):
         source = self.model.encode(photo_of(views[0]))
         outputs = [self.model(source, Driving(view.camera)) for view in views]
         same, *turned = (self.view_psnr(output, view) for output, view in zip(outputs, views))
-        perceptual = {}
+        measured = {}
         if "perceptual" in self.frozen:
             pairs = [(output.image, view.image) for output, view in zip(outputs[1:], views[1:])]
             turned_losses = [perceptual_loss(self.frozen["perceptual"], *pair) for pair in pairs]
-            perceptual = {"perceptual_turned": sum(turned_losses) / len(turned_losses)}
+            measured = {"perceptual_turned": sum(turned_losses) / len(turned_losses)}
         return {
-            **perceptual,
+            **measured,
             "psnr": same,
             "psnr_turned": sum(turned) / len(turned),
             "weights": outputs[0].rendered.weights.mean(),

@@ -18,7 +18,7 @@ from modules.losses import image as losses
 from modules.metrics.image import psnr
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import PNCC_NAMES, PNCCInputs
-from modules.portrait.initial_weights import InitialWeights, load_imagenet
+from modules.portrait.initial_weights import InitialWeights, imagenet_files, load_imagenet
 from modules.portrait.real3d_portrait import PortraitOutput
 from tasks.data.frame_batch import AFTER, BEFORE, TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
@@ -38,7 +38,7 @@ from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreez
 from tasks.stages.previews import clip_video, depth_picture
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
-from tasks.stages.warm_start import warm_start, warm_start_if_present
+from tasks.stages.warm_start import check_face_model, holds, warm_start, warm_start_if_present
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TRAINED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution")
@@ -152,15 +152,24 @@ class MotionAdapterTask(FramePairTask):
         for name, limit in TUNED.items():
             if config.loss_targets.get(name, 0.0) > 0:
                 self.modules[f"{name}_weight"] = TunedWeight(limit)
-        self.started: tuple[str, ...] = ()  # modules whose weights come from init_from
-        if config.init_from:
-            warm_start(config.init_from, self.modules, HEAD_PARTS)
-            present = warm_start_if_present(config.init_from, self.modules, ("motion_adapter", "discriminator"))
-            self.started = (*HEAD_PARTS, *present)
 
     def begin(self) -> None:
+        start, started = self.config.init_from, ()  # modules whose weights come from init_from
+        if start:
+            warm_start(start, self.modules, HEAD_PARTS)
+            started = (*HEAD_PARTS, *warm_start_if_present(start, self.modules, ("motion_adapter", "discriminator")))
+        if "motion_adapter" in started:
+            check_face_model(start, self.config.model)
         if self.config.initial_weights == "imagenet":
-            load_imagenet(self.modules, self.started)
+            load_imagenet(self.modules, started)
+
+    @classmethod
+    def files(cls, config: MotionAdapterTaskConfig, fresh: bool) -> list[tuple[str, ...]]:
+        files = super().files(config, fresh)
+        if fresh and config.initial_weights == "imagenet":
+            adapter = ("motion_adapter",) if holds(config.init_from, "motion_adapter") else ()
+            files += imagenet_files(config.model, (*HEAD_PARTS, *adapter) if config.init_from else ())
+        return files
 
     def optimizers(self) -> list[OptimizerSpec]:
         return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.share)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from modules.face_models import load_face_model
+from modules.face_models import FACE_MODEL_FILES, load_face_model
 from tasks.data.speech_clips import Sample, collate, speech_datasets
 from tasks.engine.task import OptimizerSpec, ParameterGroup, Task
 from tasks.stages.learning_rates import LearningRates
@@ -21,6 +21,10 @@ class SpeechTask(Task):
     def __init__(self, config: Any, generator: torch.Generator) -> None:
         super().__init__(config, generator)
         self.face = load_face_model(config.face_model)
+
+    @classmethod
+    def files(cls, config: Any, fresh: bool) -> list[tuple[str, ...]]:
+        return [(name,) for name in FACE_MODEL_FILES.get(config.face_model, ())]
 
     def train_dataset(self) -> Dataset:
         """Clips of speech with motion, to train on."""

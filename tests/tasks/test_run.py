@@ -167,6 +167,38 @@ def test_combinations_that_cannot_be_and_data_that_is_not_there_are_reported(
     assert expected in error_of(main(arguments), capsys)
 
 
+VGG = {"vgg19-dcbb9e9d.pth", "vgg_face_dag.pth"}
+
+
+@pytest.mark.parametrize(
+    "config, overrides, files",
+    [
+        ("i2p", [], {*VGG, "resnet34-b627a593.pth", "ffhqrebalanced512-128.pkl"}),
+        ("motion_adapter", [], {*VGG, "mit-b0", "BFM_model_front.mat"}),
+        ("ablations/no_pretraining", [], {*VGG, "mit-b0", "resnet34-b627a593.pth", "BFM_model_front.mat"}),
+        ("htbsr", [], {*VGG, "BFM_model_front.mat"}),
+        ("htbsr", ["model.driving.face_model=ict"], {*VGG, "ict_facekit.npz", "ict_mp468.npz"}),
+        ("syncnet", ["face_model=ict"], {"ict_facekit.npz", "ict_mp468.npz"}),
+        ("a2m", ["face_model=ict"], {"ict_facekit.npz", "ict_mp468.npz"}),
+    ],
+)
+def test_all_files_that_a_full_config_lacks_are_named_at_once(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    config: str,
+    overrides: list,
+    files: set,
+) -> None:
+    monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
+    monkeypatch.setattr("modules.system.assets.DEFAULT_FOLDER", tmp_path / "none")
+    arguments = [str(ROOT / f"configs/{config}.yaml"), *overrides, "--output", str(tmp_path / "run"), "--device", "cpu"]
+    error = error_of(main(arguments), capsys)
+    named = error.split(f"files are missing in {tmp_path} or {tmp_path / 'none'}: ")[1].split(";")[0]
+    assert set(named.split(", ")) == files
+    assert "get them with: python -m scripts.assets fetch " in error or "ict_facekit.npz: clone" in error
+
+
 def test_a_stage_cannot_start_from_a_checkpoint_of_another_task(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

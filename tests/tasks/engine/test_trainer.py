@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,6 +168,23 @@ def test_the_best_of_another_metric_is_not_compared(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Toy, "validation_step", both)
     assert run_toy(tmp_path, *validating, "steps=20", "checkpoint.metric=larger") == 0
     assert torch.load(tmp_path / "run/checkpoints/best/trainer.pt", weights_only=True)["best"] == 9.0
+
+
+def test_an_optimiser_state_of_another_schedule_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    run_toy(tmp_path, "steps=5")
+    optimizers = Toy.optimizers
+    one_group = lambda task: [replace(spec, groups=spec.groups[:1]) for spec in optimizers(task)]  # noqa: E731
+    monkeypatch.setattr(Toy, "optimizers", one_group)
+    assert run_toy(tmp_path, "steps=6") == 2
+    error = capsys.readouterr().err
+    assert "step_00000005: the state of the optimiser generator is of other parameters" in error
+    assert error.strip().count("\n") == 0 and "Traceback" not in error
+    monkeypatch.setattr(Toy, "optimizers", lambda task: [replace(s, betas=(0.5, 0.9)) for s in optimizers(task)])
+    assert run_toy(tmp_path, "steps=6") == 2
+    expected = "the optimiser generator had betas (0.9, 0.999), in this config it has (0.5, 0.9); keep it as it was"
+    assert expected in capsys.readouterr().err
 
 
 def test_accumulated_batches_equal_one_big_batch(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import torch
 
 from modules.portrait.build import build_portrait
 from modules.system.checkpoint import save_checkpoint
+from modules.system.config import to_dict
+from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.htbsr import INPUTS, TERMS, HTBSRTask, HTBSRTaskConfig
 from tests.tasks.steps import Steps
@@ -46,11 +48,27 @@ def test_it_starts_from_stage_two(config, generator, tmp_path):
     head = build_portrait(tiny_model(2))
     save_checkpoint(tmp_path / "stage2", {"task": "motion_adapter"}, dict(head.named_children()))
     task = HTBSRTask(replace(config, init_from=str(tmp_path / "stage2")), generator)
+    task.begin()
     for name in ("image_to_plane", "motion_adapter", "renderer"):
         ours, theirs = task.modules[name].state_dict(), getattr(head, name).state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     blocks = head.superresolution.state_dict()
     assert all(torch.equal(task.decoder.state_dict()[key], blocks[key]) for key in blocks)
+
+
+def test_only_a_run_that_begins_needs_the_checkpoint_it_starts_from(config, generator, tmp_path):
+    task = HTBSRTask(replace(config, init_from=str(tmp_path / "nothing")), generator)
+    with pytest.raises(UserError, match="no checkpoint in"):
+        task.begin()
+
+
+def test_two_face_models_are_refused(config, generator, tmp_path):
+    with pytest.raises(ValueError, match="data.face_model is ict, model.driving.face_model procedural"):
+        replace(config, data=replace(config.data, face_model="ict"))
+    other = replace(tiny_model(2), driving=replace(config.model.driving, face_model="ict"))
+    save_checkpoint(tmp_path / "stage2", {"model": to_dict(other)}, dict(build_portrait(other).named_children()))
+    with pytest.raises(UserError, match="was trained with the ict face model, this config has procedural"):
+        HTBSRTask(replace(config, init_from=str(tmp_path / "stage2")), generator).begin()
 
 
 def test_learned_key_points_are_found_on_both_frames_and_learn(config, generator):

@@ -91,7 +91,8 @@ def test_only_a_run_from_scratch_asks_for_imagenet_weights(config, generator, tm
         task.begin()
     I2PTask(replace(config, initial_weights="none"), generator).begin()
     save_checkpoint(tmp_path / "run", {"task": "i2p"}, task.modules)
-    warm = I2PTask(replace(config, init_from=str(tmp_path / "run")), generator)
+    warm = I2PTask(replace(config, init_from=str(tmp_path / "run")), generator)  # built without the run
+    assert changed_parts(warm.modules, task.modules)
     warm.begin()
     assert changed_parts(warm.modules, task.modules) == set()
 

@@ -132,9 +132,10 @@ def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, gen
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
 
-def test_a_missing_start_is_explained(config, generator, tmp_path):
-    with pytest.raises(UserError):
-        MotionAdapterTask(replace(config, init_from=str(tmp_path / "nothing")), generator)
+def test_only_a_run_that_begins_needs_the_checkpoint_it_starts_from(config, generator, tmp_path):
+    task = MotionAdapterTask(replace(config, init_from=str(tmp_path / "nothing")), generator)
+    with pytest.raises(UserError, match="no checkpoint in"):
+        task.begin()
 
 
 def test_encoders_that_the_start_lacks_get_imagenet_weights(config, generator, tmp_path, monkeypatch):
@@ -159,7 +160,7 @@ def test_encoders_that_the_start_lacks_get_imagenet_weights(config, generator, t
         MotionAdapterTask(replace(config, init_from=str(tmp_path / start)), generator)
         for start in ("stage 2", "stage 1")
     )
-    after_2.begin()  # asks for nothing
+    after_2.begin()  # asks for no file
     assert changed_parts(after_2.modules, first.modules) == set()
     torch.save(mit, tmp_path / "mit_b0.pth")
     after_1.begin()
