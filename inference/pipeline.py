@@ -18,6 +18,7 @@ from inference.speech import SpeechToMotion
 from inference.track import Track, make_track
 from inference.workers import map_in_order
 from modules.analysis.crop import clip_crop, crop_landmarks
+from modules.analysis.inpainting import BackgroundMethod
 from modules.analysis.landmarks import detect_clip
 from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.coefficients import FaceCoefficients
@@ -101,13 +102,14 @@ class TalkingPortrait:
 
     # ---- inputs
 
-    def portrait(self, photo: Path, face: int | None = None) -> Portrait:
+    def portrait(self, photo: Path, face: int | None = None, inpainting: BackgroundMethod = "smooth") -> Portrait:
         """Analyse a photo: landmarks, crop, masks, fit, in-painting. Raises UserError when it shows no usable face.
 
         Args:
             face: which one from the left, counted from 0, in a photo of several people.
+            inpainting: how the background goes on behind the person, see `inpaint_background`.
         """
-        return Portrait.from_photo(photo, self.face_model, self.size, face)
+        return Portrait.from_photo(photo, self.face_model, self.size, face, inpainting)
 
     def procedural_portrait(self, seed: int) -> Portrait:
         """The procedural person of `seed`; only for checkpoints of the procedural face model."""

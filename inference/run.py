@@ -9,6 +9,7 @@ import argparse
 import sys
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import torch
 from tqdm import tqdm
@@ -17,6 +18,7 @@ from inference.background import load_background
 from inference.motion import Motion, natural_pose, periodic_blink, still_pose
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
+from modules.analysis.inpainting import BackgroundMethod
 from modules.media.audio import Sound, read_sound
 from modules.media.rates import FRAME_RATE
 from modules.media.video_writer import VideoWriter
@@ -52,6 +54,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--pose", default="natural", help="head pose under --audio: natural, still, a clip, or a motion file"
     )
     parser.add_argument("--background", default="photo", help="photo, transparent, a picture, or a colour (#204060)")
+    parser.add_argument(
+        "--inpainting",
+        choices=get_args(BackgroundMethod),
+        default="smooth",
+        help="how the background of a photo goes on behind the person; nearest: as the original",
+    )
     parser.add_argument("--blink", choices=("period", "none"), default="period", help="blinks under --audio")
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
@@ -101,7 +109,7 @@ def make_portrait(options: argparse.Namespace, pipeline: TalkingPortrait) -> Por
         return pipeline.procedural_portrait(DEMO_PERSON)
     if options.source.suffix == ".safetensors":
         return pipeline.check_portrait(Portrait.load(options.source))
-    return pipeline.portrait(options.source, options.face)
+    return pipeline.portrait(options.source, options.face, options.inpainting)
 
 
 def check(options: argparse.Namespace) -> None:
