@@ -64,8 +64,12 @@ def _resampled(sound: Sound) -> Iterator[np.ndarray]:
 
 @cache
 def hubert_model(source: str) -> HubertFeatures:
-    """`load_hubert`, once in each process."""
-    return load_hubert(source)
+    """`load_hubert`, once in each process, on a GPU if there is one."""
+    return load_hubert(source).to(_device())
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hubert: str) -> dict[str, AudioFeatures]:
@@ -78,7 +82,8 @@ def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hub
     """
     if wave is None or len(wave) < FEATURE_WINDOW:
         return {}
+    sound = torch.from_numpy(wave)
     return {
-        kind: extract(torch.from_numpy(wave), kind, hubert_model(hubert) if kind == "hubert" else None)
+        kind: extract(sound.to(_device()), kind, hubert_model(hubert)) if kind == "hubert" else extract(sound, kind)
         for kind in kinds
     }

@@ -89,6 +89,7 @@ def make_clip(config: ProceduralDataConfig, seed: int) -> int:
             pncc=pncc,
             source=f"person {seed} of the procedural world",
             licence="made by code, free to use",
+            person=clip_folder(config, seed).name,
         ),
     )
     return seed

@@ -21,7 +21,7 @@ from data_gen.audio_track import AudioTrack, hubert_model, speech_features
 from data_gen.faces import FaceLimits, FittedFace, cropped_with_classes, fit_face
 from data_gen.progress import PreparationLog, Refusal, VideoReport
 from data_gen.segments import Segment, find_segments, merged, without_jumps
-from modules.analysis.inpainting import inpaint_background
+from modules.analysis.inpainting import BackgroundMethod, inpaint_background
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.clips.format import CannotWrite, ClipContent, write_clip
@@ -54,7 +54,9 @@ class VideoDataConfig:
     shortest: float = 2.0  # seconds
     longest: float = 20.0  # seconds; what is longer becomes several clips
     limits: FaceLimits = field(default_factory=FaceLimits)
+    inpainting: BackgroundMethod = "smooth"  # of the scene behind the person; nearest: the original's
     licence: str = ""  # noted in every clip: terms, or who allowed the use
+    person: str = ""  # pattern that finds the person in the name of a video (`Video`); empty: a video is a person
     workers: int = 2
 
     def __post_init__(self) -> None:
@@ -66,6 +68,15 @@ class VideoDataConfig:
             )
         if not 0.2 <= self.shortest <= self.longest:
             raise ValueError(f"shortest {self.shortest} must be from 0.2 to longest ({self.longest}) seconds")
+        try:
+            re.compile(self.person)
+        except re.error as error:
+            raise ValueError(f"person is {self.person!r}, which is no regular expression: {error}") from error
+
+    def person_in(self, video: str) -> str:
+        """The person in the name of a video: the pattern's first group, or all that it finds; empty if nothing."""
+        found = re.search(self.person, video)
+        return (found[1] if found.re.groups else found[0]) or "" if found else ""
 
     @property
     def shortest_frames(self) -> int:
@@ -244,7 +255,7 @@ class _ClipMaker:
         return ClipContent(
             frames=(frame for frame, _ in frames),
             classes=(mask for _, mask in classes),
-            background=inpaint_background,
+            background=partial(inpaint_background, method=config.inpainting),
             face=fitted.face,
             face_model=config.face_model,
             landmarks=fitted.landmarks,
@@ -253,6 +264,8 @@ class _ClipMaker:
             pncc=pncc,
             source=f"{self.video.path.name}, {times}",
             licence=config.licence,
+            person=config.person_in(self.video.name),
+            video=self.video.name,
         )
 
     def _part(self, piece: Segment) -> Iterator[np.ndarray]:

@@ -32,6 +32,7 @@ from tests.tasks.tiny_speech import A2M, DATA, SYNC
 __all__ = ["face"]  # a fixture
 
 ALL_STAGES = {
+    "precision": "auto",  # ours: bf16-mixed on a GPU, with cameras and PNCCs in float32
     "accumulate": 1,  # docs/spec/training.md#1-1, one batch for an optimiser step
     "clip": 1.0,  # docs/spec/training.md#1-1, #1-5
 }
@@ -52,8 +53,11 @@ IMAGE_STAGES = ALL_STAGES | {
     "learning_rates.discriminator": 2e-4,  # docs/spec/training.md#1-1
     "learning_rates.beta1": 0.0,  # docs/spec/training.md#1-1
 }
-CLIPS = {
-    "data.validation_every": 100,  # docs/spec/training.md#4-1
+SPLIT = {
+    "data.split.validation": 0.01,  # docs/spec/training.md#4-1, but of people, not of clips
+    "data.split.test": 0.01,  # ours
+}
+CLIPS = SPLIT | {
     "data.pncc_size": 512,  # docs/spec/training.md#4-3
     "data.seed": 999,  # docs/spec/training.md#6
     "data.pairs_per_clip": 1000,  # ours: the length of an epoch
@@ -126,6 +130,7 @@ HTBSR = (
     | CLIPS
     | {
         "steps": 100_000,  # docs/spec/training.md#1-1
+        "targets": "composed",  # docs/spec/training.md#4-3, `com`
         "background": "inpainted",  # docs/spec/training.md#1-4
         "data.torso": True,
         "loss.image": 1.0,
@@ -143,8 +148,8 @@ HTBSR = (
         "self_reenactment_every": 4,
     }
 )
-SPEECH = ALL_STAGES | {
-    "data.validation_every": 100,  # docs/spec/training.md#4-1
+SPEECH = (ALL_STAGES | SPLIT) | {
+    "precision": "32-true",  # docs/spec/training.md#1-1: `amp` is for no stage
     "features": "hubert",  # docs/spec/training.md#6
     "ema": 0.999,  # ours; the original has none
     "steps": 400_000,  # docs/spec/training.md#1-1; the lip-sync expert was stopped by hand
@@ -189,8 +194,8 @@ RECIPE = {"i2p": I2P, "motion_adapter": MOTION_ADAPTER, "htbsr": HTBSR, "syncnet
 # Keys that are no number of the recipe: names, paths, hardware, logs; sizes of the models, which have a test below; the
 # procedural teacher, which the full stage 1 does not use.
 NO_RECIPE = re.compile(
-    r"task|precision|strategy|threads|init_from|sync_checkpoint|(.*\.)?(folder|face_model|snapshot)"
-    r"|data\.hubert|(model|loader|log|checkpoint|views)\..*"
+    r"task|strategy|threads|init_from|sync_checkpoint|(.*\.)?(folder|face_model|snapshot)"
+    r"|(model|loader|log|checkpoint|views)\..*"
 )
 
 

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from modules.geometry.camera import Camera
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait
-from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, split_clips
 from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState, Task
 from tasks.stages.adversary import Adversary
 from tasks.stages.learning_rates import LAZY_R1, ImageLearningRates, Share
@@ -42,16 +40,6 @@ def image_stage_optimizers(
         )
         specs.append(OptimizerSpec(name="discriminator", groups=[group], betas=(0.0, 0.99**LAZY_R1)))
     return specs
-
-
-def training_pairs(config: ClipDataConfig) -> Dataset:
-    """Frame pairs of the training clips."""
-    return FramePairs(config, split_clips(config)[0])
-
-
-def validation_pairs(config: ClipDataConfig) -> Dataset:
-    """Fixed frame pairs of the held-out clips."""
-    return ValidationPairs(FramePairs(config, split_clips(config)[1]))
 
 
 def best_image_metric(without: str, task: Task, perceptual: str = "perceptual") -> str:

@@ -35,7 +35,7 @@ from tasks.stages.image_terms import (
     perceptual_loss,
 )
 from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreezing, Share, motion_adapter_share
-from tasks.stages.previews import clip_video, depth_picture
+from tasks.stages.previews import depth_picture
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
 from tasks.stages.warm_start import check_face_model, holds, warm_start, warm_start_if_present
@@ -226,10 +226,10 @@ class MotionAdapterTask(FramePairTask):
             motion = self.compared_planes([frames.pncc_of(k) for k in (TARGET, BEFORE, AFTER)])
             terms["laplacian"] = laplacian * config.laplacian_every * losses.laplacian_squared(*motion)
         if "perturbation_weight" in self.modules:
-            loss = losses.perturbation_l1(*self.compared_planes(frames.variants("perturbed")))
+            loss = losses.perturbation_l1(*self.compared_planes(frames.perturbed()))
             terms["perturbation"] = self.tuned("perturbation", loss) * config.laplacian_every
         if "eye_closing_weight" in self.modules:
-            first, middle, last = self.compared_planes(frames.variants("closed"))
+            first, middle, last = self.compared_planes(frames.closed())
             loss = losses.laplacian_l1(middle, first, last)
             terms["eye_closing"] = self.tuned("eye_closing", loss) * config.laplacian_every
         return terms
@@ -279,16 +279,13 @@ class MotionAdapterTask(FramePairTask):
                     output.image,
                     output.image_raw,
                     depth_picture(output.rendered.depth, output.rendered.weights),
-                    frames.pncc[:, TARGET],
+                    *frames.pncc(TARGET),
                 ]
             )
         }
-
-    def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}
 
     def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """Source, driving PNCC, prediction and target of one frame."""
         frames = self.frames(batch)
         output = self.best_prediction(self.reenacted(frames), frames.target.head)
-        return [frames.source.head, frames.pncc[:, TARGET], output, frames.target.head]
+        return [frames.source.head, *frames.pncc(TARGET), output, frames.target.head]

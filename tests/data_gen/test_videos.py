@@ -10,7 +10,8 @@ from data_gen import run
 from data_gen.faces import FaceLimits
 from data_gen.segments import NO_FACE
 from data_gen.videos import VideoDataConfig, find_videos, prepare, prepare_video, summary
-from modules.clips.format import Clip, list_clips
+from modules.analysis.inpainting import inpaint_background
+from modules.clips.format import Clip, list_clips, person_of
 from modules.media.audio import read_sound
 from modules.media.video_reader import open_video
 from modules.media.video_writer import VideoWriter
@@ -60,6 +61,7 @@ def test_a_video_becomes_a_clip_with_all_its_parts(config, talk, tmp_path):
     assert (report.clips, report.frames, report.with_sound, report.refused) == (1, FRAMES, 1, ())
     clip = Clip(tmp_path / "clips" / "one_000000")
     assert (clip.source, clip.licence, clip.face_model) == ("one.mp4, 0.00 to 0.48 s", "our own", "procedural")
+    assert person_of(clip.folder) == "one"
     assert len(clip) == FRAMES and clip.landmarks.shape == (FRAMES, 478, 2)
     assert len(clip.audio()) == 640 * FRAMES and clip.speech("mel").features.shape == (24, 80)
     assert clip.stored_pncc(32).shape == (FRAMES + 1, 3, 32, 32)
@@ -228,3 +230,31 @@ def test_a_real_video_becomes_a_clip_of_the_ict_face(media, assets, tmp_path, ca
     assert min(shares) > 0.03 and shares[3] == pytest.approx(0.18, abs=0.05)  # hair, neck, face, clothes: all there
     blue = clip.background.astype(int)
     assert (blue[..., 2] > blue[..., 0] + 20).mean() > 0.95  # the wall, also behind her
+
+
+@pytest.mark.parametrize(
+    "pattern, person",
+    [("", ""), (r"^(id\d+)_", "id07"), (r"^id\d+", "id07"), (r"^x(.*)$", ""), (r"^(x)?id", "")],
+)
+def test_the_name_of_a_video_names_the_person(pattern, person):
+    assert VideoDataConfig(videos="raw", person=pattern).person_in("id07_abc_00001") == person
+
+
+def test_a_pattern_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="no regular expression"):
+        VideoDataConfig(videos="raw", person="(id")
+
+
+def test_the_person_of_the_video_is_noted_in_its_clips(config, talk, tmp_path):
+    write_video(tmp_path / "raw" / "id07" / "one.mp4", talk[0])
+    reports(replace(config, person=r"^(id\d+)_"))
+    assert [person_of(clip) for clip in list_clips(tmp_path / "clips")] == ["id07"]
+
+
+def test_the_scene_goes_on_behind_the_person_as_was_asked(config, talk, tmp_path):
+    write_video(tmp_path / "raw" / "one.mp4", talk[0])
+    for method in ("smooth", "nearest"):
+        reports(replace(config, inpainting=method, folder=str(tmp_path / method)))
+        clip = Clip(tmp_path / method / "one_000000")
+        expected = inpaint_background(clip.frames(range(len(clip))), clip.classes(range(len(clip))), method)
+        assert np.array_equal(clip.background, expected)

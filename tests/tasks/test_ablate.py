@@ -220,7 +220,7 @@ def demo_batch(task: Task) -> dict[str, Tensor]:
     grown = {}
     for name, value in batch.items():
         if value.dtype in (torch.uint8, torch.bool):
-            factor = 4 if name in ("pncc", "closed", "perturbed") else 8
+            factor = 4 if name == "pncc" else 8
             value = value.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
         grown[name] = value[:1]
     return grown

@@ -53,7 +53,7 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
         ("syncnet", "decay=linear", "learning_rates.schedule"),
         ("motion_adapter", "stop_i2p=9", "freeze_image_to_plane_at"),
         ("htbsr", "source_every=9", "self_reenactment_every"),
-        ("htbsr", "data.held_out=9", "validation_every"),
+        ("htbsr", "data.held_out=9", "split"),
     ],
 )
 def test_the_error_about_a_key_of_an_older_version_names_the_new_one(
@@ -145,7 +145,9 @@ def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
         ("demo/motion_adapter", ["data.pncc_size=64", "init_from=''"], "the motion adapter reads 128"),
         ("demo/htbsr", ["data.torso=false"], "stage 3 needs torso"),
         ("a2m", ["sync_checkpoint=''"], "sync_checkpoint is empty"),
-        ("demo/syncnet", ["features=hubert"], "procedural speech has mel features"),
+        ("demo/syncnet", ["features=hubert"], "model.audio_size is 80; change one of them"),
+        ("a2m", ["features=mel"], "features mel have 80 numbers a frame, model.audio_size is 1024"),
+        ("demo/syncnet", ["features=hubert", "model.audio_size=1024"], "procedural speech has mel features"),
         (
             "demo/motion_adapter",
             ["data.folder=nowhere", "init_from=''"],

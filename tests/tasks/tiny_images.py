@@ -80,13 +80,15 @@ def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
         "source_classes": classes,
         "target_classes": classes.clone(),
         "pncc": bytes_of(5, 3, SIZE, SIZE),
-        "closed": bytes_of(3, 3, SIZE, SIZE),
+        "closing": torch.tensor([0.2, 0.45, 0.7]).repeat(batch, 1),
         "torso": bytes_of(3, SIZE, SIZE),
         "background": bytes_of(3, SIZE, SIZE),
         "keypoints": keypoints,
         "euler": torch.zeros(batch, 2, 3),
         "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(batch, 2, 1),
-        "perturbed": bytes_of(2, 3, SIZE, SIZE),
+        "perturbed_number": torch.arange(batch) % 2 + 1,
+        "perturbed_identity": torch.randn(batch, 80, generator=generator),
+        "perturbed_expression": torch.randn(batch, 64, generator=generator),
     }
 
 

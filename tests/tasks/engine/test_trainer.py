@@ -175,6 +175,7 @@ def test_an_optimiser_state_of_another_schedule_is_refused_in_one_line(
 ) -> None:
     run_toy(tmp_path, "steps=5")
     optimizers = Toy.optimizers
+    capsys.readouterr()
     one_group = lambda task: [replace(spec, groups=spec.groups[:1]) for spec in optimizers(task)]  # noqa: E731
     monkeypatch.setattr(Toy, "optimizers", one_group)
     assert run_toy(tmp_path, "steps=6") == 2

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from modules.media.pixels import to_float
 from modules.portrait.build import build_portrait
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
@@ -89,7 +90,7 @@ def test_learned_key_points_are_found_on_both_frames_and_learn(config, generator
 
 def test_the_background_may_be_the_photo_itself(config, generator):
     def picture(kind: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        task = HTBSRTask(replace(config, background=kind), torch.Generator().manual_seed(0))
+        task = HTBSRTask(replace(config, background=kind, targets="raw"), torch.Generator().manual_seed(0))
         task.model.eval()  # no dropout
         with torch.no_grad():
             frames = task.frames(batch)
@@ -151,7 +152,7 @@ def test_every_weight_is_the_factor_of_its_term(config, generator):
 def test_an_error_far_from_the_torso_counts_a_half(config, generator):
     """The target is black; once all of it is torso, once nothing."""
     batch = pair_batch(generator) | {"target_image": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)}
-    task = HTBSRTask(config, generator)
+    task = HTBSRTask(replace(config, targets="raw"), torch.Generator().manual_seed(1))
     inside, outside = (
         generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
         for part in (4, 0)
@@ -177,3 +178,14 @@ def test_the_best_checkpoint_is_that_of_the_perceptual_loss_and_never_of_psnr_be
     with torch.no_grad():
         assert float(task.validation_step(pair_batch(generator))[task.best_metric]) > 0
     assert task.best_metric == "perceptual" and task.best_metric not in task.higher_is_better
+
+
+def test_frames_are_the_person_over_the_background_of_the_clip_unless_the_config_says_raw(config, generator):
+    batch = pair_batch(generator)
+    composed, raw = (
+        HTBSRTask(replace(config, targets=kind), generator).frames(batch).target.image for kind in ("composed", "raw")
+    )
+    outside = (batch["target_classes"] == 0)[:, None].expand(-1, 3, -1, -1)
+    assert HTBSRTaskConfig(model=config.model, data=config.data, loss=PLAIN).targets == "composed"
+    assert torch.equal(raw, to_float(batch["target_image"]))
+    assert torch.equal(composed[outside], to_float(batch["background"])[outside])
