@@ -15,10 +15,8 @@ FACE_MODELS: dict[str, Callable[[], MorphableModel]] = {
     "procedural": procedural_model,  # built by code
 }
 
-FACE_MODEL_FILES = {
-    "bfm": (BFM_FILE,),
-    "ict": (ICT_FILE, LANDMARK_FILE),
-}  # of the assets, which a training asks for at once
+# Of the assets; a training asks for all at once.
+FACE_MODEL_FILES: dict[str, tuple[str, ...]] = {"bfm": (BFM_FILE,), "ict": (ICT_FILE, LANDMARK_FILE)}
 
 
 @cache

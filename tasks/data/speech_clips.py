@@ -180,13 +180,14 @@ class PreparedSpeech(Dataset):
         clips: list[Path],
     ) -> None:
         self.config, self.model, self.features = config, model, features
-        lengths = {clip: self._frames(Clip(clip)) for clip in clips}
-        if missing := [clip for clip, frames in lengths.items() if frames is None]:
+        frames = {clip: self._frames(Clip(clip)) for clip in clips}
+        lengths = {clip: count for clip, count in frames.items() if count is not None}
+        if missing := [clip for clip in clips if clip not in lengths]:
             raise UserError(
                 f"{len(missing)} clips have no {features} features, {missing[0]} for one; compute them once with: "
                 f"python -m data_gen.speech {missing[0].parent} --features {features}"
             )
-        self.clips = [clip for clip, frames in lengths.items() if frames >= config.min_frames]
+        self.clips = [clip for clip, count in lengths.items() if count >= config.min_frames]
         if not self.clips:
             raise UserError(f"no clip of {clips[0].parent} has sound and {config.min_frames} frames")
         sizes = [2 * lengths[clip] for clip in self.clips]
@@ -205,7 +206,10 @@ class PreparedSpeech(Dataset):
 
     def _computed(self, clip: Clip) -> AudioFeatures:
         """Compute the clip's features and store them, if its folder can be written."""
-        audio = extract(torch.from_numpy(clip.audio()), self.features)
+        wave = clip.audio()
+        if wave is None:
+            raise UserError(f"{clip.folder} has lost its audio.wav; prepare the clip again")
+        audio = extract(torch.from_numpy(wave), self.features)
         with suppress(OSError):
             write_speech(clip.folder, self.features, audio)
         return audio

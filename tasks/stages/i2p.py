@@ -145,7 +145,7 @@ class I2PTask(Task):
         names = [config.eg3d.snapshot] if config.teacher == "eg3d" else []
         if reads("network", config.loss, TERMS):
             names += PERCEPTUAL_FILES
-        files = [(name,) for name in names]
+        files: list[tuple[str, ...]] = [(name,) for name in names]
         if fresh and config.initial_weights == "imagenet" and not config.init_from:
             files += imagenet_files(config.model)
         return files

@@ -154,7 +154,8 @@ class MotionAdapterTask(FramePairTask):
                 self.modules[f"{name}_weight"] = TunedWeight(limit)
 
     def begin(self) -> None:
-        start, started = self.config.init_from, ()  # modules whose weights come from init_from
+        start = self.config.init_from
+        started: tuple[str, ...] = ()  # modules whose weights come from it
         if start:
             warm_start(start, self.modules, HEAD_PARTS)
             started = (*HEAD_PARTS, *warm_start_if_present(start, self.modules, ("motion_adapter", "discriminator")))
