@@ -44,7 +44,8 @@ def test_all_parts_of_the_head_learn(config, generator):
     losses = Steps(task)(pair_batch(generator), step=3)
     expected = {"image", "image_raw", "edges", "lips", "mask", "entropy", "density", "laplacian", "eye_closing"}
     assert losses.keys() == expected
-    assert changed_parts(before, task.modules) == {"image_to_plane", "motion_adapter", "renderer", "superresolution"}
+    heads = {"image_to_plane", "motion_adapter", "renderer", "superresolution"}
+    assert changed_parts(before, task.modules) == heads | {"eye_closing_weight"}
 
 
 def test_the_source_is_its_own_target_at_intervals(config, generator):
@@ -59,6 +60,22 @@ def test_no_fine_tuning_leaves_the_planes_alone(config, generator):
     before = deepcopy(task.modules)
     Steps(task)(pair_batch(generator), step=3)
     assert "image_to_plane" not in changed_parts(before, task.modules)
+
+
+def test_a_fixed_network_has_no_dropout_and_keeps_its_statistics(config, generator):
+    task = MotionAdapterTask(replace(config, freeze_image_to_plane_at=5), generator)
+    take_step, batch = Steps(task), pair_batch(generator)
+    photo = task.frames(batch).photo()
+
+    def planes():
+        return task.model.canonical_planes(photo).detach()
+
+    take_step(batch, step=4)
+    assert not torch.equal(planes(), planes())  # learning, with dropout
+    before = deepcopy(task.modules)
+    take_step(batch, step=5)
+    assert torch.equal(planes(), planes())
+    assert changed_parts(before, task.modules) == {"motion_adapter", "renderer", "superresolution"}
 
 
 def test_noise_on_the_coefficients_has_an_auto_tuned_weight(config, generator):
