@@ -72,4 +72,6 @@ def generator() -> torch.Generator:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-golden-steps", action="store_true", help="record the training steps of tests/golden_steps")
+    parser.addoption(
+        "--write-golden-steps", action="store_true", help="record the training steps of tests/golden_steps"
+    )

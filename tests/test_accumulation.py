@@ -36,14 +36,18 @@ def equal_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every sample gets the same random numbers, whatever batch it is in."""
     points = losses.density_points
     monkeypatch.setattr("tasks.engine.step.derived_seed", lambda *numbers: 0)
-    monkeypatch.setattr(RayNoise, "draw", lambda config, batch, rays, generator, device: RayNoise.centred(config, device))
+    monkeypatch.setattr(
+        RayNoise, "draw", lambda config, batch, rays, generator, device: RayNoise.centred(config, device)
+    )
     monkeypatch.setattr(
         losses,
         "density_points",
         lambda batch, *rest: tuple(p.expand(batch, -1, -1) for p in points(1, *rest)),
     )
     monkeypatch.setattr(
-        Audio2Motion, "noise", lambda self, batch, frames, generator: torch.ones(batch, self.config.latent_size, frames // 8)
+        Audio2Motion,
+        "noise",
+        lambda self, batch, frames, generator: torch.ones(batch, self.config.latent_size, frames // 8),
     )
     monkeypatch.setattr(syncnet, "sample_pairs", pairs_of_each_clip)
 
@@ -74,7 +78,7 @@ def after_steps(stage: str, folder: Path, parts: int) -> tuple[Stepper, set[str]
         stepper = double_stepper(task)
         for module in stepper.module.modules():
             if isinstance(module, COUPLED):
-                module.eval()
+                module.eval().train = lambda mode=True, module=module: module  # for good
         size = len(next(iter(batch.values()))) // parts
         batches = [as_float64({k: v[i * size : (i + 1) * size] for k, v in batch.items()}) for i in range(parts)]
         for step in STEPS:
@@ -86,17 +90,20 @@ def after_steps(stage: str, folder: Path, parts: int) -> tuple[Stepper, set[str]
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_several_batches_are_one_large_one(
-    stage: str, face: MorphableModel, equal_draws: None, tmp_path: Path
-) -> None:
+def test_several_batches_are_one_large_one(stage: str, face: MorphableModel, equal_draws: None, tmp_path: Path) -> None:
     (one, passes), (several, others) = (after_steps(stage, tmp_path / str(parts), parts) for parts in (1, 2))
     assert passes == others == set(one.order)
     for name, module in one.task.modules.items():
         expected = dict(module.named_parameters())
         for key, parameter in several.task.modules[name].named_parameters():
-            torch.testing.assert_close(parameter, expected[key], rtol=1e-7, atol=1e-9, msg=lambda m, n=name, k=key: f"{n}.{k}: {m}")
+            torch.testing.assert_close(
+                parameter, expected[key], rtol=1e-7, atol=1e-9, msg=lambda m, n=name, k=key: f"{n}.{k}: {m}"
+            )
     for name, optimizer in one.optimizers.items():
-        steps = [{float(state["step"]) for state in o.optimizer.state.values()} for o in (optimizer, several.optimizers[name])]
+        steps = [
+            {float(state["step"]) for state in o.optimizer.state.values()}
+            for o in (optimizer, several.optimizers[name])
+        ]
         assert steps[0] == steps[1]
 
 

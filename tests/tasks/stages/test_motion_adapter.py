@@ -78,6 +78,17 @@ def test_a_fixed_network_has_no_dropout_and_keeps_its_statistics(config, generat
     assert changed_parts(before, task.modules) == {"motion_adapter", "renderer", "superresolution"}
 
 
+def test_the_laplacian_is_the_papers_norm_or_a_mean(config):
+    values = {}
+    for kind in ("norm", "mean"):
+        task = MotionAdapterTask(replace(config, laplacian=kind), torch.Generator().manual_seed(0))
+        batch = pair_batch(torch.Generator().manual_seed(1))
+        values[kind] = Steps(task)(batch, step=3)["laplacian"]
+    with torch.no_grad():
+        count = task.model.motion_planes(task.frames(batch).pncc_of(1))[0].numel()
+    assert values["norm"] == pytest.approx(count * values["mean"], rel=1e-4) and values["mean"] > 0
+
+
 def test_noise_on_the_coefficients_has_an_auto_tuned_weight(config, generator):
     noisy = replace(config, loss_targets={"perturbation": 1e-6}, data=replace(config.data, perturbation=0.01))
     take_step, batch = Steps(MotionAdapterTask(noisy, generator)), pair_batch(generator)
