@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from modules.geometry.camera import Camera
+from modules.layers.precision import full_precision
 from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
 from modules.rendering.planes import Decoder, mean_features, stretch
 from modules.rendering.rays import official_limits, pixel_rays, visible_limits
@@ -205,7 +206,7 @@ class VolumeRenderer(nn.Module):
         Returns:
             [B, R, C].
         """
-        with torch.autocast(parts[0][0].device.type, enabled=False):  # sums of many samples stay float32
+        with full_precision():  # sums of many samples stay float32
             total = reduce(torch.add, (shares.sum(dim=-1, keepdim=True) for shares, _ in parts))
             mean = reduce(torch.add, ((shares[:, :, None] @ logits.sigmoid())[:, :, 0] for shares, logits in parts))
         feature = stretch(mean, total)

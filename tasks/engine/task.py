@@ -14,7 +14,8 @@ from torch.utils.data import Dataset, default_collate
 from modules.media.pixels import to_uint8
 
 # Learning rate of a parameter group: (step, counted from 0; progress in [0, 1]) -> rate. The trainer sets it before
-# each step. While it is 0 the group is fixed: no gradients, no part in clipping, no change of moments.
+# each step. While it is 0 the group is fixed: no gradients, no part in clipping, no change of moments; a module whose
+# groups are all fixed is in eval mode (engine/optimization.py).
 Rate = Callable[[int, float], float]
 
 
@@ -145,7 +146,8 @@ class Task:
         """Weighted losses, whose sum `optimizer` (an entry of `order`) lowers. Empty: it rests this step.
 
         Only parameters of that optimiser have requires_grad. Which losses are there may depend on `step` (lazy
-        regularisation) but not on the data, because all processes must agree.
+        regularisation) but not on the data, because all processes must agree. Called for each of a step's accumulated
+        batches; their gradients are averaged, so losses that are means over samples count as those of one large batch.
         """
         raise NotImplementedError
 
@@ -162,7 +164,7 @@ class Task:
         return {}
 
     def after_step(self, step: int, state: StepState) -> None:
-        """Called after all optimisers of a step, e.g. to adapt a weight; it may only change a module's buffers."""
+        """Called once after all optimisers of a step, e.g. to adapt a weight; it may only change a module's buffers."""
 
     def checkpoint_config(self, config: dict[str, Any]) -> dict[str, Any]:
         """The content of config.yaml in a checkpoint: by default the whole resolved config of the run."""

@@ -222,15 +222,17 @@ class Trainer:
     def _evaluation(self) -> Iterator[None]:
         """Averaged weights, eval mode, no gradients, random numbers that do not depend on the step."""
         seed_layers(self.fabric.device, self.config.seed, 3, self.fabric.global_rank)
-        for module in self.stepper.trained.values():
+        trained = self.stepper.trained.values()
+        modes = [module.training for module in trained]
+        for module in trained:
             module.eval()
         try:
             averages = self.stepper.ema.applied() if self.stepper.ema else nullcontext()
             with averages, unsharded(self.stepper.module), torch.no_grad():
                 yield
         finally:
-            for module in self.stepper.trained.values():
-                module.train()
+            for module, training in zip(trained, modes):
+                module.train(training)
 
     def _validate(self, limit: int | None = None) -> dict[str, float]:
         """Means of the metrics over the validation samples of all processes."""

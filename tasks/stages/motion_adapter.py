@@ -9,6 +9,7 @@ the source is also its own target (self-reenactment).
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,7 @@ INPUTS = ("image", "target", "near_head", "image_raw", "target_raw", "near_head_
           "head_raw", "network")
 # fmt: on
 PLANE_LOSSES = ("density", "laplacian")
+LAPLACIANS = {"mean": losses.laplacian_mean, "norm": losses.laplacian_squared}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,9 @@ class MotionAdapterTaskConfig:
     adversary: AdversaryConfig = AdversaryConfig()
     data: ClipDataConfig = ClipDataConfig()
     loss: Weights = field(default_factory=dict)
+    laplacian: Literal["mean", "norm"] = (
+        "mean"  # of P_diff's curvature in time: its mean square, or the paper's squared norm
+    )
     loss_targets: Weights = field(default_factory=dict)  # of losses in TUNED: a weight grows while its loss is above
     density_every: int = 4  # steps; lazy regularisation
     density_step: float = 0.005  # distance of the two points whose densities are compared, world units
@@ -126,18 +131,31 @@ class MotionAdapterTaskConfig:
 
 
 class TunedWeight(nn.Module):
-    """An auto-tuned loss weight in [0, limit] (docs/spec/training.md#2-7); a buffer, so that checkpoints hold it."""
+    """An auto-tuned loss weight in [0, limit] (docs/spec/training.md#2-7); a buffer, so that checkpoints hold it.
+
+    It grows while the loss is above its target and shrinks below it, by one move a step: with accumulated batches the
+    loss is their mean, so far.
+    """
 
     def __init__(self, limit: float) -> None:
         super().__init__()
         self.limit = limit
         self.register_buffer("value", torch.tensor(0.001))
+        self._seen: list[float] = []  # losses of this step
+        self._next = float(self.value)
 
-    def update(self, loss: Tensor, target: float) -> float:
-        """Adapt the weight to the loss of this step and return it: it grows while the loss is above its target."""
-        value = losses.tune_weight(float(self.value), float(loss.detach()), target, self.limit)
-        self.value.fill_(value)
-        return value
+    def tuned(self, loss: Tensor, target: float) -> float:
+        """The weight adapted to the losses of this step, `loss` the last of them."""
+        self._seen.append(float(loss.detach()))
+        mean = sum(self._seen) / len(self._seen)
+        self._next = losses.tune_weight(float(self.value), mean, target, self.limit)
+        return self._next
+
+    def finish_step(self) -> None:
+        """Keep the weight of this step; the next one starts from it."""
+        if self._seen:
+            self.value.fill_(self._next)
+            self._seen.clear()
 
 
 @register("motion_adapter")
@@ -225,7 +243,7 @@ class MotionAdapterTask(FramePairTask):
             return terms
         if laplacian > 0:
             motion = self.compared_planes([frames.pncc_of(k) for k in (TARGET, BEFORE, AFTER)])
-            terms["laplacian"] = laplacian * config.laplacian_every * losses.laplacian_squared(*motion)
+            terms["laplacian"] = laplacian * config.laplacian_every * LAPLACIANS[config.laplacian](*motion)
         if "perturbation_weight" in self.modules:
             loss = losses.perturbation_l1(*self.compared_planes(frames.perturbed()))
             terms["perturbation"] = self.tuned("perturbation", loss) * config.laplacian_every
@@ -237,7 +255,12 @@ class MotionAdapterTask(FramePairTask):
 
     def tuned(self, name: str, loss: Tensor) -> Tensor:
         """The loss `name` times its auto-tuned weight for this step."""
-        return self.modules[f"{name}_weight"].update(loss, self.config.loss_targets[name]) * loss
+        return self.modules[f"{name}_weight"].tuned(loss, self.config.loss_targets[name]) * loss
+
+    def after_step(self, step: int, state: StepState) -> None:
+        for module in self.modules.values():
+            if isinstance(module, TunedWeight):
+                module.finish_step()
 
     def compared_planes(self, pncc: list[PNCCInputs]) -> tuple[Tensor, ...]:
         """P_diff of each of several inputs, for comparison: without dropout and with fixed statistics."""

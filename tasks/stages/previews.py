@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import render_pncc
+from modules.layers.precision import full_precision
 from modules.layers.resample import resize
 from tasks.data.frame_pairs import ClipDataConfig, FramePairs
 from tasks.engine.seeds import item_generator
@@ -68,8 +69,7 @@ def face_video(model: MorphableModel, faces: list[tuple[Tensor, Tensor]]) -> Ten
         return render_pncc(model, own[None].to(device), expression[t : t + 1].to(device), FACE_SIDE)
 
     frames = min(FRAMES, *(len(expression) for _, expression in faces))
-    with torch.autocast(device.type, enabled=False):  # bf16 would shake the vertices
-        return torch.stack([_side_by_side([column(*face, t) for face in faces]) for t in range(frames)])
+    return torch.stack([_side_by_side([column(*face, t) for face in faces]) for t in range(frames)])
 
 
 def _clip_batches(config: ClipDataConfig, clip: Path, device: torch.device) -> Iterator[dict[str, Tensor]]:
@@ -83,7 +83,7 @@ def _clip_batches(config: ClipDataConfig, clip: Path, device: torch.device) -> I
         yield {name: value[None].to(device) for name, value in pair.items()}
 
 
-@torch.autocast("cpu", enabled=False)  # as in the workers, whatever the precision
+@full_precision()  # as in the workers
 def _pair(pairs: FramePairs, target: int) -> dict[str, Tensor]:
     return pairs.pair(0, 0, target, item_generator(0, target))
 

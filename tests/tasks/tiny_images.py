@@ -99,9 +99,10 @@ def tiny_perceptual_loss() -> PerceptualLoss:
 
 
 def changed_parts(before: dict[str, nn.Module], after: dict[str, nn.Module]) -> set[str]:
-    """Names of the modules whose parameters differ."""
+    """Names of the modules whose parameters or buffers differ."""
     return {
         name
         for name in before
-        if any(not torch.equal(a, b) for a, b in zip(before[name].parameters(), after[name].parameters()))
+        for a, b in [(before[name].state_dict(), after[name].state_dict())]
+        if any(not torch.equal(a[key], b[key]) for key in a)
     }

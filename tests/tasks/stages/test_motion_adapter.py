@@ -44,7 +44,8 @@ def test_all_parts_of_the_head_learn(config, generator):
     losses = Steps(task)(pair_batch(generator), step=3)
     expected = {"image", "image_raw", "edges", "lips", "mask", "entropy", "density", "laplacian", "eye_closing"}
     assert losses.keys() == expected
-    assert changed_parts(before, task.modules) == {"image_to_plane", "motion_adapter", "renderer", "superresolution"}
+    heads = {"image_to_plane", "motion_adapter", "renderer", "superresolution"}
+    assert changed_parts(before, task.modules) == heads | {"eye_closing_weight"}
 
 
 def test_the_source_is_its_own_target_at_intervals(config, generator):
@@ -59,6 +60,33 @@ def test_no_fine_tuning_leaves_the_planes_alone(config, generator):
     before = deepcopy(task.modules)
     Steps(task)(pair_batch(generator), step=3)
     assert "image_to_plane" not in changed_parts(before, task.modules)
+
+
+def test_a_fixed_network_has_no_dropout_and_keeps_its_statistics(config, generator):
+    task = MotionAdapterTask(replace(config, freeze_image_to_plane_at=5), generator)
+    take_step, batch = Steps(task), pair_batch(generator)
+    photo = task.frames(batch).photo()
+
+    def planes():
+        return task.model.canonical_planes(photo).detach()
+
+    take_step(batch, step=4)
+    assert not torch.equal(planes(), planes())  # learning, with dropout
+    before = deepcopy(task.modules)
+    take_step(batch, step=5)
+    assert torch.equal(planes(), planes())
+    assert changed_parts(before, task.modules) == {"motion_adapter", "renderer", "superresolution"}
+
+
+def test_the_laplacian_is_the_papers_norm_or_a_mean(config):
+    values = {}
+    for kind in ("norm", "mean"):
+        task = MotionAdapterTask(replace(config, laplacian=kind), torch.Generator().manual_seed(0))
+        batch = pair_batch(torch.Generator().manual_seed(1))
+        values[kind] = Steps(task)(batch, step=3)["laplacian"]
+    with torch.no_grad():
+        count = task.model.motion_planes(task.frames(batch).pncc_of(1))[0].numel()
+    assert values["norm"] == pytest.approx(count * values["mean"], rel=1e-4) and values["mean"] > 0
 
 
 def test_noise_on_the_coefficients_has_an_auto_tuned_weight(config, generator):
