@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from modules.system.errors import UserError, run_command
+from modules.system.interrupts import Stopped
 from scripts.benchmark import peak_memory
 from tasks.engine.devices import launch_fabric
 from tasks.engine.settings import read_settings
@@ -75,8 +76,8 @@ def measure(config: Path, overrides: list[str], steps: int, device: str) -> dict
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(settings, Path(folder), fabric)
         counts = parameter_counts(trainer.task)
-        if trainer.train():
-            raise KeyboardInterrupt
+        if received := trainer.train():
+            raise Stopped(received)
         lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     seconds, parts = shares(lines)
     return {
@@ -123,7 +124,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0, 2 after an error the user can mend, 130 after Ctrl-C."""
+    """Exit code: 0, 2 after an error the user can mend, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
     parser = argparse.ArgumentParser(prog="python -m scripts.profile_training", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path, help="a YAML of configs/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")

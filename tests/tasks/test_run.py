@@ -1,8 +1,9 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from modules.system.checkpoint import list_checkpoints, read_config
+from modules.system.checkpoint import list_checkpoints, newest_whole, read_config
 from tasks.run import default_output, main
 from tests.conftest import ROOT
 from tests.tasks.helpers import metrics, run_toy, toy_arguments, toy_config
@@ -128,6 +129,40 @@ def test_a_damaged_checkpoint_is_reported_by_its_file(tmp_path: Path, capsys: py
     state = list_checkpoints(tmp_path / "run")[-1] / "trainer.pt"
     state.write_bytes(state.read_bytes()[:300])
     assert f"{state} is damaged" in error_of(run_toy(tmp_path, "steps=4"), capsys)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    "harm, name",
+    [
+        (cut, "generator.safetensors"),
+        (lambda path: path.write_bytes(b""), "discriminator.safetensors"),
+        (cut, "trainer.pt"),
+        (Path.unlink, "trainer.pt"),
+        (Path.unlink, "config.yaml"),
+        (Path.unlink, "generator.safetensors"),
+        (lambda path: path.write_text("a: [1"), "config.yaml"),
+    ],
+)
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], object], name: str, resume: list[str]
+) -> None:
+    limits = ["steps=4", "checkpoint.every=2", "checkpoint.keep=1", "checkpoint.milestone=2"]
+    run_toy(tmp_path, *limits)
+    older, newest = list_checkpoints(tmp_path / "run")
+    harm(newest / name)
+    capsys.readouterr()
+    assert main([*toy_arguments(tmp_path, *limits), *resume]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    [note] = [line for line in lines if line.startswith("note: ")]
+    assert str(newest) in note and f"going back to {older}" in note and note.endswith("step_00000004.damaged")
+    assert any(line.startswith("resuming from step 2") for line in lines)
+    assert list_checkpoints(tmp_path / "run") == [older, newest]
+    assert newest_whole(tmp_path / "run") == (newest, {})
 
 
 def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
