@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from modules.system.errors import UserError, run_command
+from modules.system.files import keep_inputs, named_file
 from modules.system.interrupts import Stopped
 from scripts.benchmark import peak_memory
 from tasks.engine.devices import launch_fabric
@@ -71,6 +72,10 @@ def measure(config: Path, overrides: list[str], steps: int, device: str) -> dict
     """
     if steps < 2:
         raise UserError(f"--steps is {steps}; use at least 2, the first is not counted")
+    fixed = {setting.partition("=")[0] for setting in short_run(steps)}
+    for override in overrides:
+        if override.partition("=")[0] in fixed:
+            raise UserError(f"{override} is not used: a profile sets {', '.join(sorted(fixed))} itself; leave it out")
     settings = read_settings(config, [*overrides, *short_run(steps)])
     fabric = launch_fabric(settings.trainer, device)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,11 +121,12 @@ def table(profile: dict[str, Any]) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print the table, and write the numbers if asked for."""
+    keep_inputs({"--json": options.json}, {"the config": options.config})
     profile = measure(options.config, options.overrides, options.steps, options.device)
     print(table(profile))
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(profile, indent=1), encoding="utf-8")
+        with named_file(options.json) as part:
+            part.write_text(json.dumps(profile, indent=1), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
