@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> None:
         if options.output.suffix.lower() != ".png":
             raise UserError(f"--output is {options.output}; give a file that ends in .png")
-        numbers = {"the numbers": run / "metrics.jsonl" for run in options.runs}
+        numbers = {f"the numbers of {run}": run / "metrics.jsonl" for run in options.runs}
         keep_inputs({"--output": options.output}, numbers)
         curves = [read_curves(run) for run in options.runs]
         write_png(draw(dict(zip(titles(options.runs), curves))), options.output)

@@ -15,6 +15,7 @@ from lightning.fabric import Fabric
 from modules.system.checkpoint import newest_whole, read_config
 from modules.system.config import changed_keys, save_yaml
 from modules.system.errors import UserError, run_command
+from modules.system.files import keep_inputs
 from modules.system.interrupts import Stopped
 from tasks.engine.devices import launch_fabric
 from tasks.engine.run_log import writing
@@ -89,6 +90,8 @@ def train(options: argparse.Namespace) -> Trainer:
     """Build the task of the config and train it to the end."""
     settings = read_settings(options.config, options.overrides)
     folder = options.output or default_output(options.config)
+    if not (folder / "checkpoints").exists():  # in a run that has begun, config.yaml is our own
+        keep_inputs({"--output": folder / "config.yaml"}, {"the config": options.config})
     fabric = launch_fabric(settings.trainer, options.device)
     resume, damaged = start_of(folder, settings, options.resume, options.fresh)
     fabric.barrier()

@@ -30,6 +30,9 @@ def test_the_output_folder_follows_the_config(tmp_path: Path) -> None:
         ("steps=many", "steps must be a whole number, not 'many'"),
         ("steps=0", "steps 0 >= 1"),
         ("loader.batch=0", "batch 0 >= 1"),
+        ("seed=-1", "seed is -1"),
+        ("seed=9223372036854775808", "seed is 9223372036854775808"),
+        ("max_minutes=.nan", "max_minutes is nan"),
         ("task=i3p", "unknown task: i3p; did you mean i2p?"),
         ("task=tests.tasks.nothing", "cannot be imported"),
         ("steps", "key=value"),
@@ -129,6 +132,16 @@ def test_a_damaged_checkpoint_is_reported_by_its_file(tmp_path: Path, capsys: py
     state = list_checkpoints(tmp_path / "run")[-1] / "trainer.pt"
     state.write_bytes(state.read_bytes()[:300])
     assert f"{state} is damaged" in error_of(run_toy(tmp_path, "steps=4"), capsys)
+
+
+def test_a_config_is_not_replaced_by_the_resolved_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = toy_config(tmp_path).rename(tmp_path / "config.yaml")
+    before = config.read_bytes()
+    message = error_of(main([str(config), "steps=1", "--output", str(tmp_path), "--device", "cpu"]), capsys)
+    assert "would replace the config" in message and config.read_bytes() == before
+    assert main([str(config), "steps=1", "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    own = tmp_path / "run" / "config.yaml"
+    assert main([str(own), "steps=2", "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0  # a run goes on
 
 
 def cut(path: Path) -> None:
