@@ -83,7 +83,10 @@ def main(arguments: list[str] | None = None) -> int:
         check(options)
         from inference.video import make_video  # takes seconds: a wrong option is answered before
 
-        make_video(options)
+        summary, note = make_video(options)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
+        print(summary)
 
     return run_command(body)
 

@@ -22,9 +22,11 @@ from modules.system.interrupts import Interrupts
 DEMO_PERSON = 900007  # seed of a procedural person that no training saw
 
 
-def make_video(options: argparse.Namespace) -> None:
-    """Make and write what the options, which `inference.options.check` has seen, ask for; say where it is.
+def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
+    """Make and write what the options, which `inference.options.check` has seen, ask for.
 
+    Returns:
+        Where it is and how long, in one line; and something the user should know, or None.
     Raises:
         UserError: an input cannot be used, or the video cannot be written.
     """
@@ -51,9 +53,7 @@ def make_video(options: argparse.Namespace) -> None:
             interrupts.check()
             video.write(frame)
         interrupts.check()
-    if video.note:
-        print(f"note: {video.note}", file=sys.stderr)
-    print(f"{options.output}: {len(motion)} frames, {len(motion) / FRAME_RATE:.2f} s")
+    return f"{options.output}: {len(motion)} frames, {len(motion) / FRAME_RATE:.2f} s", video.note
 
 
 def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple[Motion, Sound | None]:
