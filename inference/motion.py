@@ -66,12 +66,12 @@ class Motion:
         Raises:
             UserError: the name has another ending, or the file cannot be written.
         """
-        if path.suffix not in (".json", ".npz"):
+        if path.suffix.lower() not in (".json", ".npz"):
             raise UserError(f"cannot save a motion as {path.name}; use a name that ends in .json or .npz")
         arrays = {name: getattr(self, name).float().cpu().numpy() for name in _ARRAYS}
         header = {"format": _FORMAT, "version": _VERSION, "fps": FRAME_RATE, "face_model": self.face_model}
         with named_file(path) as part, part.open("wb") as file:
-            if path.suffix == ".json":
+            if path.suffix.lower() == ".json":
                 rows = {name: np.round(value, 5).tolist() for name, value in arrays.items()}
                 file.write(json.dumps(header | rows).encode("utf-8"))
             else:

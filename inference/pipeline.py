@@ -125,29 +125,33 @@ class TalkingPortrait:
             raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
         return self.check_motion(self.speech.motion(audio, generator, temperature, mouth_amplitude))
 
-    def motion_from_clip(self, clip: Path) -> Motion:
-        """Expression and pose of the person in a clip, 25 frames a second."""
-        face = self.fit(clip)
+    def motion_from_clip(self, clip: Path, which: int | None = None) -> Motion:
+        """Expression and pose of the person in a clip, 25 frames a second; `which` as in `fit`."""
+        face = self.fit(clip, which)
         blink = torch.zeros(len(face), 1)
         return Motion(face.expression, face.euler, face.translation, blink, self.face_model.name)
 
-    def pose_from_file(self, path: Path, frames: int) -> tuple[Tensor, Tensor]:
+    def pose_from_file(self, path: Path, frames: int, which: int | None = None) -> tuple[Tensor, Tensor]:
         """Head pose of a clip or of a motion file, played forwards and backwards until `frames` are filled.
 
         Angles and decimetres mean the same in every face model, so the motion may be of another one; its 25 frames a
-        second are checked when it is read, and clips are resampled to them.
+        second are checked when it is read, and clips are resampled to them. `which` as in `fit`.
 
         Returns:
             Euler angles [frames, 3] in radians and translations [frames, 3] in decimetres.
         """
-        source = Motion.load(path) if path.suffix.lower() in MOTION_FILES else self.fit(path)
+        source = Motion.load(path) if path.suffix.lower() in MOTION_FILES else self.fit(path, which)
         index = mirror_index(torch.arange(frames), len(source))
         return source.euler[index], source.translation[index]
 
-    def fit(self, clip: Path) -> FaceCoefficients:
-        """Fit the face model to every frame of a clip at 25 frames a second."""
+    def fit(self, clip: Path, which: int | None = None) -> FaceCoefficients:
+        """Fit the face model to every frame of a clip at 25 frames a second.
+
+        Args:
+            which: the person to follow in a clip of several, from the left in the first frame, counted from 0.
+        """
         info, frames = open_video(clip)
-        landmarks = detect_clip(frames, name=clip.name)
+        landmarks = detect_clip(frames, name=clip.name, face_index=which)
         box = clip_crop((info.height, info.width), landmarks)
         inside = crop_landmarks(landmarks, (info.height, info.width), box)
         return fit_clip(self.face_model, torch.from_numpy(inside).float())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modules.system.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
 from modules.system.errors import UserError, run_command
+from modules.system.files import keep_inputs
 
 WEIGHT_FILES = {
     "portrait": ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr"),
@@ -26,6 +27,7 @@ def export(run: Path, kind: str, output: Path, half: bool) -> list[str]:
         UserError: the run is of another kind, or there is no checkpoint.
     """
     folder = find_checkpoint(run)
+    keep_inputs({"--output": output / kind}, {f"--{kind}": folder})
     config = read_config(folder)
     names = [name for name in WEIGHT_FILES[kind] if (folder / f"{name}.safetensors").is_file()]
     absent = [key for key in CONFIG_KEYS[kind] if key not in config]

@@ -33,7 +33,9 @@ MAX_COVER = 13.0  # CIELAB chroma by which cheeks and chin may differ from the b
 TILES_A_SIDE = (2, 4)  # tiles of the shorter side when no face is found in the whole picture
 
 
-def detect(picture: np.ndarray, name: str = "the picture", face_index: int | None = None) -> np.ndarray:
+def detect(
+    picture: np.ndarray, name: str = "the picture", face_index: int | None = None, option: str = "--face"
+) -> np.ndarray:
     """Landmarks of the one face of a photo.
 
     Args:
@@ -41,6 +43,7 @@ def detect(picture: np.ndarray, name: str = "the picture", face_index: int | Non
         name: what messages call it.
         face_index: which face, counted from the left, when there are several; None: the largest, if it
             stands out.
+        option: what messages call `face_index`.
     Returns:
         [478, 2] float64, fractions of the picture.
     Raises:
@@ -49,7 +52,7 @@ def detect(picture: np.ndarray, name: str = "the picture", face_index: int | Non
     """
     with FaceFinder(MAX_FACES) as finder:
         faces = find_in_tiles(finder, picture)
-    landmarks = _choose(faces, picture, name, face_index)
+    landmarks = _choose(faces, picture, name, face_index, option)
     _check_position(landmarks, picture, name)
     _check_looks(landmarks, picture, name)
     return landmarks
@@ -98,13 +101,13 @@ def _distinct(faces: list[np.ndarray]) -> np.ndarray:
     return np.array(kept, np.float64).reshape(len(kept), LANDMARKS, 2)
 
 
-def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int | None) -> np.ndarray:
+def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int | None, option: str) -> np.ndarray:
     if len(faces) == 0:
         raise UserError(f"no face found in {name}; use a photo whose face is at least {MIN_FACE_WIDTH} pixels wide")
     if face_index is not None:
         if not 0 <= face_index < len(faces):
             raise UserError(
-                f"{name} shows {len(faces)} face(s); face_index {face_index} is not one of "
+                f"{name} shows {len(faces)} face(s); {option} {face_index} is not one of "
                 f"0 (leftmost) to {len(faces) - 1}"
             )
         return faces[np.argsort(faces[:, :, 0].mean(1))[face_index]]
@@ -113,7 +116,7 @@ def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int |
     if similar > 1:
         raise UserError(
             f"{name} shows {similar} faces of similar size; crop it to one face, "
-            "or choose one with --face (0 is the leftmost)"
+            f"or choose one with {option} (0 is the leftmost)"
         )
     return faces[int(sizes.argmax())]
 
@@ -189,8 +192,13 @@ def combine(image: np.ndarray, video: np.ndarray) -> np.ndarray:
     return combined
 
 
-def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: int = 1000 // FRAME_RATE) -> np.ndarray:
-    """Landmarks of the one face of a clip; holds one frame at a time.
+def detect_clip(
+    frames: Iterable[np.ndarray],
+    name: str = "the clip",
+    step_ms: int = 1000 // FRAME_RATE,
+    face_index: int | None = None,
+) -> np.ndarray:
+    """Landmarks of one face of a clip; holds one frame at a time.
 
     Every frame passes a single-picture detector and a tracker (`combine`); a frame without a face repeats the
     last landmarks.
@@ -200,6 +208,7 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: i
         name: what messages call it.
         step_ms: milliseconds between frames that the tracker is given; longer smooths less (official scripts: 80
             and 800).
+        face_index: the face to follow, counted from the left of the first frame that shows any; None: the only one.
     Returns:
         [T, 478, 2] float64, fractions of the frame.
     Raises:
@@ -207,17 +216,20 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: i
             with a face.
     """
     rows: list[np.ndarray] = []
-    image = video = None
-    count = 0
-    with FaceFinder() as finder, FaceFinder(track=True) as tracker:
+    image = video = followed = None
+    count, most = 0, 1 if face_index is None else MAX_FACES
+    with FaceFinder(most) as finder, FaceFinder(most, track=True) as tracker:
         for count, frame in enumerate(frames, start=1):
             faces, tracked = finder.find(frame), tracker.find(frame, (count - 1) * step_ms)
             if image is None and video is None and (len(faces) or len(tracked)):
-                detect(frame, name)
+                followed = detect(frame, name, face_index, "--driving-face")
+            if face_index is not None and followed is not None:
+                faces, tracked = _same_face(faces, followed), _same_face(tracked, followed)
             image = faces[0] if len(faces) else image
             video = tracked[0] if len(tracked) else video
             if image is not None or video is not None:
                 rows.append(combine(video if image is None else image, image if video is None else video))
+                followed = rows[-1]
             elif count == FRAME_RATE:
                 break
     if not count:
@@ -228,3 +240,12 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: i
             "at least a tenth of the picture high"
         )
     return np.array([rows[0]] * (count - len(rows)) + rows)
+
+
+def _same_face(faces: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Of faces [N, 478, 2] the one that was at `before` [478, 2] a frame ago: [1, 478, 2], or [0, 478, 2] if none."""
+    if not len(faces):
+        return faces
+    distances = np.abs(faces.mean(1) - before.mean(0)) / np.ptp(before, axis=0)  # in sizes of the face, [N, 2]
+    nearest = int(distances.max(1).argmin())
+    return faces[nearest : nearest + 1] if distances[nearest].max() < 0.5 else faces[:0]

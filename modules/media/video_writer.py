@@ -1,6 +1,7 @@
 """Write frames and sound to video files, one frame at a time, with PyAV alone; `video_reader` reads them."""
 
 import secrets
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
@@ -176,6 +177,7 @@ class VideoWriter:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part = self._path.with_name(f"{self._path.stem}.{secrets.token_hex(4)}.part")
+            weakref.finalize(self, part.unlink, missing_ok=True)  # should a signal come before the `with` begins
             part.touch(exist_ok=False)
         except OSError as error:
             raise self._write_error(error) from error

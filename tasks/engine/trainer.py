@@ -33,13 +33,16 @@ from tasks.engine.trainer_config import TrainerConfig
 
 
 class StopSignals:
-    """Inside the `with`, Ctrl-C and SIGTERM only set `received`; a second Ctrl-C interrupts at once."""
+    """Inside the `with`, Ctrl-C, SIGTERM and SIGHUP only set `received`; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.received = 0
 
     def __enter__(self) -> "StopSignals":
-        self._old = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            numbers.append(signal.SIGHUP)
+        self._old = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -90,5 +90,7 @@ class TrainerConfig:
             )
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; a decay is in [0, 1)")
-        if self.max_minutes is not None and self.max_minutes <= 0:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**63 - 1}")
+        if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"max_minutes is {self.max_minutes}; it must be positive or null")

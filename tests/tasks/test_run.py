@@ -1,8 +1,9 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from modules.system.checkpoint import list_checkpoints, read_config
+from modules.system.checkpoint import list_checkpoints, newest_whole, read_config
 from tasks.run import default_output, main
 from tests.conftest import ROOT
 from tests.tasks.helpers import metrics, run_toy, toy_arguments, toy_config
@@ -29,6 +30,9 @@ def test_the_output_folder_follows_the_config(tmp_path: Path) -> None:
         ("steps=many", "steps must be a whole number, not 'many'"),
         ("steps=0", "steps 0 >= 1"),
         ("loader.batch=0", "batch 0 >= 1"),
+        ("seed=-1", "seed is -1"),
+        ("seed=9223372036854775808", "seed is 9223372036854775808"),
+        ("max_minutes=.nan", "max_minutes is nan"),
         ("task=i3p", "unknown task: i3p; did you mean i2p?"),
         ("task=tests.tasks.nothing", "cannot be imported"),
         ("steps", "key=value"),
@@ -128,6 +132,50 @@ def test_a_damaged_checkpoint_is_reported_by_its_file(tmp_path: Path, capsys: py
     state = list_checkpoints(tmp_path / "run")[-1] / "trainer.pt"
     state.write_bytes(state.read_bytes()[:300])
     assert f"{state} is damaged" in error_of(run_toy(tmp_path, "steps=4"), capsys)
+
+
+def test_a_config_is_not_replaced_by_the_resolved_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = toy_config(tmp_path).rename(tmp_path / "config.yaml")
+    before = config.read_bytes()
+    message = error_of(main([str(config), "steps=1", "--output", str(tmp_path), "--device", "cpu"]), capsys)
+    assert "would replace the config" in message and config.read_bytes() == before
+    assert main([str(config), "steps=1", "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    own = tmp_path / "run" / "config.yaml"
+    assert main([str(own), "steps=2", "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0  # a run goes on
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    "harm, name",
+    [
+        (cut, "generator.safetensors"),
+        (lambda path: path.write_bytes(b""), "discriminator.safetensors"),
+        (cut, "trainer.pt"),
+        (Path.unlink, "trainer.pt"),
+        (Path.unlink, "config.yaml"),
+        (Path.unlink, "generator.safetensors"),
+        (lambda path: path.write_text("a: [1"), "config.yaml"),
+    ],
+)
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], object], name: str, resume: list[str]
+) -> None:
+    limits = ["steps=4", "checkpoint.every=2", "checkpoint.keep=1", "checkpoint.milestone=2"]
+    run_toy(tmp_path, *limits)
+    older, newest = list_checkpoints(tmp_path / "run")
+    harm(newest / name)
+    capsys.readouterr()
+    assert main([*toy_arguments(tmp_path, *limits), *resume]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    [note] = [line for line in lines if line.startswith("note: ")]
+    assert str(newest) in note and f"going back to {older}" in note and note.endswith("step_00000004.damaged")
+    assert any(line.startswith("resuming from step 2") for line in lines)
+    assert list_checkpoints(tmp_path / "run") == [older, newest]
+    assert newest_whole(tmp_path / "run") == (newest, {})
 
 
 def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:

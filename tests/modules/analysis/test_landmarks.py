@@ -1,5 +1,6 @@
 import json
 import weakref
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 from modules.analysis.landmarks import combine, detect, detect_clip, find_faces
 from modules.face3d.landmark_sets import EYES, MOUTH
 from modules.media.images import read_picture
+from modules.media.video_reader import open_video
 from modules.system.errors import UserError
 
 REFUSALS = {
@@ -52,8 +54,22 @@ def test_one_of_two_faces_can_be_chosen_from_the_left(media: Path, assets: Path)
     couple = read_picture(media / "reject" / "two_faces_couple_rgba.png")
     left, right = (detect(couple, face_index=i) for i in (0, 1))
     assert left[:, 0].mean() < right[:, 0].mean()
-    with pytest.raises(UserError, match="face_index 2"):
+    with pytest.raises(UserError, match="--face 2 is not one of"):
         detect(couple, face_index=2)
+
+
+def test_one_of_two_people_is_followed_through_a_clip(media: Path, assets: Path):
+    def frames(name: str) -> list[np.ndarray]:
+        return [cv2.resize(frame, (360, 360)) for frame in islice(open_video(media / "driving" / name)[1], 8)]
+
+    people = [frames("talk_man_german_25fps.mp4"), frames("talk_woman_25fps.mp4")]
+    both = [np.hstack(pair) for pair in zip(*people)]
+    for number, alone in enumerate(people):
+        followed = detect_clip(iter(both), face_index=number) * (2, 1) - (number, 0)
+        assert np.abs(followed - detect_clip(iter(alone))).mean() < 0.01  # of the width of one picture
+    for index, words in ((None, "choose one with --driving-face"), (2, "--driving-face 2 is not one of")):
+        with pytest.raises(UserError, match=words):
+            detect_clip(iter(both[:2]), face_index=index)
 
 
 def test_a_small_bystander_does_not_matter(man: np.ndarray):
