@@ -196,7 +196,7 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: i
     last landmarks.
 
     Args:
-        frames: uint8 [H, W, 3], 25 a second, all of one size.
+        frames: uint8 [H, W, 3], 25 a second; their size may change.
         name: what messages call it.
         step_ms: milliseconds between frames that the tracker is given; longer smooths less (official scripts: 80
             and 800).
@@ -207,11 +207,14 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: i
             with a face.
     """
     rows: list[np.ndarray] = []
-    image = video = None
+    image = video = shape = None
     count = 0
     with FaceFinder() as finder, FaceFinder(track=True) as tracker:
         for count, frame in enumerate(frames, start=1):
             faces, tracked = finder.find(frame), tracker.find(frame, (count - 1) * step_ms)
+            if shape is not None and frame.shape != shape:
+                tracked = faces  # the tracker looked where the face was in a picture of another shape
+            shape = frame.shape
             if image is None and video is None and (len(faces) or len(tracked)):
                 detect(frame, name)
             image = faces[0] if len(faces) else image

@@ -111,10 +111,10 @@ def test_a_face_that_jumps_divides_a_segment():
     points = np.random.default_rng(0).uniform(0.4, 0.5, (1, 478, 2)).repeat(40, 0)
     points += np.linspace(0, 0.1, 40)[:, None, None]  # a slow movement
     points[22:, :, 0] += 0.06  # more than half a face width
-    parts = without_jumps(Segment(start=100, length=40, landmarks=points), (90, 160))
+    parts = without_jumps(Segment(start=100, length=40, shape=(90, 160), landmarks=points))
     assert [(p.start, p.length) for p in parts] == [(100, 22), (122 + SETTLING, 18 - SETTLING)]
     assert np.array_equal(parts[1].landmarks, points[22 + SETTLING :])
-    assert len(without_jumps(Segment(start=0, length=20, landmarks=points[:20]), (90, 160))) == 1
+    assert len(without_jumps(Segment(start=0, length=20, shape=(90, 160), landmarks=points[:20]))) == 1
 
 
 def test_neighbours_with_one_reason_are_merged():
