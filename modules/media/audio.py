@@ -95,7 +95,7 @@ def read_sound(path: Path, optional: bool = False, beside_pictures: bool = True)
                 return None
             raise UserError(f"{path.name} has no sound track; use a file with speech")
         seconds = stated_seconds(path, container, track)
-    first = next(decode_sound(path), None)
+    first, _ = next(decode_sound(path), (None, ()))
     if first is None:
         if optional:
             return None
@@ -121,9 +121,8 @@ def _blocks(path: Path, rate: int, channels: int, start: float | None) -> Iterat
 
 
 def _pieces(path: Path, channels: int) -> Iterator["_Piece"]:
-    for frame in decode_sound(path):
+    for frame, names in decode_sound(path):
         if frame.samples and frame.rate:
-            names = tuple(channel.name for channel in frame.layout.channels) if frame.layout.nb_channels > 2 else ()
             yield _Piece(frame.time, frame.rate, mixed(frame_samples(frame), names, channels))
 
 

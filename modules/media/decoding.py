@@ -19,8 +19,8 @@ TIMELESS = frozenset(
 MOST_FAILURES = 50  # of reading, one after the other
 
 
-def decode_sound(path: Path) -> Iterator[av.AudioFrame]:
-    """Frames of the first sound track. `frame.time` is None where the file has no times.
+def decode_sound(path: Path) -> Iterator[tuple[av.AudioFrame, tuple[str, ...]]]:
+    """Frames of the first sound track, with the names of their channels. `frame.time` is None where there are no times.
 
     Raises:
         UserError: no such file, no sound track, or the file cannot be read on.
@@ -29,10 +29,26 @@ def decode_sound(path: Path) -> Iterator[av.AudioFrame]:
         track = sound_track(container)
         if track is None:
             raise UserError(f"{path.name} has no sound track; use a file with speech")
+        names = _unusual_channels(track)
         for frame in _decode(path, container, track):
             if container.format.name in TIMELESS:
                 frame.pts = None
-            yield frame
+            own = tuple(channel.name for channel in frame.layout.channels)
+            yield frame, names if len(names) == len(own) else own
+
+
+def _unusual_channels(track: av.AudioStream) -> tuple[str, ...]:
+    """Channels that a MOV, CAF or AIFF file lists in an order of its own; else nothing.
+
+    PyAV frees such a list with every frame, which ends the process, so the decoder is given the number alone.
+    """
+    layout = track.codec_context.layout
+    if "channels (" not in layout.name:
+        return ()
+    names = tuple(channel.name for channel in layout.channels)
+    del layout
+    track.codec_context.layout = f"{len(names)} channels"
+    return names
 
 
 def decode_pictures(path: Path) -> Iterator[tuple[av.VideoFrame, av.VideoStream]]:
@@ -46,7 +62,11 @@ def decode_pictures(path: Path) -> Iterator[tuple[av.VideoFrame, av.VideoStream]
         if track is None:
             raise UserError(f"{path.name} has no video in it; use a file with moving pictures")
         track.thread_type = "AUTO"
+        first = None
         for frame in _decode(path, container, track):
+            if container.format.name == "avi" and frame.dts is not None:  # has no times, but an order of decoding
+                first = frame.dts if first is None else first
+                frame.pts = frame.dts - first
             yield frame, track
 
 

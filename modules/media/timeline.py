@@ -132,7 +132,7 @@ class Timeline:
     def _go_on(self, time: float, clock: _Clock) -> None:
         """After a jump go on from the end; but sound that goes back a little is of the same recording."""
         is_sound = clock is not self._clocks.get(self._pictures)
-        if is_sound and time + clock.shift > clock.end - OVERLAP and time > clock.first + CLOSE:
+        if is_sound and -OVERLAP < time + clock.shift - clock.end < 0 and time > clock.first + CLOSE:
             return
         clock.move(clock.end - time, time)
         self._jumps += 1

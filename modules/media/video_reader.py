@@ -106,7 +106,8 @@ def _timed(path: Path) -> Iterator[tuple[float, float, tuple[av.VideoFrame, av.V
         if time is not None and own > time:
             step = own - time
         time = own if time is None else max(own, time)
-        yield time - start, float(frame.duration * frame.time_base) or step, (frame, track)
+        stated = float(frame.duration * frame.time_base) if frame.duration else 0.0  # a tick in some files
+        yield time - start, max(stated, min(step, 1 / FRAME_RATE)), (frame, track)
 
 
 def evenly(items: Iterable[tuple[float, float, Item]], rate: float) -> Iterator[Item]:
