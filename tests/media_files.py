@@ -1,4 +1,4 @@
-"""Sound and video files as people have them, made packet by packet: with gaps, jumps, odd rates, channels and formats."""
+"""Sound and video files as people have them, made by code: with gaps, jumps, odd rates, channels and formats."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction

@@ -64,9 +64,9 @@ def decode_pictures(path: Path) -> Iterator[tuple[av.VideoFrame, av.VideoStream]
         track.thread_type = "AUTO"
         first = None
         for frame in _decode(path, container, track):
-            if container.format.name == "avi" and frame.dts is not None:  # has no times, but an order of decoding
+            if container.format.name == "avi":  # it has no times of showing, only of decoding
                 first = frame.dts if first is None else first
-                frame.pts = frame.dts - first
+                frame.pts = None if first is None or frame.dts is None else frame.dts - first
             yield frame, track
 
 

@@ -47,8 +47,9 @@ class _Clock:
         self.step = duration or (since if 0 < since < OVERLAP else self.step)
         self.start, self.end = start, start + self.step
 
-    def move(self, shift: float, time: float) -> None:
+    def move(self, shift: float, time: float, jump: int) -> None:
         """Change the shift with the packet at `time`."""
+        self.jump = jump
         if shift != self.shift:
             self.shift, self.before, self.first = shift, self.shift, time
 
@@ -115,17 +116,17 @@ class Timeline:
     def _continues(self, time: float, clock: _Clock) -> bool:
         """Whether there is a shift under which a packet continues its track; it becomes the track's."""
         others = [other for other in self._clocks.values() if other is not clock]
-        for shift in (clock.shift, *(other.shift for other in others), clock.before):
+        known = [(clock.shift, clock.jump), *((other.shift, other.jump) for other in others)]
+        for shift, jump in (*known, (clock.before, clock.jump)):
             if abs(time + shift - clock.end) <= CLOSE:
-                clock.move(shift, time)
+                clock.move(shift, time, jump)
                 return True
         latest = max(other.end for other in (clock, *others) if other.end is not None) + self._ahead
         if clock.end < time + clock.shift <= latest:  # a gap
             return True
         for other in others:  # the others have jumped already
             if other.jump > clock.jump and clock.end - OVERLAP < time + other.shift <= latest:
-                clock.move(other.shift, time)
-                clock.jump = other.jump
+                clock.move(other.shift, time, other.jump)
                 return True
         return False
 
@@ -134,9 +135,8 @@ class Timeline:
         is_sound = clock is not self._clocks.get(self._pictures)
         if is_sound and -OVERLAP < time + clock.shift - clock.end < 0 and time > clock.first + CLOSE:
             return
-        clock.move(clock.end - time, time)
         self._jumps += 1
-        clock.jump = self._jumps
+        clock.move(clock.end - time, time, self._jumps)
 
 
 def _shift(packet: av.Packet, seconds: float) -> None:
