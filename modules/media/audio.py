@@ -50,7 +50,8 @@ class Sound:
         """The mean of the channels at another rate, as it is read: pieces [n] float32."""
         resampler = _Resampler(self.rate, rate, 1)
         for block in self.blocks():
-            yield resampler.pass_on(block.mean(axis=1, keepdims=True, dtype=np.float32))[:, 0]
+            mean = block if block.shape[1] == 1 else block.mean(axis=1, keepdims=True, dtype=np.float32)
+            yield resampler.pass_on(mean)[:, 0]
         yield resampler.rest()[:, 0]
 
 

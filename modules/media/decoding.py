@@ -16,6 +16,7 @@ TIMELESS = frozenset(
     ("aac", "ac3", "eac3", "dts", "dtshd", "truehd", "mlp", "mp3", "flac", "wav", "w64", "aiff", "au", "amr", "amrnb")
     + ("amrwb", "ape", "wv", "tta", "loas", "latm", "g722", "gsm", "sbc")
 )
+MONO_STEREO = ("FL", "FR")  # what mono and stereo are called here
 MOST_FAILURES = 50  # of reading, one after the other
 
 
@@ -33,8 +34,9 @@ def decode_sound(path: Path) -> Iterator[tuple[av.AudioFrame, tuple[str, ...]]]:
         for frame in _decode(path, container, track):
             if container.format.name in TIMELESS:
                 frame.pts = None
-            own = tuple(channel.name for channel in frame.layout.channels)
-            yield frame, names if len(names) == len(own) else own
+            count = frame.layout.nb_channels
+            plain = MONO_STEREO[:count] if count <= 2 else tuple(channel.name for channel in frame.layout.channels)
+            yield frame, names if len(names) == count else plain
 
 
 def _unusual_channels(track: av.AudioStream) -> tuple[str, ...]:

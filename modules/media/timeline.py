@@ -13,6 +13,7 @@ import av
 
 CLOSE = 0.1  # seconds that a packet may be off the end of the one before and still be the next
 OVERLAP = 1.0  # seconds that sound may go back and still be of the same recording
+ORDINARY = 0.04  # seconds from one picture to the next
 AHEAD = 10.0  # seconds that no track covers and that are a jump, where a format has jumps (MPEG-TS, Ogg)
 FAR_AHEAD = 600.0  # the same for other formats
 PATIENCE = 200  # packets of sound that wait for the pictures to jump as well: 4 s
@@ -25,7 +26,7 @@ class _Clock:
     Attributes:
         shift, before: of this packet, and until the last jump.
         start, end: of the last packet; None before the first.
-        step: duration of the last packet, or time since the one before where packets have none.
+        step: duration of the last packet, or time since the one before where it states none.
         first: the file's time of the first packet since the last jump.
         jump: number of the jump that gave `shift`.
         held: packets that wait, from a jump of the sound on.
@@ -44,7 +45,7 @@ class _Clock:
         """Note a packet at `time` of the file."""
         start = time + self.shift
         since = 0.0 if self.start is None else start - self.start
-        self.step = duration or (since if 0 < since < OVERLAP else self.step)
+        self.step = max(duration, min(since, ORDINARY)) or self.step  # some files state a tick
         self.start, self.end = start, start + self.step
 
     def move(self, shift: float, time: float, jump: int) -> None:
@@ -140,7 +141,7 @@ class Timeline:
 
 
 def _shift(packet: av.Packet, seconds: float) -> None:
-    ticks = round(seconds / packet.time_base)
-    if ticks:
+    if seconds:
+        ticks = round(seconds / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts + ticks
         packet.dts = None if packet.dts is None else packet.dts + ticks

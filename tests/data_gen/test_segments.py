@@ -70,6 +70,13 @@ def test_a_cut_ends_a_segment_and_begins_the_next():
     assert spans((33, 1, 20), (17, 1, 80)) == [(0, 33, ""), (33, 17, "")]
 
 
+def test_pictures_of_another_size_are_a_segment_of_their_own():
+    frames = list(frames_of((33, 1, 20)))
+    frames[12:20] = [np.repeat(frame, 2, axis=0) for frame in frames[12:20]]
+    found = list(find_segments(iter(frames), "call.webm", 1000))
+    assert [(s.start, s.length, s.shape) for s in found] == [(0, 12, (36, 64)), (12, 8, (72, 64)), (20, 13, (36, 64))]
+
+
 def test_long_scenes_are_divided():
     assert spans((33, 1, 20), longest=15) == [(0, 15, ""), (15, 15, ""), (30, 3, "")]
 
