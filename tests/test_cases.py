@@ -58,7 +58,7 @@ def case(name: str) -> Path:
 def lag(wave: np.ndarray, other: np.ndarray, begin: float, end: float) -> float:
     """Seconds by which a part of `other` comes later in `wave`."""
     first, last = round(begin * SAMPLE_RATE), round(end * SAMPLE_RATE)
-    shifts = range(-SAMPLE_RATE // 4, SAMPLE_RATE // 4)
+    shifts = range(max(-first, -4000), min(len(wave) - last, 4000))
     return max(shifts, key=lambda k: float(np.dot(other[first:last], wave[first + k : last + k]))) / SAMPLE_RATE
 
 
@@ -69,7 +69,7 @@ def lag(wave: np.ndarray, other: np.ndarray, begin: float, end: float) -> float:
 )
 def test_sound_after_a_gap_is_where_its_twin_has_it(read):
     gap, whole = read(case("sound_gap.webm")), read(case("sound_whole.webm"))
-    assert abs(lag(gap, whole, 1.6, 2.2)) <= 0.02 and abs(lag(gap, whole, 0.1, 0.5)) <= 0.02
+    assert abs(lag(gap, whole, 1.6, 2.2)) <= 0.02 and abs(lag(gap, whole, 0.2, 0.55)) <= 0.02
     assert not gap[round(0.65 * SAMPLE_RATE) : round(1.35 * SAMPLE_RATE)].any()
 
 
