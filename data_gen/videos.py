@@ -218,10 +218,10 @@ def prepare_video(config: VideoDataConfig, video: Video) -> VideoReport:
     report = VideoReport(name=video.name, size=video.size)
     refused: list[Segment] = []
     try:
-        info, frames = open_video(video.path)
-        maker = _ClipMaker(config, video, (info.height, info.width))
+        _, frames = open_video(video.path)
+        maker = _ClipMaker(config, video)
         for segment in find_segments(frames, video.path.name, config.longest_frames):
-            pieces = without_jumps(segment, maker.shape) if segment.landmarks is not None else []
+            pieces = without_jumps(segment) if segment.landmarks is not None else []
             refused += [] if pieces else [segment]
             for piece in pieces:
                 try:
@@ -260,8 +260,8 @@ def _line(error: Exception) -> str:
 class _ClipMaker:
     """Makes clips of the segments that were found: reads the frames of the video a second time, and its sound."""
 
-    def __init__(self, config: VideoDataConfig, video: Video, shape: tuple[int, int]) -> None:
-        self.config, self.video, self.shape = config, video, shape
+    def __init__(self, config: VideoDataConfig, video: Video) -> None:
+        self.config, self.video = config, video
         self._sound = AudioTrack(video.path)
         self._frames: Iterator[np.ndarray] | None = None
         self._position = 0
@@ -280,7 +280,7 @@ class _ClipMaker:
         if folder.is_dir():
             return wave is not None
         model = load_face_model(config.face_model)
-        fitted = fit_face(model, piece.landmarks, self.shape, config.limits)
+        fitted = fit_face(model, piece.landmarks, piece.shape, config.limits)
         write_clip(folder, self._content(piece, fitted, wave))
         return wave is not None
 

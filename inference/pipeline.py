@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -150,11 +151,9 @@ class TalkingPortrait:
         Args:
             which: the person to follow in a clip of several, from the left in the first frame, counted from 0.
         """
-        info, frames = open_video(clip)
-        landmarks = detect_clip(frames, name=clip.name, face_index=which)
-        box = clip_crop((info.height, info.width), landmarks)
-        inside = crop_landmarks(landmarks, (info.height, info.width), box)
-        return fit_clip(self.face_model, torch.from_numpy(inside).float())
+        shapes: list[tuple[int, int]] = []
+        landmarks = detect_clip(_noting_shapes(open_video(clip)[1], shapes), name=clip.name, face_index=which)
+        return fit_clip(self.face_model, torch.from_numpy(in_squares(landmarks, shapes)).float())
 
     def check_portrait(self, portrait: Portrait) -> Portrait:
         """Refuse a face of another face model."""
@@ -274,6 +273,26 @@ class TalkingPortrait:
     def _inference(self) -> Iterator[None]:
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             yield
+
+
+def in_squares(landmarks: np.ndarray, shapes: list[tuple[int, int]]) -> np.ndarray:
+    """Landmarks [T, 478, 2] in fractions of frames of `shapes` (H, W) -> in fractions of squares around the face.
+
+    Frames of one shape in a row have one square. So a face keeps its size and is not distorted when that of the
+    pictures changes, as in the recording of a call.
+    """
+    runs, start = [], 0
+    for shape, run in groupby(shapes):
+        part = landmarks[start : start + len(list(run))]
+        runs.append(crop_landmarks(part, shape, clip_crop(shape, part)))
+        start += len(part)
+    return np.concatenate(runs)
+
+
+def _noting_shapes(frames: Iterator[np.ndarray], shapes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+    for frame in frames:
+        shapes.append(frame.shape[:2])
+        yield frame
 
 
 def find_portrait(checkpoint: Path) -> Path:

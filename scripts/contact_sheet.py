@@ -19,7 +19,7 @@ from torch import Tensor
 
 from modules.face3d.coefficients import FaceCoefficients
 from modules.media.pixels import to_float, to_tensor, to_uint8
-from modules.media.video_reader import open_video
+from modules.media.video_reader import of_one_size, open_video
 from modules.procedural.clips import named_expression
 from modules.procedural.head import EXPRESSIONS, procedural_model
 from modules.procedural.person import Person, sample_person
@@ -89,7 +89,7 @@ def video(path: Path, count: int) -> Tensor:
     """`count` frames from the first to the last, repeated where it has fewer: [count, 3, H, W]."""
     length = sum(1 for _ in open_video(path)[1])
     numbers = [round(i * (length - 1) / max(count - 1, 1)) for i in range(count)]
-    frames = {i: to_tensor(frame) for i, frame in enumerate(open_video(path)[1]) if i in numbers}
+    frames = {i: to_tensor(frame) for i, frame in enumerate(of_one_size(open_video(path)[1])) if i in numbers}
     return torch.cat([frames[i] for i in numbers])
 
 

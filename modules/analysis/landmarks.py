@@ -204,7 +204,7 @@ def detect_clip(
     last landmarks.
 
     Args:
-        frames: uint8 [H, W, 3], 25 a second, all of one size.
+        frames: uint8 [H, W, 3], 25 a second; their size may change.
         name: what messages call it.
         step_ms: milliseconds between frames that the tracker is given; longer smooths less (official scripts: 80
             and 800).
@@ -216,11 +216,20 @@ def detect_clip(
             with a face.
     """
     rows: list[np.ndarray] = []
+<<<<<<< HEAD
     image = video = followed = None
     count, most = 0, 1 if face_index is None else MAX_FACES
     with FaceFinder(most) as finder, FaceFinder(most, track=True) as tracker:
+=======
+    image = video = shape = None
+    count = 0
+    with FaceFinder() as finder, FaceFinder(track=True) as tracker:
+>>>>>>> media
         for count, frame in enumerate(frames, start=1):
             faces, tracked = finder.find(frame), tracker.find(frame, (count - 1) * step_ms)
+            if shape is not None and frame.shape != shape:
+                tracked = faces  # the tracker looked where the face was in a picture of another shape
+            shape = frame.shape
             if image is None and video is None and (len(faces) or len(tracked)):
                 followed = detect(frame, name, face_index, "--driving-face")
             if face_index is not None and followed is not None:

@@ -131,6 +131,14 @@ def test_a_clip_follows_the_face_and_bridges_gaps(man: np.ndarray):
     assert travelled == pytest.approx(12, abs=2)
 
 
+def test_a_clip_may_change_the_size_of_its_frames(man: np.ndarray):
+    wide = cv2.copyMakeBorder(man, 0, 0, 300, 300, cv2.BORDER_REPLICATE)
+    landmarks = detect_clip([man] * 4 + [wide] * 4)
+    pixels = landmarks * np.array([man.shape[1::-1]] * 4 + [wide.shape[1::-1]] * 4)[:, None]
+    pixels[4:, :, 0] -= 300
+    assert np.abs(pixels - pixels[3]).max() < 0.03 * np.ptp(pixels[3], axis=0).max()
+
+
 def test_a_clip_is_read_one_frame_at_a_time(man: np.ndarray):
     alive: list[weakref.ref] = []
 
