@@ -216,15 +216,9 @@ def detect_clip(
             with a face.
     """
     rows: list[np.ndarray] = []
-<<<<<<< HEAD
-    image = video = followed = None
+    image = video = followed = shape = None
     count, most = 0, 1 if face_index is None else MAX_FACES
     with FaceFinder(most) as finder, FaceFinder(most, track=True) as tracker:
-=======
-    image = video = shape = None
-    count = 0
-    with FaceFinder() as finder, FaceFinder(track=True) as tracker:
->>>>>>> media
         for count, frame in enumerate(frames, start=1):
             faces, tracked = finder.find(frame), tracker.find(frame, (count - 1) * step_ms)
             if shape is not None and frame.shape != shape:
