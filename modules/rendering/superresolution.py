@@ -84,8 +84,7 @@ class Superresolution(nn.Module):
         The styles of a layer are A w / sqrt(w_dim) + b; the bias takes up A (w - 1) / sqrt(w_dim).
         """
         for block in (self.block0, self.block1):
-            for layer in (block.conv0, block.conv1, block.torgb):
-                affine = layer.affine
+            for affine in (block.conv0.affine, block.conv1.affine, block.torgb.affine):
                 shift = affine.weight.double() @ (w.double() - 1) / math.sqrt(len(w))
                 affine.bias.add_(shift.to(affine.bias.dtype))
 

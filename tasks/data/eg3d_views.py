@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from modules.layers.resample import resize
 from modules.official.eg3d_snapshot import read_snapshot
 from modules.official.names import to_ours
 from modules.portrait.discriminator import DualView
-from modules.rendering.superresolution import SuperresolutionConfig
+from modules.rendering.superresolution import Superresolution, SuperresolutionConfig
 from modules.system.assets import find_asset
 from modules.system.errors import UserError
 from tasks.data.teacher import TeacherBatch, TeacherViews
@@ -151,7 +151,7 @@ class EG3DTeacher(TeacherViews):
         Raises:
             UserError: pictures of another size, or no discriminator that fits.
         """
-        theirs, own = deepcopy(self.generator.superresolution), modules["superresolution"]
+        theirs, own = deepcopy(self.generator.superresolution), cast(Superresolution, modules["superresolution"])
         check_size(theirs.config, own.config, self.config.snapshot)
         if self.generator.config.superresolution_styles == "mapped":
             theirs.make_constant(self.generator.backbone.mapping.w_avg)

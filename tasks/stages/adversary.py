@@ -52,11 +52,11 @@ class Adversary(nn.Module):
                 terms[f"real_{number}"] = adversarial_real(self._logits(view.detach(), generator))
                 continue
             with torch.autocast(view.image.device.type, enabled=False):
-                images = tuple(image.detach().float().requires_grad_() for image in (view.image, view.image_raw))
-                logits = self._logits(DualView(*images, view.camera), generator)
+                image, raw = (part.detach().float().requires_grad_() for part in (view.image, view.image_raw))
+                logits = self._logits(DualView(image, raw, view.camera), generator)
                 terms[f"real_{number}"] = adversarial_real(logits)
                 weight = self.config.gradient_penalty * R1_EVERY
-                terms[f"gradient_penalty_{number}"] = weight * gradient_penalty(logits, images)
+                terms[f"gradient_penalty_{number}"] = weight * gradient_penalty(logits, (image, raw))
         return terms
 
     def _logits(self, view: DualView, generator: torch.Generator) -> Tensor:
