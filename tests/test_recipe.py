@@ -68,6 +68,9 @@ I2P = IMAGE_STAGES | {
     "teacher": "eg3d",  # docs/spec/training.md#1-2
     "eg3d.truncation": 0.7,  # docs/spec/training.md#1-2
     "eg3d.seed": 999,  # docs/spec/training.md#6
+    "eg3d.pose_clips": "data/celebv_hq",  # docs/spec/sr_torso_eg3d.md#10-3; the paper's data set
+    "eg3d.discriminator": "snapshot",  # docs/spec/training.md#1-2
+    "image_error": "l1",  # docs/spec/training.md#1-2
     "initial_weights": "imagenet",  # docs/spec/head.md
     "loss.image": 1.0,  # docs/spec/training.md#1-2
     "loss.image_raw": 1.0,
@@ -252,6 +255,9 @@ def test_models_have_the_released_sizes(stage: str) -> None:
     if stage == "a2m":  # `nearest` of the released weights reads every second frame
         assert model.downsample == "average"
         model = replace(model, downsample="nearest")
+    if stage == "i2p":
+        assert model.renderer.least_plane_scale == 0.5  # docs/spec/training.md#6, min_rescale_factor; no size
+        model = replace(model, renderer=replace(model.renderer, least_plane_scale=1.0))
     assert model == size.full(*number)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -32,7 +33,15 @@ from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig
-from tasks.stages.image_terms import best_image_metric, density_loss, image_stage_optimizers, mean_l1, perceptual_loss
+from tasks.stages.image_terms import (
+    ImageError,
+    best_image_metric,
+    density_loss,
+    image_error,
+    image_stage_optimizers,
+    mean_l1,
+    perceptual_loss,
+)
 from tasks.stages.learning_rates import ImageLearningRates, Unfreezing
 from tasks.stages.previews import depth_picture
 from tasks.stages.sizes import adversary_of_model
@@ -41,14 +50,15 @@ from tasks.stages.warm_start import warm_start
 
 TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TERMS = {
-    "image": Term(mean_l1, ("image", "target")),
-    "image_raw": Term(mean_l1, ("image_raw", "target_raw")),
+    "image": Term(image_error, ("error", "image", "target")),
+    "image_raw": Term(image_error, ("error", "image_raw", "target_raw")),
     "edges": Term(losses.edge_l1, ("image", "target")),
     "mask": Term(losses.weights_mask, ("ray_weights", "head_raw")),
     "perceptual": Term(perceptual_loss, ("network", "image", "target")),
     "perceptual_raw": Term(perceptual_loss, ("network", "image_raw", "target_raw")),
 }
-INPUTS = ("image", "target", "image_raw", "target_raw", "ray_weights", "network")
+INPUTS = ("error", "image", "target", "image_raw", "target_raw", "ray_weights", "network")
+IMAGE_ERRORS: Mapping[str, ImageError] = {"l1": mean_l1, "squared": F.mse_loss}
 FURTHER_LOSSES = ("adversarial_reference", "adversarial_target", "density")  # computed outside the table
 
 
@@ -62,6 +72,7 @@ class I2PConfig:
     eg3d: EG3DViewsConfig = EG3DViewsConfig()
     views: ViewsConfig = ViewsConfig()  # of the procedural teacher
     loss: Weights = field(default_factory=dict)
+    image_error: Literal["l1", "squared"] = "l1"  # in the losses image and image_raw; the paper's formula has squares
     density_every: int = 4  # steps; lazy regularisation
     density_step: float = 0.005  # distance of the two points whose densities are compared, world units
     learning_rates: ImageLearningRates = ImageLearningRates()
@@ -131,14 +142,15 @@ class I2PTask(Task):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
         self.best_metric = best_image_metric("psnr_turned", self, "perceptual_turned")
         self.teacher: TeacherViews = TEACHERS[config.teacher](config)
-        self.teacher.init_student(self.modules)
         self.frozen["teacher"] = self.teacher
 
     def begin(self) -> None:
         if self.config.init_from:
             warm_start(self.config.init_from, self.modules, tuple(self.modules))
-        elif self.config.initial_weights == "imagenet":
+            return
+        if self.config.initial_weights == "imagenet":
             load_imagenet(self.modules)
+        self.teacher.init_student(self.modules)
 
     @classmethod
     def files(cls, config: I2PConfig, fresh: bool) -> list[tuple[str, ...]]:
@@ -194,6 +206,7 @@ class I2PTask(Task):
         """The inputs of the losses of the reference view (turn 0) or the target view (turn 1)."""
         target = teacher.views[turn]
         return {
+            "error": lambda: IMAGE_ERRORS[self.config.image_error],
             "image": lambda: output.image,
             "target": lambda: target.image,
             "image_raw": lambda: output.image_raw,

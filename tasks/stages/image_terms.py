@@ -1,6 +1,6 @@
 """Parts that the image stages share: optimisers, data sets, and losses that need a network or the model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait
+from modules.rendering.planes import rescale_planes
 from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState, Task
 from tasks.stages.adversary import Adversary
 from tasks.stages.learning_rates import LAZY_R1, ImageLearningRates, Share
@@ -65,6 +66,14 @@ def dilated(mask: Tensor) -> Tensor:
     return losses.dilate(mask, 2 * round(DILATION * mask.shape[-1] / REFERENCE_SIZE / 2 - 0.5) + 1)
 
 
+ImageError = Callable[[Tensor, Tensor], Tensor]  # images, targets [B, 3, H, W] -> mean error
+
+
+def image_error(error: ImageError, prediction: Tensor, target: Tensor) -> Tensor:
+    """The error of images [B, 3, H, W] in [-1, 1] that is configured, mean over all values."""
+    return error(prediction, target)
+
+
 def mean_l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error of images [B, 3, H, W] in [-1, 1]."""
     return (prediction - target).abs().mean()
@@ -95,7 +104,11 @@ def density_loss(model: Real3DPortrait, planes: Tensor, step: float, generator: 
         generator: draws the points on the CPU.
     """
     points = losses.density_points(len(planes), DENSITY_POINTS, step, generator)
-    return losses.density_l1(*(model.renderer.density(planes, p.to(planes.device)) for p in points))
+    least_scale = model.renderer.config.least_plane_scale
+    if least_scale < 1:
+        planes = rescale_planes(planes, least_scale, float(torch.rand((), generator=generator)))
+    with torch.autocast(planes.device.type, enabled=False):  # bf16 rounds the difference of neighbours to 0
+        return losses.density_l1(*(model.renderer.density(planes.float(), p.to(planes.device)) for p in points))
 
 
 def adversarial_terms(
