@@ -101,13 +101,14 @@ class TalkingPortrait:
 
     # ---- inputs
 
-    def portrait(self, photo: Path, face: int | None = None) -> Portrait:
+    def portrait(self, photo: Path, face: int | None = None, anyway: bool = False) -> Portrait:
         """Analyse a photo: landmarks, crop, masks, fit, in-painting. Raises UserError when it shows no usable face.
 
         Args:
             face: which one from the left, counted from 0, in a photo of several people.
+            anyway: whether a covered face is mentioned rather than refused.
         """
-        return Portrait.from_photo(photo, self.face_model, self.size, face)
+        return Portrait.from_photo(photo, self.face_model, self.size, face, anyway)
 
     def procedural_portrait(self, seed: int) -> Portrait:
         """The procedural person of `seed`; only for checkpoints of the procedural face model."""
@@ -145,7 +146,7 @@ class TalkingPortrait:
     def fit(self, clip: Path) -> FaceCoefficients:
         """Fit the face model to every frame of a clip at 25 frames a second."""
         info, frames = open_video(clip)
-        landmarks = detect_clip(frames, name=clip.name)
+        landmarks = detect_clip(frames, name=clip.name, anyway=True)
         box = clip_crop((info.height, info.width), landmarks)
         inside = crop_landmarks(landmarks, (info.height, info.width), box)
         return fit_clip(self.face_model, torch.from_numpy(inside).float())

@@ -80,16 +80,19 @@ class Portrait:
         )
 
     @classmethod
-    def from_photo(cls, path: Path, face_model: MorphableModel, size: int, face: int | None = None) -> "Portrait":
+    def from_photo(
+        cls, path: Path, face_model: MorphableModel, size: int, face: int | None = None, anyway: bool = False
+    ) -> "Portrait":
         """Analyse a photo: landmarks, crop, masks, fit, inpainting.
 
         Args:
             face: which one from the left, counted from 0, in a photo of several people.
+            anyway: whether a covered face is mentioned rather than refused.
         Raises:
             UserError: no picture, no usable face, or a model file is missing.
         """
         photo = read_picture(path)
-        in_photo = detect(photo, name=path.name, face_index=face)
+        in_photo = detect(photo, name=path.name, face_index=face, anyway=anyway)
         box = photo_crop(photo, in_photo)
         landmarks = crop_landmarks(in_photo, photo.shape[:2], box)
         fitted = fit_photo(face_model, torch.from_numpy(landmarks).float())
