@@ -25,6 +25,7 @@ from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import load_face_model
 from modules.geometry.trajectory import mirror_index
+from modules.media.images import is_picture
 from modules.media.pixels import to_pixels
 from modules.media.video_reader import open_video
 from modules.official.bfm import load_official_bfm
@@ -145,6 +146,11 @@ class TalkingPortrait:
 
     def fit(self, clip: Path) -> FaceCoefficients:
         """Fit the face model to every frame of a clip at 25 frames a second."""
+        if is_picture(clip):
+            raise UserError(
+                f"{clip.name} is a picture or animation; --driving and --pose need a video (MP4, MOV or WebM), "
+                "and --source a photo"
+            )
         info, frames = open_video(clip)
         landmarks = detect_clip(frames, name=clip.name, anyway=True)
         box = clip_crop((info.height, info.width), landmarks)

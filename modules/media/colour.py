@@ -19,7 +19,7 @@ BT709, UNSPECIFIED, BT2020, P3_DCI, P3 = 1, 2, 9, 11, 12  # primaries
 LINEAR, SRGB, PQ, HLG = 8, 13, 16, 18  # transfers
 GAMMAS = {4: 2.2, 5: 2.8}  # transfers that are a plain power; the others are shown as sRGB is
 MATRICES = {0: 5, 1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # H.273 -> what FFmpeg's scaler knows; 0 is RGB, which needs none
-SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND  # to gbrp: to rgb24, colours become a level or two too dark
+SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND  # to gbrp; to rgb24 it darkens by a level or two
 HD_LINES, HD_COLUMNS = 720, 1280
 DOLBY_VISION = ("DOVI_RPU_BUFFER", "DOVI_METADATA")
 

@@ -14,6 +14,7 @@ from modules.system.errors import UserError
 MAX_PIXELS = 100_000_000  # above it a picture is refused before it is decoded
 MAX_SIDE = 4000  # to which larger pictures are reduced: no smaller face is found in a larger one
 MIN_SIDE = 32  # below it no face can be found
+CLIP_LIKE = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "ICO", "PPM")
 PLAIN_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "LAB")
 
 
@@ -74,7 +75,7 @@ def is_picture(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _open(Path(path)):
+            with _open(Path(path), CLIP_LIKE):
                 return True
     except Image.DecompressionBombError:
         return True
@@ -82,10 +83,10 @@ def is_picture(path: Path) -> bool:
         return False
 
 
-def _open(path: Path) -> Image.Image:
-    """A picture of any kind. HEIF (of phones) is decoded here, all others when their pixels are asked for."""
+def _open(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """A picture of any kind, or of some. HEIF (of phones) is decoded here, others when their pixels are asked for."""
     try:
-        return Image.open(path)
+        return Image.open(path, formats=formats)
     except UnidentifiedImageError:
         if not pillow_heif.is_supported(path):
             raise

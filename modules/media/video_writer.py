@@ -61,9 +61,9 @@ def _can_encode(name: str) -> bool:
 class VideoWriter:
     """Writes a video file frame by frame in a `with` block; the file appears whole at the end, or not at all.
 
-    Colours are those of HD video (BT.709, limited range), whatever the size, and the file says so. .mp4 is H.264 with AAC. With alpha, .webm is VP9 with Opus and .mov is ProRes 4444 with AAC. The sound is
-    cut, or continued with silence, to the length of the pictures. The file's `comment` says that the video is
-    synthetic.
+    .mp4 is H.264 with AAC. With alpha, .webm is VP9 with Opus and .mov is ProRes 4444 with AAC. Colours are those
+    of HD video (BT.709, limited range) whatever the size, and the file says so. The sound is cut, or continued
+    with silence, to the length of the pictures. The file's `comment` says that the video is synthetic.
 
     Attributes:
         note: something the user should know (an unusual encoder), or None.
