@@ -115,8 +115,7 @@ class Space:
         """[..., 3] in [0, 1] -> sRGB in [0, 1]; what lies outside is clipped, HDR is tone-mapped."""
         light = self.light(values) @ (_XYZ_TO_SRGB @ _adaptation(self.white) @ _to_xyz(self.primaries, self.white)).T
         if self.is_hdr:
-            peak = np.maximum(light.max(-1, keepdims=True), 1e-9)
-            light = light * _squeezed(peak) / peak
+            light = _squeezed(light)  # each of red, green and blue, so that very bright colours become paler
         light = np.clip(light, 0, 1)
         return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 

@@ -1,5 +1,6 @@
 """Read pictures of any kind as uint8 sRGB: decoded by content, upright, 8 bit, alpha kept apart, not too large."""
 
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ MAX_PIXELS = 100_000_000  # above it a picture is refused before it is decoded
 MAX_SIDE = 4000  # to which larger pictures are reduced: no smaller face is found in a larger one
 MIN_SIDE = 32  # below it no face can be found
 CLIP_LIKE = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "ICO", "PPM")
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, KeyError, TypeError, struct.error)  # of decoders
 PLAIN_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "LAB")
 
 
@@ -65,7 +67,7 @@ def load_picture(path: Path) -> Picture:
         raise UserError(
             f"{path.name} is not a picture that can be read; give a JPEG, PNG, HEIC, AVIF or WebP file"
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, RuntimeError) as error:
+    except (*DAMAGE, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path.name} is damaged or incomplete ({reason}); save it again or use another") from error
 
@@ -79,7 +81,7 @@ def is_picture(path: Path) -> bool:
                 return True
     except Image.DecompressionBombError:
         return True
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError):
+    except DAMAGE:
         return False
 
 
