@@ -15,7 +15,7 @@ from modules.system.errors import UserError
 MAX_PIXELS = 100_000_000  # above it a picture is refused before it is decoded
 MAX_SIDE = 4000  # to which larger pictures are reduced: no smaller face is found in a larger one
 MIN_SIDE = 32  # below it no face can be found
-CLIP_LIKE = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "ICO", "PPM")
+CLIP_LIKE = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "ICO", "PPM")  # what `is_picture` knows
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, KeyError, TypeError, struct.error)  # of decoders
 PLAIN_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "LAB")
 
