@@ -23,7 +23,7 @@ from modules.face3d.landmark_sets import (
     RIGHT_SIDE,
 )
 
-SIZE = 512  # pixels a side at which a face is looked at, with what is around it
+LOOKED_AT_SIZE = 512  # pixels a side at which a face is looked at, with what is around it
 MIN_PERSON = 0.6  # mean probability inside the face oval; portraits have 1.00, dogs 0.3
 # CIELAB distance from the lips to a ring around them. Measured on 18 portraits with covers painted over them: uncovered
 # 5.6 or more in colour, 4.4 in grey; masks, scarves and balaclavas below 2.6 where they have the colour of skin, else
@@ -110,14 +110,14 @@ def measure_looks(picture: np.ndarray, landmarks: np.ndarray) -> Looks:
 
 
 def _around(landmarks: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The picture within three face sizes, at most `SIZE` pixels a side; the landmarks in its pixels."""
+    """The picture within three face sizes, at most `LOOKED_AT_SIZE` pixels a side; the landmarks in its pixels."""
     size = np.array(picture.shape[1::-1])
     points = landmarks * size
     middle, half = (points.min(0) + points.max(0)) / 2, 1.5 * float(np.ptp(points, axis=0).max())
     left, top = np.maximum(middle - half, 0).astype(int)
     right, bottom = np.minimum(middle + half, size).astype(int)
     part, points = picture[top:bottom, left:right], points - (left, top)
-    scale = SIZE / max(part.shape[:2])
+    scale = LOOKED_AT_SIZE / max(part.shape[:2])
     if scale < 1:
         part = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         points = points * scale

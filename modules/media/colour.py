@@ -31,7 +31,7 @@ WIDE_PRIMARIES = {  # of red, green, blue; those of BT.601 differ from sRGB's by
     P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 DIFFUSE_WHITE = 203.0  # cd/m2, ITU-R BT.2408
-BRIGHTEST = 1000.0  # cd/m2 that highlights of HDR are taken to reach; brighter ones are white
+HIGHLIGHTS = 1000.0  # cd/m2 that highlights of HDR are taken to reach; brighter ones are white
 KNEE = 0.8  # of diffuse white; darker colours are not changed by tone mapping
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 NODES = 65  # a side of the cube between which colours are interpolated
@@ -106,7 +106,7 @@ class Space:
             a, b, c = 0.17883277, 0.28466892, 0.55991073
             scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
             luminance = scene @ _to_xyz(self.primaries, self.white)[1]
-            return scene * np.maximum(luminance, 1e-9)[..., None] ** 0.2 * BRIGHTEST / DIFFUSE_WHITE
+            return scene * np.maximum(luminance, 1e-9)[..., None] ** 0.2 * HIGHLIGHTS / DIFFUSE_WHITE
         if self.transfer == SRGB:
             return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
         return values if self.transfer == LINEAR else values**self.gamma
@@ -137,8 +137,8 @@ def _table(space: Space) -> ImageFilter.Color3DLUT:
 
 
 def _squeezed(light: np.ndarray) -> np.ndarray:
-    """Light below `KNEE` as it is; above it a hyperbola of the same slope that reaches 1 at `BRIGHTEST`."""
-    room, reach = 1 - KNEE, BRIGHTEST / DIFFUSE_WHITE - KNEE
+    """Light below `KNEE` as it is; above it a hyperbola of the same slope that reaches 1 at `HIGHLIGHTS`."""
+    room, reach = 1 - KNEE, HIGHLIGHTS / DIFFUSE_WHITE - KNEE
     over = np.clip(light - KNEE, 0, reach)
     bend = 1 / room - 1 / reach
     return np.where(light < KNEE, light, KNEE + over / (1 + bend * over))

@@ -9,9 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from modules.media.audio import Sound
+from modules.media.colour import SCALING
 from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
@@ -28,7 +29,6 @@ QUALITY = {
     "prores_ks": {"profile": "4444"},
     "mpeg4": {"q": "3"},
 }
-SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND  # of colour to half size; exact in the mean
 CONTAINERS = {".mp4": ("mp4", "aac"), ".mov": ("mov", "aac"), ".webm": ("webm", "libopus")}
 SOUND_RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "libopus": (48000,)}
 
