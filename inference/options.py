@@ -28,6 +28,7 @@ BACKGROUNDS = ("photo", "transparent")
 # fmt: off
 ACTS_WITH = {
     "face":            ("a photo",),
+    "anyway":          ("a photo",),
     "inpainting":      ("a photo",),
     "sound":           ("--motion",),
     "driving_face":    ("--driving", "--pose FILE"),
@@ -42,6 +43,7 @@ ACTS_WITH = {
 INSTEAD = {  # what to do in place of an option that would not be used
     "sound": "the video has the sound of --audio or --driving",
     "face": "it chooses one of the people of a photo, which --source gives",
+    "anyway": "it is about a photo, which --source gives",
     "inpainting": "it is for the background of a photo, which --source gives",
     "driving_face": "it chooses one of the people of a clip, which --driving or --pose gives",
 }

@@ -27,6 +27,7 @@ from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import load_face_model
 from modules.geometry.trajectory import mirror_index
+from modules.media.images import is_picture
 from modules.media.pixels import to_pixels
 from modules.media.video_reader import open_video
 from modules.official.bfm import load_official_bfm
@@ -103,14 +104,17 @@ class TalkingPortrait:
 
     # ---- inputs
 
-    def portrait(self, photo: Path, face: int | None = None, inpainting: BackgroundMethod = "smooth") -> Portrait:
+    def portrait(
+        self, photo: Path, face: int | None = None, inpainting: BackgroundMethod = "smooth", anyway: bool = False
+    ) -> Portrait:
         """Analyse a photo: landmarks, crop, masks, fit, in-painting. Raises UserError when it shows no usable face.
 
         Args:
             face: which one from the left, counted from 0, in a photo of several people.
             inpainting: how the background goes on behind the person, see `inpaint_background`.
+            anyway: whether a covered face is mentioned rather than refused.
         """
-        return Portrait.from_photo(photo, self.face_model, self.size, face, inpainting)
+        return Portrait.from_photo(photo, self.face_model, self.size, face, inpainting, anyway)
 
     def procedural_portrait(self, seed: int) -> Portrait:
         """The procedural person of `seed`; only for checkpoints of the procedural face model."""
@@ -151,8 +155,14 @@ class TalkingPortrait:
         Args:
             which: the person to follow in a clip of several, from the left in the first frame, counted from 0.
         """
+        if is_picture(clip):
+            raise UserError(
+                f"{clip.name} is a picture or animation; --driving and --pose need a video (MP4, MOV or WebM), "
+                "and --source a photo"
+            )
         shapes: list[tuple[int, int]] = []
-        landmarks = detect_clip(_noting_shapes(open_video(clip)[1], shapes), name=clip.name, face_index=which)
+        frames = _noting_shapes(open_video(clip)[1], shapes)
+        landmarks = detect_clip(frames, name=clip.name, face_index=which, anyway=True)
         return fit_clip(self.face_model, torch.from_numpy(in_squares(landmarks, shapes)).float())
 
     def check_portrait(self, portrait: Portrait) -> Portrait:

@@ -96,17 +96,19 @@ class Portrait:
         size: int,
         face: int | None = None,
         inpainting: BackgroundMethod = "smooth",
+        anyway: bool = False,
     ) -> "Portrait":
         """Analyse a photo: landmarks, crop, masks, fit, inpainting.
 
         Args:
             face: which one from the left, counted from 0, in a photo of several people.
             inpainting: how the scene goes on behind the person, see `inpaint_background`.
+            anyway: whether a covered face is mentioned rather than refused.
         Raises:
             UserError: no picture, no usable face, or a model file is missing.
         """
         photo = read_picture(path)
-        in_photo = detect(photo, name=path.name, face_index=face)
+        in_photo = detect(photo, name=path.name, face_index=face, anyway=anyway)
         box = photo_crop(photo, in_photo)
         landmarks = crop_landmarks(in_photo, photo.shape[:2], box)
         fitted = fit_photo(face_model, torch.from_numpy(landmarks).float())

@@ -32,6 +32,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="photo of one face, or a portrait file (.safetensors); without it a procedural person",
     )
     parser.add_argument("--face", type=int, help="which face of a photo of several people, from the left, from 0")
+    parser.add_argument("--anyway", action="store_true", help="use a photo whose face is covered, or no person's")
     drive = parser.add_mutually_exclusive_group()
     drive.add_argument("--audio", type=path, help="speech, any audio or video file; without it the demo sentence")
     drive.add_argument("--driving", type=path, help="clip whose expression, pose and sound are transferred")

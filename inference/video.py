@@ -85,4 +85,4 @@ def make_portrait(options: argparse.Namespace, pipeline: TalkingPortrait) -> Por
         return pipeline.procedural_portrait(DEMO_PERSON)
     if options.source.suffix.lower() == PORTRAIT_SUFFIX:
         return pipeline.check_portrait(Portrait.load(options.source))
-    return pipeline.portrait(options.source, options.face, options.inpainting)
+    return pipeline.portrait(options.source, options.face, options.inpainting, options.anyway)

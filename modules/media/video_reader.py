@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 
+from modules.media.colour import frame_to_rgb
 from modules.media.container import open_media, picture_track, sound_track
 from modules.media.decoding import decode_pictures
 from modules.media.rates import FRAME_RATE
@@ -129,10 +130,6 @@ def _upright(frame: av.VideoFrame, stream: av.stream.Stream) -> np.ndarray:
     """uint8 RGB [H, W, 3], turned as the file says, with square pixels."""
     ratio = stream.codec_context.sample_aspect_ratio
     width = round(frame.width * ratio) if ratio else frame.width
-    pixels = (
-        frame.reformat(width=width, format="rgb24").to_ndarray()
-        if width != frame.width
-        else (frame.to_ndarray(format="rgb24"))
-    )
+    pixels = frame_to_rgb(frame, width)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

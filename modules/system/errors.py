@@ -12,6 +12,11 @@ class UserError(Exception):
     """Something outside the program is wrong; the message says what it is and what to do about it."""
 
 
+def note(text: str) -> None:
+    """Tell the user on stderr, in one line, what is as well to know but stops nothing."""
+    print(f"note: {text}", file=sys.stderr)
+
+
 def run_command(body: Callable[[], None]) -> int:
     """Run a command and give its exit code.
 

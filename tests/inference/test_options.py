@@ -56,6 +56,7 @@ DRIVERS = {
 }
 VALUES = {
     "face": "1",
+    "anyway": None,
     "inpainting": "nearest",
     "sound": "speech.wav",
     "driving_face": "1",

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from inference.motion import Motion
 from inference.pipeline import TalkingPortrait, in_squares
@@ -349,3 +350,9 @@ def test_the_motion_is_seen_from_the_expression_of_the_photo(portrait):
     still = still_motion(1)
     assert not np.array_equal(rendered(head_of(2), portrait, still), rendered(head_of(2), smiling, still))
     assert np.array_equal(rendered(head_of(1), portrait, still), rendered(head_of(1), smiling, still))
+
+
+def test_a_picture_is_no_driving_clip(tmp_path, pipeline):
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    with pytest.raises(UserError, match="photo.png is a picture.*--driving"):
+        pipeline.motion_from_clip(tmp_path / "photo.png")

@@ -171,3 +171,25 @@ def test_a_damaged_model_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
     with pytest.raises(UserError, match="damaged"):
         find_faces(np.zeros((64, 64, 3), np.uint8))
+
+
+def masked(man: np.ndarray) -> np.ndarray:
+    points = (find_faces(man)[0] * 512).astype(np.int32)
+    lower = [234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 195]
+    return cv2.fillConvexPoly(man.copy(), cv2.convexHull(points[lower]), (150, 190, 230))
+
+
+def test_anyway_a_covered_face_is_mentioned_and_used(man: np.ndarray, capsys: pytest.CaptureFixture):
+    assert detect(masked(man), "anna.jpg", anyway=True).shape == (478, 2)
+    said = capsys.readouterr().err
+    assert said.startswith("note: ") and "covered" in said and "anna.jpg" in said and said.count("\n") == 1
+
+
+def test_one_covered_frame_of_a_clip_decides_nothing_and_several_do(man: np.ndarray, capsys: pytest.CaptureFixture):
+    covered = masked(man)
+    assert len(detect_clip(iter([covered] + [man] * 9), "hand.mp4")) == 10
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="mouth in frame 0 of mask.mp4 is covered.*limit"):
+        detect_clip(iter([covered] * 30), "mask.mp4")
+    assert len(detect_clip(iter([covered] * 7), "mask.mp4", anyway=True)) == 7
+    assert "frame 0 of mask.mp4" in capsys.readouterr().err
