@@ -162,7 +162,7 @@ def _face_alignment(device: torch.device) -> LandmarkNetwork:
         for row, frame, seen in zip(found, frames.numpy(), landmarks.float().numpy()):
             if not np.isfinite(seen).all():
                 continue
-            low, high = seen.min(axis=0), seen.max(axis=0)
+            low, high = seen.min(axis=0).astype(np.float64), seen.max(axis=0).astype(np.float64)
             centre = (low + high) / 2
             centre[1] -= _BOX_RISE * (high - low)[1]
             scale = float((high - low).sum()) / _BOX_SCALE

@@ -57,6 +57,8 @@ def test_the_offset_of_a_clip_is_found_by_a_predictor_that_hears_its_lips(openin
     predicted = predicted + 0.2 * torch.randn(200, generator=generator)
     found = estimate_sound_offset(opening, predicted)
     assert found.frames == pytest.approx(late, abs=0.3) and found.margin > 0.3 and found.correlation > 0.7
+    rising = estimate_sound_offset(torch.arange(50.0) ** 2, (torch.arange(50.0) - 20) ** 2, reach=4)
+    assert rising.margin == 0 and abs(rising.frames) == 4
     nothing = estimate_sound_offset(opening, torch.randn(200, generator=generator))
     assert nothing.margin < 0.2 and nothing.correlation < 0.4
 
