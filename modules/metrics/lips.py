@@ -17,7 +17,7 @@ from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.metrics.motion import correlation
 from modules.metrics.series import ClipSeries
 
-REACH = 8  # frames within which an offset is looked for
+OFFSET_REACH = 8  # frames within which an offset is looked for
 VOWEL_BAND = (300.0, 1000.0)  # Hz, of the first formant, which rises with the jaw
 _SILENCE = 30.0  # dB below the level of speech
 _SHORTEST_SILENCE = 5  # frames
@@ -71,7 +71,7 @@ class SoundOffset:
     margin: float
 
 
-def estimate_sound_offset(truth: Tensor, predicted: Tensor, reach: int = REACH) -> SoundOffset:
+def estimate_sound_offset(truth: Tensor, predicted: Tensor, reach: int = OFFSET_REACH) -> SoundOffset:
     """Offset of a real clip's sound at which a predictor of the opening agrees best with the clip's own lips.
 
     The predictor must not be what is tested, nor share its training. `vowel_loudness` needs none but is weak: of four

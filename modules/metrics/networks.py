@@ -31,7 +31,7 @@ from modules.system.assets import locate, manifest
 from modules.system.checkpoint import misfits, read_weights
 from modules.system.errors import UserError
 
-PACKAGES = "requirements-metrics.txt"
+REQUIREMENTS = "requirements-metrics.txt"
 ARCFACE_FILE = "w600k_r50.onnx"
 TRUNK_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -92,7 +92,7 @@ def _package(name: str, distribution: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise _Absent(f"package {distribution}: pip install -c constraints.txt -r {PACKAGES}") from error
+        raise _Absent(f"package {distribution}: pip install -c constraints.txt -r {REQUIREMENTS}") from error
 
 
 def _file(name: str) -> Path:

@@ -44,7 +44,9 @@ def test_a_network_without_its_package_is_missing_too(
 
     monkeypatch.setattr(networks.importlib, "import_module", absent)
     missing = load(name)
-    assert isinstance(missing, Missing) and package in missing.how_to_get and networks.PACKAGES in missing.how_to_get
+    assert (
+        isinstance(missing, Missing) and package in missing.how_to_get and networks.REQUIREMENTS in missing.how_to_get
+    )
 
 
 def test_every_file_is_listed_with_licence_and_source():
