@@ -113,6 +113,7 @@ def test_inception_of_a_file_gives_2048_numbers_of_8_bit_pictures(folder: Path, 
     torch.testing.assert_close(network(images * 1.0005)[0], features[0], rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow  # the package compiles for long
 def test_face_alignment_finds_what_the_package_finds_in_the_same_box(
     folder: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ):
