@@ -25,7 +25,7 @@ from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.media.pixels import to_pixels, to_tensor
 from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.metrics.image import psnr
-from modules.metrics.motion import mouth_opening
+from modules.metrics.series import mouth_opening
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import HELD_OUT_SEED, sample_person
 from modules.procedural.render import render

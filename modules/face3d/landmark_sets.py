@@ -40,6 +40,7 @@ MOUTH = LIPS + (                                      # and between inner and ou
     325, 307, 319, 320, 403, 404, 316, 315, 15, 16, 86, 85, 179, 180, 89, 90, 96, 77)
 # fmt: on
 INNER_LIP_MIDDLES, OUTER_LIP_MIDDLES = (13, 14), (0, 17)  # upper, lower
+MOUTH_CORNERS = (61, 291)
 EYE_CORNERS = (33, 263)  # the outer ones
 LID_MIDDLES = ((159, 145), (386, 374))  # upper, lower of either eye
 
