@@ -34,16 +34,15 @@ class Checkpoint:
     Frames of another size than the evaluation's are resized (cubic).
     """
 
-    def __init__(self, name: str, folder: Path, drive: str, seed: int = 0, device: str = "auto") -> None:
+    def __init__(self, name: str, folder: Path, talker: TalkingPortrait, drive: str, seed: int = 0) -> None:
         """
         Raises:
-            UserError: what `TalkingPortrait.load` refuses; or it should listen and cannot.
+            UserError: it should listen and cannot.
         """
-        self.name, self.origin = name, f"checkpoint {folder}"
-        self.talker = TalkingPortrait.load(folder, device)
+        self.name, self.origin, self.talker = name, f"checkpoint {folder}", talker
         if drive == "sound" and self.talker.speech is None:
             raise UserError(f"{folder} has no folder audio2motion: it cannot listen; leave it out of this protocol")
-        self.drive, self.seed = drive, seed
+        self.drive, self.seed, self.by_sound = drive, seed, drive == "sound"
 
     def frames(self, scene: Scene) -> Iterator[np.ndarray]:
         """The frames of a case, S x S.
@@ -117,6 +116,10 @@ class Checkpoint:
 
 
 @lru_cache(maxsize=4)
-def load_checkpoint_method(name: str, folder: Path, drive: str, seed: int, device: str) -> Checkpoint:
-    """`Checkpoint`, loaded once in a process."""
-    return Checkpoint(name, folder, drive, seed, device)
+def load_checkpoint(folder: Path, device: str) -> TalkingPortrait:
+    """The networks of a checkpoint, loaded once in a process.
+
+    Raises:
+        UserError: what `TalkingPortrait.load` refuses.
+    """
+    return TalkingPortrait.load(folder, device)

@@ -15,7 +15,8 @@ from modules.media.video_reader import open_video
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
 from tasks.evaluation.clips import Source, TrueClip, central_square, list_videos
-from tasks.evaluation.similarity import landmark_tracks, moved_frames
+from tasks.evaluation.facts import ClipFacts
+from tasks.evaluation.similarity import moved_frames
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,19 @@ class Scene:
 
     Attributes:
         source: the photo.
-        clip: the driving clip; a method that is driven by sound reads `sound` alone.
+        facts: the driving clip; a method that is driven by sound reads `sound` alone.
         sound: WAV from the clip's first frame on; None without sound.
     """
 
     case: Case
     source: Source
-    clip: TrueClip
+    facts: ClipFacts
     sound: Path | None = None
+
+    @property
+    def clip(self) -> TrueClip:
+        """The driving clip."""
+        return self.facts.clip
 
     @cached_property
     def classes(self) -> np.ndarray:
@@ -45,11 +51,12 @@ class Method(Protocol):
     Attributes:
         name: in the table.
         origin: what made the frames, in words, for the results.
-        sees_truth: whether it reads the driving pictures also where sound should drive.
+        by_sound: whether the case's sound drives it, so that its lips are as late as that.
     """
 
     name: str
     origin: str
+    by_sound: bool
 
     def frames(self, scene: Scene) -> Iterator[np.ndarray]:
         """The frames of a case, uint8 [S, S, 3], one for each of the clip's; fewer are counted as missing.
@@ -63,7 +70,7 @@ class Method(Protocol):
 class Truth:
     """The driving clip itself: the best that each metric can give."""
 
-    name, origin = "truth", "the true frames"
+    name, origin, by_sound = "truth", "the true frames", False
 
     def frames(self, scene: Scene) -> Iterator[np.ndarray]:
         """The true squares."""
@@ -73,7 +80,7 @@ class Truth:
 class Still:
     """The photo, unmoved: what doing nothing gives."""
 
-    name, origin = "still", "the photo in every frame"
+    name, origin, by_sound = "still", "the photo in every frame", False
 
     def frames(self, scene: Scene) -> Iterator[np.ndarray]:
         """The photo as often as the clip has frames."""
@@ -84,10 +91,12 @@ class Similarity:
     """The photo's head moved by shift, turn and scale in the picture, as the true landmarks move."""
 
     name, origin = "similarity", "the photo's head moved by a 2-D similarity of the true landmarks"
+    by_sound = False
 
     def frames(self, scene: Scene) -> Iterator[np.ndarray]:
         """The head over the torso, which stands, over the filled background."""
-        tracks = landmark_tracks(scene.clip.frames())
+        series = scene.facts.series
+        tracks = (series.landmarks / series.size).double().numpy()
         return moved_frames(scene.source.picture, scene.classes, scene.source.landmarks, tracks)
 
 
@@ -98,12 +107,12 @@ class VideoFolder:
     is cut as the clip was; of any other the central square is taken. Then it is resized to S.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, by_sound: bool) -> None:
         """
         Raises:
             UserError: there is no folder, or no video in it.
         """
-        self.name, self.origin = name, f"videos in {folder}"
+        self.name, self.origin, self.by_sound = name, f"videos in {folder}", by_sound
         self.files, self.others = list_videos(folder)
 
     def frames(self, scene: Scene) -> Iterator[np.ndarray]:

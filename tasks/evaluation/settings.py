@@ -11,7 +11,9 @@ from modules.system.config import from_dict, load_yaml
 Protocol = Literal["same_identity", "cross_identity", "audio_driven", "speech_to_motion"]
 # Keys that change no figure: runs that differ in them share their results.
 FREE_KEYS = ("output", "methods", "checkpoint", "keep", "videos", "clips", "sources", "pairs", "sound_late", "samples")
-BASELINES = ("truth", "still", "similarity")
+SOUND_DRIVEN = ("audio_driven", "speech_to_motion")  # protocols in which nothing but the sound may drive
+VIDEO_BASELINES = ("truth", "still", "similarity")
+MOTION_BASELINES = ("truth", "still", "loudness")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class EvaluationConfig:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in self.named:
-            if name in BASELINES or not name or any(letter in name for letter in "/\\") or name.startswith("."):
+            if name in (*VIDEO_BASELINES, *MOTION_BASELINES) or not name or any(letter in name for letter in "/\\") or name.startswith("."):
                 raise ValueError(f"a method cannot be called {name!r}; that is a baseline's name or no file name")
         if self.checkpoint and self.checkpoint.name in self.methods:
             raise ValueError(f"{self.checkpoint.name} is the name of the checkpoint and of a method; rename the method")
@@ -81,6 +83,12 @@ class EvaluationConfig:
         """All methods that were asked for by name: the checkpoint first."""
         own = {self.checkpoint.resolve().name: self.checkpoint} if self.checkpoint else {}
         return {**own, **self.methods}
+
+    @property
+    def table(self) -> dict[str, Path | None]:
+        """All methods in the order of the table; baselines, which are always in it, have no folder."""
+        baselines = MOTION_BASELINES if self.protocol == "speech_to_motion" else VIDEO_BASELINES
+        return {**dict.fromkeys(baselines), **self.named}
 
 
 def read_evaluation(path: Path, overrides: Iterable[str] = ()) -> EvaluationConfig:

@@ -6,22 +6,11 @@ import cv2
 import numpy as np
 
 from modules.analysis.inpainting import inpaint_background, inpaint_torso
-from modules.analysis.mediapipe_models import FaceFinder
 from modules.analysis.segmentation import shows_part
 from modules.face3d.landmark_sets import EYES, FACE_OVAL
 
 STEADY = sorted({*EYES, *FACE_OVAL[:9], *FACE_OVAL[-9:], 168, 6, 197, 195})  # move with the skull, not with the jaw
 FEATHER = 6  # pixels over which the edge of the head fades, of a picture of 512
-
-
-def landmark_tracks(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
-    """Landmarks of each frame as fractions [478, 2]; of a frame without a face those of the frame before, or None."""
-    last = None
-    with FaceFinder() as finder:
-        for frame in frames:
-            faces = finder.find(frame)
-            last = faces[0] if len(faces) else last
-            yield last
 
 
 def fit_similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -37,13 +26,13 @@ def fit_similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def moved_frames(
-    picture: np.ndarray, classes: np.ndarray, landmarks: np.ndarray, tracks: Iterable[np.ndarray | None]
+    picture: np.ndarray, classes: np.ndarray, landmarks: np.ndarray, tracks: Iterable[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """The photo with its head moved as the tracks move from their first frame.
 
     Args:
         picture: [S, S, 3] uint8; `classes` [S, S]; `landmarks` [478, 2] fractions.
-        tracks: landmarks of the driving frames, fractions.
+        tracks: landmarks of the driving frames, fractions; NaN without a face: the head stays where it was.
     Yields:
         [S, S, 3] uint8; the first is the photo but for its edge.
     """
@@ -54,14 +43,13 @@ def moved_frames(
     behind = np.where((head | (shown & (classes == 0)))[..., None], behind, picture)
     edge = cv2.GaussianBlur(head.astype(np.float32), (0, 0), FEATHER * size / 1024)
     first = to_face = None
+    matrix = np.eye(3)
     for track in tracks:
-        if track is None:
-            yield picture
-            continue
-        if first is None:
-            first = track[STEADY] * size
-            to_face = fit_similarity(first, landmarks[STEADY] * size)  # the driver's place to the photo's
-        matrix = to_face @ fit_similarity(first, track[STEADY] * size) @ np.linalg.inv(to_face)
+        points = track[STEADY] * size
+        if np.isfinite(points).all():
+            if first is None:
+                first, to_face = points, fit_similarity(points, landmarks[STEADY] * size)  # driver's place to photo's
+            matrix = to_face @ fit_similarity(first, points) @ np.linalg.inv(to_face)
         warped = cv2.warpAffine(picture, matrix[:2], (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
         alpha = cv2.warpAffine(edge, matrix[:2], (size, size), flags=cv2.INTER_LINEAR)[..., None]
         yield np.rint(alpha * warped + (1 - alpha) * behind).clip(0, 255).astype(np.uint8)
