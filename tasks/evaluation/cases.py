@@ -46,7 +46,9 @@ def list_cases(config: EvaluationConfig) -> tuple[list[Case], list[str]]:
         for source, driver in pairs:
             for name, known, where in ((source, sources, config.sources), (driver, videos, config.videos)):
                 if name not in known:
-                    raise UserError(f"pairs names {name}, which is not in {where or config.videos}{nearest(name, known)}")
+                    raise UserError(
+                        f"pairs names {name}, which is not in {where or config.videos}{nearest(name, known)}"
+                    )
             cases.append(Case(f"{source}__{driver}", sources[source], videos[driver]))
     if len(cases) > config.clips:
         notes.append(f"{len(cases) - config.clips} cases beyond the first {config.clips} (clips): not used")

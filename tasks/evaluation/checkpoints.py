@@ -1,4 +1,4 @@
-"""Our own checkpoints as methods. The one file of `tasks/` that uses `inference/`, because it measures what that makes."""
+"""Our own checkpoints as methods: the one file of `tasks/` that uses `inference/`, to measure what that makes."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -62,7 +62,7 @@ class Checkpoint:
         return self.render(portrait, face.replace(identity=portrait.identity))
 
     def from_sound(self, scene: Scene) -> Iterator[np.ndarray]:
-        """The frames that inference makes of the photo and the sound, with natural pose and blinks of the case's seed."""
+        """What inference makes of the photo and the sound, with natural pose and blinks of the case's seed."""
         generator = torch.Generator().manual_seed(scene.case.seed(self.seed))
         motion = self.motion(scene, generator)
         motion = motion.with_pose(*natural_pose(len(motion), generator))

@@ -1,4 +1,4 @@
-"""What is known of a true clip before any method is looked at: computed once, kept beside the results, shared by all."""
+"""What is known of a true clip before any method is looked at: computed once, kept in the output, shared by all."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modules.analysis.segmentation_classes import HEAD_CLASSES, TORSO_CLASSES, part_mask
 from modules.audio.features import read_audio
 from modules.metrics import image, lips, masks, motion
 from modules.metrics.identity import csim, identity_drift
 from modules.metrics.series import ClipSeries
-from modules.analysis.segmentation_classes import HEAD_CLASSES, TORSO_CLASSES, part_mask
 from tasks.evaluation.networks import Networks
 
 PICTURE_METRICS = {"psnr": image.frame_psnr, "ssim": image.ssim, "l1": image.l1, "detail": image.detail}
@@ -61,7 +61,7 @@ class PictureFigures:
         self.values["seam"].append(float(masks.neck_seam_error(*pair, labels)))
 
     def describe(self, made: np.ndarray, landmarks: np.ndarray, true: tuple[np.ndarray, np.ndarray] | None) -> None:
-        """Vectors and features of a frame [S, S, 3] with landmarks [478, 2] in pixels; `true`: those of the true frame."""
+        """Vectors and features of a frame [S, S, 3] with landmarks [478, 2] in pixels; `true`: the true frame's two."""
         for name in self.references:
             self.vectors[name].append(self._vector(name, made, landmarks))
         if "inception" in self.networks:

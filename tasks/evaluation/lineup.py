@@ -26,7 +26,9 @@ def check_methods(config: EvaluationConfig) -> list[str]:
         elif config.protocol == "speech_to_motion":
             raise UserError(f"{folder} ({name}) holds no checkpoint; videos have no place in speech_to_motion")
         elif folder == config.checkpoint:
-            raise UserError(f"{folder} holds no checkpoint; videos of other methods are given as methods={{name: folder}}")
+            raise UserError(
+                f"{folder} holds no checkpoint; videos of other methods are given as methods={{name: folder}}"
+            )
         else:
             others = list_videos(folder)[1]
             notes += [f"{name}: {others} other files in {folder}: not used"] if others else []

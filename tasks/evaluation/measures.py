@@ -31,9 +31,7 @@ def _regions(name: str, better: Literal["higher", "lower", "one"], definition: s
     """A picture metric of the whole picture, the head (hair, face, others) and the torso (neck, clothes)."""
     ends = {"": "whole picture", "_head": "head of the true frame", "_torso": "torso of the true frame"}
     return [
-        Measure(
-            name=name + end, better=better, definition=f"{definition}; {where}", protocols=(SAME,), network=network
-        )
+        Measure(name=name + end, better=better, definition=f"{definition}; {where}", protocols=(SAME,), network=network)
         for end, where in ends.items()
     ]
 

@@ -55,7 +55,7 @@ class StillMotion:
 
 
 class Loudness:
-    """The first frame's face, whose mouth opens with the loudness of the vowels: a predictor that has learnt nothing."""
+    """The first frame's face, whose mouth opens with the loudness of the vowels: what a rule without learning gives."""
 
     name, origin = "loudness", "log energy of the sound between 300 and 1000 Hz as mouth opening"
     by_sound = True
@@ -101,7 +101,7 @@ def motion_series(model: MorphableModel, expression: Tensor, truth: ClipSeries, 
     Args:
         model: whose expressions they are.
         truth: whose person it is.
-        same: whether `truth` was fitted with this model; otherwise the mean person is shown, and its `expression` is NaN.
+        same: whether `truth` was fitted with this model; if not, the mean person is shown, and `expression` is NaN.
     """
     frames = len(expression)
     distance = torch.tensor([[0.0, 0.0, -5.0]]).expand(frames, 3)

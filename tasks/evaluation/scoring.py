@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 
 
 def pending(case: Case, config: EvaluationConfig, keep: bool) -> dict[str, str]:
-    """The methods that lack a result of a case (or its video, if it is to be kept), with the stamps of their results."""
+    """The methods that lack a result of a case (or its video, if it is to be kept), each with its stamp."""
     waiting = {}
     for name, folder in config.table.items():
         stamp = result_stamp(case, folder, config)
@@ -75,7 +75,9 @@ def score_case(case: Case, config: EvaluationConfig, keep: bool) -> int:
 
 
 def _score(case: Case, config: EvaluationConfig, keep: bool, waiting: dict[str, str]) -> None:
-    blank = {name: Result(case.name, name, str(config.table[name] or "baseline"), stamp) for name, stamp in waiting.items()}
+    blank = {
+        name: Result(case.name, name, str(config.table[name] or "baseline"), stamp) for name, stamp in waiting.items()
+    }
     with tempfile.TemporaryDirectory() as folder:
         try:
             scene = read_scene(case, config, Path(folder))

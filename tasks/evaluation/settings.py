@@ -73,7 +73,12 @@ class EvaluationConfig:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in self.named:
-            if name in (*VIDEO_BASELINES, *MOTION_BASELINES) or not name or any(letter in name for letter in "/\\") or name.startswith("."):
+            if (
+                name in (*VIDEO_BASELINES, *MOTION_BASELINES)
+                or not name
+                or any(letter in name for letter in "/\\")
+                or name.startswith(".")
+            ):
                 raise ValueError(f"a method cannot be called {name!r}; that is a baseline's name or no file name")
         if self.checkpoint and self.checkpoint.name in self.methods:
             raise ValueError(f"{self.checkpoint.name} is the name of the checkpoint and of a method; rename the method")
