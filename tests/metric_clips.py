@@ -1,6 +1,5 @@
 """Clip series of procedural people whose every number is known."""
 
-
 from modules.face3d.coefficients import pose_points, project
 from modules.metrics.series import ClipSeries
 from modules.procedural.clips import sample_motion

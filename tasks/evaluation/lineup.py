@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from modules.system.errors import UserError
+from tasks.evaluation.cases import Case
 from tasks.evaluation.checkpoints import Checkpoint, is_checkpoint, load_checkpoint
 from tasks.evaluation.clips import list_videos
 from tasks.evaluation.methods import Method, Similarity, Still, Truth, VideoFolder
@@ -13,7 +14,7 @@ VIDEO_METHODS = {method.name: method for method in (Truth, Still, Similarity)}
 MOTION_METHODS = {method.name: method for method in (TrueMotion, StillMotion, Loudness)}
 
 
-def check_methods(config: EvaluationConfig) -> list[str]:
+def check_methods(config: EvaluationConfig, cases: list[Case]) -> list[str]:
     """Find what is wrong with the named folders before any work begins; what the report says of them.
 
     Raises:
@@ -30,8 +31,10 @@ def check_methods(config: EvaluationConfig) -> list[str]:
                 f"{folder} holds no checkpoint; videos of other methods are given as methods={{name: folder}}"
             )
         else:
-            others = list_videos(folder)[1]
+            videos, others = list_videos(folder)
             notes += [f"{name}: {others} other files in {folder}: not used"] if others else []
+            extra = sorted(videos.keys() - {case.name for case in cases})
+            notes += [f"{name}: {len(extra)} videos of no case: {', '.join(extra[:5])}"] if extra else []
     return notes
 
 

@@ -113,7 +113,7 @@ class VideoFolder:
             UserError: there is no folder, or no video in it.
         """
         self.name, self.origin, self.by_sound = name, f"videos in {folder}", by_sound
-        self.files, self.others = list_videos(folder)
+        self.files, _ = list_videos(folder)
 
     def frames(self, scene: Scene) -> Iterator[np.ndarray]:
         """The squares of the case's video.
@@ -135,10 +135,6 @@ class VideoFolder:
             return frame
         box = clip.box if shape == clip.shape else central_square(shape)
         return crop_picture(frame, box, clip.size)
-
-    def extra(self, cases: list[Case]) -> list[str]:
-        """Names of videos that belong to no case."""
-        return sorted(self.files.keys() - {case.name for case in cases})
 
 
 def to_size(frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

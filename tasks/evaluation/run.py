@@ -24,7 +24,7 @@ def score_all(config: EvaluationConfig, workers: int, progress: Progress) -> tup
         UserError: no videos, a wrong method, or a process died.
     """
     cases, notes = list_cases(config)
-    notes += check_methods(config)
+    notes += check_methods(config, cases)
     jobs = [(case, config, number < config.keep) for number, case in enumerate(cases)]
     if workers <= 1:
         for done, job in enumerate(jobs, start=1):
