@@ -36,7 +36,7 @@ def test_the_true_frames_are_the_upper_bound_and_a_copy_of_them_ties(same_identi
     assert rows["truth"]["psnr_head"]["mean"] == 100 and rows["truth"]["landmarks"]["mean"] == 0
     assert rows["copy"]["psnr_head"]["mean"] == 100 and rows["copy"]["landmarks"]["mean"] < 1e-3
     assert rows["still"]["psnr_head"]["mean"] < rows["similarity"]["psnr_head"]["mean"] < 60
-    assert rows["still"]["jitter"]["mean"] == 0 and rows["still"]["lip_range"]["mean"] == 0
+    assert rows["still"]["jitter"]["mean"] < 1e-5 > rows["still"]["lip_range"]["mean"]
 
 
 def test_all_files_of_a_report_are_there(same_identity: Path) -> None:
