@@ -21,17 +21,16 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def answers(study: Path, person: str, scores: dict[str, int], **changes: object) -> None:
+def answers(folder: Path, person: str, scores: dict[str, int], **changes: object) -> None:
     """A person's file: a score for each method."""
-    key = json.loads((study / "study_key.json").read_text())
+    key = json.loads((folder / "study_key.json").read_text())
     given = {
         token: dict.fromkeys(("identity", "quality", "sync"), scores[video["method"]])
         for token, video in key["videos"].items()
     }
-    folder = study / "scores"
-    folder.mkdir(exist_ok=True)
+    (folder / "scores").mkdir(exist_ok=True)
     content = {"format": "real3d-study", "study": key["study"], "person": person, "scores": given} | changes
-    (folder / f"{person}.json").write_text(json.dumps(content))
+    (folder / "scores" / f"{person}.json").write_text(json.dumps(content))
 
 
 def test_the_page_is_whole_and_blind(study: Path) -> None:
