@@ -14,7 +14,7 @@ from tqdm import tqdm
 from modules.system.errors import UserError
 
 NEUTRAL = "generic_neutral_mesh.obj"
-NAMES = "vertex_indices.json"  # key "expressions": their order
+EXPRESSION_FILE = "vertex_indices.json"  # key "expressions": their order
 IDENTITIES = 100
 # First vertex and first polygon of each part of the mesh, as published with the model.
 # fmt: off
@@ -54,7 +54,7 @@ def convert(folder: Path, output: Path) -> None:
     neutral = read_vertices(folder / NEUTRAL)
     polygons = read_polygons(folder / NEUTRAL)
     triangles, of_polygon = triangulate(neutral, polygons)
-    names = _expression_names(folder / NAMES)
+    names = _expression_names(folder / EXPRESSION_FILE)
     modes = [*(f"identity{i:03d}" for i in range(IDENTITIES)), *names]
     basis = np.stack([_difference(folder / f"{mode}.obj", neutral) for mode in tqdm(modes)])
     basis = basis.astype(np.float16)  # [M, V, 3] cm

@@ -16,7 +16,7 @@ def csim(made: Tensor, reference: Tensor) -> Tensor:
     Returns:
         [T]; NaN where a vector is NaN.
     """
-    return F.cosine_similarity(made.float(), reference.float().expand_as(made), dim=-1)
+    return F.cosine_similarity(made.float(), reference.float(), dim=-1)
 
 
 def identity_drift(vectors: Tensor) -> float:

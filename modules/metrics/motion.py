@@ -82,6 +82,7 @@ def aed(made: ClipSeries, driver: ClipSeries, total: bool = False) -> float:
 
     0 or more, lower is better. The paper's e is of Deep3DFaceRecon (ResNet-50, BFM 2009); ours is of this project's
     landmark fit, with whatever face model made both series: another scale, to be named so (docs/spec/training.md#9-2).
+    A fit answers to noise of its landmarks: 0.3 pixels at 512 alone make 0.008 with the procedural model, 1 pixel 0.03.
 
     Args:
         made, driver: of the same frames.

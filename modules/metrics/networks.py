@@ -31,7 +31,7 @@ from modules.system.assets import locate, manifest
 from modules.system.checkpoint import misfits, read_weights
 from modules.system.errors import UserError
 
-PACKAGES = "requirements-metrics.txt"
+REQUIREMENTS = "requirements-metrics.txt"
 ARCFACE_FILE = "w600k_r50.onnx"
 TRUNK_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -92,7 +92,7 @@ def _package(name: str, distribution: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise _Absent(f"package {distribution}: pip install -c constraints.txt -r {PACKAGES}") from error
+        raise _Absent(f"package {distribution}: pip install -c constraints.txt -r {REQUIREMENTS}") from error
 
 
 def _file(name: str) -> Path:
@@ -162,7 +162,7 @@ def _face_alignment(device: torch.device) -> LandmarkNetwork:
         for row, frame, seen in zip(found, frames.numpy(), landmarks.float().numpy()):
             if not np.isfinite(seen).all():
                 continue
-            low, high = seen.min(axis=0), seen.max(axis=0)
+            low, high = seen.min(axis=0).astype(np.float64), seen.max(axis=0).astype(np.float64)
             centre = (low + high) / 2
             centre[1] -= _BOX_RISE * (high - low)[1]
             scale = float((high - low).sum()) / _BOX_SCALE

@@ -1,5 +1,6 @@
 """LPIPS with weights from files: the package brings the calibration, torchvision's file the trunk."""
 
+import warnings
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -23,7 +24,9 @@ class PerceptualDistance(nn.Module):
             trunk: "alex" or "vgg".
         """
         super().__init__()
-        self.network = lpips.LPIPS(net=trunk, pnet_rand=True, spatial=True, verbose=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the package asks torchvision in words that are going out of use
+            self.network = lpips.LPIPS(net=trunk, pnet_rand=True, spatial=True, verbose=False)
         self.requires_grad_(False).eval()
 
     def load_trunk(self, state: Mapping[str, Tensor]) -> str:

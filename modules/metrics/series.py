@@ -12,7 +12,7 @@ from torch import Tensor
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE, FaceCoefficients
 from modules.face3d.landmark_sets import EYE_CORNERS, INNER_LIP_MIDDLES, LID_MIDDLES, MOUTH_CORNERS
 
-LANDMARKS = 478  # of MediaPipe
+_LANDMARKS = 478  # of MediaPipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class ClipSeries:
     def __post_init__(self) -> None:
         frames = len(self.landmarks)
         shapes = {
-            "landmarks": (frames, LANDMARKS, 2),
+            "landmarks": (frames, _LANDMARKS, 2),
             "faces": (frames,),
             "expression": (frames, EXPRESSION_SIZE),
             "euler": (frames, 3),
