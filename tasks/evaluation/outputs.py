@@ -29,7 +29,7 @@ from tasks.evaluation.tables import (
     table_of,
 )
 
-PACKAGES = ("torch", "torchmetrics", "mediapipe", "opencv-contrib-python", "numpy", "scipy", "av")
+RECORDED = ("torch", "torchmetrics", "mediapipe", "opencv-contrib-python", "numpy", "scipy", "av")
 
 
 def write_outputs(config: EvaluationConfig, cases: Sequence[Case], notes: list[str]) -> str:
@@ -95,7 +95,7 @@ def about_run(results: Results, notes: list[str]) -> dict[str, Any]:
             if measure.network
         },
         "missing_networks": networks.missing,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED}},
     }
 
 

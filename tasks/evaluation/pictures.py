@@ -15,7 +15,7 @@ from modules.system.errors import UserError
 from tasks.evaluation.results import video_path
 
 TILE, LABEL = 192, 16  # pixels a side of a picture of the sheet; height of a line of text
-WIDTH = 256  # pixels a side of a picture of the videos
+VIDEO_TILE = 256  # pixels a side of a picture of the videos
 MOMENTS = (0.25, 0.5, 0.75)  # shares of a clip that the sheet shows
 MOST_ROWS = 8  # cases of the sheet
 
@@ -67,19 +67,19 @@ def write_side_by_side(output: Path, methods: Sequence[str], case: str) -> None:
     streams = [_tiles(path) for path in paths]
     names = _labels(present)
     sound = read_sound(paths[0], optional=True)
-    with VideoWriter(target, (WIDTH * len(paths), WIDTH + names.shape[0]), sound=sound) as video:
+    with VideoWriter(target, (VIDEO_TILE * len(paths), VIDEO_TILE + names.shape[0]), sound=sound) as video:
         for row in zip(*streams, strict=False):
             video.write(np.concatenate([names, np.concatenate(row, axis=1)]))
 
 
 def _tiles(path: Path) -> Iterator[np.ndarray]:
     frames = islice(open_video(path)[1], None)
-    return (cv2.resize(frame, (WIDTH, WIDTH), interpolation=cv2.INTER_AREA) for frame in frames)
+    return (cv2.resize(frame, (VIDEO_TILE, VIDEO_TILE), interpolation=cv2.INTER_AREA) for frame in frames)
 
 
 def _labels(names: Sequence[str]) -> np.ndarray:
     """The names in a white line, each above its picture: uint8 [16, 256 N, 3]."""
-    line = Image.new("RGB", (WIDTH * len(names), LABEL), "white")
+    line = Image.new("RGB", (VIDEO_TILE * len(names), LABEL), "white")
     for column, name in enumerate(names):
-        ImageDraw.Draw(line).text((column * WIDTH + 4, 2), name, fill="black")
+        ImageDraw.Draw(line).text((column * VIDEO_TILE + 4, 2), name, fill="black")
     return np.array(line)

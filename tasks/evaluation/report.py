@@ -15,7 +15,7 @@ from tasks.evaluation.published import published_markdown
 from tasks.evaluation.tables import ARROWS, Results, Table, cell, shown
 
 COLOURS = ("#444444", "#999999", "#c08020", "#2060c0", "#b03060", "#208050", "#7040b0", "#00808a")
-STYLE = (
+REPORT_STYLE = (
     "body{font:14px sans-serif;margin:2em auto;max-width:1100px}table{border-collapse:collapse;margin:1em 0}"
     "td,th{border:1px solid #ccc;padding:2px 8px;text-align:left}img{max-width:100%}svg{margin:4px}"
 )
@@ -52,7 +52,7 @@ def report_page(
     parts += ["<h2>Definitions</h2>", definitions(results), "<h2>How the numbers were made</h2>", facts(about)]
     body = "\n".join(part for part in parts if part)
     title = html.escape(config.protocol)
-    head = f"<head><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style></head>"
+    head = f"<head><meta charset='utf-8'><title>{title}</title><style>{REPORT_STYLE}</style></head>"
     return f"<!DOCTYPE html><html>{head}<body>{body}</body></html>\n"
 
 

@@ -29,7 +29,7 @@ SCORES = (1, 2, 3, 4, 5)
 KEY, PAGE, TABLE = "study_key.json", "study.html", "table3.json"
 FORMAT = "real3d-study"
 
-STYLE = (
+STUDY_STYLE = (
     "body{font:15px sans-serif;margin:2em auto;max-width:1500px}section{border-top:1px solid #aaa;padding:1em 0}"
     ".row{display:flex;flex-wrap:wrap;gap:14px}video,img{width:300px}label{margin-right:6px}"
 )
@@ -77,7 +77,7 @@ def write_study(output: Path, methods: Sequence[str], cases: Sequence[str], seed
         raise UserError("a study needs kept videos of at least two methods in one case; raise keep and run again")
     script = f"const FORMAT={json.dumps(FORMAT)},STUDY={json.dumps(study)};{SCRIPT}"
     page = (
-        f"<!DOCTYPE html><html><head><meta charset='utf-8'><title>Study</title><style>{STYLE}</style>"
+        f"<!DOCTYPE html><html><head><meta charset='utf-8'><title>Study</title><style>{STUDY_STYLE}</style>"
         f"<script>{script}</script></head><body><h1>Talking portraits</h1><p>Watch each video with sound and score it, "
         "1 bad to 5 excellent. Videos of a row show the same photo; their order is random.</p>"
         f"<p>Your name or number: <input id='who'></p>{''.join(sections)}"

@@ -162,7 +162,9 @@ def test_a_checkpoint_is_driven_by_motion_and_by_sound(
 ) -> None:
     for protocol in ("same_identity", "cross_identity", "audio_driven", "speech_to_motion"):
         output = tmp_path / protocol
-        assert run(people, output, f"checkpoint={checkpoint}", "clips=1", "frames=6", protocol=protocol) == 0
+        assert (
+            run(people, output, f"checkpoint={checkpoint}", "clips=1", "frames=6", "size=256", protocol=protocol) == 0
+        )
         (result,) = clips(output)[checkpoint.name].values()
         assert not result["error"] and result["counts"]["made"] == 6, protocol
     assert math.isfinite(result["figures"]["lip_correlation"])
