@@ -21,19 +21,24 @@ def path(text: str) -> Path | str:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line; `given` of the result holds the names of the options that stand on it."""
-    parser = argparse.ArgumentParser(
+    options = parser().parse_args(arguments)
+    absent = object()
+    marked = parser().parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
+    options.given = {name for name, value in vars(marked).items() if value is not absent}
+    return options
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options."""
+    result = argparse.ArgumentParser(
         prog="python -m inference.run",
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add_inputs(parser)
-    add_model(parser)
-    add_outputs(parser)
-    options = parser.parse_args(arguments)
-    absent = object()
-    marked = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
-    options.given = {name for name, value in vars(marked).items() if value is not absent}
-    return options
+    add_inputs(result)
+    add_model(result)
+    add_outputs(result)
+    return result
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:

@@ -37,6 +37,7 @@ import inference.run
 import tasks.run
 from inference.motion import Motion
 from inference.portrait import Portrait
+from inference.video import DEMO_PERSON
 from modules.face_models import load_face_model
 from modules.media.pixels import to_pixels
 from modules.portrait.build import build_portrait
@@ -79,23 +80,14 @@ class Material:
     @classmethod
     def make(cls, folder: Path) -> "Material":
         folder.mkdir(parents=True, exist_ok=True)
-        portrait = Portrait.from_procedural(inference.run.DEMO_PERSON, load_face_model("procedural"), 256)
+        portrait = Portrait.from_procedural(DEMO_PERSON, load_face_model("procedural"), 256)
         portrait.save(folder / "portrait.safetensors")
         for name in ("still.json", "still.npz"):
             Motion(*(torch.zeros(1, width) for width in (64, 3, 3, 1)), face_model="procedural").save(folder / name)
-        if not (folder / "clips").is_dir():
+        for name, seed in (("clips", 0), ("held_out", 900_000)):
+            settings = ["people=1", f"first_seed={seed}", "frames=4", "size=128", "pncc_size=64", "workers=1"]
             with contextlib.redirect_stdout(sys.stderr):
-                data_gen.run.main(
-                    [
-                        str(ROOT / "configs/data/procedural.yaml"),
-                        f"folder={folder / 'clips'}",
-                        "people=1",
-                        "frames=4",
-                        "size=128",
-                        "pncc_size=64",
-                        "workers=1",
-                    ]
-                )
+                data_gen.run.main([str(ROOT / "configs/data/procedural.yaml"), f"folder={folder / name}", *settings])
         if not (folder / "model").is_dir():
             for name, stage in (("model/portrait", 3), ("stage1", 1)):
                 size = Real3DPortraitConfig.demo(stage, picture_size=128)
@@ -167,7 +159,9 @@ def motion(material: Material, folder: Path, random: Random) -> Case:
 
 def portrait(material: Material, folder: Path, random: Random) -> Case:
     valid = (material.folder / "portrait.safetensors").read_bytes()
-    return _render(material, source=str(cases.write(folder / "in.safetensors", cases.broken(valid, [valid], random))))
+    return _render(
+        material, source=str(cases.write(folder / "in.safetensors", cases.broken_safetensors(valid, random)))
+    )
 
 
 def checkpoint(material: Material, folder: Path, random: Random) -> Case:
@@ -180,8 +174,7 @@ def checkpoint(material: Material, folder: Path, random: Random) -> Case:
     elif random.random() < 0.2:
         file.unlink()
     else:
-        data = file.read_bytes()
-        cases.write(file, cases.broken(data[:100_000], [data], random) + data[100_000:])
+        cases.write(file, cases.broken_safetensors(file.read_bytes(), random))
     return _render(material, "--checkpoint", str(folder / "model"))
 
 
@@ -194,7 +187,8 @@ def clips(material: Material, folder: Path, random: Random) -> Case:
         data = file.read_bytes()
         cases.write(file, cases.broken(data, [data], random))
     return _train(
-        str(ROOT / "configs/demo/motion_adapter.yaml"), "data.folder=clips", "data.validation_folder=clips",
+        str(ROOT / "configs/demo/motion_adapter.yaml"), "data.folder=clips",
+        f"data.validation_folder={material.folder / 'held_out'}",
         f"init_from={material.folder / 'stage1'}", "data.cache=cache", "model.picture_size=128",
         "patches={rays: 4, count: 1, side_range: [8, 16], mouth_side: 8}",
     )  # fmt: skip
@@ -212,8 +206,9 @@ def config(material: Material, folder: Path, random: Random) -> Case:
         data = cases.as_yaml(content).encode()
         text = cases.broken(data, [data], random)
     cases.write(folder / "in.yaml", text)
-    if random.random() < 0.3:
-        return Case(data_gen.run.main, ["in.yaml", "folder=d", "workers=1", "people=1", "frames=2", "size=32"], ("d",))
+    if "source" in content:
+        few = ["people=1", "frames=2"] if content["source"] == "procedural" else [f"videos={folder}"]
+        return Case(data_gen.run.main, ["in.yaml", "folder=d", "workers=1", *few], ("d",))
     return _train("in.yaml")
 
 
@@ -222,14 +217,19 @@ def words(material: Material, folder: Path, random: Random) -> Case:
     files = {"p.safetensors": "portrait.safetensors", "m.json": "still.json"}
     for name, original in files.items():
         shutil.copy(material.folder / original, folder / name)
-    options = ("--source", "--face", "--audio", "--driving", "--motion", "--sound", "--pose", "--background", "--blink",
-               "--mouth-amplitude", "--temperature", "--seed", "--checkpoint", "--hubert", "--device", "--precision",
-               "--batch", "--output", "--debug-video", "--save-motion")  # fmt: skip
-    value = st.one_of(st.sampled_from(cases.WORDS), st.sampled_from(tuple(files)), st.text(max_size=6),
-                      st.integers().map(str), st.floats().map(str), st.just("cpu"))  # fmt: skip
-    line = cases.drawn(st.lists(st.tuples(st.sampled_from(options), st.lists(value, max_size=2)), max_size=4), random)
-    arguments = [word.replace("\x00", "") for option, values in line for word in (option, *values)]  # type: ignore[attr-defined]
-    return Case(inference.run.main, ["--motion", "m.json", *arguments], ("o.mp4", "infer_out", "*"))
+    plausible = st.sampled_from(
+        (*files, "0", "1", "0.5", "photo", "period", "still", "cpu", "float32", "x.mp4", "x.json")
+    )
+    value = st.one_of(plausible, st.sampled_from(cases.WORDS), st.text(max_size=6), st.integers().map(str))
+    option = st.sampled_from([action for action in inference.run.parser()._actions if action.dest != "help"])
+    line = cases.drawn(st.lists(st.tuples(option, value), max_size=4), random)
+    arguments = []
+    for action, text in line:  # type: ignore[attr-defined]
+        arguments += (
+            [action.option_strings[0]] if action.nargs == 0 else [action.option_strings[0], text.replace("\0", "")]
+        )
+    model = ["--checkpoint", str(material.folder / "model"), "--source", "p.safetensors"]
+    return Case(inference.run.main, [*model, "--motion", "m.json", "--output", "o.mp4", *arguments], ("*",))
 
 
 KINDS: dict[str, Callable[[Material, Path, Random], Case]] = {

@@ -161,6 +161,19 @@ BREAKERS: tuple[Callable[[bytes, list[bytes], Random], bytes], ...] = (
 # ---- ways to break what has a structure
 
 
+def broken_safetensors(data: bytes, random: Random) -> bytes:
+    """Tensors whose header says something else, or whose numbers are not numbers; sometimes any broken bytes."""
+    size = int.from_bytes(data[:8], "little")
+    kind = random.choice(("header", "header", "values", "bytes"))
+    if kind == "bytes":
+        return broken(data[:100_000], [data], random) + data[100_000:]
+    if kind == "header":
+        header = as_json(broken_tree(json.loads(data[8 : 8 + size]), random)).encode("utf-8", "surrogatepass")
+        return len(header).to_bytes(8, "little") + header + data[8 + size :]
+    start, end = sorted(random.randint(8 + size, len(data)) for _ in range(2))
+    return data[:start] + b"\xff" * (end - start) + data[end:]
+
+
 def broken_tree(tree: object, random: Random) -> object:
     """A copy of nested dicts and lists in which one to three random places hold something else or are gone."""
     tree = json.loads(json.dumps(tree))
