@@ -48,6 +48,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--pose", default="natural", help="head pose under --audio: natural, still, a clip, or a motion file"
     )
+    parser.add_argument(
+        "--pose-mode",
+        choices=("relative", "absolute"),
+        default="relative",
+        help="relative: start in the photo's pose and keep its distance; absolute: the driver's pose and distance",
+    )
     parser.add_argument("--background", default="photo", help="photo, transparent, a picture, or a colour (#204060)")
     parser.add_argument(
         "--inpainting",
@@ -55,7 +61,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default="smooth",
         help="how the background of a photo goes on behind the person; nearest: as the original",
     )
-    parser.add_argument("--blink", choices=("period", "none"), default="period", help="blinks under --audio")
+    parser.add_argument(
+        "--blink",
+        choices=("period", "model", "none"),
+        default="period",
+        help="blinks under --audio; model: by its own expressions",
+    )
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
