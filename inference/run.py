@@ -52,7 +52,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--pose-mode",
         choices=("relative", "absolute"),
         default="relative",
-        help="relative: start in the photo's pose and keep its distance; absolute: the driver's pose and distance",
+        help="to the photo's pose; or the driver's own",
     )
     parser.add_argument("--background", default="photo", help="photo, transparent, a picture, or a colour (#204060)")
     parser.add_argument(
@@ -61,15 +61,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default="smooth",
         help="how the background of a photo goes on behind the person; nearest: as the original",
     )
-    parser.add_argument(
-        "--blink",
-        choices=("period", "model", "none"),
-        default="period",
-        help="blinks under --audio; model: by its own expressions",
-    )
+    parser.add_argument("--blink", choices=("period", "model", "none"), default="period", help="blinks under --audio")
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
+    _add_technical_options(parser)
+    options = parser.parse_args(arguments)
+    absent = object()
+    marked = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
+    options.given = {name for name, value in vars(marked).items() if value is not absent}
+    return options
+
+
+def _add_technical_options(parser: argparse.ArgumentParser) -> None:
+    """Weights, device and files; what the video shows is in `parse`."""
     parser.add_argument(
         "--checkpoint", type=path, default=DEMO_CHECKPOINT, help="folder with portrait/ and audio2motion/"
     )
@@ -86,11 +91,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--debug-video", action="store_true", help="source, PNCC, raw render, depth and final picture side by side"
     )
     parser.add_argument("--save-motion", type=path, help="also write the motion (.json or .npz)")
-    options = parser.parse_args(arguments)
-    absent = object()
-    marked = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
-    options.given = {name for name, value in vars(marked).items() if value is not absent}
-    return options
 
 
 def main(arguments: list[str] | None = None) -> int:
