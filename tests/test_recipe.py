@@ -110,7 +110,7 @@ MOTION_ADAPTER = (
         "loss.density": 0.25,
         "density_every": 4,
         "density_step": 0.005,  # docs/spec/training.md#2-6
-        "loss.laplacian": 1e-5,  # ours; the paper names no weight, docs/spec/training.md#7
+        "loss.laplacian": 1e-7,  # ours; the paper names no weight, docs/spec/training.md#2-7
         "laplacian": "norm",  # docs/spec/training.md#2-7, the paper's
         "laplacian_every": 4,  # docs/spec/training.md#1-3
         "loss_targets.eye_closing": 0.3,  # docs/spec/training.md#2-7, target of the loss
@@ -481,7 +481,7 @@ def test_weights_of_stage_one_in_the_step(unit_losses: None) -> None:
 def test_weights_of_stage_two_in_the_step(unit_losses: None) -> None:
     at = weights_at("motion_adapter", pair_batch)
     names = ("density", "laplacian", "eye_closing", "adversarial", "gradient_penalty_0", "gradient_penalty_1")
-    lazy = {"density": 0.25 * 4, "laplacian": 1e-5 * 4, "eye_closing": 0.001 * 0.3 * 4}
+    lazy = {"density": 0.25 * 4, "laplacian": 1e-7 * 4, "eye_closing": 0.001 * 0.3 * 4}
     assert only(at(2), *names) == {}
     assert only(at(3), *names) == pytest.approx(lazy)
     assert [step for step in (1, 15, 16, 17, 32) if "source_image" in at(step)] == [16, 32]
