@@ -162,6 +162,9 @@ SPEECH = (ALL_STAGES | SPLIT) | {
     "data.min_frames": 32,  # ours
     "data.seconds": 4.16,  # of the procedural world
     "data.utterances": 100_000,
+    "data.augment.tempo": 0.1,  # ours; of no effect, as there are no variants
+    "data.augment.semitones": 3.0,
+    "data.augment.formants": 0.1,
     "data.seed": 9999,
 }
 SYNCNET = SPEECH | {
