@@ -28,7 +28,8 @@ class Motion:
 
     Attributes:
         expression: [T, 64], coefficients of the face model's expression modes, at most 100.
-        euler: [T, 3], pitch, yaw, roll in radians, of the driver; only differences from frame 0 are used.
+        euler: [T, 3], pitch, yaw, roll in radians, of the driver; unless the pose is taken as absolute, only
+            differences from frame 0 are used.
         translation: [T, 3] in decimetres, likewise; at most 1000.
         blink: [T, 1] in [0, 1], how far both eyes are closed on top of the expression.
         face_model: name of the model whose expression modes these are (modules/face_models.py).

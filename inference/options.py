@@ -33,6 +33,7 @@ ACTS_WITH = {
     "sound":           ("--motion",),
     "driving_face":    ("--driving", "--pose FILE"),
     "pose":            ("speech",),
+    "pose_mode":       ("--driving", "--motion", "--pose FILE", "--pose motion"),
     "blink":           ("speech",),
     "mouth_amplitude": ("speech",),
     "temperature":     ("speech",),
@@ -45,6 +46,7 @@ INSTEAD = {  # what to do in place of an option that would not be used
     "face": "it chooses one of the people of a photo, which --source gives",
     "anyway": "it is about a photo, which --source gives",
     "inpainting": "it is for the background of a photo, which --source gives",
+    "pose_mode": "the head moves about the photo's pose unless --driving, --motion or --pose FILE gives another one",
     "driving_face": "it chooses one of the people of a clip, which --driving or --pose gives",
 }
 
@@ -73,6 +75,7 @@ def inputs_of(options: argparse.Namespace) -> dict[str, bool]:
         "--driving": options.driving is not None,
         "--motion": options.motion is not None,
         "--pose FILE": speech and options.pose not in POSES and not _is_motion(options.pose),
+        "--pose motion": speech and _is_motion(options.pose),
     }
 
 
@@ -185,10 +188,13 @@ def _check_ears(options: argparse.Namespace) -> None:
         return  # no checkpoint of ours; the reader of checkpoints says what to do
     if not os.path.isdir(folder):
         raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
-    if options.hubert is not None:
-        features = load_yaml(folder / "config.yaml").get("features")
-        if features != "hubert":
-            raise UserError(f"--hubert: {options.checkpoint} listens to {features}, not to HuBERT; leave it out")
+    config = load_yaml(folder / "config.yaml") if options.hubert is not None or options.blink == "model" else {}
+    if options.hubert is not None and config.get("features") != "hubert":
+        raise UserError(
+            f"--hubert: {options.checkpoint} listens to {config.get('features')}, not to HuBERT; leave it out"
+        )
+    if options.blink == "model" and config.get("model", {}).get("blink") is False:
+        raise UserError(f"--blink model: {options.checkpoint} has no blinks among its conditions; use period or none")
 
 
 def _called(name: str) -> str:

@@ -16,7 +16,7 @@ from inference.devices import choose_device
 from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait
 from inference.speech import SpeechToMotion
-from inference.track import Track, make_track
+from inference.track import PoseMode, Track, make_track
 from inference.workers import map_in_order
 from modules.analysis.crop import clip_crop, crop_landmarks
 from modules.analysis.inpainting import BackgroundMethod
@@ -123,12 +123,17 @@ class TalkingPortrait:
         return Portrait.from_procedural(seed, self.face_model, self.size)
 
     def motion_from_speech(
-        self, audio: Path, generator: torch.Generator, temperature: float = 0.2, mouth_amplitude: float = 0.45
+        self,
+        audio: Path,
+        generator: torch.Generator,
+        temperature: float = 0.2,
+        mouth_amplitude: float = 0.45,
+        blinks: bool = False,
     ) -> Motion:
-        """Lip motion of a speech file, head still."""
+        """Lip motion of a speech file, head still; with `blinks` the model closes the eyes now and then."""
         if self.speech is None:
             raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
-        return self.check_motion(self.speech.motion(audio, generator, temperature, mouth_amplitude))
+        return self.check_motion(self.speech.motion(audio, generator, temperature, mouth_amplitude, blinks))
 
     def motion_from_clip(self, clip: Path, which: int | None = None) -> Motion:
         """Expression and pose of the person in a clip, 25 frames a second; `which` as in `fit`."""
@@ -186,13 +191,19 @@ class TalkingPortrait:
     # ---- frames
 
     def frames(
-        self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None, batch: int | None = None
+        self,
+        portrait: Portrait,
+        motion: Motion,
+        background: Tensor | str | None = None,
+        batch: int | None = None,
+        pose_mode: PoseMode = "relative",
     ) -> Iterator[np.ndarray]:
         """Render in constant memory.
 
         Args:
             background: a picture [1, 3, S, S] in [-1, 1], "transparent", or None for the photo's own.
             batch: frames rendered together; None: as the property `batch` says.
+            pose_mode: whether the head starts in the photo's pose or has the motion's own, see `make_track`.
         Yields:
             uint8 [S, S, 3], or [S, S, 4] when transparent.
         """
@@ -202,30 +213,34 @@ class TalkingPortrait:
             alpha = [2 * output.decoded.alpha - 1] if transparent else []
             return to_pixels(torch.cat([output.image, *alpha], dim=1))
 
-        yield from self._render(portrait, motion, None if transparent else background, batch, pixels)
+        track = self.track(portrait, motion, pose_mode)
+        yield from self._render(portrait, track, None if transparent else background, batch, pixels)
 
     def debug_frames(
-        self, portrait: Portrait, motion: Motion, background: Tensor | str | None = None, batch: int | None = None
+        self,
+        portrait: Portrait,
+        motion: Motion,
+        background: Tensor | str | None = None,
+        batch: int | None = None,
+        pose_mode: PoseMode = "relative",
     ) -> Iterator[np.ndarray]:
         """The same with source, PNCC, raw render, depth and final picture side by side: uint8 [S, 5 S, 3]."""
 
         def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
             return to_pixels(debug_panels(portrait.picture, driving, output))
 
-        yield from self._render(portrait, motion, None if background == "transparent" else background, batch, pixels)
+        track = self.track(portrait, motion, pose_mode)
+        yield from self._render(portrait, track, None if background == "transparent" else background, batch, pixels)
 
     def _render(
         self,
         portrait: Portrait,
-        motion: Motion,
+        track: Track,
         background: Tensor | None,
         batch: int | None,
         pixels: Callable[[Driving, PortraitOutput], np.ndarray],
     ) -> Iterator[np.ndarray]:
         batch = batch or self.batch
-        track = make_track(
-            self.check_portrait(portrait), self.check_motion(motion), self.face_model, self.config.driving
-        )
 
         def encode(photo: Photo) -> tuple[Source, Tensor]:
             with self._inference():
@@ -238,8 +253,13 @@ class TalkingPortrait:
 
         photo = self.photo(portrait, track, background)
         [(source, still)] = map_in_order(encode, [photo], min(1, self.workers))
-        for frames in map_in_order(batch_of_frames, range(0, len(motion), batch), self.workers):
+        for frames in map_in_order(batch_of_frames, range(0, len(track.cameras), batch), self.workers):
             yield from frames
+
+    def track(self, portrait: Portrait, motion: Motion, pose_mode: PoseMode = "relative") -> Track:
+        """The motion applied to the portrait, both of this checkpoint's face model; see `make_track`."""
+        portrait, motion = self.check_portrait(portrait), self.check_motion(motion)
+        return make_track(portrait, motion, self.face_model, self.config.driving, pose_mode)
 
     def photo(self, portrait: Portrait, track: Track, background: Tensor | None = None) -> Photo:
         """The photo as the model reads it, on the device."""

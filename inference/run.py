@@ -65,6 +65,12 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pose", default="natural", help="head pose under --audio: natural, still, a clip, or a motion file"
     )
+    parser.add_argument(
+        "--pose-mode",
+        choices=("relative", "absolute"),
+        default="relative",
+        help="to the photo's pose; or the driver's own",
+    )
     parser.add_argument("--background", default="photo", help="photo, transparent, a picture, or a colour (#204060)")
     parser.add_argument(
         "--inpainting",
@@ -72,7 +78,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         default="smooth",
         help="how the background of a photo goes on behind the person; nearest: as the original",
     )
-    parser.add_argument("--blink", choices=("period", "none"), default="period", help="blinks under --audio")
+    parser.add_argument("--blink", choices=("period", "model", "none"), default="period", help="blinks under --audio")
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")

@@ -5,14 +5,28 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from inference.motion import Motion, still_pose
+from inference.motion import Motion, periodic_blink, still_pose
+from modules.audio.amplitude import run_centres
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.audio.features import extract, read_audio
 from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
 from modules.media.rates import FRAME_SAMPLES
 from modules.system.checkpoint import CONFIG, load_module, read_config, read_model_config
 from modules.system.errors import UserError
+
+
+def blink_condition(audio_frames: int, generator: torch.Generator) -> Tensor:
+    """Blinks as the model knows them: of each of `periodic_blink` the middle frame.
+
+    Args:
+        audio_frames: Tx, two for each video frame.
+    Returns:
+        [1, Tx, 1] int64, 1 in the middle of a blink.
+    """
+    closing = periodic_blink(audio_frames // 2, generator)[:, 0]
+    return run_centres(closing > 0).repeat_interleave(2)[None, :, None]
 
 
 @dataclass(frozen=True)
@@ -57,13 +71,22 @@ class SpeechToMotion:
 
     @torch.inference_mode()
     def motion(
-        self, audio: Path, generator: torch.Generator, temperature: float = 0.2, mouth_amplitude: float = 0.45
+        self,
+        audio: Path,
+        generator: torch.Generator,
+        temperature: float = 0.2,
+        mouth_amplitude: float = 0.45,
+        blinks: bool = False,
     ) -> Motion:
         """The motion of a speech file with a still head: a frame for every 40 ms of sound that have begun.
 
+        Args:
+            blinks: ask the model for a blink about every five seconds; its expressions close the eyes.
         Raises:
-            UserError: no sound, an empty or damaged file.
+            UserError: no sound, an empty or damaged file; or the model has no blinks among its conditions.
         """
+        if blinks and not self.model.config.blink:
+            raise UserError("the checkpoint's audio-to-motion model has no blinks; draw them: --blink period")
         waveform = read_audio(audio)
         device = next(self.model.parameters()).device
         hubert = self._hubert if self.features == "hubert" else None
@@ -72,6 +95,7 @@ class SpeechToMotion:
             self.model.generate(
                 audio_features.features[None].to(device),
                 audio_features.f0[None].to(device),
+                blink_condition(len(audio_features), generator).to(device) if blinks else None,
                 generator=generator,
                 temperature=temperature,
                 mouth_amplitude=torch.tensor([[mouth_amplitude]], device=device),

@@ -1,6 +1,7 @@
 """Track: a portrait and a motion -> cameras, key points and expressions of all frames; the first two are smoothed."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from modules.geometry.trajectory import prepare_poses, smooth_cameras, smooth_fe
 from modules.portrait.driving import DrivingConfig, head_camera, project_landmarks, torso_keypoints
 
 SMOOTHING = 7  # frames, of cameras and torso key points (docs/spec/face3d.md#8)
+PoseMode = Literal["relative", "absolute"]
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,20 @@ class Track:
     source_expression: Tensor
 
 
-def make_track(portrait: Portrait, motion: Motion, model: MorphableModel, config: DrivingConfig) -> Track:
-    """The motion applied to the portrait, relative to the portrait's own pose.
+def make_track(
+    portrait: Portrait, motion: Motion, model: MorphableModel, config: DrivingConfig, pose_mode: PoseMode = "relative"
+) -> Track:
+    """The motion applied to the portrait.
 
     Args:
         model: the face model, on the CPU.
         config: how the checkpoint's cameras and PNCCs are made.
+        pose_mode: relative: the head starts in the photo's pose, moves as the driver does, and keeps its distance;
+            absolute: it has the driver's pose, distance included.
     """
-    euler, translation = prepare_poses(
-        portrait.euler, portrait.translation, motion.euler, motion.translation, len(motion)
-    )
+    euler, translation = motion.euler, motion.translation
+    if pose_mode == "relative":
+        euler, translation = prepare_poses(portrait.euler, portrait.translation, euler, translation, len(motion))
     expression, closing = apply_blinks(motion, model)
     driving = FaceCoefficients(portrait.identity, expression, euler, translation)
     keypoints = torso_keypoints(project_landmarks(model, driving), inside=True)

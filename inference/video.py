@@ -42,7 +42,7 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
     if options.save_motion:
         motion.save(options.save_motion)
     make_frames = pipeline.debug_frames if options.debug_video else pipeline.frames
-    frames = make_frames(portrait, motion, background, options.batch)
+    frames = make_frames(portrait, motion, background, options.batch, options.pose_mode)
     first = next(frames)
     progress = tqdm(chain([first], frames), total=len(motion), unit="frame", disable=not sys.stderr.isatty())
     with (
@@ -66,7 +66,9 @@ def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple
             options.driving, optional=True
         )
     audio = options.audio or DEMO_SPEECH
-    motion = pipeline.motion_from_speech(audio, generator, options.temperature, options.mouth_amplitude)
+    motion = pipeline.motion_from_speech(
+        audio, generator, options.temperature, options.mouth_amplitude, options.blink == "model"
+    )
     frames = len(motion)
     if options.pose == "natural":
         motion = motion.with_pose(*natural_pose(frames, generator))

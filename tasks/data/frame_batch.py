@@ -19,7 +19,7 @@ from modules.portrait.driving import Driving, DrivingConfig, PNCCInputs, head_ca
 from modules.portrait.htbsr.fusion import HTBSR
 from modules.portrait.photo import Photo, Surroundings
 
-CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)  # the PNCCs of a batch
+CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)  # the PNCCs of a batch; the last two are not always there
 Draw = Callable[[Tensor, Tensor], Tensor]  # identity [M, 80], expression [M, 64] -> PNCCs [M, 3, N, N] in [-1, 1]
 
 

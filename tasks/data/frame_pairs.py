@@ -80,7 +80,8 @@ class FramePairs(Dataset):
     An item holds:
         source_image, target_image: uint8 [3, H, W]; source_classes, target_classes: uint8 [H, W].
         identity, expression: [80] and [4, 64], of the source, the target t, t - 1 and t + 1 (t itself at the ends); or,
-            where the first clip has stored PNCCs, pncc: uint8 [5, 3, N, N], that of the neutral face before theirs.
+            where the first clip has stored PNCCs, pncc: uint8 [5, 3, N, N], that of the neutral face before theirs;
+            [3, 3, N, N] without t - 1 and t + 1 if `neighbours` is false, so that no more is read than is used.
         closing: [3], how far the target's eyes are closed: p1 < p2 = (p1 + p3) / 2 < p3; with `eye_closing`.
         perturbed_identity, perturbed_expression: [80] and [64], of the source or the target with noise, and
             perturbed_number: which of the two, SOURCE or TARGET; with `perturbation`.
@@ -91,8 +92,10 @@ class FramePairs(Dataset):
     with the methods of `Clip` that reads a position in a shard instead of a folder.
     """
 
-    def __init__(self, config: ClipDataConfig, clips: list[Path], model: MorphableModel | None = None) -> None:
-        self.config, self.clips = config, clips
+    def __init__(
+        self, config: ClipDataConfig, clips: list[Path], model: MorphableModel | None = None, neighbours: bool = True
+    ) -> None:
+        self.config, self.clips, self.neighbours = config, clips, neighbours
         self.model = model or load_face_model(config.face_model)
         self._stored = bool(clips) and has_stored_pncc(clips[0], config.pncc_size)
         self._open: OrderedDict[int, _OpenClip] = OrderedDict()
@@ -123,7 +126,7 @@ class FramePairs(Dataset):
             "keypoints": clip.keypoints[both],
         }
         if self._stored:
-            item["pncc"] = clip.pncc(rows, self.config.pncc_size, self.model)
+            item["pncc"] = clip.pncc(rows if self.neighbours else rows[: TARGET + 1], self.config.pncc_size, self.model)
         else:
             face = clip.clip.face
             item |= {"identity": face.identity[0], "expression": face.expression[rows[1:]]}

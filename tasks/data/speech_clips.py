@@ -4,15 +4,17 @@ A sample is a function of the seed and its number alone, whatever the number of 
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from modules.audio.amplitude import blink_units, eye_amplitude, mouth_amplitude
+from modules.audio.augment import AugmentConfig
 from modules.audio.features import (
     FEATURE_WINDOW,
     AudioFeatures,
@@ -27,7 +29,7 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.person import HELD_OUT_SEED
 from modules.procedural.speech import rerecord, synthesize
 from modules.system.errors import UserError
-from tasks.engine.seeds import item_seed
+from tasks.engine.seeds import item_generator, item_seed
 
 VALIDATION_UTTERANCES = 32
 Sample = dict[str, Tensor]
@@ -38,7 +40,8 @@ class SpeechDataConfig:
     """The clips to read, and the limits of a batch.
 
     `folder` and `validation_folder` hold prepared clips; without the latter some people of `folder` are held out
-    (`split`). No folder: procedural speech, synthesised during training, `seconds` long each.
+    (`split`). No folder: procedural speech, synthesised during training, `seconds` long each. `augment` changes the
+    sound that is trained on, before its features are extracted; stored features (HuBERT's) cannot be augmented.
     """
 
     folder: str = "data/voxceleb2"
@@ -49,6 +52,7 @@ class SpeechDataConfig:
     min_frames: int = 32  # video frames; shorter clips are left out
     seconds: float = 4.16
     utterances: int = 100_000  # procedural utterances in an epoch
+    augment: AugmentConfig = AugmentConfig()
     seed: int = 9999
 
     def __post_init__(self) -> None:
@@ -152,10 +156,13 @@ class ProceduralSpeech(Dataset):
         seed = item_seed(self.config.seed, number)
         random = torch.Generator().manual_seed(seed)
         utterance = synthesize(seed, self.config.seconds)
-        features = mel_features(rerecord(utterance.audio, seed))
-        f0 = _as_tracked(F.pad(utterance.f0, (0, len(features) - len(utterance.f0))), random)
+        change = self.config.augment.change(number % (1 + self.config.augment.variants), item_generator(seed, 1))
+        audio, expression = change.of_sound(utterance.audio), change.of_motion(utterance.expression)
+        features = mel_features(rerecord(audio, seed))
+        true_f0 = change.of_pitch(utterance.f0)[: len(features)]
+        f0 = _as_tracked(F.pad(true_f0, (0, len(features) - len(true_f0))), random)
         identity = torch.randn(1, self.model.identity_basis.shape[-1], generator=random)
-        return make_sample(AudioFeatures(features, f0), identity, utterance.expression, self.model)
+        return make_sample(AudioFeatures(features, f0), identity, expression, self.model)
 
 
 def _as_tracked(f0: Tensor, generator: torch.Generator) -> Tensor:
@@ -169,7 +176,8 @@ class PreparedSpeech(Dataset):
     """Prepared clips with sound; an item is a list of samples of similar length, which are read when it is needed.
 
     Speech features are stored beside the clip. Mel features that are missing are computed when the clip is first read;
-    those of HuBERT need it and are made before (data_gen/speech.py).
+    those of HuBERT need it and are made before (data_gen/speech.py). With `augment` every clip comes as recorded and in
+    changed versions, whose mel features are computed each time; a longer one is cut to its clip's length.
     """
 
     def __init__(
@@ -179,6 +187,11 @@ class PreparedSpeech(Dataset):
         features: FeatureKind,
         clips: list[Path],
     ) -> None:
+        if config.augment.variants > 0 and features != "mel":
+            raise UserError(
+                f"data.augment changes sound, but {features} features are stored ones; set features=mel, or "
+                "data.augment.variants=0"
+            )
         self.config, self.model, self.features = config, model, features
         frames = {clip: self._frames(Clip(clip)) for clip in clips}
         lengths = {clip: count for clip, count in frames.items() if count is not None}
@@ -194,10 +207,20 @@ class PreparedSpeech(Dataset):
         self.buckets = length_buckets(sizes, config.max_clips, config.max_tokens)
 
     def __len__(self) -> int:
-        return len(self.buckets)
+        return len(self.buckets) * (1 + self.config.augment.variants)
 
     def __getitem__(self, index: int) -> list[Sample]:
-        return [self._sample(self.clips[i]) for i in self.buckets[index]]
+        variant, bucket = divmod(index, len(self.buckets))
+        return [self._changed(i, variant) if variant else self._sample(self.clips[i]) for i in self.buckets[bucket]]
+
+    def _changed(self, number: int, variant: int) -> Sample:
+        clip = Clip(self.clips[number])
+        seed = item_seed(self.config.seed, variant * len(self.clips) + number)
+        change = self.config.augment.change(variant, item_generator(seed, 1))
+        sound = torch.from_numpy(self._sound(clip))
+        audio = extract(change.of_sound(sound)[: len(sound)], self.features)
+        expression = change.of_motion(clip.face.expression)[: len(clip)]
+        return make_sample(audio, clip.face.identity[:1], expression, self.model)
 
     def _sample(self, folder: Path) -> Sample:
         clip = Clip(folder)
@@ -206,13 +229,16 @@ class PreparedSpeech(Dataset):
 
     def _computed(self, clip: Clip) -> AudioFeatures:
         """Compute the clip's features and store them, if its folder can be written."""
-        wave = clip.audio()
-        if wave is None:
-            raise UserError(f"{clip.folder} has lost its audio.wav; prepare the clip again")
-        audio = extract(torch.from_numpy(wave), self.features)
+        audio = extract(torch.from_numpy(self._sound(clip)), self.features)
         with suppress(OSError):
             write_speech(clip.folder, self.features, audio)
         return audio
+
+    def _sound(self, clip: Clip) -> np.ndarray:
+        wave = clip.audio()
+        if wave is None:
+            raise UserError(f"{clip.folder} has lost its audio.wav; prepare the clip again")
+        return wave
 
     def _frames(self, clip: Clip) -> int | None:
         """How many video frames of a clip have sound, None if its features are missing and cannot be computed."""
@@ -236,13 +262,14 @@ def speech_datasets(
     Raises:
         UserError: HuBERT features are asked of procedural speech, or are missing; or the folder has no usable clips.
     """
+    as_recorded = replace(config, augment=AugmentConfig())  # for validation
     if not config.folder:
         if features != "mel":
             raise UserError(f"procedural speech has mel features, not {features}; set features=mel or data.folder")
         return (
             ProceduralSpeech(config, model, config.utterances),
-            ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT_SEED),
+            ProceduralSpeech(as_recorded, model, VALIDATION_UTTERANCES, first=HELD_OUT_SEED),
         )
     split = split_clips(config.folder, config.split, config.validation_folder)
     train = PreparedSpeech(config, model, features, split.train)
-    return train, PreparedSpeech(config, model, features, split.validation) if split.validation else None
+    return train, PreparedSpeech(as_recorded, model, features, split.validation) if split.validation else None

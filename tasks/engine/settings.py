@@ -18,6 +18,8 @@ RENAMED = {
     "decay": "learning_rates.schedule",
     "stop_i2p": "freeze_image_to_plane_at",
     "source_every": "self_reenactment_every",
+    "data.held_out": "data.split.validation (a share of the people)",
+    "data.validation_every": "data.split.validation (a share of the people)",
 }
 
 
@@ -54,6 +56,9 @@ def read_settings(path: Path | str, overrides: list[str] | None = None) -> RunSe
         if key not in shared | own | {"task"}:
             hint = f"; it is called {RENAMED[key]} now" if key in RENAMED else nearest(key, shared | own)
             raise UserError(f"{values.sources[key]}: unknown key {key}{hint}")
+    for key in RENAMED.keys() & values.sources.keys():
+        if "." in key:
+            raise UserError(f"{values.sources[key]}: unknown key {key}; it is called {RENAMED[key]} now")
     trainer = from_dict(TrainerConfig, values.part(shared))
     config: Any = from_dict(task.config_class, values.part(own))
     return RunSettings(

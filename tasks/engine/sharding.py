@@ -99,6 +99,15 @@ def average_unsharded_gradients(parameters: list[nn.Parameter]) -> None:
             parameter.grad /= dist.get_world_size()
 
 
+def process_mean(value: Tensor) -> Tensor:
+    """The mean of a tensor over the processes; itself in a single one. All processes must take part."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
 def total_norm(gradients: list[Tensor]) -> Tensor:
     """Norm of all gradients together, shards of other processes included. All processes must take part."""
     shards = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]

@@ -63,11 +63,16 @@ class FramePairTask(Task):
         return split_clips(data.folder, data.split, data.validation_folder)
 
     def train_dataset(self) -> Dataset:
-        return FramePairs(self.config.data, self.clips.train)
+        return FramePairs(self.config.data, self.clips.train, neighbours=self.reads_neighbours)
 
     def validation_dataset(self) -> Dataset | None:
         held_out = self.clips.validation
-        return ValidationPairs(FramePairs(self.config.data, held_out)) if held_out else None
+        return ValidationPairs(FramePairs(self.config.data, held_out, neighbours=False)) if held_out else None
+
+    @property
+    def reads_neighbours(self) -> bool:
+        """Whether a step reads the PNCCs of the frames before and after the target."""
+        return False
 
     def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         clip = self.clips.validation[0]

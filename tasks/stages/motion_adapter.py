@@ -24,6 +24,7 @@ from modules.portrait.real3d_portrait import PortraitOutput
 from tasks.data.frame_batch import AFTER, BEFORE, TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
+from tasks.engine.sharding import process_mean
 from tasks.engine.task import OptimizerSpec, StepState, grid
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.frame_pair_stage import FramePairTask
@@ -134,7 +135,7 @@ class TunedWeight(nn.Module):
     """An auto-tuned loss weight in [0, limit] (docs/spec/training.md#2-7); a buffer, so that checkpoints hold it.
 
     It grows while the loss is above its target and shrinks below it, by one move a step: with accumulated batches the
-    loss is their mean, so far.
+    loss is their mean, so far, and with several processes the mean over them, so that all have one weight.
     """
 
     def __init__(self, limit: float) -> None:
@@ -146,7 +147,7 @@ class TunedWeight(nn.Module):
 
     def tuned(self, loss: Tensor, target: float) -> float:
         """The weight adapted to the losses of this step, `loss` the last of them."""
-        self._seen.append(float(loss.detach()))
+        self._seen.append(float(process_mean(loss.detach())))
         mean = sum(self._seen) / len(self._seen)
         self._next = losses.tune_weight(float(self.value), mean, target, self.limit)
         return self._next
@@ -190,6 +191,10 @@ class MotionAdapterTask(FramePairTask):
             files += imagenet_files(config.model, (*HEAD_PARTS, *adapter) if config.init_from else ())
         return files
 
+    @property
+    def reads_neighbours(self) -> bool:
+        return self.config.loss.get("laplacian", 0.0) > 0
+
     def optimizers(self) -> list[OptimizerSpec]:
         return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.share)
 
@@ -232,14 +237,16 @@ class MotionAdapterTask(FramePairTask):
         """Weighted losses of planes, each computed at an interval (lazy regularisation).
 
         They are the density's smoothness, the paper's Laplacian loss of P_diff over time, and two losses of the
-        original: insensitivity to noise on the coefficients, and even closing of the eyes.
+        original: insensitivity to noise on the coefficients, and even closing of the eyes. A loss of modules that the
+        schedule fixes trains nothing and is not computed.
         """
         config, terms = self.config, {}
         density, laplacian = (config.loss.get(name, 0.0) for name in PLANE_LOSSES)
-        if density > 0 and (step + 1) % config.density_every == 0:
+        trained = {name for name in TRAINED if config.share(name, step) is not None}
+        if density > 0 and (step + 1) % config.density_every == 0 and trained != {"superresolution"}:
             loss = density_loss(self.model, planes, config.density_step, state.generator)
             terms["density"] = density * config.density_every * loss
-        if (step + 1) % config.laplacian_every != 0:
+        if (step + 1) % config.laplacian_every != 0 or "motion_adapter" not in trained:
             return terms
         if laplacian > 0:
             motion = self.compared_planes([frames.pncc_of(k) for k in (TARGET, BEFORE, AFTER)])

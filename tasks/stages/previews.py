@@ -75,8 +75,8 @@ def face_video(model: MorphableModel, faces: list[tuple[Tensor, Tensor]]) -> Ten
 def _clip_batches(config: ClipDataConfig, clip: Path, device: torch.device) -> Iterator[dict[str, Tensor]]:
     """Pairs of the clip's first frame and each of its frames; the source's torso is in-painted once."""
     config = replace(config, eye_closing=False, perturbation=0.0)
-    sources = FramePairs(config, [clip])
-    targets = FramePairs(replace(config, torso=False), [clip], sources.model)
+    sources = FramePairs(config, [clip], neighbours=False)
+    targets = FramePairs(replace(config, torso=False), [clip], sources.model, neighbours=False)
     source = _pair(sources, 0)
     for target in range(min(FRAMES, len(sources.clip(0).clip))):
         pair = source | _pair(targets, target)

@@ -61,6 +61,7 @@ VALUES = {
     "sound": "speech.wav",
     "driving_face": "1",
     "pose": "still",
+    "pose_mode": "absolute",
     "blink": "none",
     "mouth_amplitude": "0.5",
     "temperature": "0.1",
@@ -138,10 +139,19 @@ def test_a_value_that_cannot_be_is_one_line_that_names_it(folder, arguments, wor
     assert words in message and "\n" not in message
 
 
-NOT_TEXTS = {"debug_video", "anyway", "inpainting", "seed", "blink", "precision", "batch"}  # flags, choices, numbers
+def test_blinks_of_a_model_that_has_none_are_refused(folder):
+    assert refusal("--blink", "model") == ""
+    (folder / "hubert" / "audio2motion" / "config.yaml").write_text("features: hubert\nmodel: {blink: false}\n")
+    assert refusal("--blink", "model") == (
+        "--blink model: hubert has no blinks among its conditions; use period or none"
+    )
+    assert refusal("--blink", "none") == refusal("--blink", "period") == ""
 
 
-@pytest.mark.parametrize("name", sorted(VALUES.keys() - NOT_TEXTS))
+CHOICES_AND_FLAGS = {"debug_video", "anyway", "inpainting", "pose_mode", "seed", "blink", "precision", "batch"}
+
+
+@pytest.mark.parametrize("name", sorted(VALUES.keys() - CHOICES_AND_FLAGS))
 def test_an_empty_text_is_refused(folder, name):
     numbers = ("face", "driving_face", "mouth_amplitude", "temperature")
     if name in numbers:

@@ -7,7 +7,9 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 import inference.speech
-from inference.speech import SpeechToMotion
+from inference.motion import periodic_blink
+from inference.options import DEMO_SPEECH
+from inference.speech import SpeechToMotion, blink_condition
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
@@ -86,6 +88,29 @@ def test_seed_temperature_and_amplitude_matter(pipeline, speech):
     assert torch.equal(usual, hear(speech, seeded(), 0.5, 0.45).expression)
     for seed, temperature, amplitude in ((1, 0.5, 0.45), (0, 0.1, 0.45), (0, 0.5, 0.9)):
         assert not torch.allclose(usual, hear(speech, seeded(seed), temperature, amplitude).expression, atol=1e-4)
+
+
+def test_the_model_s_own_blinks_are_those_of_the_periodic_ones(pipeline, speech):
+    closing = periodic_blink(300, seeded(3))[:, 0]
+    units = blink_condition(600, seeded(3))
+    assert units.shape == (1, 600, 1) and torch.equal(units[:, ::2], units[:, 1::2])
+    frames = units[0, ::2, 0].nonzero()[:, 0]
+    assert len(frames) == 2 and (closing[frames] > 0.9).all()  # where the eyes are most closed
+
+
+def test_the_model_hears_of_blinks_when_it_is_asked_for_them(pipeline):
+    without, with_them = (pipeline.speech.motion(DEMO_SPEECH, seeded(), 0.0, blinks=b) for b in (False, True))
+    blinks = blink_condition(2 * len(without), seeded())[0, ::2, 0].nonzero()[:, 0]
+    change = (with_them.expression - without.expression).abs().amax(dim=1)  # [T]
+    assert len(blinks) == 1 and change.argmax().sub(blinks).abs() <= 4
+    assert change[blinks] > 10 * change[:20].max()  # and nowhere else
+    assert float(with_them.blink.abs().max()) == 0  # nothing is painted over it
+
+
+def test_blinks_of_a_model_without_them_are_refused(hubert_listener, speech):
+    plain = Audio2Motion(replace(hubert_listener.model.config, blink=False))
+    with pytest.raises(UserError, match="has no blinks"):
+        replace(hubert_listener, model=plain).motion(speech, seeded(), blinks=True)
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):

@@ -2,11 +2,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
+from torch import Tensor
+from torch.testing import assert_close
 
 from inference.motion import Motion
 from inference.portrait import Portrait
-from inference.track import apply_blinks, make_track
-from modules.portrait.driving import DrivingConfig
+from inference.track import PoseMode, apply_blinks, make_track
+from modules.portrait.driving import DrivingConfig, head_camera
 from modules.procedural.head import procedural_model
 
 
@@ -27,6 +29,27 @@ def test_a_shaking_head_is_smoothed_over_seven_frames(portrait: Portrait) -> Non
     full = (turned[20] - turned[0])[:, 0].abs().mean()
     moving = (track.keypoints[11:14] - track.keypoints[10:13])[..., 0].abs().mean()
     assert 0.8 * full / 7 < moving < 1.2 * full / 7
+
+
+def test_a_relative_pose_starts_from_the_photo_s_and_an_absolute_one_is_the_driver_s(portrait: Portrait) -> None:
+    model, config, frames = procedural_model(), DrivingConfig.demo(), 15
+    nod = torch.linspace(0.2, 0.4, frames)[:, None] * torch.tensor([1.0, 0.0, 0.0])
+    near = torch.tensor([[0.3, 0.0, -3.0]]) + torch.linspace(0, 1, frames)[:, None] * torch.tensor([0.0, 0.0, 1.0])
+    motion = replace(shaking(frames), euler=nod, translation=near)
+    turned = replace(portrait, euler=torch.tensor([[0.0, 0.3, 0.0]]))
+
+    def cameras(mode: PoseMode) -> Tensor:
+        return make_track(turned, motion, model, config, mode).cameras.camera_to_world
+
+    exact = head_camera(nod, near, config).camera_to_world
+    middle = slice(3, frames - 3)  # evenly moving poses: smoothing changes little where the window is whole
+    assert_close(cameras("absolute")[middle], exact[middle], atol=5e-3, rtol=0)
+    distance = cameras("relative")[middle, :3, 3].norm(dim=1)
+    assert distance.std() < 0.02 < cameras("absolute")[middle, :3, 3].norm(dim=1).std()
+    photo = head_camera(turned.euler, turned.translation, config).camera_to_world
+    assert_close(cameras("relative")[0, :3, :3], photo[0, :3, :3], atol=0.05, rtol=0)
+    assert (cameras("absolute")[0, :3, :3] - photo[0, :3, :3]).abs().max() > 0.15
+    assert torch.equal(cameras("relative"), make_track(turned, motion, model, config).cameras.camera_to_world)
 
 
 def test_the_source_pncc_has_the_photo_s_expression_or_the_first_frame_s(portrait: Portrait) -> None:

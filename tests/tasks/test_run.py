@@ -57,7 +57,8 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
         ("syncnet", "decay=linear", "learning_rates.schedule"),
         ("motion_adapter", "stop_i2p=9", "freeze_image_to_plane_at"),
         ("htbsr", "source_every=9", "self_reenactment_every"),
-        ("htbsr", "data.held_out=9", "split"),
+        ("htbsr", "data.held_out=9", "data.split"),
+        ("a2m", "data.validation_every=50", "data.split.validation (a share of the people)"),
     ],
 )
 def test_the_error_about_a_key_of_an_older_version_names_the_new_one(

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from modules.layers.precision import full_precision
+
 
 class VolumeConv(nn.Conv3d):
     """Same-size 3-D convolution [B, I, D, H, W] -> [B, O, D, H, W] with an odd cubic kernel.
@@ -79,6 +81,11 @@ class SpectralConv(nn.Module):
         self.register_buffer("weight_v", v)
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self._weight().to(x.dtype), self.bias.to(x.dtype), padding=self.padding)
+
+    @full_precision()  # in bfloat16 an iteration loses what the one before has found
+    def _weight(self) -> Tensor:
+        """The weight over its largest singular value."""
         matrix = self.weight_orig.flatten(1)
         if self.training:
             with torch.no_grad():
@@ -89,7 +96,7 @@ class SpectralConv(nn.Module):
         else:
             u, v = self.weight_u, self.weight_v
         sigma = (u * (matrix * v).sum(dim=1)).sum()
-        return F.conv2d(x, (self.weight_orig / sigma).to(x.dtype), self.bias.to(x.dtype), padding=self.padding)
+        return self.weight_orig / sigma
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, dims: int) -> nn.Module:

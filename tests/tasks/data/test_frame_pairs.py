@@ -83,6 +83,13 @@ def test_the_five_pnccs_are_neutral_source_target_and_its_neighbours(pairs):
     assert torch.equal(at_the_end[2], at_the_end[3]) and torch.equal(at_the_end[2], at_the_end[4])
 
 
+def test_neighbours_that_nobody_reads_are_left_on_the_disk(pairs, config, monkeypatch):
+    whole, short = pairs[0], FramePairs(config, pairs.clips, FlatModel(), neighbours=False)[0]
+    assert short["pncc"].shape == (3, 3, SIZE, SIZE) and torch.equal(short["pncc"], whole["pncc"][:3])
+    assert whole.keys() == short.keys()
+    assert all(torch.equal(short[name], whole[name]) for name in whole.keys() - {"pncc"})
+
+
 def test_without_stored_pnccs_an_item_has_the_coefficients_of_the_same_frames(pairs):
     for clip in pairs.clips:
         (clip / f"pncc_{SIZE}.npy").unlink()

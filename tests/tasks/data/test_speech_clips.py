@@ -6,6 +6,7 @@ import soundfile
 import torch
 from torch.testing import assert_close
 
+from modules.audio.augment import AugmentConfig
 from modules.audio.features import AudioFeatures
 from modules.clips.format import write_speech
 from modules.clips.splits import SplitConfig
@@ -21,6 +22,7 @@ from tasks.data.speech_clips import (
     make_sample,
     speech_datasets,
 )
+from tasks.engine.seeds import item_generator, item_seed
 from tests.tasks.tiny_speech import DATA
 
 
@@ -130,6 +132,48 @@ def test_mel_features_that_cannot_be_stored_are_used_all_the_same(face, tmp_path
     monkeypatch.setattr("tasks.data.speech_clips.write_speech", read_only)
     train, _ = speech_datasets(SpeechDataConfig(folder=str(tmp_path), split=NOBODY), "mel", face)
     assert train[0][0]["audio"].shape == (80, 80)
+
+
+def test_changed_versions_are_trained_on_beside_the_recorded_speech(face, tmp_path):
+    pytest.importorskip("librosa")
+    pytest.importorskip("pyworld")
+    for name in ("train/a", "held_out/b"):
+        write_clip(tmp_path / name, 50)
+    folders = {"folder": str(tmp_path / "train"), "validation_folder": str(tmp_path / "held_out")}
+    config = SpeechDataConfig(**folders, max_clips=1)
+    augmented = replace(config, augment=AugmentConfig(variants=2))
+    train, held_out = speech_datasets(augmented, "mel", face)
+    plain, _ = speech_datasets(config, "mel", face)
+    assert len(train) == 3 * len(plain) == 3 and len(held_out) == 1  # nobody is validated on changed speech
+    samples = [train[i][0] for i in range(3)]
+    assert torch.equal(samples[0]["audio"], plain[0][0]["audio"])
+    for sample in samples[1:]:
+        assert not torch.allclose(sample["audio"][:64], samples[0]["audio"][:64], atol=0.1)
+        assert sample["expression"].shape == (len(sample["audio"]) // 2, 64) and sample["mask"].sum() >= 40
+        assert len(sample["audio"]) <= len(samples[0]["audio"])  # of a batch's limit
+    assert torch.equal(train[2][0]["audio"], train[2][0]["audio"])
+    assert not torch.allclose(samples[1]["audio"][:64], samples[2]["audio"][:64], atol=0.1)
+    stored = AudioFeatures(torch.zeros(96, 1024), torch.zeros(96))
+    write_speech(tmp_path / "train" / "a", "hubert", stored)
+    with pytest.raises(UserError, match="data.augment changes sound, but hubert features are stored ones"):
+        speech_datasets(augmented, "hubert", face)
+
+
+def test_procedural_speech_is_changed_with_its_motion(face):
+    pytest.importorskip("librosa")
+    pytest.importorskip("pyworld")
+    config = replace(DATA, augment=AugmentConfig(variants=1, semitones=0, formants=0, tempo=0.2))
+    plain, changed = ProceduralSpeech(DATA, face, 4), ProceduralSpeech(config, face, 4)
+    for name, value in plain.sample(2).items():
+        assert torch.equal(value, changed.sample(2)[name]), name
+    before, after = plain.sample(3), changed.sample(3)
+    assert not torch.equal(before["expression"][:20], after["expression"][:20])
+    change = config.augment.change(1, item_generator(item_seed(config.seed, 3), 1))
+    frames = int(after["mask"].sum())
+    expected = change.of_motion(before["expression"][: int(before["mask"].sum())])
+    assert abs(frames - len(expected)) <= 4
+    shared = min(frames, len(expected)) - 4
+    assert_close(after["expression"][:shared], expected[:shared], atol=1e-4, rtol=0)
 
 
 def test_nobody_is_trained_on_and_held_out(face, tmp_path):

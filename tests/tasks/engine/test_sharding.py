@@ -16,6 +16,7 @@ from tasks.engine.sharding import (
     load_full,
     load_full_optimizer,
     local_shard,
+    process_mean,
     reshard,
     shard,
     shard_like,
@@ -46,6 +47,14 @@ def train(module: nn.Module) -> torch.optim.Optimizer:
         module(torch.randn(4, 3, generator=generator)).square().mean().backward()
         optimizer.step()
     return optimizer
+
+
+def test_a_mean_is_that_of_all_processes(pair: tuple[nn.Module, nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    value = torch.tensor(1.0)
+    assert process_mean(value) == 1
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor.add_(3.0))  # of the other one
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    assert process_mean(value) == 2 and value == 1
 
 
 def test_single_numbers_are_not_sharded(pair: tuple[nn.Module, nn.Module]) -> None:

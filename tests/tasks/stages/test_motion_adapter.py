@@ -48,6 +48,19 @@ def test_all_parts_of_the_head_learn(config, generator):
     assert changed_parts(before, task.modules) == heads | {"eye_closing_weight"}
 
 
+def test_losses_of_fixed_modules_are_not_computed(config, generator):
+    task = MotionAdapterTask(replace(config, superresolution_alone_from=7), generator)
+    take_step, batch = Steps(task), pair_batch(generator)
+    lazy = {"density", "laplacian", "eye_closing"}
+    assert lazy <= take_step(batch, step=3).keys()
+    assert not lazy & take_step(batch, step=7).keys() and "image" in take_step(batch, step=7)
+
+
+def test_an_item_has_the_neighbours_if_the_laplacian_reads_them(config, generator):
+    assert MotionAdapterTask(config, generator).reads_neighbours
+    assert not MotionAdapterTask(replace(config, loss=PLAIN | {"laplacian": 0.0}), generator).reads_neighbours
+
+
 def test_the_source_is_its_own_target_at_intervals(config, generator):
     take_step = Steps(MotionAdapterTask(config, generator))
     assert any("source_" in name for name in take_step(pair_batch(generator), step=16))

@@ -1,8 +1,11 @@
 """Convolution blocks: fast paths against plain ones, spectral normalisation."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.testing import assert_close
 
 from modules.portrait.htbsr.blocks import (
     DownBlock,
@@ -57,6 +60,17 @@ def test_spectral_convolution_iterates_in_training_only(generator: torch.Generat
     assert torch.equal(layer.weight_u, before)
     layer.train()(x).sum().backward()
     assert not torch.equal(layer.weight_u, before) and layer.weight_orig.grad.abs().sum() > 0
+
+
+def test_the_norm_of_a_spectral_convolution_is_found_in_full_precision_under_autocast(generator) -> None:
+    layer, x = SpectralConv(16, 16, 3), torch.randn(1, 16, 4, 4, generator=generator)
+    exact = deepcopy(layer)
+    with torch.no_grad():
+        exact(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype in (torch.bfloat16, torch.float32)
+    assert_close(layer.weight_u, exact.weight_u)
+    assert_close(layer.weight_v, exact.weight_v)
 
 
 def test_volumes_keep_their_depth_when_resampled() -> None:
