@@ -449,7 +449,7 @@ def unit_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Adversary, "generator_loss", lambda self, view, generator: ones(view.image, view.image_raw))
     monkeypatch.setattr(adversary, "gradient_penalty", lambda logits, images: ones(logits))
     monkeypatch.setattr("modules.losses.image.density_l1", ones)
-    monkeypatch.setattr(motion_adapter, "LAPLACIANS", {"norm": ones, "mean": ones})
+    monkeypatch.setattr(motion_adapter, "PLANE_LAPLACIANS", {"norm": ones, "mean": ones})
     monkeypatch.setattr("modules.losses.image.laplacian_l1", lambda *planes: 0.3 * ones(*planes))  # the target
 
 
