@@ -57,9 +57,9 @@ def read_audio(path: Path) -> Tensor:
     return torch.from_numpy(wave)
 
 
-@lru_cache(maxsize=1)
-def mel_basis() -> Tensor:
-    """Triangular bands [80, 257] between 80 and 7600 Hz on the Slaney scale, of equal area.
+@lru_cache(maxsize=2)
+def mel_basis(window: int = FEATURE_WINDOW, lowest: float = 80.0, highest: float = 7600.0) -> Tensor:
+    """Triangular bands [80, window / 2 + 1] from `lowest` to `highest` Hz on the Slaney scale, of equal area.
 
     See docs/spec/audio2motion.md#6-3.
     """
@@ -71,8 +71,8 @@ def mel_basis() -> Tensor:
     def to_hertz(mel: np.ndarray) -> np.ndarray:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
 
-    edges = to_hertz(np.linspace(*to_mel(np.array([80.0, 7600.0])), MEL_BANDS + 2))
-    frequencies = np.arange(FEATURE_WINDOW // 2 + 1) * SAMPLE_RATE / FEATURE_WINDOW
+    edges = to_hertz(np.linspace(*to_mel(np.array([lowest, highest])), MEL_BANDS + 2))
+    frequencies = np.arange(window // 2 + 1) * SAMPLE_RATE / window
     rising = (frequencies - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - frequencies) / np.diff(edges)[1:, None]
     bands = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
