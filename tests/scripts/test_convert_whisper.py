@@ -35,7 +35,10 @@ def hub_names() -> dict[str, Tensor]:
         tensors |= {f"{part}.self_attn.{name}_proj.bias": numbers(WIDTH) for name in ("q", "v", "out")}
         tensors[f"{part}.self_attn.out_proj.weight"] = numbers(WIDTH, WIDTH)
         for name in ("self_attn_layer_norm", "final_layer_norm"):
-            tensors |= {f"{part}.{name}.weight": 1 + numbers(WIDTH), f"{part}.{name}.bias": numbers(WIDTH)}
+            tensors |= {
+                f"{part}.{name}.weight": (1 + numbers(WIDTH)).half().float(),
+                f"{part}.{name}.bias": numbers(WIDTH),
+            }
         tensors |= {f"{part}.fc1.weight": numbers(4 * WIDTH, WIDTH), f"{part}.fc1.bias": numbers(4 * WIDTH)}
         tensors |= {f"{part}.fc2.weight": numbers(WIDTH, 4 * WIDTH), f"{part}.fc2.bias": numbers(WIDTH)}
     return tensors
