@@ -1,16 +1,14 @@
 """The sound of a video, read forwards: 16 kHz mono pieces that begin with given frames, and their features."""
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import soxr
 import torch
 
 from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, extract
 from modules.audio.hubert import HubertFeatures, load_hubert
-from modules.media.audio import Sound, read_sound
+from modules.media.audio import read_sound
 from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
 
 SILENCE = 1e-3  # root mean square below which a piece counts as silent: -60 dB of full scale
@@ -27,7 +25,7 @@ class AudioTrack:
 
     def __init__(self, path: Path) -> None:
         sound = read_sound(path, optional=True)
-        self._blocks = iter(()) if sound is None else _resampled(sound)
+        self._blocks = iter(()) if sound is None else sound.mono(SAMPLE_RATE)
         self._rest = np.zeros(0, np.float32)
         self._position = 0  # of the first sample of `_rest`
 
@@ -55,17 +53,14 @@ class AudioTrack:
         return wave if np.sqrt(np.mean(wave.astype(np.float64) ** 2)) > SILENCE else None
 
 
-def _resampled(sound: Sound) -> Iterator[np.ndarray]:
-    stream = soxr.ResampleStream(sound.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    for block in sound.blocks():
-        yield stream.resample_chunk(np.ascontiguousarray(block.mean(axis=1, dtype=np.float32)))
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
 @cache
 def hubert_model(source: str) -> HubertFeatures:
-    """`load_hubert`, once in each process."""
-    return load_hubert(source)
+    """`load_hubert`, once in each process, on a GPU if there is one."""
+    return load_hubert(source).to(_device())
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hubert: str) -> dict[str, AudioFeatures]:
@@ -78,7 +73,8 @@ def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hub
     """
     if wave is None or len(wave) < FEATURE_WINDOW:
         return {}
+    sound = torch.from_numpy(wave)
     return {
-        kind: extract(torch.from_numpy(wave), kind, hubert_model(hubert) if kind == "hubert" else None)
+        kind: extract(sound.to(_device()), kind, hubert_model(hubert)) if kind == "hubert" else extract(sound, kind)
         for kind in kinds
     }

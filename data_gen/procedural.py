@@ -34,10 +34,10 @@ class ProceduralDataConfig:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        if min(self.people, self.frames, self.size, self.workers) < 1 or self.pncc_size < 0:
+        if min(self.people, self.frames, self.size, self.workers) < 1 or min(self.pncc_size, self.first_seed) < 0:
             raise ValueError(
                 f"people {self.people}, frames {self.frames}, size {self.size} and workers {self.workers} "
-                "must be positive"
+                f"must be positive, pncc_size {self.pncc_size} and first_seed {self.first_seed} not negative"
             )
 
     @property
@@ -89,6 +89,7 @@ def make_clip(config: ProceduralDataConfig, seed: int) -> int:
             pncc=pncc,
             source=f"person {seed} of the procedural world",
             licence="made by code, free to use",
+            person=clip_folder(config, seed).name,
         ),
     )
     return seed

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from data_gen import procedural, videos
 from modules.system.config import from_dict, load_yaml
 from modules.system.errors import UserError, run_command
+from modules.system.interrupts import Interrupts
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def run(path: Path, overrides: list[str]) -> str:
     source = SOURCES[name]
     config = from_dict(source.config, settings)
     items = source.prepare(config)
-    for _ in tqdm(items, total=next(items), desc=name, unit=source.unit):
-        pass
+    with Interrupts() as interrupts:
+        for _ in tqdm(items, total=next(items), desc=name, unit=source.unit):
+            interrupts.check()
     return source.summary(config)
 
 

@@ -32,12 +32,14 @@ class Segment:
     """Frames `start` to `start + length` of a video at 25 frames a second.
 
     Attributes:
+        shape: (H, W) of its frames.
         landmarks: [length, 478, 2], fractions of the frame; None if the segment cannot be used.
         reason: why not; empty if it can.
     """
 
     start: int
     length: int
+    shape: tuple[int, int] = (0, 0)
     landmarks: np.ndarray | None = None
     reason: str = ""
 
@@ -55,7 +57,7 @@ def find_segments(frames: Iterator[np.ndarray], name: str, longest: int) -> Iter
     """Divide a video; a segment ends at a cut, where not exactly one face is in view, or after `longest` frames.
 
     Args:
-        frames: uint8 [H, W, 3], 25 a second, all of one size.
+        frames: uint8 [H, W, 3], 25 a second; a change of their size is a cut.
         name: of the video, for error messages.
         longest: frames.
     Yields:
@@ -66,7 +68,7 @@ def find_segments(frames: Iterator[np.ndarray], name: str, longest: int) -> Iter
     with FaceFinder(MAX_FACES) as finder:
         reader = _Reader(frames, finder)
         while reader.more:
-            start, faces = reader.position, reader.faces()
+            start, shape, faces = reader.position, reader.shape, reader.faces()
             if faces != 1:
                 reader.skip(SAMPLE)
                 reason = NO_FACE if faces == 0 else "several faces in view"
@@ -78,7 +80,7 @@ def find_segments(frames: Iterator[np.ndarray], name: str, longest: int) -> Iter
                 reader.skip(RETRY)
                 yield Segment(start=start, length=reader.position - start, reason=str(error).partition(";")[0])
             else:
-                yield Segment(start=start, length=reader.good, landmarks=landmarks[: reader.good])
+                yield Segment(start=start, length=reader.good, shape=shape, landmarks=landmarks[: reader.good])
         if reader.damage:
             yield Segment(start=reader.position, length=0, reason=reader.damage)
 
@@ -89,6 +91,7 @@ class _Reader:
     def __init__(self, frames: Iterator[np.ndarray], finder: FaceFinder) -> None:
         self._frames, self._finder = frames, finder
         self._thumbnail: np.ndarray | None = None
+        self.shape = (0, 0)  # of the frame ahead
         self._changes: deque[float] = deque(maxlen=FRAME_RATE)
         self.position = 0  # of the frame ahead
         self.cut = False  # whether the frame ahead begins another scene
@@ -137,7 +140,8 @@ class _Reader:
         if frame is not None:
             thumbnail = cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
             change = 0.0 if self._thumbnail is None else float(np.abs(thumbnail - self._thumbnail).mean())
-            self.cut = is_cut(change, self._changes)
+            self.cut = is_cut(change, self._changes) or frame.shape[:2] != self.shape
+            self.shape = frame.shape[:2]
             if self.cut:
                 self._changes.clear()
             else:
@@ -152,15 +156,13 @@ def is_cut(change: float, before: deque[float]) -> bool:
     return change > max(CUT_CHANGE, CUT_RATIO * usual)
 
 
-def without_jumps(segment: Segment, shape: tuple[int, int]) -> list[Segment]:
+def without_jumps(segment: Segment) -> list[Segment]:
     """Divide a usable segment where the face is suddenly elsewhere: a cut that the thumbnails do not show.
 
-    Args:
-        shape: (H, W) of the frames.
     Returns:
         Usable segments; the frames in which the tracker settles are left out.
     """
-    points = segment.landmarks * shape[::-1]  # [T, 478, 2] pixels
+    points = segment.landmarks * segment.shape[::-1]  # [T, 478, 2] pixels
     widths = np.ptp(points[..., 0], axis=1)
     steps = np.linalg.norm(np.diff(points.mean(1), axis=0), axis=1) / widths[1:]
     parts, first = [], 0

@@ -7,8 +7,9 @@ does not grow with its length.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from itertools import tee
 from pathlib import Path
@@ -21,7 +22,7 @@ from data_gen.audio_track import AudioTrack, hubert_model, speech_features
 from data_gen.faces import FaceLimits, FittedFace, cropped_with_classes, fit_face
 from data_gen.progress import PreparationLog, Refusal, VideoReport
 from data_gen.segments import Segment, find_segments, merged, without_jumps
-from modules.analysis.inpainting import inpaint_background
+from modules.analysis.inpainting import BackgroundMethod, inpaint_background
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.clips.format import CannotWrite, ClipContent, write_clip
@@ -33,6 +34,7 @@ from modules.system.assets import ANALYSIS, find_asset
 from modules.system.errors import UserError
 from modules.system.processes import run_all
 
+CLIP_DATA = "clip.npz"  # a folder with it is a prepared clip
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpegError)  # of a video, not a run
 
@@ -41,7 +43,8 @@ FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpe
 class VideoDataConfig:
     """The videos to read, and what clips are made of them.
 
-    `videos` is a folder (searched with the folders in it), one file, or a pattern such as raw/*/*.mp4.
+    `videos` is a folder (searched with the folders in it and those that they link to), one file, or a pattern such as
+    raw/*/*.mp4; what exists under that very name is taken as it is.
     """
 
     videos: str
@@ -54,7 +57,9 @@ class VideoDataConfig:
     shortest: float = 2.0  # seconds
     longest: float = 20.0  # seconds; what is longer becomes several clips
     limits: FaceLimits = field(default_factory=FaceLimits)
+    inpainting: BackgroundMethod = "smooth"  # of the scene behind the person; nearest: the original's
     licence: str = ""  # noted in every clip: terms, or who allowed the use
+    person: str = ""  # pattern that finds the person in the name of a video (`Video`); empty: a video is a person
     workers: int = 2
 
     def __post_init__(self) -> None:
@@ -66,6 +71,15 @@ class VideoDataConfig:
             )
         if not 0.2 <= self.shortest <= self.longest:
             raise ValueError(f"shortest {self.shortest} must be from 0.2 to longest ({self.longest}) seconds")
+        try:
+            re.compile(self.person)
+        except re.error as error:
+            raise ValueError(f"person is {self.person!r}, which is no regular expression: {error}") from error
+
+    def person_in(self, video: str) -> str:
+        """The person in the name of a video: the pattern's first group, or all that it finds; empty if nothing."""
+        found = re.search(self.person, video)
+        return (found[1] if found.re.groups else found[0]) or "" if found else ""
 
     @property
     def shortest_frames(self) -> int:
@@ -118,13 +132,7 @@ def find_videos(videos: str) -> list[Video]:
     root, pattern = _root_and_pattern(videos)
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; set videos= to a folder or a pattern such as raw/*.mp4")
-    paths = sorted(
-        path
-        for path in root.glob(pattern)
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    paths = sorted(path for path in _matches(root, pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise UserError(f"no videos in {videos}; files must end in {', '.join(SUFFIXES)}")
     by_name: dict[str, Video] = {}
@@ -137,15 +145,55 @@ def find_videos(videos: str) -> list[Video]:
     return list(by_name.values())
 
 
-def _root_and_pattern(videos: str) -> tuple[Path, str]:
+def _root_and_pattern(videos: str) -> tuple[Path, tuple[str, ...]]:
+    """The folder to look in and the pattern for what is in it, part by part; what exists as written is no pattern."""
     path = Path(videos)
     if path.is_file():
-        return path.parent, re.sub(r"([*?[])", r"[\1]", path.name)
-    plain = [part for part in path.parts if not re.search(r"[*?[]", part)]
-    if len(plain) == len(path.parts):
-        return path, "**/*"
-    count = next(i for i, part in enumerate(path.parts) if re.search(r"[*?[]", part))
-    return Path(*path.parts[:count]), str(Path(*path.parts[count:]))
+        return path.parent, (re.sub(r"([*?[])", r"[\1]", path.name),)
+    if path.is_dir() or not _is_pattern(videos):
+        return path, ("**", "*")
+    count = next(
+        i for i, part in enumerate(path.parts) if _is_pattern(part) and not Path(*path.parts[: i + 1]).is_dir()
+    )
+    return Path(*path.parts[:count]), path.parts[count:]
+
+
+def _is_pattern(text: str) -> bool:
+    return re.search(r"[*?[]", text) is not None
+
+
+def _matches(folder: Path, pattern: Sequence[str]) -> set[Path]:
+    """What matches a pattern such as ("**", "*.mp4") in a folder, without hidden files."""
+    first, *rest = pattern
+    if first == "**":
+        return {path for inner in _folders(folder) for path in _matches(inner, rest or ["*"])}
+    found = {folder / first}
+    if _is_pattern(first):
+        found = {path for path in _contents(folder) if fnmatchcase(path.name, first)}
+    return {path for inner in found if inner.is_dir() for path in _matches(inner, rest)} if rest else found
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """The folder and all in it. Links are followed after the others, and every folder is given once, by one name."""
+    waiting, links, seen = [folder], [], set()
+    while waiting or links:
+        here = waiting.pop(0) if waiting else links.pop(0)
+        real = here.resolve()
+        if real not in seen:
+            seen.add(real)
+            yield here
+            for inner in _contents(here):
+                if inner.is_dir():
+                    (links if inner.is_symlink() else waiting).append(inner)
+
+
+def _contents(folder: Path) -> list[Path]:
+    """What is in a folder, sorted, without hidden files and without clips that were prepared there."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}); allow it, or set videos= to another") from error
+    return [path for path in paths if not (path / CLIP_DATA).is_file()]
 
 
 def check_models(config: VideoDataConfig) -> None:
@@ -170,10 +218,10 @@ def prepare_video(config: VideoDataConfig, video: Video) -> VideoReport:
     report = VideoReport(name=video.name, size=video.size)
     refused: list[Segment] = []
     try:
-        info, frames = open_video(video.path)
-        maker = _ClipMaker(config, video, (info.height, info.width))
+        _, frames = open_video(video.path)
+        maker = _ClipMaker(config, video)
         for segment in find_segments(frames, video.path.name, config.longest_frames):
-            pieces = without_jumps(segment, maker.shape) if segment.landmarks is not None else []
+            pieces = without_jumps(segment) if segment.landmarks is not None else []
             refused += [] if pieces else [segment]
             for piece in pieces:
                 try:
@@ -212,8 +260,8 @@ def _line(error: Exception) -> str:
 class _ClipMaker:
     """Makes clips of the segments that were found: reads the frames of the video a second time, and its sound."""
 
-    def __init__(self, config: VideoDataConfig, video: Video, shape: tuple[int, int]) -> None:
-        self.config, self.video, self.shape = config, video, shape
+    def __init__(self, config: VideoDataConfig, video: Video) -> None:
+        self.config, self.video = config, video
         self._sound = AudioTrack(video.path)
         self._frames: Iterator[np.ndarray] | None = None
         self._position = 0
@@ -232,7 +280,7 @@ class _ClipMaker:
         if folder.is_dir():
             return wave is not None
         model = load_face_model(config.face_model)
-        fitted = fit_face(model, piece.landmarks, self.shape, config.limits)
+        fitted = fit_face(model, piece.landmarks, piece.shape, config.limits)
         write_clip(folder, self._content(piece, fitted, wave))
         return wave is not None
 
@@ -244,7 +292,7 @@ class _ClipMaker:
         return ClipContent(
             frames=(frame for frame, _ in frames),
             classes=(mask for _, mask in classes),
-            background=inpaint_background,
+            background=partial(inpaint_background, method=config.inpainting),
             face=fitted.face,
             face_model=config.face_model,
             landmarks=fitted.landmarks,
@@ -253,6 +301,8 @@ class _ClipMaker:
             pncc=pncc,
             source=f"{self.video.path.name}, {times}",
             licence=config.licence,
+            person=config.person_in(self.video.name),
+            video=self.video.name,
         )
 
     def _part(self, piece: Segment) -> Iterator[np.ndarray]:

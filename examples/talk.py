@@ -14,7 +14,7 @@ from PIL import Image
 
 from inference.motion import Motion, natural_pose, periodic_blink
 from inference.pipeline import TalkingPortrait
-from inference.run import DEMO_PERSON
+from inference.video import DEMO_PERSON
 from modules.media.audio import read_sound
 from modules.media.video_writer import VideoWriter
 from modules.system.assets import DEMO_CHECKPOINT

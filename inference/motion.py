@@ -19,6 +19,7 @@ _VERSION = 1
 OFFICIAL = ".npy"  # the original's *_coeff_fit_mp.npy
 MOTION_FILES = (".json", ".npz", OFFICIAL)
 _ARRAYS = {"expression": 64, "euler": 3, "translation": 3, "blink": 1}
+_LIMITS = {"expression": (-100, 100), "euler": (-6.3, 6.3), "translation": (-1000, 1000), "blink": (-0.01, 1.01)}
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Motion:
     """One row a frame, 25 frames a second.
 
     Attributes:
-        expression: [T, 64], coefficients of the face model's expression modes.
+        expression: [T, 64], coefficients of the face model's expression modes, at most 100.
         euler: [T, 3], pitch, yaw, roll in radians, of the driver; only differences from frame 0 are used.
-        translation: [T, 3] in decimetres, likewise.
+        translation: [T, 3] in decimetres, likewise; at most 1000.
         blink: [T, 1] in [0, 1], how far both eyes are closed on top of the expression.
         face_model: name of the model whose expression modes these are (modules/face_models.py).
     """
@@ -44,8 +45,7 @@ class Motion:
             shape = tuple(getattr(self, name).shape)
             if len(shape) != 2 or shape[1] != width or shape[0] != len(self.expression):
                 raise UserError(f"motion: {name} has shape {shape}; it must be [{len(self.expression)}, {width}]")
-            if not torch.isfinite(getattr(self, name)).all():
-                raise UserError(f"motion: {name} holds a number that is not finite")
+            _check_values(name, getattr(self, name))
         if len(self.expression) == 0:
             raise UserError("motion: it has no frames")
 
@@ -66,12 +66,12 @@ class Motion:
         Raises:
             UserError: the name has another ending, or the file cannot be written.
         """
-        if path.suffix not in (".json", ".npz"):
+        if path.suffix.lower() not in (".json", ".npz"):
             raise UserError(f"cannot save a motion as {path.name}; use a name that ends in .json or .npz")
         arrays = {name: getattr(self, name).float().cpu().numpy() for name in _ARRAYS}
         header = {"format": _FORMAT, "version": _VERSION, "fps": FRAME_RATE, "face_model": self.face_model}
         with named_file(path) as part, part.open("wb") as file:
-            if path.suffix == ".json":
+            if path.suffix.lower() == ".json":
                 rows = {name: np.round(value, 5).tolist() for name, value in arrays.items()}
                 file.write(json.dumps(header | rows).encode("utf-8"))
             else:
@@ -82,20 +82,21 @@ class Motion:
         """Read a file of `save`, or the faces that the original fitted to a clip (NAME_coeff_fit_mp.npy).
 
         Raises:
-            UserError: missing file, another format or version, wrong shapes.
+            UserError: missing file, another format or version, wrong shapes, or values that are no numbers or out of
+                all reason; the row is named.
         """
         suffix = path.suffix.lower()
         if suffix == OFFICIAL:
             face = read_official_fit(path)
-            return cls(face.expression, face.euler, face.translation, torch.zeros(len(face), 1), "bfm")
+            return _named(path, face.expression, face.euler, face.translation, torch.zeros(len(face), 1), "bfm")
         try:
             if suffix == ".json":
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(path.read_text(encoding="utf-8-sig"))
             else:
                 with np.load(path, allow_pickle=False) as file:
                     content = {key: file[key] for key in file.files}
             header = (str(content["format"]), int(content["version"]), int(content["fps"]))
-            arrays = {name: torch.tensor(np.asarray(content[name], dtype=np.float32)) for name in _ARRAYS}
+            arrays = [_rows(name, content[name]) for name in _ARRAYS]
             face_model = str(content["face_model"])
         except FileNotFoundError as error:
             raise UserError(f"no motion file {path}") from error
@@ -105,7 +106,40 @@ class Motion:
             raise UserError(
                 f"{path}: format, version, fps are {header}; this program reads {(_FORMAT, _VERSION, FRAME_RATE)}"
             )
-        return cls(face_model=face_model, **arrays)
+        return _named(path, *arrays, face_model)
+
+
+def _named(path: Path, *fields: Tensor | str) -> Motion:
+    """The motion of these fields; what is wrong with them is said of the file."""
+    try:
+        motion = Motion(*fields)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return replace(motion, **{name: getattr(motion, name).float() for name in _ARRAYS})
+
+
+def _rows(name: str, values: object) -> Tensor:
+    """An array of a motion file as float64, so that no number becomes infinite unnoticed; ValueError names the row."""
+    if isinstance(values, list):
+        for row, items in enumerate(values):
+            for item in items if isinstance(items, list) else [items]:
+                if isinstance(item, bool) or not isinstance(item, int | float):
+                    raise ValueError(f"row {row} of {name} holds {item!r}, which is no number")
+            if isinstance(items, list) and len(items) != len(values[0]):
+                raise ValueError(f"row {row} of {name} has {len(items)} values, row 0 has {len(values[0])}")
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} holds {array.dtype}, not numbers")
+    return torch.tensor(array.astype(np.float64))
+
+
+def _check_values(name: str, values: Tensor) -> None:
+    low, high = _LIMITS[name]
+    wrong = ((values < low) | (values > high) | ~torch.isfinite(values)).any(-1)  # [T]
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        bad = next(x for x in values[row].tolist() if not low <= x <= high)
+        raise UserError(f"motion: row {row} of {name} holds {bad:g}; values must lie in {low:g} to {high:g}")
 
 
 def still_pose(frames: int) -> tuple[Tensor, Tensor]:

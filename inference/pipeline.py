@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from inference.speech import SpeechToMotion
 from inference.track import Track, make_track
 from inference.workers import map_in_order
 from modules.analysis.crop import clip_crop, crop_landmarks
+from modules.analysis.inpainting import BackgroundMethod
 from modules.analysis.landmarks import detect_clip
 from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.coefficients import FaceCoefficients
@@ -25,6 +27,7 @@ from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import load_face_model
 from modules.geometry.trajectory import mirror_index
+from modules.media.images import is_picture
 from modules.media.pixels import to_pixels
 from modules.media.video_reader import open_video
 from modules.official.bfm import load_official_bfm
@@ -101,13 +104,17 @@ class TalkingPortrait:
 
     # ---- inputs
 
-    def portrait(self, photo: Path, face: int | None = None) -> Portrait:
+    def portrait(
+        self, photo: Path, face: int | None = None, inpainting: BackgroundMethod = "smooth", anyway: bool = False
+    ) -> Portrait:
         """Analyse a photo: landmarks, crop, masks, fit, in-painting. Raises UserError when it shows no usable face.
 
         Args:
             face: which one from the left, counted from 0, in a photo of several people.
+            inpainting: how the background goes on behind the person, see `inpaint_background`.
+            anyway: whether a covered face is mentioned rather than refused.
         """
-        return Portrait.from_photo(photo, self.face_model, self.size, face)
+        return Portrait.from_photo(photo, self.face_model, self.size, face, inpainting, anyway)
 
     def procedural_portrait(self, seed: int) -> Portrait:
         """The procedural person of `seed`; only for checkpoints of the procedural face model."""
@@ -123,32 +130,40 @@ class TalkingPortrait:
             raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
         return self.check_motion(self.speech.motion(audio, generator, temperature, mouth_amplitude))
 
-    def motion_from_clip(self, clip: Path) -> Motion:
-        """Expression and pose of the person in a clip, 25 frames a second."""
-        face = self.fit(clip)
+    def motion_from_clip(self, clip: Path, which: int | None = None) -> Motion:
+        """Expression and pose of the person in a clip, 25 frames a second; `which` as in `fit`."""
+        face = self.fit(clip, which)
         blink = torch.zeros(len(face), 1)
         return Motion(face.expression, face.euler, face.translation, blink, self.face_model.name)
 
-    def pose_from_file(self, path: Path, frames: int) -> tuple[Tensor, Tensor]:
+    def pose_from_file(self, path: Path, frames: int, which: int | None = None) -> tuple[Tensor, Tensor]:
         """Head pose of a clip or of a motion file, played forwards and backwards until `frames` are filled.
 
         Angles and decimetres mean the same in every face model, so the motion may be of another one; its 25 frames a
-        second are checked when it is read, and clips are resampled to them.
+        second are checked when it is read, and clips are resampled to them. `which` as in `fit`.
 
         Returns:
             Euler angles [frames, 3] in radians and translations [frames, 3] in decimetres.
         """
-        source = Motion.load(path) if path.suffix.lower() in MOTION_FILES else self.fit(path)
+        source = Motion.load(path) if path.suffix.lower() in MOTION_FILES else self.fit(path, which)
         index = mirror_index(torch.arange(frames), len(source))
         return source.euler[index], source.translation[index]
 
-    def fit(self, clip: Path) -> FaceCoefficients:
-        """Fit the face model to every frame of a clip at 25 frames a second."""
-        info, frames = open_video(clip)
-        landmarks = detect_clip(frames, name=clip.name)
-        box = clip_crop((info.height, info.width), landmarks)
-        inside = crop_landmarks(landmarks, (info.height, info.width), box)
-        return fit_clip(self.face_model, torch.from_numpy(inside).float())
+    def fit(self, clip: Path, which: int | None = None) -> FaceCoefficients:
+        """Fit the face model to every frame of a clip at 25 frames a second.
+
+        Args:
+            which: the person to follow in a clip of several, from the left in the first frame, counted from 0.
+        """
+        if is_picture(clip):
+            raise UserError(
+                f"{clip.name} is a picture or animation; --driving and --pose need a video (MP4, MOV or WebM), "
+                "and --source a photo"
+            )
+        shapes: list[tuple[int, int]] = []
+        frames = _noting_shapes(open_video(clip)[1], shapes)
+        landmarks = detect_clip(frames, name=clip.name, face_index=which, anyway=True)
+        return fit_clip(self.face_model, torch.from_numpy(in_squares(landmarks, shapes)).float())
 
     def check_portrait(self, portrait: Portrait) -> Portrait:
         """Refuse a face of another face model."""
@@ -268,6 +283,26 @@ class TalkingPortrait:
     def _inference(self) -> Iterator[None]:
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             yield
+
+
+def in_squares(landmarks: np.ndarray, shapes: list[tuple[int, int]]) -> np.ndarray:
+    """Landmarks [T, 478, 2] in fractions of frames of `shapes` (H, W) -> in fractions of squares around the face.
+
+    Frames of one shape in a row have one square. So a face keeps its size and is not distorted when that of the
+    pictures changes, as in the recording of a call.
+    """
+    runs, start = [], 0
+    for shape, run in groupby(shapes):
+        part = landmarks[start : start + len(list(run))]
+        runs.append(crop_landmarks(part, shape, clip_crop(shape, part)))
+        start += len(part)
+    return np.concatenate(runs)
+
+
+def _noting_shapes(frames: Iterator[np.ndarray], shapes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+    for frame in frames:
+        shapes.append(frame.shape[:2])
+        yield frame
 
 
 def find_portrait(checkpoint: Path) -> Path:

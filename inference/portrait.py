@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from modules.analysis.crop import crop_landmarks, photo_crop
-from modules.analysis.inpainting import inpaint_background, inpaint_torso
+from modules.analysis.inpainting import BackgroundMethod, inpaint_background, inpaint_torso
 from modules.analysis.landmarks import detect
 from modules.analysis.segmentation import part_image, segment_crop
 from modules.face3d.coefficients import FaceCoefficients
@@ -60,11 +60,20 @@ class Portrait:
 
     @classmethod
     def from_picture(
-        cls, picture: np.ndarray, classes: np.ndarray, face: FaceCoefficients, face_model: str
+        cls,
+        picture: np.ndarray,
+        classes: np.ndarray,
+        face: FaceCoefficients,
+        face_model: str,
+        inpainting: BackgroundMethod = "smooth",
     ) -> "Portrait":
-        """Compose from a square uint8 picture [S, S, 3], its class map [S, S] and its fitted face (one row)."""
+        """Compose from a square uint8 picture [S, S, 3], its class map [S, S] and its fitted face (one row).
+
+        Args:
+            inpainting: how the scene goes on behind the person, see `inpaint_background`.
+        """
         torso, _ = inpaint_torso(picture, classes)
-        background = inpaint_background(picture[None], classes[None])
+        background = inpaint_background(picture[None], classes[None], inpainting)
         head = part_image(picture, classes, "head")
         return cls(
             picture=to_tensor(picture),
@@ -80,20 +89,30 @@ class Portrait:
         )
 
     @classmethod
-    def from_photo(cls, path: Path, face_model: MorphableModel, size: int, face: int | None = None) -> "Portrait":
+    def from_photo(
+        cls,
+        path: Path,
+        face_model: MorphableModel,
+        size: int,
+        face: int | None = None,
+        inpainting: BackgroundMethod = "smooth",
+        anyway: bool = False,
+    ) -> "Portrait":
         """Analyse a photo: landmarks, crop, masks, fit, inpainting.
 
         Args:
             face: which one from the left, counted from 0, in a photo of several people.
+            inpainting: how the scene goes on behind the person, see `inpaint_background`.
+            anyway: whether a covered face is mentioned rather than refused.
         Raises:
             UserError: no picture, no usable face, or a model file is missing.
         """
         photo = read_picture(path)
-        in_photo = detect(photo, name=path.name, face_index=face)
+        in_photo = detect(photo, name=path.name, face_index=face, anyway=anyway)
         box = photo_crop(photo, in_photo)
         landmarks = crop_landmarks(in_photo, photo.shape[:2], box)
         fitted = fit_photo(face_model, torch.from_numpy(landmarks).float())
-        return cls.from_picture(*segment_crop(photo, box, landmarks, size), fitted, face_model.name)
+        return cls.from_picture(*segment_crop(photo, box, landmarks, size), fitted, face_model.name, inpainting)
 
     @classmethod
     def from_procedural(cls, seed: int, face_model: MorphableModel, size: int) -> "Portrait":

@@ -1,6 +1,7 @@
 """Speech to motion: an audio-to-motion checkpoint, its features, and the face model whose expressions it speaks."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ class SpeechToMotion:
         model: in eval mode.
         features: "hubert" or "mel".
         face_model: name of the face model whose 64 expression modes come out.
-        hubert: folder, asset or hub name of HuBERT; loaded for each speech, and only for "hubert" features.
+        hubert: folder, asset or hub name of HuBERT; loaded with the first speech, and only for "hubert" features.
     """
 
     model: Audio2Motion
@@ -65,8 +66,8 @@ class SpeechToMotion:
         """
         waveform = read_audio(audio)
         device = next(self.model.parameters()).device
-        hubert = self._load_hubert().to(device) if self.features == "hubert" else None
-        audio_features = extract(waveform, kind=self.features, hubert=hubert)
+        hubert = self._hubert if self.features == "hubert" else None
+        audio_features = extract(waveform.to(device), self.features, hubert, self.model.config.hears_whole_end)
         expression = (
             self.model.generate(
                 audio_features.features[None].to(device),
@@ -83,11 +84,13 @@ class SpeechToMotion:
         euler, translation = still_pose(frames)
         return Motion(expression[index], euler, translation, torch.zeros(frames, 1), self.face_model)
 
-    def _load_hubert(self) -> HubertFeatures:
+    @cached_property
+    def _hubert(self) -> HubertFeatures:
+        """HuBERT on the model's device, kept from one speech to the next."""
         hubert, expected = load_hubert(self.hubert), self.model.config.audio_size
         if hubert.size != expected:
             raise UserError(
                 f"the HuBERT {self.hubert} gives {hubert.size} numbers a frame, the checkpoint listens to "
                 f"{expected}; use {DEFAULT_HUBERT}"
             )
-        return hubert
+        return hubert.to(next(self.model.parameters()).device)

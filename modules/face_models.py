@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import cache
 
-from modules.face3d.bfm import load_bfm
-from modules.face3d.ict import load_ict
+from modules.face3d.bfm import BFM_FILE, load_bfm
+from modules.face3d.ict import ICT_FILE, LANDMARK_FILE, load_ict
 from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.head import procedural_model
 from modules.system.errors import UserError
@@ -14,6 +14,9 @@ FACE_MODELS: dict[str, Callable[[], MorphableModel]] = {
     "ict": load_ict,  # ICT-FaceKit: a file of scripts/convert_ict.py, and its landmarks
     "procedural": procedural_model,  # built by code
 }
+
+# Of the assets; a training asks for all at once.
+FACE_MODEL_FILES: dict[str, tuple[str, ...]] = {"bfm": (BFM_FILE,), "ict": (ICT_FILE, LANDMARK_FILE)}
 
 
 @cache

@@ -34,6 +34,7 @@ from modules.portrait.driving import Driving
 from modules.portrait.real3d_portrait import Real3DPortrait, Source
 from modules.procedural.head import procedural_model
 from modules.system.errors import UserError, run_command
+from modules.system.files import named_file
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 PERSON = 900_007  # seed of a procedural person
@@ -273,7 +274,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(", ".join(f"{key} {value}" for key, value in facts.items()) + "\n")
         print(table(measured, options.batch))
         if options.json:
-            options.json.write_text(as_json(measured, facts, options.batch), encoding="utf-8")
+            with named_file(options.json) as part:
+                part.write_text(as_json(measured, facts, options.batch), encoding="utf-8")
 
     return run_command(body)
 

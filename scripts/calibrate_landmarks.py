@@ -25,7 +25,8 @@ from modules.procedural.clips import named_expression
 from modules.procedural.head import ProceduralModel, build_model
 from modules.procedural.person import Person, sample_person
 from modules.procedural.render import canonical_vertices, posed_vertices, render
-from modules.system.errors import UserError
+from modules.system.errors import UserError, run_command
+from modules.system.files import named_file
 
 PICTURE_SIZE = 512
 IRISES = slice(468, 478)
@@ -117,17 +118,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--people", type=int, default=40)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args(arguments)
-    try:
+
+    def body() -> None:
+        if options.people < 1:
+            raise UserError(f"--people is {options.people}; give at least 1")
         model = build_model({})
         with FaceFinder() as finder:
             positions = symmetrised(measure(model, options.people, finder))
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    vertices, weights = embedded(model, positions)
-    np.savez_compressed(options.output, vertices=vertices.astype(np.uint16), weights=weights.astype(np.float16))
-    sys.stdout.write(f"{options.output}: 478 landmarks from {options.people} people\n")
-    return 0
+        vertices, weights = embedded(model, positions)
+        with named_file(options.output) as part, part.open("wb") as file:
+            np.savez_compressed(file, vertices=vertices.astype(np.uint16), weights=weights.astype(np.float16))
+        print(f"{options.output}: 478 landmarks from {options.people} people")
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

@@ -19,19 +19,24 @@ from torch import Tensor
 
 from modules.face3d.coefficients import FaceCoefficients
 from modules.media.pixels import to_float, to_tensor, to_uint8
-from modules.media.video_reader import open_video
+from modules.media.video_reader import of_one_size, open_video
 from modules.procedural.clips import named_expression
 from modules.procedural.head import EXPRESSIONS, procedural_model
 from modules.procedural.person import Person, sample_person
 from modules.procedural.render import render
 from modules.system.errors import UserError, run_command
-from modules.system.files import named_file
+from modules.system.files import keep_inputs, named_file
 from tasks.data.procedural_views import ViewsConfig, render_views
 from tasks.engine.settings import read_settings
 
 STAGE_1 = Path(__file__).resolve().parents[1] / "configs" / "demo" / "i2p.yaml"
 FRAMING = (0.0, 0.1, -5.0)  # translation of the heads, decimetres
 STEPS = (0.0, 0.5, 1.0)  # of each action
+DEFAULTS = {  # default, and the sheets for which the option is
+    "seed": (0, ("people", "expressions", "turntable", "views")),
+    "count": (20, ("people", "views", "video")),
+    "size": (256, ("people", "expressions", "turntable", "views")),
+}
 TURNS = tuple((pitch, yaw) for pitch in (-20, 0, 20) for yaw in (-38, -19, 0, 19, 38))  # degrees
 
 
@@ -84,7 +89,7 @@ def video(path: Path, count: int) -> Tensor:
     """`count` frames from the first to the last, repeated where it has fewer: [count, 3, H, W]."""
     length = sum(1 for _ in open_video(path)[1])
     numbers = [round(i * (length - 1) / max(count - 1, 1)) for i in range(count)]
-    frames = {i: to_tensor(frame) for i, frame in enumerate(open_video(path)[1]) if i in numbers}
+    frames = {i: to_tensor(frame) for i, frame in enumerate(of_one_size(open_video(path)[1])) if i in numbers}
     return torch.cat([frames[i] for i in numbers])
 
 
@@ -126,12 +131,19 @@ def chosen(options: argparse.Namespace) -> tuple[Tensor, int]:
 
 
 def check(options: argparse.Namespace) -> None:
-    if min(options.size, options.count) < 1 or options.seed < 0:
-        raise UserError("--size and --count must be positive, --seed must not be negative")
+    """Fill in the defaults, and refuse what cannot be or is not used."""
+    for name, (default, sheets) in DEFAULTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+        elif options.what not in sheets:
+            raise UserError(f"--{name} is not used for {options.what}, only for {', '.join(sheets)}; leave it out")
+    if min(options.size, options.count) < 1 or not 0 <= options.seed < 2**31:
+        raise UserError("--size and --count must be positive, --seed from 0 to 2147483647")
     if options.columns is not None and options.columns < 1:
         raise UserError(f"--columns is {options.columns}; use at least 1")
     if options.output.suffix.lower() != ".png":
         raise UserError(f"--output {options.output.name}: a sheet is written as .png")
+    keep_inputs({"--output": options.output}, {f"the video {path}": path for path in options.files})
     if options.files and options.what != "video":
         raise UserError(f"{options.what} takes no files ({options.files[0]}); only video does")
 
@@ -151,9 +163,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("what", choices=("people", "expressions", "turntable", "views", "video"))
     parser.add_argument("files", type=Path, nargs="*", help="videos of one size, for `video`")
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
-    parser.add_argument("--seed", type=int, default=0, help="the person, or the first of them")
-    parser.add_argument("--count", type=int, default=20, help="people on the sheet, or frames of each video")
-    parser.add_argument("--size", type=int, default=256, help="pixels of each picture")
+    parser.add_argument("--seed", type=int, help="the person, or the first of them (default 0)")
+    parser.add_argument("--count", type=int, help="people or views on the sheet, or frames of each video (default 20)")
+    parser.add_argument("--size", type=int, help="pixels of each picture (default 256)")
     parser.add_argument("--columns", type=int, default=None)
     options = parser.parse_intermixed_args(arguments)
 

@@ -25,7 +25,7 @@ from modules.official.names import identify, official_state, to_official, to_our
 from modules.system.checkpoint import load_state, read_config, save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError, run_command
-from modules.system.files import named_file
+from modules.system.files import keep_inputs, named_file
 
 STEPS = re.compile(r"model_ckpt_steps_(\d+)\.ckpt$")
 PORTRAIT_PARTS = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr")
@@ -87,14 +87,16 @@ def convert(path: Path, output: Path, kind: str | None = None) -> Path:
         ours = to_ours(state, network)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
+    folder = output / ("portrait" if network in PORTRAITS else network)
+    keep_inputs({"the output": folder}, {"the checkpoint": file})
     if network in PORTRAITS:
         config = {"model": to_dict(portrait_config(state, network))}
-        save_checkpoint(output / "portrait", config, by_part(ours))
-        return output / "portrait"
+        save_checkpoint(folder, config, by_part(ours))
+        return folder
     model = Audio2MotionConfig.full() if network == "audio2motion" else SyncNetConfig.full()
     config = {"model": to_dict(model), "features": "hubert", "hubert": DEFAULT_HUBERT, "face_model": "bfm"}
-    save_checkpoint(output / network, config, {network: ours})
-    return output / network
+    save_checkpoint(folder, config, {network: ours})
+    return folder
 
 
 def _official_state(file: Path) -> dict[str, Tensor]:
@@ -125,6 +127,7 @@ def convert_back(folder: Path, output: Path) -> None:
         state = {f"{name}.{key}": value for name in names for key, value in load_state(folder, name).items()}
     else:
         network, state = names[0], load_state(folder, names[0])
+    keep_inputs({"the output": output}, {f"the file of {name}": folder / f"{name}.safetensors" for name in names})
     with named_file(output) as part:
         torch.save({"state_dict": {"model": to_official(state, network)}}, part)
 
@@ -143,6 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> None:
+        if options.back and options.kind:
+            raise UserError("--as is not used with --back, which looks at the folder; leave it out")
         if options.back:
             convert_back(options.source, options.output)
             print(f"{options.output}")

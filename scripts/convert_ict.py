@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from modules.system.errors import UserError
+from modules.system.errors import UserError, run_command
+from modules.system.files import named_file
 
 NEUTRAL = "generic_neutral_mesh.obj"
-NAMES = "vertex_indices.json"  # key "expressions": their order
+EXPRESSION_FILE = "vertex_indices.json"  # key "expressions": their order
 IDENTITIES = 100
 # First vertex and first polygon of each part of the mesh, as published with the model.
 # fmt: off
@@ -54,22 +55,22 @@ def convert(folder: Path, output: Path) -> None:
     neutral = read_vertices(folder / NEUTRAL)
     polygons = read_polygons(folder / NEUTRAL)
     triangles, of_polygon = triangulate(neutral, polygons)
-    names = _expression_names(folder / NAMES)
+    names = _expression_names(folder / EXPRESSION_FILE)
     modes = [*(f"identity{i:03d}" for i in range(IDENTITIES)), *names]
     basis = np.stack([_difference(folder / f"{mode}.obj", neutral) for mode in tqdm(modes)])
     basis = basis.astype(np.float16)  # [M, V, 3] cm
-    output.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        output,
-        v=neutral.astype(np.float32),
-        tri=triangles.astype(np.int32),
-        tri_poly=of_polygon.astype(np.int32),
-        id_basis=basis[:IDENTITIES],
-        exp_basis=basis[IDENTITIES:],
-        exp_names=np.array(names),
-        lm68=np.array(LANDMARK_VERTICES, dtype=np.int32),
-        **_tables(len(neutral), len(polygons), of_polygon),
-    )
+    with named_file(output) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            v=neutral.astype(np.float32),
+            tri=triangles.astype(np.int32),
+            tri_poly=of_polygon.astype(np.int32),
+            id_basis=basis[:IDENTITIES],
+            exp_basis=basis[IDENTITIES:],
+            exp_names=np.array(names),
+            lm68=np.array(LANDMARK_VERTICES, dtype=np.int32),
+            **_tables(len(neutral), len(polygons), of_polygon),
+        )
 
 
 def read_vertices(path: Path) -> np.ndarray:
@@ -157,12 +158,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="FaceXModel folder of ICT-FaceKit")
     parser.add_argument("output", type=Path, help="file to write, ict_facekit.npz in the assets folder")
     options = parser.parse_args(arguments)
-    try:
+
+    def body() -> None:
+        if options.output.suffix.lower() != ".npz":
+            raise UserError(f"{options.output}: the model is written as .npz; give a name that ends so")
         convert(options.folder, options.output)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

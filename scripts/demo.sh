@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
-.venv/bin/python -m inference.run "$@"
+exec .venv/bin/python -m inference.run "$@"

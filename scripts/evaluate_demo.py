@@ -25,12 +25,13 @@ from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.media.pixels import to_pixels, to_tensor
 from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.metrics.image import psnr
-from modules.metrics.motion import mouth_opening
+from modules.metrics.series import mouth_opening
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import HELD_OUT_SEED, sample_person
 from modules.procedural.render import render
 from modules.procedural.speech import synthesize
 from modules.system.errors import UserError, run_command
+from modules.system.files import keep_inputs, named_file
 
 TURN = math.radians(20)
 SETTLED = 8  # frames after which smoothing no longer sees the start of a turn
@@ -118,6 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> None:
+        keep_inputs({"--json": options.json}, {f"the speech {path}": path for path in options.speech})
         pipeline = TalkingPortrait.load(options.checkpoint)
         if pipeline.face_model.name != "procedural" or options.people < 1:
             raise UserError("give a checkpoint of the procedural face model and at least one person")
@@ -138,7 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name, score in following.items():
             print(f"speech {name}: correlation {score['correlation']:.2f}, open in silence {score['quiet']:.2f}")
         if options.json:
-            options.json.write_text(json.dumps({"views": views, "driven": driven, "speech": following}, indent=1))
+            with named_file(options.json) as part:
+                part.write_text(json.dumps({"views": views, "driven": driven, "speech": following}, indent=1))
 
     return run_command(body)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modules.system.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
 from modules.system.errors import UserError, run_command
+from modules.system.files import keep_inputs
 
 WEIGHT_FILES = {
     "portrait": ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr"),
@@ -20,12 +21,13 @@ CONFIG_KEYS = {"portrait": ("model",), "audio2motion": ("model", "features", "fa
 
 
 def export(run: Path, kind: str, output: Path, half: bool) -> list[str]:
-    """Write OUTPUT/KIND from the best checkpoint of a run; returns the names of the exported modules.
+    """Write OUTPUT/KIND from the checkpoint that a run's config selects; returns the names of the exported modules.
 
     Raises:
         UserError: the run is of another kind, or there is no checkpoint.
     """
     folder = find_checkpoint(run)
+    keep_inputs({"--output": output / kind}, {f"--{kind}": folder})
     config = read_config(folder)
     names = [name for name in WEIGHT_FILES[kind] if (folder / f"{name}.safetensors").is_file()]
     absent = [key for key in CONFIG_KEYS[kind] if key not in config]

@@ -245,6 +245,8 @@ def write_table(path: Path, verdicts: dict[str, Verdict]) -> None:
 
 def mutate(root: Path, options: argparse.Namespace) -> None:
     """Draw, try and report; see `main`."""
+    if options.list and options.again:
+        raise UserError("--again tries changes and --list only shows them; choose one")
     drawn = draw(root, candidate_files(root, options.only), options.seed)
     if options.list:
         for mutation in islice(drawn, options.count):

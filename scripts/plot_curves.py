@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 from modules.system.errors import UserError, run_command
-from modules.system.files import named_file
+from modules.system.files import keep_inputs, named_file
 
 WIDTH, ROW_HEIGHT = 1400, 380  # pixels
 DOTS = 100  # an inch
@@ -242,6 +242,8 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> None:
         if options.output.suffix.lower() != ".png":
             raise UserError(f"--output is {options.output}; give a file that ends in .png")
+        numbers = {f"the numbers of {run}": run / "metrics.jsonl" for run in options.runs}
+        keep_inputs({"--output": options.output}, numbers)
         curves = [read_curves(run) for run in options.runs]
         write_png(draw(dict(zip(titles(options.runs), curves))), options.output)
         print(options.output)

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from modules.system.errors import UserError, run_command
+from modules.system.files import keep_inputs, named_file
+from modules.system.interrupts import Stopped
 from scripts.benchmark import peak_memory
 from tasks.engine.devices import launch_fabric
 from tasks.engine.settings import read_settings
@@ -70,13 +72,17 @@ def measure(config: Path, overrides: list[str], steps: int, device: str) -> dict
     """
     if steps < 2:
         raise UserError(f"--steps is {steps}; use at least 2, the first is not counted")
+    fixed = {setting.partition("=")[0] for setting in short_run(steps)}
+    for override in overrides:
+        if override.partition("=")[0] in fixed:
+            raise UserError(f"{override} is not used: a profile sets {', '.join(sorted(fixed))} itself; leave it out")
     settings = read_settings(config, [*overrides, *short_run(steps)])
     fabric = launch_fabric(settings.trainer, device)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(settings, Path(folder), fabric)
         counts = parameter_counts(trainer.task)
-        if trainer.train():
-            raise KeyboardInterrupt
+        if received := trainer.train():
+            raise Stopped(received)
         lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     seconds, parts = shares(lines)
     return {
@@ -115,15 +121,16 @@ def table(profile: dict[str, Any]) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print the table, and write the numbers if asked for."""
+    keep_inputs({"--json": options.json}, {"the config": options.config})
     profile = measure(options.config, options.overrides, options.steps, options.device)
     print(table(profile))
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(profile, indent=1), encoding="utf-8")
+        with named_file(options.json) as part:
+            part.write_text(json.dumps(profile, indent=1), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0, 2 after an error the user can mend, 130 after Ctrl-C."""
+    """Exit code: 0, 2 after an error the user can mend, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
     parser = argparse.ArgumentParser(prog="python -m scripts.profile_training", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path, help="a YAML of configs/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")

@@ -89,7 +89,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
 def own_changes(path: Path, values: Settings) -> tuple[str, ...]:
     """The settings, as key=value, that come from `path` and the files beside it and not from their base."""
     return tuple(
-        f"{key}={json.dumps(value)}"
+        f"{key}={json.dumps(value) if isinstance(value, str) else values.texts.get(key, json.dumps(value))}"
         for key, value in _leaves(values)
         if Path(values.sources[key]).resolve().parent == path.resolve().parent
     )
@@ -332,7 +332,7 @@ def ablate(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 2 after a user's error, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run the command; the exit code is 0, 2 after a user's error, 128 + N after signal N (Ctrl-C 130, SIGTERM 143)."""
     options = arguments_of(arguments)
     return run_command(lambda: ablate(options))
 

@@ -5,16 +5,19 @@ torchrun --nproc-per-node 8 -m tasks.run configs/i2p.yaml
 """
 
 import argparse
-import signal
+import shutil
 import sys
 from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
 
-from modules.system.checkpoint import list_checkpoints, read_config
+from modules.system.assets import require_assets
+from modules.system.checkpoint import newest_whole, read_config
 from modules.system.config import changed_keys, save_yaml
 from modules.system.errors import UserError, run_command
+from modules.system.files import keep_inputs
+from modules.system.interrupts import Stopped
 from tasks.engine.devices import launch_fabric
 from tasks.engine.run_log import writing
 from tasks.engine.seeds import derived_seed
@@ -43,18 +46,22 @@ def default_output(config: Path) -> Path:
     return Path("runs", parts[-1])
 
 
-def start_of(folder: Path, settings: RunSettings, resume: bool, fresh: bool) -> Path | None:
-    """The checkpoint to resume from, or None to start from the first step.
+def start_of(folder: Path, settings: RunSettings, resume: bool, fresh: bool) -> tuple[Path | None, dict[Path, str]]:
+    """The checkpoint to resume from, or None to start from the first step; and newer ones that are damaged, with why.
 
     Raises:
         UserError: these settings cannot resume the run in the folder, or `resume` is set and there is no run.
     """
-    checkpoints = list_checkpoints(folder)
-    if fresh or not checkpoints:
+    newest, damaged = (None, {}) if fresh else newest_whole(folder)
+    if newest is None:
+        if damaged:
+            others = "; no older one is whole" if len(damaged) > 1 else ""
+            raise UserError(
+                f"{next(iter(damaged.values()))}{others}; start anew with --fresh, which moves {folder} aside"
+            )
         if resume:
             raise UserError(f"nothing to resume: {folder} has no checkpoint; leave --resume out to start")
-        return None
-    newest = checkpoints[-1]
+        return None, {}
     old, new = read_config(folder if (folder / "config.yaml").is_file() else newest), settings.resolved
     advice = f"choose another --output, or --fresh to move {folder} aside"
     if old.get("task") != new["task"]:
@@ -63,7 +70,14 @@ def start_of(folder: Path, settings: RunSettings, resume: bool, fresh: bool) -> 
     shapes = [key for key in changed if key.partition(".")[0] in settings.task.model_keys]
     if shapes:
         raise UserError(f"{newest} has another model: {', '.join(shapes[:3])} changed; {advice}")
-    return newest
+    return newest, damaged
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint, so that it does not count among those to keep."""
+    aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    return checkpoint.rename(aside)
 
 
 def move_aside(folder: Path) -> None:
@@ -77,16 +91,25 @@ def train(options: argparse.Namespace) -> Trainer:
     """Build the task of the config and train it to the end."""
     settings = read_settings(options.config, options.overrides)
     folder = options.output or default_output(options.config)
+    if not (folder / "checkpoints").exists():  # in a run that has begun, config.yaml is our own
+        keep_inputs({"--output": folder / "config.yaml"}, {"the config": options.config})
     fabric = launch_fabric(settings.trainer, options.device)
-    resume = start_of(folder, settings, options.resume, options.fresh)
+    resume, damaged = start_of(folder, settings, options.resume, options.fresh)
     fabric.barrier()
+    notes: list[str] = []
     if fabric.global_rank == 0:
         with writing(folder):
             if options.fresh:
                 move_aside(folder)
             folder.mkdir(parents=True, exist_ok=True)
+            notes = [
+                f"{reason}; going back to {resume}, the damaged one is kept as {set_aside(c)}"
+                for c, reason in damaged.items()
+            ]
     try:
         trainer = build_trainer(settings, folder, fabric, resume)
+        for note in notes:
+            trainer.log.line(f"note: {note}")
         if resume:
             announce(trainer, read_config(resume), settings)
         if fabric.global_rank == 0:
@@ -95,15 +118,14 @@ def train(options: argparse.Namespace) -> Trainer:
         received = trainer.train()
     except torch.OutOfMemoryError as error:
         raise UserError("the device has too little memory; lower loader.batch and raise accumulate") from error
-    if received == signal.SIGINT:
-        raise KeyboardInterrupt
     if received:
-        sys.exit(128 + received)
+        raise Stopped(received)
     return trainer
 
 
 def build_trainer(settings: RunSettings, folder: Path, fabric: Fabric, resume: Path | None = None) -> Trainer:
     """The task, with the initial weights of the config's seed, and its trainer."""
+    require_assets(settings.task.files(settings.task_config, fresh=resume is None))
     seed = derived_seed(settings.trainer.seed, 0)
     torch.manual_seed(seed)  # for layers that initialise themselves
     task = settings.task(settings.task_config, torch.Generator().manual_seed(seed))
@@ -117,7 +139,7 @@ def announce(trainer: Trainer, old: dict, settings: RunSettings) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 2 after a user's error, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run the command; the exit code is 0, 2 after a user's error, 128 + N after signal N (Ctrl-C 130, SIGTERM 143)."""
     options = parse(arguments)
     return run_command(lambda: train(options))
 

@@ -69,3 +69,9 @@ def assets(monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-golden-steps", action="store_true", help="record the training steps of tests/golden_steps"
+    )

@@ -6,6 +6,7 @@ either the original's rule ("nearest": rays behind a person who does not move) o
 """
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.ndimage import distance_transform_edt
 from modules.analysis.segmentation import shows_part
 from modules.analysis.segmentation_classes import BODY_SKIN, CLOTHES
 
+BackgroundMethod = Literal["smooth", "nearest"]  # how the scene goes on behind the person (`inpaint_background`)
 _REFERENCE_SIZE = 512
 CLOTH_ROWS = 9  # rows filled per column, the pixel itself included
 NECK_ROWS = 53
@@ -106,7 +108,10 @@ def _fill_upwards(
 
 
 def inpaint_background(
-    frames: Sequence[np.ndarray], classes: Sequence[np.ndarray], method: str = "smooth", scale: float | None = None
+    frames: Sequence[np.ndarray],
+    classes: Sequence[np.ndarray],
+    method: BackgroundMethod = "smooth",
+    scale: float | None = None,
 ) -> np.ndarray:
     """The scene without the person, from one picture or a clip of a still camera.
 
@@ -120,8 +125,8 @@ def inpaint_background(
     Returns:
         [H, W, 3] uint8. Where the person hides everything, the mean colour of the picture's border.
     """
-    if method not in ("smooth", "nearest"):
-        raise ValueError(f"method is {method!r}; choose smooth or nearest")
+    if method not in get_args(BackgroundMethod):
+        raise ValueError(f"method is {method!r}; choose {' or '.join(get_args(BackgroundMethod))}")
     colours, distance = _farthest_colours(frames, classes)
     scale = max(colours.shape[:2]) / _REFERENCE_SIZE if scale is None else scale
     sure = distance > SURE_DISTANCE * scale

@@ -5,35 +5,26 @@ Landmarks are MediaPipe's 478 points as fractions of the picture, x to the right
 
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 
-from modules.analysis.mediapipe_models import LANDMARKS, FaceFinder, hair_confidence, person_confidence
-from modules.face3d.landmark_sets import (
-    BRIDGE,
-    CHIN,
-    EYES,
-    FACE_OVAL,
-    FOREHEAD,
-    LEFT_SIDE,
-    LOWER_FACE,
-    MOUTH,
-    RIGHT_SIDE,
-)
+from modules.analysis.looks import measure_looks
+from modules.analysis.mediapipe_models import LANDMARKS, FaceFinder
+from modules.face3d.landmark_sets import CHIN, EYES, FOREHEAD, MOUTH
 from modules.media.rates import FRAME_RATE
-from modules.system.errors import UserError
+from modules.system.errors import UserError, note
 
 MAX_FACES = 5
 MIN_FACE_WIDTH = 64  # pixels
 SIMILAR_SIZE = 0.6  # of a second face, relative to the largest, that makes the choice the user's
 MAX_OUTSIDE = 0.05  # share of landmarks beyond the border of the picture
 MAX_ROLL = 60.0  # degrees
-MIN_PERSON, MAX_HAIR = 0.6, 0.125  # mean probabilities inside the face oval
-MAX_COVER = 13.0  # CIELAB chroma by which cheeks and chin may differ from the bridge of the nose
+LOOKS, LOOKS_STEP = 5, 5  # frames of a clip that must all look unusable before it is refused, and from one to the next
 TILES_A_SIDE = (2, 4)  # tiles of the shorter side when no face is found in the whole picture
 
 
-def detect(picture: np.ndarray, name: str = "the picture", face_index: int | None = None) -> np.ndarray:
+def detect(
+    picture: np.ndarray, name: str = "the picture", face_index: int | None = None, anyway: bool = False
+) -> np.ndarray:
     """Landmarks of the one face of a photo.
 
     Args:
@@ -41,17 +32,24 @@ def detect(picture: np.ndarray, name: str = "the picture", face_index: int | Non
         name: what messages call it.
         face_index: which face, counted from the left, when there are several; None: the largest, if it
             stands out.
+        anyway: a face that is covered or does not seem to be a person's is mentioned, not refused.
     Returns:
         [478, 2] float64, fractions of the picture.
     Raises:
         UserError: no face, several of similar size, cut by the border, too small, lying on its side, not
             human, or covered; or a model file is missing.
     """
+    landmarks = _locate(picture, name, face_index)
+    _object(measure_looks(picture, landmarks).complaint(name), anyway)
+    return landmarks
+
+
+def _locate(picture: np.ndarray, name: str, face_index: int | None = None, option: str = "--face") -> np.ndarray:
+    """`detect` without a look at what the face is."""
     with FaceFinder(MAX_FACES) as finder:
         faces = find_in_tiles(finder, picture)
-    landmarks = _choose(faces, picture, name, face_index)
+    landmarks = _choose(faces, picture, name, face_index, option)
     _check_position(landmarks, picture, name)
-    _check_looks(landmarks, picture, name)
     return landmarks
 
 
@@ -98,13 +96,13 @@ def _distinct(faces: list[np.ndarray]) -> np.ndarray:
     return np.array(kept, np.float64).reshape(len(kept), LANDMARKS, 2)
 
 
-def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int | None) -> np.ndarray:
+def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int | None, option: str) -> np.ndarray:
     if len(faces) == 0:
         raise UserError(f"no face found in {name}; use a photo whose face is at least {MIN_FACE_WIDTH} pixels wide")
     if face_index is not None:
         if not 0 <= face_index < len(faces):
             raise UserError(
-                f"{name} shows {len(faces)} face(s); face_index {face_index} is not one of "
+                f"{name} shows {len(faces)} face(s); {option} {face_index} is not one of "
                 f"0 (leftmost) to {len(faces) - 1}"
             )
         return faces[np.argsort(faces[:, :, 0].mean(1))[face_index]]
@@ -113,7 +111,7 @@ def _choose(faces: np.ndarray, picture: np.ndarray, name: str, face_index: int |
     if similar > 1:
         raise UserError(
             f"{name} shows {similar} faces of similar size; crop it to one face, "
-            "or choose one with --face (0 is the leftmost)"
+            f"or choose one with {option} (0 is the leftmost)"
         )
     return faces[int(sizes.argmax())]
 
@@ -137,48 +135,12 @@ def _check_position(landmarks: np.ndarray, picture: np.ndarray, name: str) -> No
         )
 
 
-def _check_looks(landmarks: np.ndarray, picture: np.ndarray, name: str) -> None:
-    part, points = _around(landmarks, picture)
-    oval = np.zeros(part.shape[:2], np.uint8)
-    cv2.fillConvexPoly(oval, cv2.convexHull(np.rint(points[list(FACE_OVAL)]).astype(np.int32)), 1)
-    inside = oval.astype(bool)
-    person, hair = person_confidence(part)[inside].mean(), hair_confidence(part)[inside].mean()
-    if person < MIN_PERSON:
-        raise UserError(f"what looks like a face in {name} does not seem to be a person's; use a photo of a person")
-    if hair > MAX_HAIR:
-        raise UserError(f"the face in {name} is covered by hair, fur or cloth; use a photo that shows the whole face")
-    if _cover(part, points) > MAX_COVER:
-        raise UserError(
-            f"the lower face in {name} is covered (mask, scarf, hand?); use a photo that shows the whole face"
-        )
-
-
-def _around(landmarks: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The picture within three face sizes, as segmenters see 256 pixels only; the landmarks in its pixels."""
-    size = np.array(picture.shape[1::-1])
-    points = landmarks * size
-    middle, half = (points.min(0) + points.max(0)) / 2, 1.5 * float(np.ptp(points, axis=0).max())
-    left, top = np.maximum(middle - half, 0).astype(int)
-    right, bottom = np.minimum(middle + half, size).astype(int)
-    return np.ascontiguousarray(picture[top:bottom, left:right]), points - (left, top)
-
-
-def _cover(picture: np.ndarray, points: np.ndarray) -> float:
-    """Chroma distance from the bridge of the nose to the most similar of cheeks and chin; 0 if all is grey."""
-    radius = max(0.035 * float(np.linalg.norm(points[LEFT_SIDE] - points[RIGHT_SIDE])), 1.0)
-    chroma = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 1:]
-    rows, columns = np.indices(picture.shape[:2], sparse=True)
-
-    def colour(index: int) -> np.ndarray | None:
-        near = np.hypot(columns - points[index, 0], rows - points[index, 1]) <= radius
-        return np.median(chroma[near], axis=0) if near.any() else None
-
-    bridge = [c for c in map(colour, BRIDGE) if c is not None]
-    lower = [c for c in map(colour, LOWER_FACE) if c is not None]
-    if not bridge or not lower:
-        return 0.0
-    middle = np.median(bridge, axis=0)
-    return min(float(np.linalg.norm(other - middle)) for other in lower)
+def _object(complaint: str | None, anyway: bool) -> None:
+    """Refuse with a complaint, or with `anyway` only mention it."""
+    if complaint and not anyway:
+        raise UserError(f"{complaint}; use another that shows the whole face, or go on with --anyway")
+    if complaint:
+        note(f"{complaint}; the result will not look like the person")
 
 
 def combine(image: np.ndarray, video: np.ndarray) -> np.ndarray:
@@ -189,37 +151,55 @@ def combine(image: np.ndarray, video: np.ndarray) -> np.ndarray:
     return combined
 
 
-def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: int = 1000 // FRAME_RATE) -> np.ndarray:
-    """Landmarks of the one face of a clip; holds one frame at a time.
+def detect_clip(
+    frames: Iterable[np.ndarray],
+    name: str = "the clip",
+    step_ms: int = 1000 // FRAME_RATE,
+    face_index: int | None = None,
+    anyway: bool = False,
+) -> np.ndarray:
+    """Landmarks of one face of a clip; holds one frame at a time.
 
     Every frame passes a single-picture detector and a tracker (`combine`); a frame without a face repeats the
     last landmarks.
 
     Args:
-        frames: uint8 [H, W, 3], 25 a second, all of one size.
+        frames: uint8 [H, W, 3], 25 a second; their size may change.
         name: what messages call it.
         step_ms: milliseconds between frames that the tracker is given; longer smooths less (official scripts: 80
             and 800).
+        face_index: the face to follow, counted from the left of the first frame that shows any; None: the only one.
+        anyway: a face that is covered or does not seem to be a person's is mentioned, not refused.
     Returns:
         [T, 478, 2] float64, fractions of the frame.
     Raises:
-        UserError: no frames, no face in the first second, or what `detect` refuses, in the first frame
-            with a face.
+        UserError: no frames, no face in the first second, or what `detect` refuses: where the face is in the first
+            frame that has one, what it looks like if it does so in several frames.
     """
     rows: list[np.ndarray] = []
-    image = video = None
-    count = 0
-    with FaceFinder() as finder, FaceFinder(track=True) as tracker:
+    image = video = followed = shape = None
+    count, most = 0, 1 if face_index is None else MAX_FACES
+    looks = _ClipLooks(name, anyway)
+    with FaceFinder(most) as finder, FaceFinder(most, track=True) as tracker:
         for count, frame in enumerate(frames, start=1):
             faces, tracked = finder.find(frame), tracker.find(frame, (count - 1) * step_ms)
+            if shape is not None and frame.shape != shape:
+                tracked = faces  # the tracker looked where the face was in a picture of another shape
+            shape = frame.shape
             if image is None and video is None and (len(faces) or len(tracked)):
-                detect(frame, name)
+                followed = _locate(frame, name, face_index, "--driving-face")
+            if face_index is not None and followed is not None:
+                faces, tracked = _same_face(faces, followed), _same_face(tracked, followed)
+            if followed is not None and (len(faces) or not rows):
+                looks.see(frame, faces[0] if len(faces) else followed, count - 1)
             image = faces[0] if len(faces) else image
             video = tracked[0] if len(tracked) else video
             if image is not None or video is not None:
                 rows.append(combine(video if image is None else image, image if video is None else video))
+                followed = rows[-1]
             elif count == FRAME_RATE:
                 break
+    looks.end()
     if not count:
         raise UserError(f"{name} has no frames")
     if not rows:
@@ -228,3 +208,39 @@ def detect_clip(frames: Iterable[np.ndarray], name: str = "the clip", step_ms: i
             "at least a tenth of the picture high"
         )
     return np.array([rows[0]] * (count - len(rows)) + rows)
+
+
+def _same_face(faces: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Of faces [N, 478, 2] the one that was at `before` [478, 2] a frame ago: [1, 478, 2], or [0, 478, 2] if none."""
+    if not len(faces):
+        return faces
+    distances = np.abs(faces.mean(1) - before.mean(0)) / np.ptp(before, axis=0)  # in sizes of the face, [N, 2]
+    nearest = int(distances.max(1).argmin())
+    return faces[nearest : nearest + 1] if distances[nearest].max() < 0.5 else faces[:0]
+
+
+class _ClipLooks:
+    """Looks at frames of a clip until one shows a whole face; `LOOKS` that do not are an objection."""
+
+    def __init__(self, name: str, anyway: bool) -> None:
+        self._name, self._anyway = name, anyway
+        self._complaints: list[str] = []
+        self._next: int | None = 0  # the frame to look at; None: no more
+
+    def see(self, frame: np.ndarray, landmarks: np.ndarray, number: int) -> None:
+        if self._next is None or number < self._next:
+            return
+        complaint = measure_looks(frame, landmarks).complaint(f"frame {number} of {self._name}")
+        if complaint is None:
+            self._next, self._complaints = None, []
+            return
+        self._complaints.append(complaint)
+        self._next = number + LOOKS_STEP
+        if len(self._complaints) == LOOKS:
+            self.end()
+
+    def end(self) -> None:
+        """Raise or mention the first objection, if no frame has shown a whole face."""
+        self._next = None
+        _object(next(iter(self._complaints), None), self._anyway)
+        self._complaints = []

@@ -1,10 +1,14 @@
-"""MediaPipe's models as plain functions of arrays: opened quietly, always closed, with errors that say what to do."""
+"""MediaPipe's models as plain functions of arrays: opened quietly, with errors that say what to do.
+
+Opening a segmenter takes longer than using it, so that each is opened once in a process and stays open.
+"""
 
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +96,23 @@ def confidences(picture: np.ndarray, model: str) -> np.ndarray:
         UserError: the model file is missing or damaged.
     """
     path = find_asset(model)
-    with silence():
-        segmenter = _open(
-            path,
-            lambda base: vision.ImageSegmenter.create_from_options(
-                vision.ImageSegmenterOptions(
-                    base_options=base, output_category_mask=False, output_confidence_masks=True
-                )
-            ),
-        )
-        with segmenter:
-            masks = segmenter.segment(_image(picture)).confidence_masks
-            return np.stack([mask.numpy_view().reshape(picture.shape[:2]) for mask in masks])
+    with silence():  # also: one picture at a time
+        segmenter = _segmenter(path, path.stat().st_mtime_ns, os.getpid())
+        masks = segmenter.segment(_image(picture)).confidence_masks
+        return np.stack([mask.numpy_view().reshape(picture.shape[:2]) for mask in masks])
+
+
+@lru_cache(maxsize=8)
+def _segmenter(path: Path, changed: int, process: int) -> vision.ImageSegmenter:
+    """The segmenter of a file as it was at the time `changed`; of `process`, as threads do not survive a fork."""
+    options = {"output_category_mask": False, "output_confidence_masks": True}
+    segmenter = _open(
+        path,
+        lambda base: vision.ImageSegmenter.create_from_options(
+            vision.ImageSegmenterOptions(base_options=base, **options)
+        ),
+    )
+    return segmenter
 
 
 def person_confidence(picture: np.ndarray) -> np.ndarray:

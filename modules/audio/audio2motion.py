@@ -55,6 +55,11 @@ class Audio2MotionConfig:
         """How many conditions there are, the audio included."""
         return 1 + self.pitch + self.blink + self.mouth_amplitude + self.eye_amplitude
 
+    @property
+    def hears_whole_end(self) -> bool:
+        """Whether the model's last frame hears all of itself (`extract`); that of the released weights never did."""
+        return self.downsample != "nearest"
+
     @classmethod
     def full(cls) -> "Audio2MotionConfig":
         """The released model: 11 864 064 parameters."""

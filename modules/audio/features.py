@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.audio.hubert import HubertFeatures
+from modules.audio.hubert import RECEPTIVE_FIELD, HubertFeatures
 from modules.audio.pitch import pitch_at_hop
 from modules.media.audio import read_mono
-from modules.media.rates import HOP, SAMPLE_RATE
+from modules.media.rates import FRAME_SAMPLES, HOP, SAMPLE_RATE
 from modules.system.errors import UserError
 
 FEATURE_WINDOW = 512
@@ -24,6 +24,13 @@ _QUIETEST_SPEECH = -3.0  # log10 mel magnitude; files softer than this are not a
 _DYNAMIC_RANGE = 2.4  # log10 units (48 dB) below the active level, the floor of the features
 
 FeatureKind = Literal["hubert", "mel"]
+
+
+def check_audio_size(kind: FeatureKind, size: int) -> None:
+    """Refuse a config's network that cannot read features of a kind: ValueError."""
+    if (kind == "mel") != (size == MEL_BANDS):
+        have = f"{MEL_BANDS} numbers a frame" if kind == "mel" else "as many numbers a frame as HuBERT (large: 1024)"
+        raise ValueError(f"features {kind} have {have}, model.audio_size is {size}; change one of them")
 
 
 @dataclass(frozen=True)
@@ -105,12 +112,17 @@ def normalise_mel(mel: Tensor) -> Tensor:
     return (mel - active + _DYNAMIC_RANGE).clamp(min=0) / (_DYNAMIC_RANGE / 3) - 1.5
 
 
+def mel_frames(samples: int) -> int:
+    """Tx, frames that `mel_features` makes of N samples."""
+    return GROUP * -(-samples // (GROUP * HOP))
+
+
 def mel_features(waveform: Tensor) -> Tensor:
     """Features of kind "mel": waveform [N] at 16 kHz -> [Tx, 80] in about [-1.5, 2], Tx = 8 ceil(N / 2560).
 
     The end is padded with digital silence.
     """
-    frames = GROUP * -(-len(waveform) // (GROUP * HOP))
+    frames = mel_frames(len(waveform))
     padded = F.pad(waveform.float(), (0, (frames - 1) * HOP + FEATURE_WINDOW - len(waveform)))
     return normalise_mel(mel_spectrogram(padded))
 
@@ -120,21 +132,27 @@ def pad_frames(features: Tensor) -> Tensor:
     return F.pad(features, (0, 0, 0, -len(features) % GROUP))
 
 
-def extract(waveform: Tensor, kind: FeatureKind = "mel", hubert: HubertFeatures | None = None) -> AudioFeatures:
+def extract(
+    waveform: Tensor, kind: FeatureKind = "mel", hubert: HubertFeatures | None = None, whole_end: bool = True
+) -> AudioFeatures:
     """Features and pitch of speech.
 
     Args:
         waveform: [N] float32 at 16 kHz, at least 512 samples.
-        kind: "mel" (demo) or "hubert" (released models; `hubert` must be given then).
+        kind: "mel" (demo) or "hubert" (released models; `hubert` must be given then, on the waveform's device).
+        whole_end: pad the sound to whole video frames and what HuBERT looks ahead, so that the last video frame hears
+            all of itself; False: as the released models know it, whose last audio frame is missing. Mel features are
+            always whole.
     Returns:
-        Tx frames at 50 Hz, on the CPU or on HuBERT's device.
+        Tx frames at 50 Hz, on the waveform's device.
     """
     if waveform.ndim != 1 or len(waveform) < FEATURE_WINDOW:
         raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {FEATURE_WINDOW} samples")
     if kind == "mel":
         features = mel_features(waveform)
     elif kind == "hubert" and hubert is not None:
-        features = pad_frames(hubert(waveform))
+        end = -len(waveform) % FRAME_SAMPLES + RECEPTIVE_FIELD - HOP if whole_end else 0
+        features = pad_frames(hubert(F.pad(waveform, (0, end))))
     else:
         raise ValueError(f"kind is {kind!r}; use mel, or hubert together with a loaded HuBERT (load_hubert)")
     voiced_frames = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, len(features))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from modules.face3d.landmark_sets import MOUTH_68
 from modules.face3d.morphable_model import MorphableModel
+from modules.layers.precision import full_precision
 
 KeypointSet = Literal["lm468", "lm68", "lip"]
 SCALE = 10.0
@@ -34,6 +35,7 @@ class Keypoints(nn.Module):
         for name, basis in (("identity_basis", identity), ("expression_basis", expression)):
             self.register_buffer(name, SCALE * rearrange(basis[chosen], "l c k -> (l c) k"))
 
+    @full_precision()
     def forward(self, identity: Tensor, expression: Tensor) -> Tensor:
         """identity [B, 80], expression [B, T, 64] -> displacements [B, T, P], point-major xyz, 0.1 dm."""
         shape = torch.einsum("bk,pk->bp", identity, self.identity_basis)

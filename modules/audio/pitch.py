@@ -1,6 +1,7 @@
 """Pitch of speech by Boersma's autocorrelation method, and its coarse scale (docs/spec/audio2motion.md#2-3, #6-4).
 
-The method is Praat's "To Pitch (ac)" (P. Boersma, 1993, IFA Proceedings 17), in numpy, all frames at once.
+The method is Praat's "To Pitch (ac)" (P. Boersma, 1993, IFA Proceedings 17), in numpy, many frames at once. Only the
+candidates of the frames, a few numbers each, are kept for the whole of a sound.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 from modules.media.rates import SAMPLE_RATE
 
 Array = NDArray[np.float64]
+BLOCK = 500  # frames at once: 10 s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +62,21 @@ def coarse_pitch(f0: Tensor) -> Tensor:
 def track_pitch(waveform: Array, config: PitchConfig | None = None) -> PitchTrack:
     """Pitch of a mono waveform [N] at 16 kHz; an empty track if it is shorter than three periods of the floor."""
     config = config or PitchConfig()
-    wave = np.asarray(waveform, dtype=np.float64)
+    wave = np.asarray(waveform)
     duration = len(wave) / SAMPLE_RATE
     frames = int(np.floor((duration - 3 / config.floor) / config.step)) + 1
     if frames < 1:
         return PitchTrack(np.zeros(0), 0.0, config.step)
     first = duration / 2 - frames * config.step / 2 + config.step / 2
     centres = first + config.step * np.arange(frames)
-    lags = _normalised_autocorrelation(wave, centres, config)
-    frequency, strength = _candidates(lags.correlation, lags.silent, config)
-    path = _best_path(frequency, strength, lags.intensity, config)
+    mean = float(wave.mean(dtype=np.float64))
+    peak = max(float(wave.max()) - mean, mean - float(wave.min()))
+    parts = []
+    for block in np.split(centres, range(BLOCK, frames, BLOCK)):
+        lags = _normalised_autocorrelation(wave, block, peak, config)
+        parts.append((*_candidates(lags.correlation, lags.silent, config), lags.intensity))
+    frequency, strength, intensity = (np.concatenate(part) for part in zip(*parts))
+    path = _best_path(frequency, strength, intensity, config)
     f0 = frequency[np.arange(frames), path]
     f0[(f0 <= 0) | (f0 >= config.ceiling)] = 0
     return PitchTrack(f0, first, config.step)
@@ -81,7 +88,7 @@ def pitch_at_hop(waveform: Array, frames: int) -> Array:
     See docs/spec/audio2motion.md#6-3 and #6-4.
     """
     padding = (len(waveform) // 320 + 1) * 320 - len(waveform)
-    f0 = track_pitch(np.pad(np.asarray(waveform, dtype=np.float64), (0, padding))).f0[:frames]
+    f0 = track_pitch(np.pad(waveform, (0, padding))).f0[:frames]
     return np.pad(f0, (0, frames - len(f0)))
 
 
@@ -92,15 +99,17 @@ class _Lags:
     silent: NDArray[np.bool_]  # [F]
 
 
-def _normalised_autocorrelation(wave: Array, centres: Array, config: PitchConfig) -> _Lags:
+def _normalised_autocorrelation(wave: Array, centres: Array, global_peak: float, config: PitchConfig) -> _Lags:
+    """Of the frames around `centres`, which ascend; `global_peak` is the largest deviation from the wave's mean."""
     window_length = int(3 * SAMPLE_RATE / config.floor)
     half = window_length // 2 - 1
     width, period = 2 * half, int(SAMPLE_RATE / config.floor)
-    global_peak = np.abs(wave - wave.mean()).max()
     left = np.floor(centres * SAMPLE_RATE - 0.5).astype(np.int64)  # [F] sample left of the centre
     reach = max(half, period)
-    padded = np.pad(wave, reach + 2)
-    start = left + reach + 2
+    first, last = int(left[0]) - reach - 2, int(left[-1]) + reach + 3
+    inside = wave[max(first, 0) : max(last, 0)].astype(np.float64)
+    padded = np.pad(inside, (max(-first, 0), max(last - max(len(wave), first), 0)))
+    start = left - first
     sums = np.concatenate([[0.0], np.cumsum(padded)])
     mean = (sums[start + 1 + period] - sums[start + 1 - period]) / (2 * period)
     segments = padded[start[:, None] + 1 - half + np.arange(width)] - mean[:, None]  # [F, W]
@@ -223,7 +232,7 @@ def _best_path(frequency: Array, strength: Array, intensity: Array, config: Pitc
     )
     score[np.isneginf(strength)] = -np.inf
     correction = 0.01 / config.step
-    back = np.zeros((frames, count), dtype=np.int64)
+    back = np.zeros((frames, count), dtype=np.int16)
     total = score[0]
     for t in range(1, frames):
         both = voiced[t - 1][:, None] & voiced[t][None]

@@ -5,7 +5,7 @@ A clip is a folder:
     masks.mkv         FFV1 (lossless), one class number 0..5 a pixel
     background.png    the scene without the person
     clip.npz          identity [1, 80], expression [T, 64], euler [T, 3], translation [T, 3], face_model, landmarks;
-                      from version 2 on also version, fps, source and licence
+                      from version 2 on also version, fps, source and licence; then also person and video
     audio.wav         optional, 16 kHz mono, as long as the video
     speech_KIND.npz   optional, KIND mel or hubert: features [Tx, A] and f0 [Tx] at 50 Hz
     pncc_N.npy        optional, uint8 [T + 1, 3, N, N]: the PNCC of every frame, then that of the neutral face
@@ -13,12 +13,14 @@ Images of head, torso and person are composed from video and mask when they are 
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import av
 import numpy as np
@@ -36,6 +38,8 @@ from modules.system.files import whole_file
 CLIP_VERSION = 2  # 1 had no version, fps, source and licence; it is read as well
 KEY_EVERY = 5  # frames from one key frame to the next
 _VIDEO_OPTIONS = {"crf": "12", "g": str(KEY_EVERY), "bf": "0", "preset": "fast"}
+
+_OF_VIDEO = re.compile(r"(?<!^person)_\d{6}$")  # first frame, at the end of a folder's name
 
 Inpainter = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]
 
@@ -61,6 +65,8 @@ class ClipContent:
         pncc: uint8 [T + 1, 3, N, N], of every frame, then of the neutral face; or None.
         source: where the clip comes from: file name and seconds.
         licence: under which terms it may be used, or who allowed it.
+        person: name of whom it shows, if the data gives names; no two people have the same.
+        video: name of the video of which it is a part; no two videos have the same.
     """
 
     frames: Iterable[np.ndarray]
@@ -74,6 +80,8 @@ class ClipContent:
     pncc: np.ndarray | None = None
     source: str = ""
     licence: str = ""
+    person: str = ""
+    video: str = ""
 
 
 def write_clip(folder: Path, content: ClipContent) -> None:
@@ -116,6 +124,8 @@ def _write_parts(part: Path, content: ClipContent) -> None:
         fps=FRAME_RATE,
         source=content.source,
         licence=content.licence,
+        person=content.person,
+        video=content.video,
         face_model=content.face_model,
         landmarks=content.landmarks.astype(np.float32),
         **face,
@@ -125,7 +135,7 @@ def _write_parts(part: Path, content: ClipContent) -> None:
     for kind, features in content.speech.items():
         write_speech(part, kind, features)
     if content.pncc is not None:
-        np.save(part / f"pncc_{content.pncc.shape[-1]}.npy", content.pncc)
+        np.save(_pncc_file(part, content.pncc.shape[-1]), content.pncc)
 
 
 def write_speech(folder: Path, kind: str, audio: AudioFeatures) -> None:
@@ -210,6 +220,11 @@ class Clip:
         path = self.folder / "audio.wav"
         return soundfile.read(path, dtype="float32")[0] if path.is_file() else None
 
+    def audio_length(self) -> int:
+        """N, samples of the sound at 16 kHz; 0 for a silent clip."""
+        path = self.folder / "audio.wav"
+        return soundfile.info(path).frames if path.is_file() else 0
+
     def speech(self, kind: str) -> AudioFeatures | None:
         """Stored features ("mel" or "hubert") of the sound, [Tx, A] and f0 [Tx] at 50 Hz; None if there are none."""
         path = speech_file(self.folder, kind)
@@ -228,8 +243,17 @@ class Clip:
 
     def stored_pncc(self, size: int) -> np.ndarray | None:
         """PNCCs uint8 [T + 1, 3, size, size], mapped from disk; None if they were not prepared at this size."""
-        path = self.folder / f"pncc_{size}.npy"
+        path = _pncc_file(self.folder, size)
         return np.load(path, mmap_mode="r") if path.is_file() else None
+
+
+def has_stored_pncc(folder: Path, size: int) -> bool:
+    """Whether the clip has PNCCs of `size` pixels a side (`Clip.stored_pncc`)."""
+    return _pncc_file(folder, size).is_file()
+
+
+def _pncc_file(folder: Path, size: int) -> Path:
+    return folder / f"pncc_{size}.npy"
 
 
 def list_clips(folder: Path) -> list[Path]:
@@ -242,6 +266,23 @@ def list_clips(folder: Path) -> list[Path]:
     if not clips:
         raise UserError(f"no prepared clips in {folder}; make some with python -m data_gen.run configs/data/NAME.yaml")
     return clips
+
+
+def person_of(folder: Path) -> str:
+    """Whom a clip shows, as far as is known: the person that it names, else its video.
+
+    Clips of earlier versions name neither; the names of their folders are those of the video and the first frame, or,
+    in the procedural world, of the person.
+
+    Raises:
+        UserError: no clip.
+    """
+    try:
+        with np.load(folder / "clip.npz", allow_pickle=False) as arrays:
+            names = [str(arrays[key]) for key in ("person", "video") if key in arrays.files]
+    except (OSError, ValueError, BadZipFile) as error:
+        raise UserError(f"{folder} is no prepared clip ({error}); make clips with python -m data_gen.run") from error
+    return next(filter(None, names), None) or _OF_VIDEO.sub("", folder.name)
 
 
 def _encode_pairs(part: Path, content: ClipContent) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modules.geometry.camera import CAMERA_DISTANCE, FITTING_FOCAL_LENGTH
 from modules.geometry.rotation import rotation_matrix
+from modules.layers.precision import full_precision
 from modules.system.errors import UserError
 
 IDENTITY_SIZE = 80
@@ -90,6 +91,7 @@ class FaceCoefficients:
             ) from error
 
 
+@full_precision()
 def pose_points(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:
     """Points of a posed head: p' = M p + t.
 

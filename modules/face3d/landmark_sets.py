@@ -24,7 +24,9 @@ FACE_OVAL = (
     149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 # fmt: on
 FOREHEAD, CHIN, LEFT_SIDE, RIGHT_SIDE = 10, 152, 234, 454
-BRIDGE, LOWER_FACE = (168, 6, 197), (205, 425, 200)  # of the nose; both lower cheeks and the chin
+BRIDGE = (168, 6, 197)  # of the nose
+LOWER_FACE = (4, 50, 280, 205, 425, 200)  # tip of the nose, upper and lower cheeks, chin
+MIDDLE_FACE = (117, 346, 205, 425, 168, 4)  # hull from under the eyes to the mouth
 # fmt: off
 EYES = (
     33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7, 263, 466, 388, 387, 386, 385,
@@ -40,6 +42,7 @@ MOUTH = LIPS + (                                      # and between inner and ou
     325, 307, 319, 320, 403, 404, 316, 315, 15, 16, 86, 85, 179, 180, 89, 90, 96, 77)
 # fmt: on
 INNER_LIP_MIDDLES, OUTER_LIP_MIDDLES = (13, 14), (0, 17)  # upper, lower
+MOUTH_CORNERS = (61, 291)
 EYE_CORNERS = (33, 263)  # the outer ones
 LID_MIDDLES = ((159, 145), (386, 374))  # upper, lower of either eye
 

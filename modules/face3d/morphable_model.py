@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
 from modules.face3d.fit_config import FitPrior
+from modules.layers.precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class MorphableModel(nn.Module):
         """Indices of the expression modes that close the eyes; [] if the model has none of its own."""
         return [i for i, name in enumerate(self.expression_names) if "blink" in name.lower()]
 
+    @full_precision()
     def vertices(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices without pose.
 
@@ -152,12 +154,14 @@ class MorphableModel(nn.Module):
         names = (f"landmark_{part}_{stored}" for part in ("vertices", "weights", "valid"))
         return LandmarkEmbedding(*(getattr(self, name)[:count] for name in names))
 
+    @full_precision()
     def landmark_basis(self, count: int = 68) -> tuple[Tensor, Tensor, Tensor]:
         """The model at its first L = `count` landmarks: mean [L, 3], identity [L, 3, 80], expression [L, 3, 64], dm."""
         where = self.embedding(count)
         tables = (self.mean, self.identity_basis, self.expression_basis)
         return tuple(torch.einsum("lk,lk...->l...", where.weights, table[where.vertices]) for table in tables)
 
+    @full_precision()
     def landmarks(self, identity: Tensor, expression: Tensor, count: int = 68) -> Tensor:
         """Landmarks without pose: identity [B, 80] (or 1 row), expression [B, 64] -> [B, count, 3] dm."""
         mean, identity_basis, expression_basis = self.landmark_basis(count)

@@ -8,6 +8,7 @@ from torch import Tensor
 from modules.face3d.coefficients import camera_points
 from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.rasterizer import interpolate, rasterize
+from modules.layers.precision import full_precision
 
 
 def render_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, size: int) -> Tensor:
@@ -24,6 +25,7 @@ def render_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, siz
     return render_coordinates(model, camera_points(model.vertices(identity, expression)), size)
 
 
+@full_precision()
 def render_coordinates(model: MorphableModel, points: Tensor, size: int) -> Tensor:
     """Draw the coordinates on the mean shape for a face in any pose.
 

@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from modules.geometry.rotation import rotation_matrix
+from modules.layers.precision import full_precision
 
 WORLD_SCALE = 0.27  # world units per dm
 WORLD_OFFSET = (0.0, 0.006, 0.161)  # world units, position of the morphable model's origin
@@ -79,6 +80,7 @@ def normalised_intrinsics(focal_length: Tensor) -> Tensor:
     return intrinsics
 
 
+@full_precision()
 def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = RELEASED_FOCAL_LENGTH) -> Camera:
     """The camera that sees the canonical head as the fitting camera sees the posed head (docs/spec/face3d.md#4).
 
@@ -96,6 +98,7 @@ def pose_camera(euler: Tensor, translation: Tensor, focal_length: float = RELEAS
     return _camera(to_head * flip, position, focal_length)
 
 
+@full_precision()
 def look_at_camera(
     yaw: Tensor,
     pitch: Tensor,

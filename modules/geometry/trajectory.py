@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.geometry.camera import Camera
+from modules.layers.precision import full_precision
 
 
 def mirror_index(index: Tensor, count: int) -> Tensor:
@@ -47,6 +48,7 @@ def prepare_poses(
     return euler, translation
 
 
+@full_precision()
 def smooth_cameras(camera: Camera, window: int = 7) -> Camera:
     """Mean position and chordal mean rotation over a window of frames that shrinks at the ends.
 

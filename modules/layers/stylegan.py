@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from modules.layers.precision import full_precision
+
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
 ACTIVATION_GAINS = {"linear": 1.0, "lrelu": math.sqrt(2.0)}
 NOISE_MODES = ("none", "const", "random")
@@ -351,6 +353,7 @@ class MappingNetwork(nn.Module):
         if config.average:
             self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
+    @full_precision()  # the condition is a camera
     def forward(
         self, z: Tensor | None, c: Tensor | None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None
     ) -> Tensor:

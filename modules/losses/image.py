@@ -123,13 +123,16 @@ def laplacian_l1(centre: Tensor, before: Tensor, after: Tensor) -> Tensor:
 
 
 def laplacian_squared(centre: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """Laplacian loss (paper, motion adapter): mean squared distance of M(t) from (M(t - 1) + M(t + 1)) / 2.
+    """Laplacian loss (paper, motion adapter): squared norm of M(t) - (M(t - 1) + M(t + 1)) / 2, mean over the batch.
 
-    Motion planes of three consecutive frames, any equal shapes.
-
-    See docs/spec/training.md#2-7.
+    Motion planes of three consecutive frames, any equal shapes [B, ...]. See docs/spec/training.md#2-7.
     """
-    return (centre - (before + after) / 2).square().mean()
+    return (centre.float() - (before.float() + after.float()) / 2).square().sum() / len(centre)
+
+
+def laplacian_mean(centre: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """`laplacian_squared` over the count of a sample's elements, so that it does not grow with the planes."""
+    return laplacian_squared(centre, before, after) / centre[0].numel()
 
 
 def perturbation_l1(base: Tensor, perturbed: Tensor) -> Tensor:

@@ -1,18 +1,24 @@
-"""Sound read from video and sound files, decoded as it is consumed, with PyAV alone."""
+"""Sound read from video and sound files, decoded as it is consumed, at the times that the file says."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-import av
 import numpy as np
 import soxr
-from av.error import FFmpegError
 
-from modules.media.container import open_media
+from modules.media.container import open_media, sound_track
+from modules.media.decoding import decode_sound, first_picture_time
+from modules.media.samples import frame_samples, mixed
+from modules.media.stated_length import check_length, stated_seconds
 from modules.system.errors import UserError
 
 BLOCK = 4096  # samples handed over at once
+OFF = 0.01  # seconds that a piece may be off its time; stamps jitter by some milliseconds
+STAMP = 0.0015  # seconds by which rounding to the milliseconds of a format may falsify a distance
+AGREE = 5  # pieces in a row that must be off before sound is moved
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Sound:
     Attributes:
         rate: samples a second.
         blocks: a function that gives the samples from the start, pieces [n, C] float32 in [-1, 1], C = 1 or 2.
-        seconds: length that the file claims; None if it claims none.
+        seconds: length that the file states and that is no guess; None if it states none.
     """
 
     rate: int
@@ -40,107 +46,155 @@ class Sound:
         pieces = list(self.blocks())
         return np.concatenate(pieces) if pieces else np.zeros((0, 1), np.float32)
 
+    def mono(self, rate: int) -> Iterator[np.ndarray]:
+        """The mean of the channels at another rate, as it is read: pieces [n] float32."""
+        resampler = _Resampler(self.rate, rate, 1)
+        for block in self.blocks():
+            mean = block if block.shape[1] == 1 else block.mean(axis=1, keepdims=True, dtype=np.float32)
+            yield resampler.pass_on(mean)[:, 0]
+        yield resampler.rest()[:, 0]
+
 
 def read_mono(path: Path, rate: int) -> np.ndarray:
     """A file's whole sound, from its own first sample on -> [N] float32 in [-1, 1], `rate` samples a second.
 
-    Channels are mixed to their mean, more than two of them after FFmpeg's mix to stereo.
+    Channels are mixed to their mean, more than two of them after a mix to stereo.
 
     Raises:
-        UserError: what `read_sound` refuses; or the file is truncated, holds no sound, or samples that are not numbers.
+        UserError: what `read_sound` refuses; or the file holds no sound, less than half of what it surely held, or
+            samples that are not numbers.
     """
     path = Path(path)
     sound = read_sound(path, beside_pictures=False)
-    wave = sound.samples().mean(axis=1, dtype=np.float32)
+    wave = np.concatenate([np.zeros(0, np.float32), *sound.mono(rate)])
     if len(wave) == 0:
         raise UserError(f"{path} holds no sound; give a file with speech")
-    seconds = len(wave) / sound.rate
-    if sound.seconds is not None and seconds < 0.9 * sound.seconds - 0.1:
-        raise UserError(f"{path} is truncated: {seconds:.1f} s of {sound.seconds:.1f} s can be read; copy it again")
+    check_length(path, len(wave) / rate, sound.seconds)
     if not np.isfinite(wave).all():
         raise UserError(f"{path} holds samples that are not numbers; convert it again")
-    if sound.rate != rate:
-        wave = soxr.resample(wave, sound.rate, rate, quality="HQ")
-    return np.ascontiguousarray(wave, dtype=np.float32)
+    return wave
 
 
 def read_sound(path: Path, optional: bool = False, beside_pictures: bool = True) -> Sound | None:
-    """The sound track of an audio or video file at its own rate, mono or stereo.
+    """The first sound track of an audio or video file, mono or stereo, at the rate of its beginning.
+
+    Gaps are silent, and what overlaps is left out, so that every sample has its time; where channels, rate or format
+    change, the sound is converted to those of its beginning.
 
     Args:
         path: any file that FFmpeg reads.
         optional: give None instead of an error when there is no sound track.
         beside_pictures: start at the file's first picture; False: at its own first sample.
     Raises:
-        UserError: no such file, not a media file, no sound track, or (while reading) it is damaged.
+        UserError: no such file, not a media file, no sound track, or (while reading) it cannot be read on.
     """
+    path = Path(path)
     with open_media(path) as container:
-        if not container.streams.audio:
+        track = sound_track(container)
+        if track is None:
             if optional:
                 return None
             raise UserError(f"{path.name} has no sound track; use a file with speech")
-        stream = container.streams.audio[0]
-        rate, channels = stream.rate, stream.channels
-        offset = _sound_offset(container) if beside_pictures else 0.0
-        seconds = _claimed_seconds(path, container, stream)
-    return Sound(rate, lambda: _sound_blocks(path, rate, min(channels, 2), offset), seconds)
+        seconds = stated_seconds(path, container, track)
+    first, _ = next(decode_sound(path), (None, ()))
+    if first is None:
+        if optional:
+            return None
+        raise UserError(f"{path.name} holds no sound that can be decoded; use another file")
+    start = first_picture_time(path) if beside_pictures else None
+    start = first.time if start is None else start
+    rate, channels = first.rate, min(first.layout.nb_channels, 2)
+    return Sound(rate, lambda: _blocks(path, rate, channels, start), seconds)
 
 
-def _sound_offset(container: av.container.InputContainer) -> float:
-    """Seconds from the first picture to the first sound; 0 where there is no picture."""
-    if not container.streams.video:
-        return 0.0
-    sound, picture = (
-        float((stream.start_time or 0) * stream.time_base)
-        for stream in (container.streams.audio[0], container.streams.video[0])
-    )
-    return sound - picture
+def _blocks(path: Path, rate: int, channels: int, start: float | None) -> Iterator[np.ndarray]:
+    resampler, before = None, 0
+    for silence, own_rate, samples in _on_time(_pieces(path, channels), start, rate):
+        if resampler is not None and (silence or own_rate != before):
+            yield resampler.rest()
+            resampler = None
+        for first in range(0, silence, rate):  # a long gap is handed over by the second
+            yield np.zeros((min(rate, silence - first), channels), np.float32)
+        resampler, before = resampler or _Resampler(own_rate, rate, channels), own_rate
+        yield resampler.pass_on(samples)
+    if resampler is not None:
+        yield resampler.rest()
 
 
-def _sound_blocks(path: Path, rate: int, channels: int, offset: float) -> Iterator[np.ndarray]:
-    resampler = av.AudioResampler(format="flt", layout="mono" if channels == 1 else "stereo", rate=rate)
-    skip = max(-round(offset * rate), 0)
-    if offset > 0:
-        yield np.zeros((round(offset * rate), channels), np.float32)
-    with open_media(path) as container:
-        try:
-            for frame in _then_none(container.decode(container.streams.audio[0])):
-                for piece in resampler.resample(frame):
-                    samples = piece.to_ndarray().reshape(-1, channels)
-                    if skip < len(samples):
-                        yield samples[skip:]
-                    skip = max(skip - len(samples), 0)
-        except (FFmpegError, OSError, ValueError, IndexError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"the sound of {path.name} is damaged ({reason}); save it again") from error
+def _pieces(path: Path, channels: int) -> Iterator["_Piece"]:
+    for frame, names in decode_sound(path):
+        if frame.samples and frame.rate:
+            yield _Piece(frame.time, frame.rate, mixed(frame_samples(frame), names, channels))
 
 
-def _then_none(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame | None]:
-    """The frames, then None, which tells a resampler to hand out what it holds."""
-    yield from frames
-    yield None
+@dataclass(frozen=True)
+class _Piece:
+    """Samples [n, C], `rate` of them a second, from `time` on, in seconds of the file; None: after those before."""
+
+    time: float | None
+    rate: int
+    samples: np.ndarray
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.rate
 
 
-def _claimed_seconds(path: Path, container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
-    """The length that the header states; for WAV its own, because FFmpeg cuts that to the file's size."""
-    with path.open("rb") as file:
-        head = file.read(65536)
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return _claimed_wav_seconds(head)
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
+def _on_time(pieces: Iterator[_Piece], start: float | None, rate: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Where each piece comes: samples of silence (at `rate`) before it, its own rate, its samples, cut if they overlap.
+
+    A piece is moved only if the next ones are off their time in the same direction, by the least of their distances.
+    """
+    end, off = 0.0, 0.0  # seconds given so far; the first piece comes exactly on time
+    ahead: deque[_Piece] = deque()
+    for piece in chain(pieces, [None] * (AGREE - 1)):
+        if piece is not None:
+            ahead.append(piece)
+            if len(ahead) < AGREE:
+                continue
+        if not ahead:
+            return
+        shift = 0.0 if start is None else _agreed(ahead, end + start, off)
+        piece, off = ahead.popleft(), OFF
+        silence, cut = max(round(shift * rate), 0), max(round(-shift * piece.rate), 0)
+        samples = piece.samples[cut:]
+        end += silence / rate + len(samples) / piece.rate
+        if len(samples):
+            yield silence, piece.rate, samples
 
 
-def _claimed_wav_seconds(head: bytes) -> float | None:
-    """Size of the data chunk over the rate of the format chunk; None if it was written to a pipe and not known."""
-    position, bytes_a_second = 12, 0
-    while position + 8 <= len(head):
-        name, size = head[position : position + 4], int.from_bytes(head[position + 4 : position + 8], "little")
-        if name == b"fmt ":
-            bytes_a_second = int.from_bytes(head[position + 16 : position + 20], "little")
-        if name == b"data":
-            known = bytes_a_second and 0 < size < 0x7FFFFFFF
-            return size / bytes_a_second if known else None
-        position += 8 + size + size % 2
-    return None
+def _agreed(pieces: deque[_Piece], end: float, off: float) -> float:
+    """Seconds by which pieces are late (early: negative) when they follow at `end`; 0 unless all by more than `off`."""
+    distances = []
+    for piece in pieces:
+        if piece.time is not None:
+            distances.append(piece.time - end)
+        end += piece.seconds
+    late, early = min(distances, default=0.0), max(distances, default=0.0)
+    if late > off:
+        lost = round(late / pieces[0].seconds) * pieces[0].seconds  # whole packets, where stamps are rounded
+        return lost if abs(lost - late) < STAMP else late
+    return early if early < -off else 0.0
+
+
+class _Resampler:
+    """Sound [n, channels] at rate `before` -> [m, channels] at rate `after`, piece by piece."""
+
+    def __init__(self, before: int, after: int, channels: int) -> None:
+        self._channels = channels
+        self._stream = None
+        if before != after:
+            self._stream = soxr.ResampleStream(before, after, channels, dtype="float32", quality="HQ")
+
+    def pass_on(self, samples: np.ndarray) -> np.ndarray:
+        """What can be given of the sound so far."""
+        return samples if self._stream is None else self._chunk(samples, last=False)
+
+    def rest(self) -> np.ndarray:
+        """What is left, at the end."""
+        nothing = np.zeros((0, self._channels), np.float32)
+        return nothing if self._stream is None else self._chunk(nothing, last=True)
+
+    def _chunk(self, samples: np.ndarray, last: bool) -> np.ndarray:
+        columns = np.ascontiguousarray(samples if self._channels > 1 else samples[:, 0])
+        return self._stream.resample_chunk(columns, last=last).reshape(-1, self._channels)

@@ -1,24 +1,31 @@
-"""Read pictures from files of any kind as uint8 RGB: decoded by content, upright, 8 bit, alpha kept apart."""
+"""Read pictures of any kind as uint8 sRGB: decoded by content, upright, 8 bit, alpha kept apart, not too large."""
 
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from modules.media.picture_colours import colours_of, to_srgb
 from modules.system.errors import UserError
 
 MAX_PIXELS = 100_000_000  # above it a picture is refused before it is decoded
+MAX_SIDE = 4000  # to which larger pictures are reduced: no smaller face is found in a larger one
 MIN_SIDE = 32  # below it no face can be found
+CLIP_LIKE = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "ICO", "PPM")  # what `is_picture` knows
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, KeyError, TypeError, struct.error)  # of decoders
+PLAIN_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "LAB")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture.
+    """A decoded picture, at most `MAX_SIDE` pixels a side.
 
     Attributes:
-        rgb: [H, W, 3] uint8; transparent pixels are mixed with white.
+        rgb: [H, W, 3] uint8 sRGB; transparent pixels are mixed with white.
         alpha: [H, W] uint8, 0 transparent (background) to 255 opaque; None when the whole picture is opaque.
     """
 
@@ -27,7 +34,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Read a picture as uint8 RGB [H, W, 3], upright (EXIF), transparent pixels white.
+    """Read a picture as uint8 sRGB [H, W, 3], upright (EXIF), transparent pixels white.
 
     Raises:
         UserError: what `load_picture` refuses.
@@ -48,9 +55,8 @@ def load_picture(path: Path) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns where we check ourselves
-            with Image.open(path) as image:
-                _check_size(path, image.size)
-                picture = _decode(image)
+            with _open(path) as image:
+                return _decode(image, path)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
     except PermissionError as error:
@@ -58,28 +64,61 @@ def load_picture(path: Path) -> Picture:
     except Image.DecompressionBombError as error:
         raise UserError(f"{path.name} has too many pixels; make it smaller first") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path.name} is not a picture that can be read; give a JPEG, PNG or WebP file") from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise UserError(f"{path.name} is damaged or incomplete ({error}); save it again or use another") from error
-    return picture
+        raise UserError(
+            f"{path.name} is not a picture that can be read; give a JPEG, PNG, HEIC, AVIF or WebP file"
+        ) from error
+    except (*DAMAGE, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path.name} is damaged or incomplete ({reason}); save it again or use another") from error
 
 
-def _check_size(path: Path, size: tuple[int, int]) -> None:
+def is_picture(path: Path) -> bool:
+    """Whether the content of a file is a picture, or an animation of the kinds that pictures have (GIF, WebP...)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open(Path(path), CLIP_LIKE):
+                return True
+    except Image.DecompressionBombError:
+        return True
+    except DAMAGE:
+        return False
+
+
+def _open(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """A picture of any kind, or of some. HEIF (of phones) is decoded here, others when their pixels are asked for."""
+    try:
+        return Image.open(path, formats=formats)
+    except UnidentifiedImageError:
+        if not pillow_heif.is_supported(path):
+            raise
+    heif = pillow_heif.open_heif(path)
+    _check_size(path.name, heif.size, heif.size)
+    return heif.to_pillow()
+
+
+def _check_size(name: str, size: tuple[int, int], decoded: tuple[int, int]) -> None:
     width, height = size
-    if width * height > MAX_PIXELS:
-        raise UserError(f"{path.name} is {width} x {height}; make it smaller than {MAX_PIXELS // 10**6} million pixels")
+    if decoded[0] * decoded[1] > MAX_PIXELS:
+        raise UserError(f"{name} is {width} x {height}; make it smaller than {MAX_PIXELS // 10**6} million pixels")
     if min(size) < MIN_SIDE:
-        raise UserError(f"{path.name} is only {width} x {height}; use a picture of at least {MIN_SIDE} pixels a side")
+        raise UserError(f"{name} is only {width} x {height}; use a picture of at least {MIN_SIDE} pixels a side")
 
 
-def _decode(image: Image.Image) -> Picture:
-    """Upright 8-bit RGB and alpha of an opened image (the first frame of an animation)."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith(("I", "F")):  # 16-bit or float grey
-        upright = _to_8_bit(upright)
-    if not upright.has_transparency_data:
-        return Picture(np.array(upright.convert("RGB")), None)
-    rgba = np.array(upright.convert("RGBA"))  # [H, W, 4]
+def _decode(image: Image.Image, path: Path) -> Picture:
+    """Upright 8-bit sRGB and alpha of an opened image (the first frame of an animation)."""
+    size = image.size
+    image.draft(None, _reduced_size(size))  # a JPEG is decoded at half, a quarter or an eighth of its size
+    _check_size(path.name, size, image.size)
+    colours = colours_of(image, path)
+    ImageOps.exif_transpose(image, in_place=True)
+    plain = _plain(image)
+    if _reduced_size(plain.size) != plain.size:
+        plain = plain.resize(_reduced_size(plain.size), Image.Resampling.BOX)
+    srgb = to_srgb(plain, colours, path.name)
+    if srgb.mode == "RGB":
+        return Picture(np.array(srgb), None)
+    rgba = np.array(srgb)  # [H, W, 4]
     alpha = rgba[..., 3]
     if alpha.min() == 255:
         return Picture(np.ascontiguousarray(rgba[..., :3]), None)
@@ -88,10 +127,24 @@ def _decode(image: Image.Image) -> Picture:
     return Picture(rgb, np.ascontiguousarray(alpha))
 
 
+def _reduced_size(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1.0, MAX_SIDE / max(size))
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """An image in one of `PLAIN_MODES`: 8 bits a channel, no palette, no transparent colour."""
+    if image.mode.startswith(("I", "F")):  # 16-bit or float grey
+        return _to_8_bit(image)
+    if image.mode in PLAIN_MODES and "transparency" not in image.info:
+        return image
+    return image.convert("RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB")
+
+
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """Grey of 16 bits (0..65535), or of any other range scaled to its extremes, as 8 bits."""
-    values = np.array(image).astype(np.float64)
+    values = np.array(image).astype(np.float32)
     low, high = 0.0, 65535.0
     if values.max() > high or values.min() < low or image.mode == "F":
-        low, high = values.min(), max(values.max(), values.min() + 1e-12)
+        low, high = float(values.min()), float(max(values.max(), values.min() + 1e-12))
     return Image.fromarray(np.rint((values - low) / (high - low) * 255).astype(np.uint8))

@@ -1,16 +1,23 @@
-"""Frames read from video files, decoded as they are consumed, with PyAV alone."""
+"""Pictures read from video files at a fixed rate, decoded as they are consumed, with PyAV alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import av
+import cv2
 import numpy as np
-from av.error import FFmpegError
 
-from modules.media.container import open_media
+from modules.media.colour import frame_to_rgb
+from modules.media.container import open_media, picture_track, sound_track
+from modules.media.decoding import decode_pictures
 from modules.media.rates import FRAME_RATE
+from modules.media.stated_length import check_length, stated_seconds
 from modules.system.errors import UserError
+
+INSTANT = 1e-6  # seconds that are none: rounding
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class VideoInfo:
     """What a video file states about itself.
 
     Attributes:
-        width, height: pixels as displayed (upright, square pixels).
+        width, height: pixels of the first picture as displayed (upright, square pixels).
         rate: frames a second in the file, on average.
         seconds: length, None if the file does not say.
         has_sound: whether there is a sound track.
@@ -34,72 +41,95 @@ class VideoInfo:
 def open_video(path: Path, rate: int = FRAME_RATE) -> tuple[VideoInfo, Iterator[np.ndarray]]:
     """A video at a fixed frame rate, decoded as it is consumed.
 
-    Frame k is the file's frame at k / rate seconds after its first frame, rounded to the nearest
-    tick, so variable frame rates keep their timing.
+    Frame k is the picture that the file shows k / rate seconds after its first one, or the next one if that is nearer
+    and at most half a frame away. So variable frame rates keep their timing, and higher ones are taken evenly.
 
     Args:
         path: the file.
         rate: frames a second.
     Returns:
-        What the file states, and its frames: uint8 [H, W, 3] RGB, upright.
+        What the file states, and its frames: uint8 [H, W, 3] RGB, upright. Their size changes where that of the file
+        does (a call, a turned phone); `of_one_size` fits them into the first.
     Raises:
-        UserError: no such file, no video in it, or (while reading) it is damaged.
+        UserError: no such file, no video in it, or (while reading) it cannot be read on or is half or less of what it
+            surely was.
     """
+    path = Path(path)
+    first, track = next(decode_pictures(path), (None, None))
+    if first is None:
+        raise UserError(f"{path.name} has no picture that can be decoded; use another file")
+    height, width = _upright(first, track).shape[:2]
     with open_media(path) as container:
-        stream = _stream(container, "video", path)
-        try:
-            first = next(container.decode(stream))
-        except (StopIteration, FFmpegError) as error:
-            raise UserError(f"{path.name} has no picture that can be decoded; use another file") from error
-        height, width = _upright(first, stream).shape[:2]
+        track = picture_track(container)
         seconds = None if container.duration is None else container.duration / av.time_base
-        has_sound = bool(container.streams.audio)
-        info = VideoInfo(width, height, float(stream.average_rate or rate), seconds, has_sound)
-    return info, _frames(path, rate)
+        stated = stated_seconds(path, container, track)
+        info = VideoInfo(width, height, float(track.average_rate or rate), seconds, sound_track(container) is not None)
+    return info, _frames(path, rate, stated)
 
 
-def _frames(path: Path, rate: int) -> Iterator[np.ndarray]:
-    with open_media(path) as container:
-        stream = _stream(container, "video", path)
-        stream.thread_type = "AUTO"
-        step = float(1 / (stream.average_rate or rate))
-        start = current = None
-        tick = number = 0
-        moment = 0.0
-        try:
-            for number, frame in enumerate(container.decode(stream)):
-                moment = frame.time if frame.time is not None else number * step
-                start = moment if start is None else start
-                due = round((moment - start) * rate)
-                while current is not None and tick < due:
-                    yield current
-                    tick += 1
-                current = _upright(frame, stream)
-        except FFmpegError as error:
-            raise UserError(
-                f"{path.name} is damaged after {moment:.1f} s ({error.strerror}); cut it or save it again"
-            ) from error
-        last = max(round((moment - (start or 0) + step) * rate), tick + 1)
-        while current is not None and tick < last:
-            yield current
-            tick += 1
+def of_one_size(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Frames [H, W, 3] of any sizes -> all of the first one's: scaled as a whole, in the middle, the rest black."""
+    shape = None
+    for frame in frames:
+        shape = frame.shape if shape is None else shape
+        if frame.shape == shape:
+            yield frame
+            continue
+        scale = min(shape[0] / frame.shape[0], shape[1] / frame.shape[1])
+        height, width = (max(round(scale * side), 1) for side in frame.shape[:2])
+        top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+        fitted = np.zeros(shape, np.uint8)
+        fitted[top : top + height, left : left + width] = cv2.resize(
+            frame, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        )
+        yield fitted
+
+
+def _frames(path: Path, rate: int, stated: float | None) -> Iterator[np.ndarray]:
+    shown = picture = None
+    count = 0
+    for timed in evenly(_timed(path), rate):
+        if timed is not shown:
+            shown, picture = timed, _upright(*timed)
+        count += 1
+        yield picture
+    check_length(path, count / rate, stated)
+
+
+def _timed(path: Path) -> Iterator[tuple[float, float, tuple[av.VideoFrame, av.VideoStream]]]:
+    """Time from the first picture on, which does not go back; how long it is shown; and the picture."""
+    start = time = None
+    step = 0.0
+    for frame, track in decode_pictures(path):
+        step = step or float(1 / (track.average_rate or FRAME_RATE))
+        own = frame.time if frame.time is not None else (0.0 if time is None else time + step)
+        start = own if start is None else start
+        if time is not None and own > time:
+            step = own - time
+        time = own if time is None else max(own, time)
+        stated = float(frame.duration * frame.time_base) if frame.duration else 0.0  # a tick in some files
+        yield time - start, max(stated, min(step, 1 / FRAME_RATE)), (frame, track)
+
+
+def evenly(items: Iterable[tuple[float, float, Item]], rate: float) -> Iterator[Item]:
+    """Items with their times and durations in seconds, from 0 on -> `rate` of them a second, as `open_video` says."""
+    tick, shown, end = 0, None, 0.0
+    for time, duration, item in items:
+        if shown is not None:
+            change = max((shown[0] + time) / 2, time - 0.5 / rate)
+            while tick / rate <= change + INSTANT:
+                yield shown[1]
+                tick += 1
+        shown, end = (time, item), time + duration
+    if shown is not None:
+        for _ in range(tick, max(int(end * rate + 0.5 - INSTANT), tick, 1)):
+            yield shown[1]
 
 
 def _upright(frame: av.VideoFrame, stream: av.stream.Stream) -> np.ndarray:
     """uint8 RGB [H, W, 3], turned as the file says, with square pixels."""
     ratio = stream.codec_context.sample_aspect_ratio
     width = round(frame.width * ratio) if ratio else frame.width
-    pixels = (
-        frame.reformat(width=width, format="rgb24").to_ndarray()
-        if width != frame.width
-        else (frame.to_ndarray(format="rgb24"))
-    )
+    pixels = frame_to_rgb(frame, width)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
-
-
-def _stream(container: av.container.InputContainer, kind: str, path: Path) -> av.stream.Stream:
-    streams = getattr(container.streams, kind)
-    if not streams:
-        raise UserError(f"{path.name} has no {kind} in it")
-    return streams[0]

@@ -1,6 +1,7 @@
 """Write frames and sound to video files, one frame at a time, with PyAV alone; `video_reader` reads them."""
 
 import secrets
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
@@ -9,8 +10,10 @@ from pathlib import Path
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from modules.media.audio import Sound
+from modules.media.colour import SCALING
 from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
@@ -59,9 +62,9 @@ def _can_encode(name: str) -> bool:
 class VideoWriter:
     """Writes a video file frame by frame in a `with` block; the file appears whole at the end, or not at all.
 
-    .mp4 is H.264 with AAC. With alpha, .webm is VP9 with Opus and .mov is ProRes 4444 with AAC. The sound is
-    cut, or continued with silence, to the length of the pictures. The file's `comment` says that the video is
-    synthetic.
+    .mp4 is H.264 with AAC. With alpha, .webm is VP9 with Opus and .mov is ProRes 4444 with AAC. Colours are those
+    of HD video (BT.709, limited range) whatever the size, and the file says so. The sound is cut, or continued
+    with silence, to the length of the pictures. The file's `comment` says that the video is synthetic.
 
     Attributes:
         note: something the user should know (an unusual encoder), or None.
@@ -107,7 +110,15 @@ class VideoWriter:
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         layout = "rgba" if self._alpha else "rgb24"
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout).reformat(
+            format=self._video.pix_fmt,
+            interpolation=SCALING,
+            src_color_range=ColorRange.JPEG,
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            dst_color_primaries=ColorPrimaries.BT709,
+            dst_color_trc=ColorTrc.BT709,
+        )
         picture.pts, picture.time_base = self._frames, Fraction(1, self._fps)
         self._frames += 1
         self._attempt(lambda: self._container.mux(self._video.encode(picture)))
@@ -140,6 +151,10 @@ class VideoWriter:
         self._video = self._container.add_stream(encoder, rate=self._fps, options=dict(QUALITY.get(encoder, {})))
         self._video.width, self._video.height = (side + side % 2 for side in self._size)
         self._video.pix_fmt = pixel_format
+        self._video.codec_context.colorspace = Colorspace.ITU709
+        self._video.codec_context.color_range = ColorRange.MPEG
+        self._video.codec_context.color_primaries = ColorPrimaries.BT709
+        self._video.codec_context.color_trc = ColorTrc.BT709
         self._add_sound(sound)
 
     def _attempt(self, step: Callable[[], None], faults: tuple[type[Exception], ...] = (FFmpegError, OSError)) -> None:
@@ -176,6 +191,7 @@ class VideoWriter:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part = self._path.with_name(f"{self._path.stem}.{secrets.token_hex(4)}.part")
+            weakref.finalize(self, part.unlink, missing_ok=True)  # should a signal come before the `with` begins
             part.touch(exist_ok=False)
         except OSError as error:
             raise self._write_error(error) from error

@@ -1,9 +1,14 @@
 """Sync metrics: how well a sync network knows which speech belongs to which lips."""
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, windows
+
+REACH = 15  # frames, of the published evaluation
 
 
 def sync_accuracy(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, shift: int = 5) -> tuple[Tensor, Tensor]:
@@ -34,3 +39,55 @@ def sync_accuracy(sync: SyncNet, audio: Tensor, points: Tensor, mask: Tensor, sh
     here, early, late = confidence(0), confidence(-shift), confidence(shift)
     single = ((here > early).float() + (here > late).float()) / 2
     return ((here.sum(0) > torch.maximum(early.sum(0), late.sum(0))).float().mean(), (single * real).sum() / real.sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncScore:
+    """How well lips and speech agree.
+
+    Args:
+        distance: LSE-D, mean distance of embeddings at the best offset; 0 or more, lower is better.
+        confidence: LSE-C, median over the offsets minus `distance`; 0 or more, higher is better. The paper's "Sync".
+        offset: frames by which the speech must be moved to fit best, positive if the speech is early; 0 is best.
+    """
+
+    distance: float
+    confidence: float
+    offset: int
+
+
+def sync_score(speech: Tensor, lips: Tensor, reach: int = REACH) -> SyncScore:
+    """Lip-sync error of Wav2Lip's evaluation (Chung and Zisserman, "Out of time", 2016; Prajwal and others, 2020).
+
+    For every window the Euclidean distances of its lips to the speech `offset` windows later, offset -15 to 15; these
+    are averaged over windows; the least is the distance. Beyond the ends the speech is zeros, as in the published
+    evaluation, so clips of less than about 2 s are not comparable.
+
+    Args:
+        speech, lips: [N, D] embeddings of windows that start one frame after the other.
+        reach: largest offset, frames.
+    """
+    if speech.shape != lips.shape or not len(lips):
+        raise ValueError(f"speech {tuple(speech.shape)} and lips {tuple(lips.shape)} must be alike [N, D]")
+    padded = F.pad(speech.float(), (0, 0, reach, reach)).unfold(0, len(lips), 1)  # [2 reach + 1, D, N]
+    distances = F.pairwise_distance(padded.transpose(1, 2), lips.float()).mean(dim=1)
+    best = int(distances.argmin())
+    distance = float(distances[best])
+    return SyncScore(distance=distance, confidence=float(distances.median()) - distance, offset=reach - best)
+
+
+def own_sync_score(sync: SyncNet, audio: Tensor, points: Tensor, reach: int = REACH) -> SyncScore:
+    """`sync_score` of this project's own SyncNet, which sees landmarks: the column `sync_own`.
+
+    Its scale has nothing to do with that of the published network: distances of unit vectors, 0 to 2.
+
+    Args:
+        sync: the network of stage SyncNet; not the one that the tested audio-to-motion was trained with.
+        audio: [Tx, A] features at 50 Hz of the kind that it was trained on, Tx at least 2 T.
+        points: [T, P] landmark displacements in 0.1 dm (`Keypoints` of its kind), 25 Hz, T at least 6.
+        reach: largest offset, frames.
+    """
+    starts = torch.arange(min(len(points), len(audio) // 2) - WINDOW + 1, device=points.device)
+    lips = sync.embed_mouth(windows(points[None], starts, WINDOW))
+    speech = sync.embed_audio(windows(audio[None], 2 * starts, AUDIO_WINDOW))
+    return sync_score(speech, lips, reach)

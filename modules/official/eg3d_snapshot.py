@@ -354,10 +354,17 @@ def _check_supported(state: dict[str, Any], rendering: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A generator as it was stored."""
+    """A generator as it was stored, and the discriminator it was trained against.
+
+    Attributes:
+        config: of the generator.
+        state: tensors of the generator by official names, in official order.
+        discriminator: the same of the discriminator; None if the file has none.
+    """
 
     config: EG3DConfig
-    state: dict[str, Tensor]  # official names, official order
+    state: dict[str, Tensor]
+    discriminator: dict[str, Tensor] | None = None
 
     def build(self) -> EG3DGenerator:
         """The generator with its weights, frozen and in eval mode; UserError if they do not fit."""
@@ -365,17 +372,22 @@ class Snapshot:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """The averaged generator (`G_ema`) of a network pickle; UserError if the file is anything else."""
+    """The averaged generator (`G_ema`) and the discriminator (`D`) of a network pickle.
+
+    Raises:
+        UserError: the file is anything else.
+    """
     try:
         content = read_pickle(path.read_bytes())
         if not isinstance(content, dict) or not isinstance(content.get("G_ema"), Record):
             raise SnapshotError("it has no generator G_ema")
         record = content["G_ema"]
         tensors = state_dict(record)
-        return Snapshot(generator_config(record, tensors), tensors)
+        discriminator = None if content.get("D") is None else state_dict(content["D"])
+        return Snapshot(generator_config(record, tensors), tensors, discriminator)
     except SnapshotError as error:
         raise UserError(f"cannot read {path.name}: {error}; use a network pickle released with EG3D") from error
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise UserError(
-            f"cannot read {path.name}: its generator lacks or misuses {error}; use a network pickle released with EG3D"
+            f"cannot read {path.name}: its networks lack or misuse {error}; use a network pickle released with EG3D"
         ) from error

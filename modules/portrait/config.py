@@ -89,7 +89,7 @@ class Real3DPortraitConfig:
 
         Args:
             stage: 1 image to plane, 2 motion adapter, 3 HTB-SR.
-            i2p_scale: small, standard or large.
+            i2p_scale: small, standard, large, paper_small or paper_large; see `ImageToPlaneConfig.full`.
             picture_size: S of the final image, a multiple of 128; photo and PNCCs are read at S, planes have S/2,
                 torso and background meet at S/2, S/4 rays a side are rendered.
         """

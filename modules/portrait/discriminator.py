@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.geometry.camera import Camera
+from modules.layers.precision import parameter_dtype
 from modules.layers.resample import resize
 from modules.layers.stylegan import (
     ConvLayer,
@@ -162,4 +163,5 @@ class DualDiscriminator(nn.Module):
         while size > 4:
             x = self.get_submodule(f"b{size}")(x)
             size //= 2
-        return self.b4(x, self.mapping(None, camera.to(x.dtype)))
+        camera_map = self.mapping(None, camera.to(parameter_dtype(self.mapping)))
+        return self.b4(x, camera_map.to(x.dtype))

@@ -16,6 +16,9 @@ from modules.layers.initial import keep_scale
 from modules.layers.segformer import Block, BlockConfig, PatchEmbed, initialise, to_map
 
 _LEAST_WIDTH = 8  # narrower strided convolutions write past their memory without AVX-512 (oneDNN issue 6035)
+# Blocks of the low-resolution transformer and of the predictor, by scale.
+FULL_BLOCKS = {"small": (2, 1), "standard": (5, 1), "large": (10, 3), "paper_small": (3, 1), "paper_large": (14, 4)}
+DEMO_BLOCKS = {"small": (1, 1), "standard": (3, 1), "large": (6, 3), "paper_small": (2, 1), "paper_large": (8, 4)}
 INPUT_MODES = {"rgb": 5, "rgb_alpha": 6, "rgb_camera": 8, "rgb_alpha_camera": 9}  # channels with the coordinates
 
 
@@ -68,14 +71,20 @@ class ImageToPlaneConfig:
 
     @classmethod
     def full(cls, scale: str = "standard") -> "ImageToPlaneConfig":
-        """The original's scales: small (62 M parameters), standard (87 M, released), large (155 M)."""
-        transformer, predictor = _blocks(scale, {"small": (2, 1), "standard": (5, 1), "large": (10, 3)})
-        return cls(vit_blocks=transformer, predictor_blocks=predictor)
+        """The original's scales: small (62 M parameters), standard (87 M, released), large (155 M).
+
+        The paper's ablation has 40, 87 and 200 M, and does not say how: paper_small (39.9 M) has narrower tokens and
+        fewer blocks, paper_large (201.0 M) more blocks.
+        """
+        transformer, predictor = _blocks(scale, FULL_BLOCKS)
+        width = 512 if scale == "paper_small" else 1024
+        return cls(vit_blocks=transformer, predictor_blocks=predictor, vit_width=width, predictor_width=width)
 
     @classmethod
     def demo(cls, scale: str = "standard") -> "ImageToPlaneConfig":
         """192 -> planes of 24 x 96 x 96; small enough to train on a CPU."""
-        transformer, predictor = _blocks(scale, {"small": (1, 1), "standard": (3, 1), "large": (6, 3)})
+        transformer, predictor = _blocks(scale, DEMO_BLOCKS)
+        half = scale == "paper_small"
         return cls(
             input_size=192,
             plane_channels=24,
@@ -84,7 +93,7 @@ class ImageToPlaneConfig:
             pyramid_channels=64,
             pyramid_dilations=(2, 4, 6),
             pyramid_dropout=0.0,
-            vit_width=192,
+            vit_width=96 if half else 192,
             vit_blocks=transformer,
             vit_channels=24,
             low_channels=16,
@@ -92,7 +101,7 @@ class ImageToPlaneConfig:
             high_channels=16,
             high_layers=2,
             predictor_channels=(32, 24),
-            predictor_width=64,
+            predictor_width=32 if half else 64,
             predictor_blocks=predictor,
             predictor_reduction=4,
         )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.layers.segformer import MiTConfig
+from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.image_to_plane import INPUT_MODES, ImageToPlane
 from modules.portrait.motion_adapter import MotionAdapter
 from modules.system.assets import find_asset, locate
@@ -82,6 +83,22 @@ def load_imagenet(modules: Mapping[str, nn.Module], started: Collection[str] = (
             load_mit(module)
 
 
+def imagenet_files(config: Real3DPortraitConfig, started: Collection[str] = ()) -> list[tuple[str, ...]]:
+    """The files that `load_imagenet` will ask for, each with the names that will do instead."""
+    files: list[tuple[str, ...]] = []
+    if "image_to_plane" not in started:
+        files.append((RESNET,))
+    scale = _scale(config.motion_adapter.encoder) if config.motion_adapter else None
+    if scale and "motion_adapter" not in started:
+        files.append((f"mit-{scale}", f"mit_{scale}.pth"))
+    return files
+
+
+def _scale(config: MiTConfig) -> str | None:
+    """The name of an encoder's scale, None if it has another layout."""
+    return next((name for name in SCALES if replace(MiTConfig.scale(name), drop_path=config.drop_path) == config), None)
+
+
 def load_resnet(network: ImageToPlane) -> None:
     """ResNet-34 for the low-resolution encoder; errors as in `load_imagenet`."""
     config = network.config
@@ -102,9 +119,7 @@ def load_resnet(network: ImageToPlane) -> None:
 def load_mit(network: MotionAdapter) -> None:
     """MiT of its scale for the encoder; errors as in `load_imagenet`."""
     config = network.config.encoder
-    scale = next(
-        (name for name in SCALES if replace(MiTConfig.scale(name), drop_path=config.drop_path) == config), None
-    )
+    scale = _scale(config)
     if scale is None:
         raise UserError(
             f"model.motion_adapter.encoder: widths {list(config.widths)} and depths {list(config.depths)} "

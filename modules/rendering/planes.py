@@ -3,6 +3,7 @@
 See docs/spec/head.md#2-3 and #2-4.
 """
 
+import math
 from typing import cast
 
 import torch
@@ -11,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from modules.layers.precision import parameter_dtype
+from modules.layers.resample import resize
 from modules.layers.stylegan import FullyConnected
 from modules.rendering.lookup import lookup_sum
 
@@ -53,6 +55,24 @@ def fold_planes(planes: Tensor) -> Tensor:
     """[B, 3, ..., S, S] -> [B, 2, ..., S, S], over (x, y) and (x, z): the third plane is read at (z, x), so that its
     transpose can be added to the second; then two lookups do the work of three."""
     return torch.stack([planes[:, 0], planes[:, 1] + planes[:, 2].transpose(-1, -2)], dim=1)
+
+
+def rescale_planes(planes: Tensor, least_scale: float, quantile: float) -> Tensor:
+    """Planes at a random resolution: EG3D's planes hold detail that the lookup of nearby points does not need.
+
+    See docs/spec/sr_torso_eg3d.md#7-8, enable_rescale_plane_regulation.
+
+    Args:
+        planes: [B, 3, C*D, S, S].
+        least_scale: smallest share of S, in (0, 1].
+        quantile: in [0, 1); 0 gives the smallest side floor(least_scale S), the last of the equally likely sides is S.
+    Returns:
+        [B, 3, C*D, s, s], float32, bilinear without antialiasing.
+    """
+    side = planes.shape[-1]
+    least = math.floor(side * least_scale)
+    size = least + math.floor((side - least + 1) * quantile)
+    return resize(planes.flatten(0, 1).float(), size, antialias=False).unflatten(0, planes.shape[:2])
 
 
 def mean_features(planes: Tensor, points: Tensor, box_size: float) -> Tensor:

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modules.layers.precision import full_precision
 
+
+@full_precision()
 def pixel_rays(camera_to_world: Tensor, intrinsics: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
     """Rays through the pixel centres of a square image.
 
@@ -27,7 +30,7 @@ def pixel_rays(camera_to_world: Tensor, intrinsics: Tensor, resolution: int) -> 
     y = (v - lens[:, 1, 2, None]) / fy
     x = (u - lens[:, 0, 2, None] - skew * y) / fx
     in_camera = torch.stack([x, y, torch.ones_like(x)], dim=-1)  # [B, R*R, 3]
-    directions = (pose[:, None, :3, :3] * in_camera[:, :, None]).sum(dim=-1)  # no matmul: autocast would round it
+    directions = (pose[:, None, :3, :3] * in_camera[:, :, None]).sum(dim=-1)
     return pose[:, None, :3, 3], F.normalize(directions, dim=-1, eps=1e-12)
 
 

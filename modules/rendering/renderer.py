@@ -12,8 +12,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from modules.geometry.camera import Camera
+from modules.layers.precision import full_precision
 from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
-from modules.rendering.planes import Decoder, mean_features, stretch
+from modules.rendering.planes import Decoder, mean_features, rescale_planes, stretch
 from modules.rendering.rays import official_limits, pixel_rays, visible_limits
 from modules.rendering.sampling import importance_depths, stratified_depths
 
@@ -37,6 +38,7 @@ class RendererConfig:
     fixed_limits: tuple[float, float] | None = None  # near and far of all rays; None: where they meet the cube
     white_background: bool = False
     initial_gains: tuple[float, float] = (1.0, 1.0)  # on the decoder's first weights for density and for colours
+    least_plane_scale: float = 1.0  # below 1: renderings with random samples read the planes at a random resolution
 
     def __post_init__(self) -> None:
         if self.missing_rays not in ("skip", "official"):
@@ -51,6 +53,8 @@ class RendererConfig:
             raise ValueError(f"box_size is {self.box_size}; it must be positive")
         if self.fixed_limits is not None and not self.fixed_limits[0] < self.fixed_limits[1]:
             raise ValueError(f"fixed_limits {self.fixed_limits} must increase")
+        if not 0 < self.least_plane_scale <= 1:
+            raise ValueError(f"least_plane_scale is {self.least_plane_scale}; it must be in (0, 1]")
 
     @classmethod
     def full(cls) -> "RendererConfig":
@@ -69,6 +73,7 @@ class RayNoise:
 
     jitter: Tensor  # [B, R, samples_coarse] or [samples_coarse]: position of a sample within its spacing
     importance: Tensor  # [B, R, samples_fine] or [samples_fine]: quantiles of the fine samples
+    resolutions: tuple[float, float] | None = None  # quantiles of the planes' side in either pass; None: as it is
 
     @staticmethod
     def centred(config: RendererConfig, device: torch.device) -> "RayNoise":
@@ -86,7 +91,11 @@ class RayNoise:
         """Fresh numbers for every sample, from a generator on the CPU."""
         jitter = torch.rand(batch, rays, config.samples_coarse, generator=generator)
         importance = torch.rand(batch, rays, config.samples_fine, generator=generator)
-        return RayNoise(jitter=jitter.to(device), importance=importance.to(device))
+        resolutions = None
+        if config.least_plane_scale < 1:
+            coarse, fine = torch.rand(2, generator=generator).tolist()
+            resolutions = (coarse, fine)
+        return RayNoise(jitter=jitter.to(device), importance=importance.to(device), resolutions=resolutions)
 
 
 @dataclass(frozen=True)
@@ -155,14 +164,15 @@ class VolumeRenderer(nn.Module):
         """
         planes = planes.expand(directions.shape[0], -1, -1, -1, -1)
         near, far = self._limits(origins, directions)
+        coarse_planes, fine_planes = self._rescaled(planes, noise.resolutions)
         coarse = stratified_depths(near, far, noise.jitter)  # [B, R, N]
-        coarse_sigma, coarse_logits = self._query(planes, origins, directions, coarse)
+        coarse_sigma, coarse_logits = self._query(coarse_planes, origins, directions, coarse)
         coarse_weights = interval_weights(coarse, coarse_sigma)
         if self.config.samples_fine == 0:
             feature = self._feature([(sample_weights(coarse_weights), coarse_logits)])
             return self._result(feature, coarse, coarse_sigma, coarse_weights, far, (coarse, coarse_weights))
         fine = importance_depths(coarse, coarse_weights, noise.importance)  # [B, R, F]
-        fine_sigma, fine_logits = self._query(planes, origins, directions, fine)
+        fine_sigma, fine_logits = self._query(fine_planes, origins, directions, fine)
         depths, order = torch.sort(torch.cat([coarse, fine], dim=-1), dim=-1)  # [B, R, M]
         sigma = torch.cat([coarse_sigma, fine_sigma], dim=-1).gather(-1, order)
         weights = interval_weights(depths, sigma)
@@ -182,6 +192,13 @@ class VolumeRenderer(nn.Module):
             planes = rearrange(planes, "b p (c d) h w -> b p c d h w", d=self.config.plane_depth)
         sigma, logits = self.decoder(mean_features(planes, points, self.config.box_size))
         return sigma.float(), logits.float()
+
+    def _rescaled(self, planes: Tensor, resolutions: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
+        """The planes of either pass."""
+        if resolutions is None:
+            return planes, planes
+        coarse, fine = (rescale_planes(planes, self.config.least_plane_scale, quantile) for quantile in resolutions)
+        return coarse, fine
 
     def _limits(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.fixed_limits is not None:
@@ -205,7 +222,7 @@ class VolumeRenderer(nn.Module):
         Returns:
             [B, R, C].
         """
-        with torch.autocast(parts[0][0].device.type, enabled=False):  # sums of many samples stay float32
+        with full_precision():  # sums of many samples stay float32
             total = reduce(torch.add, (shares.sum(dim=-1, keepdim=True) for shares, _ in parts))
             mean = reduce(torch.add, ((shares[:, :, None] @ logits.sigmoid())[:, :, 0] for shares, logits in parts))
         feature = stretch(mean, total)

@@ -3,6 +3,7 @@
 EG3D's paper, 4.2; see docs/spec/sr_torso_eg3d.md#2.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +76,17 @@ class Superresolution(nn.Module):
         self.config = config
         self.block0 = SynthesisBlock(config.block0())
         self.block1 = SynthesisBlock(config.block1())
+
+    @torch.no_grad()
+    def make_constant(self, w: Tensor) -> None:
+        """Change the first weights so that all-ones styles give the image that the style w [w_dim] gave.
+
+        The styles of a layer are A w / sqrt(w_dim) + b; the bias takes up A (w - 1) / sqrt(w_dim).
+        """
+        for block in (self.block0, self.block1):
+            for affine in (block.conv0.affine, block.conv1.affine, block.torgb.affine):
+                shift = affine.weight.double() @ (w.double() - 1) / math.sqrt(len(w))
+                affine.bias.add_(shift.to(affine.bias.dtype))
 
     def forward(
         self,

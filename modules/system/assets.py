@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -107,6 +108,25 @@ def find_asset(name: str, folder: Path | None = None) -> Path:
     if asset.fetchable:
         raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {searched}; get it with: {asset.advice}")
     raise UserError(f"{name} ({asset.what}; {asset.licence}) is missing in {searched}; {asset.how}")
+
+
+def require_assets(needed: Iterable[tuple[str, ...]]) -> None:
+    """Name all missing files at once; a single one is left to its reader, which says more about it.
+
+    Args:
+        needed: of each file its name and those that will do instead.
+    Raises:
+        UserError: two or more are missing; the message says how to get all of them.
+    """
+    missing = list(dict.fromkeys(names[0] for names in needed if not any(locate(name) for name in names)))
+    if len(missing) < 2:
+        return
+    known = [manifest()[name] for name in missing if name in manifest()]
+    fetchable = " ".join(asset.name for asset in known if asset.fetchable)
+    ways = [f"get them with: python -m scripts.assets fetch {fetchable}"] if fetchable else []
+    ways += [f"{asset.name}: {asset.how}" for asset in known if not asset.fetchable]
+    searched = " or ".join(str(folder) for folder in asset_folders())
+    raise UserError("; ".join([f"{len(missing)} files are missing in {searched}: {', '.join(missing)}", *ways]))
 
 
 def checksum_is_right(path: Path, sha256: str | None) -> bool:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from modules.system.config import from_dict, load_yaml, save_yaml
 from modules.system.errors import UserError
+from modules.system.files import whole_file
 
 T = TypeVar("T")
 CONFIG, TRAINER = "config.yaml", "trainer.pt"
@@ -141,9 +142,12 @@ def read_weights(path: Path, advice: str = "get it again") -> dict[str, Tensor]:
     return dict(content)
 
 
-def load_trainer_state(folder: Path | str) -> dict[str, Any]:
+def load_trainer_state(folder: Path | str, look_only: bool = False) -> dict[str, Any]:
     """What `save_checkpoint` got as trainer_state, on the CPU.
 
+    Args:
+        folder: the checkpoint.
+        look_only: leave the tensors on the disk until they are asked for.
     Raises:
         UserError: no such file, or a damaged one.
     """
@@ -151,7 +155,7 @@ def load_trainer_state(folder: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; this checkpoint has weights only and cannot be resumed")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=look_only)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path} is damaged ({_first_line(error)}); delete {path.parent} to resume from an older checkpoint"
@@ -200,23 +204,65 @@ def checkpoint_step(folder: Path) -> int:
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint that `path` names: the folder itself, or the best one of a training run, else its newest.
+    """The checkpoint that `path` names: the folder itself, or that of a training run which its config selects.
+
+    `checkpoint.select` of the run is `last` (the newest) or `best`. Where there is no such checkpoint, or the run is of
+    an earlier version and does not say, the best comes first and then the newest.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the run's config.yaml cannot be read.
     """
     path = _settled(path)
     best = _settled(path / "checkpoints" / "best")
-    for folder in (best, *reversed(list_checkpoints(path)), path):
+    newest = reversed(list_checkpoints(path))
+    choice = (*newest, best) if _selects_last(path) else (best, *newest)
+    for folder in (*choice, path):
         if (folder / CONFIG).is_file() and any(folder.glob("*.safetensors")):
             return folder
     raise UserError(f"no checkpoint in {path}; give a folder with {CONFIG} and *.safetensors, or a training run")
+
+
+def _selects_last(run: Path) -> bool:
+    settings = load_yaml(run / CONFIG).get("checkpoint") if (run / CONFIG).is_file() else None
+    return isinstance(settings, Mapping) and settings.get("select") == "last"
 
 
 def list_checkpoints(run: Path) -> list[Path]:
     """Checkpoints step_NNNNNNNN of a training run, oldest first."""
     folders = [folder for folder in (run / "checkpoints").glob("step_*") if (folder / CONFIG).is_file()]
     return sorted((folder for folder in folders if checkpoint_step(folder) >= 0), key=checkpoint_step)
+
+
+def newest_whole(run: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest checkpoint of a training run of which every file can be read, and what is wrong with each newer one.
+
+    Files that were cut or lost are found, not single numbers that changed.
+    """
+    folders = [folder for folder in (run / "checkpoints").glob("step_*") if checkpoint_step(folder) >= 0]
+    folders = sorted((folder for folder in folders if folder.is_dir()), key=checkpoint_step, reverse=True)
+    names = {path.name for folder in folders for path in folder.glob("*.safetensors")}
+    problems: dict[Path, str] = {}
+    for folder in folders:
+        try:
+            _check_files(folder, names)
+        except UserError as error:
+            problems[folder] = str(error).partition(";")[0]
+        else:
+            return folder, problems
+    return None, problems
+
+
+def _check_files(folder: Path, names: set[str]) -> None:
+    read_config(folder)
+    for path in (folder / name for name in sorted(names)):
+        if not path.is_file():
+            raise UserError(f"{path} is missing")
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged ({_first_line(error)})") from error
+    load_trainer_state(folder, look_only=True)
 
 
 def _state(module: nn.Module | Mapping[str, Tensor], half: bool = False, name: str = "") -> dict[str, Tensor]:
@@ -235,7 +281,8 @@ def _state(module: nn.Module | Mapping[str, Tensor], half: bool = False, name: s
 
 
 def _write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    save_file({key: tensor.cpu().contiguous() for key, tensor in state.items()}, path)
+    with whole_file(path) as part:
+        save_file({key: tensor.cpu().contiguous() for key, tensor in state.items()}, part)
 
 
 def _to_disk(folder: Path) -> None:

@@ -6,8 +6,9 @@ mapping may say `preset: demo`, give the method's arguments beside it (`stage: 1
 """
 
 import difflib
+import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -16,17 +17,30 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from modules.system.errors import UserError
+from modules.system.files import whole_file
 
 T = TypeVar("T")
 COMMAND_LINE = "the command line"
 
 
 class Settings(dict):
-    """A merged mapping that remembers which file each key came from (`sources`: dotted key -> file)."""
+    """A merged mapping that remembers how it was written.
 
-    def __init__(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    Attributes:
+        sources: dotted key -> the file that it came from.
+        texts: dotted key -> the text of its value, so that what YAML takes for a number, a date or a truth value can
+            still be a name; items of lists are named by their number.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], sources: Mapping[str, str], texts: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(values)
-        self.sources = dict(sources)
+        self.sources, self.texts = dict(sources), dict(texts or {})
+
+    def part(self, keys: Container[str]) -> "Settings":
+        """The same with these keys of the top alone."""
+        return Settings({key: value for key, value in self.items() if key in keys}, self.sources, self.texts)
 
 
 def load_yaml(path: Path | str, overrides: Iterable[str] = ()) -> Settings:
@@ -34,23 +48,28 @@ def load_yaml(path: Path | str, overrides: Iterable[str] = ()) -> Settings:
 
     Args:
         path: the file.
-        overrides: `key=value` with dots for nested keys; the value is YAML: `loss.l1=0.5`, `widths=[16, 32]`.
+        overrides: `key=value` with dots for nested keys; the value is YAML: `loss.l1=0.5`, `widths=[16, 32]`, or else
+            text: `videos=*.mp4`.
     Raises:
         UserError: no such file, bad YAML, a repeated key, bases in a circle, a bad override.
     """
-    values, sources = _load(Path(path), ())
+    settings = _load(Path(path), ())
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not all(key.split(".")):
             raise UserError(f"cannot read the setting '{override}'; write it as key=value or group.key=value")
+        value, texts = _parse_override(text)
         for part in reversed(key.split(".")):
-            text = {part: _parse(text, f"'{override}'") if isinstance(text, str) else text}
-        _merge(values, text, sources, COMMAND_LINE)
-    return Settings(values, sources)
+            value, texts = {part: value}, {_dotted(part, name): text for name, text in texts.items()}
+        _merge(settings, value, settings.sources, COMMAND_LINE)
+        settings.texts |= texts
+    return settings
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], start: T | None = None) -> T:
     """Build the dataclass `kind` from a mapping; unknown keys and values of a wrong type are refused.
+
+    Where `kind` wants a text or a path, `2024`, `no` and `1e5` of a file or of the command line are one.
 
     Missing keys keep the value of `start`, or the default. Nested mappings build nested dataclasses, starting from the
     default of their field.
@@ -59,7 +78,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], start: T | None = None) 
         UserError: a wrong key (the nearest right one is named), a missing key, a value of a wrong type, or a value that
             `kind` refuses; with the file if `values` comes from `load_yaml`.
     """
-    return _Builder(getattr(values, "sources", {})).dataclass(kind, values, start, "")
+    return _Builder(getattr(values, "sources", {}), getattr(values, "texts", {})).dataclass(kind, values, start, "")
 
 
 def to_dict(config: Any) -> Any:
@@ -77,8 +96,9 @@ def to_dict(config: Any) -> Any:
 
 def save_yaml(path: Path | str, values: Mapping[str, Any]) -> None:
     """Write a mapping or a dataclass, made plain by `to_dict`, as YAML, keys in their order."""
-    text = yaml.safe_dump(to_dict(values), sort_keys=False, allow_unicode=True, width=110)
-    Path(path).write_text(text, encoding="utf-8")
+    text = yaml.dump(to_dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    with whole_file(Path(path)) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -104,7 +124,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses repeated keys and reads 1e-4 as a number."""
+    """Safe YAML that refuses repeated keys and reads 1e-4 as a number, and dates as text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (as PyYAML has it)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -117,33 +142,63 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
-    def construct_yaml_str(self, node: yaml.ScalarNode) -> str | float:
-        text = self.construct_scalar(node)
-        if node.style is None and "e" in text.lower() and text[0] in "+-.0123456789":
-            try:
-                return float(text)
-            except ValueError:
-                return text
-        return text
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back: the text '1e5' in quotes."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
+_EXPONENT = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: str, where: str) -> tuple[Any, dict[str, str]]:
+    """The value of a YAML text, and the text of each scalar in it by its dotted key."""
+    loader = _Loader(text)
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
+        node = loader.get_single_node()
+        return (None, {}) if node is None else (loader.construct_document(node), _texts(node))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         location = f"{where}, line {mark.line + 1}" if mark else where
         raise UserError(f"{location}: {getattr(error, 'problem', None) or 'not valid YAML'}") from error
+    finally:
+        loader.dispose()
 
 
-def _load(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
+def _parse_override(text: str) -> tuple[Any, dict[str, str]]:
+    """The same of a value of the command line; one that is no YAML, such as *.mp4, is a text."""
+    try:
+        value, texts = _parse(text, "")
+    except UserError:
+        return text, {}
+    return value, texts if value is not None else {"": text.strip()}
+
+
+def _texts(node: yaml.Node, seen: set[int] | None = None) -> dict[str, str]:
+    """The text of each scalar by its dotted key; what an alias repeats has none, as that may repeat without end."""
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return {}
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        return {"": node.value}
+    if isinstance(node, yaml.MappingNode):
+        parts = [(key.value, value) for key, value in node.value]
+    else:
+        parts = [(str(number), value) for number, value in enumerate(node.value)]
+    return {_dotted(part, name): text for part, value in parts for name, text in _texts(value, seen).items()}
+
+
+def _dotted(*parts: str) -> str:
+    return ".".join(filter(None, parts))
+
+
+def _load(path: Path, parents: tuple[Path, ...]) -> Settings:
     if path.resolve() in parents:
         raise UserError(f"{path}: the files name each other as base in a circle; remove one base:")
     try:
-        own = _parse(path.read_text(encoding="utf-8"), str(path))
+        own, texts = _parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         by = f" (base of {parents[-1].name})" if parents else ""
         reason = getattr(error, "strerror", None) or "not a text file"
@@ -155,13 +210,14 @@ def _load(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise UserError(f"{path}: base must be a file or a list of files, not {bases}")
-    values: dict = {}
-    sources: dict[str, str] = {}
+    settings = Settings({}, {})
     for base in bases:
-        inherited, inherited_sources = _load(path.parent / base, (*parents, path.resolve()))
-        _merge(values, inherited, sources, inherited_sources)
-    _merge(values, own, sources, str(path))
-    return values, sources
+        inherited = _load(path.parent / base, (*parents, path.resolve()))
+        _merge(settings, inherited, settings.sources, inherited.sources)
+        settings.texts |= inherited.texts
+    _merge(settings, own, settings.sources, str(path))
+    settings.texts |= texts
+    return settings
 
 
 def _merge(
@@ -182,8 +238,8 @@ def _merge(
 
 
 class _Builder:
-    def __init__(self, sources: Mapping[str, str]) -> None:
-        self.sources = sources
+    def __init__(self, sources: Mapping[str, str], texts: Mapping[str, str]) -> None:
+        self.sources, self.texts = sources, texts
 
     def fail(self, key: str, problem: str) -> UserError:
         source = self.sources.get(key)
@@ -244,6 +300,8 @@ class _Builder:
             return self.union(arguments, value, start, key)
         if origin is Literal:
             if value not in arguments:
+                value = self.text(value, key)
+            if value not in arguments:
                 raise self.fail(key, f"{key} is {value!r}{nearest(str(value), map(str, arguments))}")
             return value
         if origin in (tuple, list) or kind in (tuple, list):
@@ -282,7 +340,13 @@ class _Builder:
             kinds = list(items)
         return origin(self.value(k, v, None, f"{key}.{i}") for i, (k, v) in enumerate(zip(kinds, value)))
 
+    def text(self, value: Any, key: str) -> Any:
+        """How a number, a truth value or nothing was written, where that is known."""
+        return self.texts.get(key, value) if value is None or isinstance(value, bool | int | float) else value
+
     def scalar(self, kind: Any, value: Any, key: str) -> Any:
+        if kind in (str, Path):
+            value = self.text(value, key)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if kind is int and isinstance(value, float) and value.is_integer():

@@ -1,13 +1,14 @@
 """FrameBatch: a batch of `FramePairs` as the inputs of the model (source photo, driving) and as targets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from modules.analysis.segmentation_classes import HEAD_CLASSES, one_hot, part_mask
+from modules.analysis.segmentation_classes import BACKGROUND, HEAD_CLASSES, one_hot, part_mask
+from modules.face3d.blink import close_eyes
 from modules.face3d.landmark_sets import OUTER_LIPS_68
 from modules.geometry.camera import Camera
 from modules.layers.resample import resize
@@ -18,7 +19,8 @@ from modules.portrait.driving import Driving, DrivingConfig, PNCCInputs, head_ca
 from modules.portrait.htbsr.fusion import HTBSR
 from modules.portrait.photo import Photo, Surroundings
 
-CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)  # positions of the PNCCs in a batch
+CANONICAL, SOURCE, TARGET, BEFORE, AFTER = range(5)  # the PNCCs of a batch
+Draw = Callable[[Tensor, Tensor], Tensor]  # identity [M, 80], expression [M, 64] -> PNCCs [M, 3, N, N] in [-1, 1]
 
 
 class Frame:
@@ -27,16 +29,22 @@ class Frame:
     Attributes:
         name: "source" or "target".
         number: 0 for the source, 1 for the target.
+        composed: whether `image` is the person over the clip's one background.
     """
 
-    def __init__(self, batch: Mapping[str, Tensor], name: Literal["source", "target"], config: DrivingConfig) -> None:
-        self.name, self.number = name, ("source", "target").index(name)
+    def __init__(
+        self, batch: Mapping[str, Tensor], name: Literal["source", "target"], config: DrivingConfig, composed: bool
+    ) -> None:
+        self.name, self.number, self.composed = name, ("source", "target").index(name), composed
         self._batch, self._config = batch, config
 
     @cached_property
     def image(self) -> Tensor:
         """The whole frame, [B, 3, H, W] in [-1, 1]."""
-        return to_float(self._batch[f"{self.name}_image"])
+        image = to_float(self._batch[f"{self.name}_image"])
+        if not self.composed:
+            return image
+        return torch.where(self.mask((BACKGROUND,)), to_float(self._batch["background"]), image)
 
     @property
     def classes(self) -> Tensor:
@@ -86,24 +94,54 @@ class FrameBatch:
     Args:
         batch: collated items of `FramePairs`, on the device of the model.
         config: the driving config of the model, which gives the focal length of the cameras.
+        draw: draws the PNCCs that are asked for; not needed where they are in the batch.
+        composed: take the person over the clip's one background for the frames (docs/spec/data_gen.md#6), so that a
+            background that moves is nothing to learn.
     """
 
-    def __init__(self, batch: Mapping[str, Tensor], config: DrivingConfig) -> None:
-        self._batch = batch
-        self.source, self.target = Frame(batch, "source", config), Frame(batch, "target", config)
+    def __init__(
+        self, batch: Mapping[str, Tensor], config: DrivingConfig, draw: Draw | None = None, composed: bool = False
+    ) -> None:
+        self._batch, self._draw = batch, draw
+        self._pncc: dict[int, Tensor] = {}
+        self.source = Frame(batch, "source", config, composed)
+        self.target = Frame(batch, "target", config, composed)
 
-    @cached_property
-    def pncc(self) -> Tensor:
-        """PNCCs [B, 5, 3, N, N] in [-1, 1]: canonical, source, target t, its neighbours t - 1 and t + 1."""
-        return to_float(self._batch["pncc"])
+    def pncc(self, *numbers: int) -> list[Tensor]:
+        """PNCCs [B, 3, N, N] in [-1, 1]: CANONICAL, SOURCE, TARGET t, its neighbours BEFORE and AFTER; drawn once."""
+        missing = [number for number in dict.fromkeys(numbers) if number not in self._pncc]
+        if "pncc" in self._batch:
+            self._pncc |= {number: to_float(self._batch["pncc"][:, number]) for number in missing}
+        elif missing:
+            known = self._batch["expression"]  # [B, 4, 64], without the neutral one
+            expressions = torch.cat([torch.zeros_like(known[:, :1]), known], dim=1)[:, missing]
+            identities = self._batch["identity"][:, None].expand(-1, len(missing), -1)
+            drawn = self._drawn(identities.flatten(0, 1), expressions.flatten(0, 1)).unflatten(0, (-1, len(missing)))
+            self._pncc |= dict(zip(missing, drawn.unbind(dim=1)))
+        return [self._pncc[number] for number in numbers]
+
+    def _drawn(self, identity: Tensor, expression: Tensor) -> Tensor:
+        if self._draw is None:
+            raise ValueError("the batch holds coefficients and no PNCCs; give `draw`")
+        return self._draw(identity, expression)
 
     def pncc_of(self, number: int) -> PNCCInputs:
         """Inputs of the motion adapter with PNCC `number` (SOURCE, TARGET, BEFORE or AFTER) as the driving one."""
-        return PNCCInputs(self.pncc[:, CANONICAL], self.pncc[:, SOURCE], self.pncc[:, number])
+        return PNCCInputs(*self.pncc(CANONICAL, SOURCE, number))
 
-    def variants(self, name: str) -> list[PNCCInputs]:
-        """Inputs of the motion adapter driven by the batch's PNCCs "closed" (eyes) or "perturbed" (coefficients)."""
-        return [self.pncc_of(TARGET).with_driving(pncc) for pncc in to_float(self._batch[name]).unbind(dim=1)]
+    def closed(self) -> list[PNCCInputs]:
+        """Inputs of the motion adapter driven by the target with its eyes closed more and more, three of them."""
+        inputs = self.pncc_of(TARGET)
+        amounts = self._batch["closing"].tolist()
+        pncc = [torch.stack([close_eyes(p, a) for p, a in zip(inputs.driving, row)]) for row in zip(*amounts)]
+        return [inputs.with_driving(p) for p in pncc]
+
+    def perturbed(self) -> list[PNCCInputs]:
+        """Inputs of the motion adapter driven by source or target, without and with noise on the coefficients."""
+        source, target = self.pncc(SOURCE, TARGET)
+        exact = torch.where((self._batch["perturbed_number"] == SOURCE)[:, None, None, None], source, target)
+        noisy = self._drawn(self._batch["perturbed_identity"], self._batch["perturbed_expression"])
+        return [self.pncc_of(TARGET).with_driving(pncc) for pncc in (exact, noisy)]
 
     def photo(self) -> Photo:
         """The source head as the photo of stage 2, which has no torso and background."""

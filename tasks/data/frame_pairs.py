@@ -1,7 +1,9 @@
 """Frame pairs of prepared clips, for the motion adapter and HTB-SR (docs/spec/training.md#4-3).
 
 An item is a function of the seed and its number alone, so that the order is the same for any number of workers.
-Images leave the data set as uint8; the tasks convert them on the device (`pixels.to_float`).
+Images leave the data set as uint8; the tasks convert them on the device (`pixels.to_float`). PNCCs leave it as the
+coefficients of the face, and the step draws on its device those that it needs (tasks/data/frame_batch.py), unless they
+are stored beside the clips.
 """
 
 import hashlib
@@ -15,15 +17,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from modules.analysis.inpainting import inpaint_torso
-from modules.clips.format import Clip, list_clips
+from modules.clips.format import Clip, has_stored_pncc
 from modules.clips.pncc import pncc_pixels
-from modules.face3d.blink import close_eyes
+from modules.clips.splits import SplitConfig, check_folders
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import check_face_model, load_face_model
-from modules.media.pixels import to_float, to_uint8
 from modules.portrait.driving import project_landmarks
 from modules.system.errors import UserError
 from modules.system.files import whole_file
+from tasks.data.frame_batch import SOURCE, TARGET
 from tasks.engine.seeds import item_generator
 
 FAR_FRAMES = 50  # source and target are up to this far apart: 2 s
@@ -35,14 +37,14 @@ OPEN_CLIPS = 256  # clips whose coefficients and maps stay in memory
 class ClipDataConfig:
     """The clips to read, and the parts of an item.
 
-    `folder` and `validation_folder` hold prepared clips; without the latter every `validation_every`-th clip of
-    `folder` is held out for validation. `cache` is a folder for decoded frames (about 0.26 MB each at 256 pixels);
+    `folder` and `validation_folder` hold prepared clips; without the latter some people of `folder` are held out
+    (`split`). `cache` is a folder for decoded frames (about 0.26 MB each at 256 pixels);
     empty: frames are decoded each time.
     """
 
     folder: str = "data/celebv_hq"
     validation_folder: str = ""
-    validation_every: int = 100
+    split: SplitConfig = SplitConfig()
     face_model: str = ""  # of modules/face_models.py; empty: that of the model
     pncc_size: int = 0  # 0: as the model reads them
     cache: str = ""
@@ -55,11 +57,9 @@ class ClipDataConfig:
     def __post_init__(self) -> None:
         if self.face_model:
             check_face_model(self.face_model)
-        if self.validation_every < 2 or self.pairs_per_clip < 1:
-            raise ValueError(
-                f"validation_every is {self.validation_every} and pairs_per_clip {self.pairs_per_clip}; "
-                "they must be at least 2 and 1"
-            )
+        if self.pairs_per_clip < 1:
+            raise ValueError(f"pairs_per_clip is {self.pairs_per_clip}; it must be at least 1")
+        check_folders(self.validation_folder, self.split)
 
 
 def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:
@@ -74,22 +74,16 @@ def sample_pair(frames: int, generator: torch.Generator) -> tuple[int, int]:
             return source, target
 
 
-def split_clips(config: ClipDataConfig) -> tuple[list[Path], list[Path]]:
-    """Folders of the training clips and of the validation clips."""
-    clips = list_clips(Path(config.folder))
-    if config.validation_folder:
-        return clips, list_clips(Path(config.validation_folder))
-    return [c for i, c in enumerate(clips) if i % config.validation_every], clips[:: config.validation_every]
-
-
 class FramePairs(Dataset):
     """Pairs of frames, each of one clip.
 
     An item holds:
         source_image, target_image: uint8 [3, H, W]; source_classes, target_classes: uint8 [H, W].
-        pncc: uint8 [5, 3, N, N]: canonical, source, target t, t - 1 and t + 1 (t itself at the ends).
-        closed: uint8 [3, 3, N, N], target PNCC with eyes closed by p1 < p2 = (p1 + p3) / 2 < p3; with `eye_closing`.
-        perturbed: uint8 [2, 3, N, N], source or target PNCC without and with noise; with `perturbation`.
+        identity, expression: [80] and [4, 64], of the source, the target t, t - 1 and t + 1 (t itself at the ends); or,
+            where the first clip has stored PNCCs, pncc: uint8 [5, 3, N, N], that of the neutral face before theirs.
+        closing: [3], how far the target's eyes are closed: p1 < p2 = (p1 + p3) / 2 < p3; with `eye_closing`.
+        perturbed_identity, perturbed_expression: [80] and [64], of the source or the target with noise, and
+            perturbed_number: which of the two, SOURCE or TARGET; with `perturbation`.
         euler, translation: [2, 3] in radians and decimetres, source then target.
         keypoints: [2, 68, 2], the landmarks (x, y) in image widths, y down.
         torso, background: uint8 [3, H, W]; with `torso`.
@@ -100,6 +94,7 @@ class FramePairs(Dataset):
     def __init__(self, config: ClipDataConfig, clips: list[Path], model: MorphableModel | None = None) -> None:
         self.config, self.clips = config, clips
         self.model = model or load_face_model(config.face_model)
+        self._stored = bool(clips) and has_stored_pncc(clips[0], config.pncc_size)
         self._open: OrderedDict[int, _OpenClip] = OrderedDict()
 
     def __len__(self) -> int:
@@ -123,17 +118,21 @@ class FramePairs(Dataset):
             "target_image": _channels_first(frames[1]),
             "source_classes": torch.from_numpy(classes[0]),
             "target_classes": torch.from_numpy(classes[1]),
-            "pncc": clip.pncc(rows, self.config.pncc_size, self.model),
             "euler": clip.clip.face.euler[both],
             "translation": clip.clip.face.translation[both],
             "keypoints": clip.keypoints[both],
         }
+        if self._stored:
+            item["pncc"] = clip.pncc(rows, self.config.pncc_size, self.model)
+        else:
+            face = clip.clip.face
+            item |= {"identity": face.identity[0], "expression": face.expression[rows[1:]]}
         if self.config.eye_closing:
-            item["closed"] = _closing(item["pncc"][2], generator)
+            item["closing"] = _closing(generator)
         if self.config.perturbation > 0:
-            base = 1 if torch.rand((), generator=generator) < SOURCE_SHARE else 2
-            noisy = clip.noisy_pncc(both[base - 1], self.config, self.model, generator)
-            item["perturbed"] = torch.stack([item["pncc"][base], noisy])
+            number = SOURCE if torch.rand((), generator=generator) < SOURCE_SHARE else TARGET
+            item["perturbed_number"] = torch.tensor(number)
+            item |= clip.perturbed(rows[number], self.config.perturbation, generator)
         if self.config.torso:
             torso, _ = inpaint_torso(frames[0], classes[0])
             item |= {"torso": _channels_first(torso), "background": _channels_first(clip.clip.background)}
@@ -193,14 +192,13 @@ class _OpenClip:
             return torch.from_numpy(stored[rows])
         return pncc_pixels(model, self.clip.face, rows, size)
 
-    def noisy_pncc(self, row: int, config: ClipDataConfig, model: MorphableModel, generator: torch.Generator) -> Tensor:
-        """uint8 [3, size, size]: the PNCC of frame `row` with normal noise on identity and expression."""
+    def perturbed(self, row: int, size: float, generator: torch.Generator) -> dict[str, Tensor]:
+        """Identity [80] and expression [64] of frame `row` with normal noise."""
         face = self.clip.face[row]
-        identity, expression = (
-            value + config.perturbation * torch.randn(value.shape, generator=generator)
-            for value in (face.identity, face.expression)
-        )
-        return pncc_pixels(model, face.replace(identity=identity, expression=expression), [0], config.pncc_size)[0]
+        return {
+            f"perturbed_{name}": value[0] + size * torch.randn(value.shape, generator=generator)[0]
+            for name, value in (("identity", face.identity), ("expression", face.expression))
+        }
 
     def _decoded(self, kind: str) -> np.ndarray:
         if kind not in self._arrays:
@@ -220,11 +218,9 @@ def save_whole(path: Path, array: np.ndarray) -> None:
         np.save(file, array)
 
 
-def _closing(pncc: Tensor, generator: torch.Generator) -> Tensor:
-    draws = torch.rand(2, generator=generator) / 2
-    first, last = float(draws[0]), float(draws[1]) + 0.5
-    closed = torch.stack([close_eyes(to_float(pncc), p) for p in (first, (first + last) / 2, last)])
-    return to_uint8(closed)
+def _closing(generator: torch.Generator) -> Tensor:
+    first, last = torch.rand(2, generator=generator) / 2 + torch.tensor([0.0, 0.5])
+    return torch.stack([first, (first + last) / 2, last])
 
 
 def _channels_first(image: np.ndarray) -> Tensor:

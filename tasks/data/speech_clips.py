@@ -3,6 +3,7 @@
 A sample is a function of the seed and its number alone, whatever the number of workers (docs/spec/training.md#4-4).
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from modules.audio.amplitude import blink_units, eye_amplitude, mouth_amplitude
-from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, extract, mel_features
-from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
-from modules.clips.format import Clip, list_clips, speech_file, write_speech
+from modules.audio.features import (
+    FEATURE_WINDOW,
+    AudioFeatures,
+    FeatureKind,
+    extract,
+    mel_features,
+    mel_frames,
+)
+from modules.clips.format import Clip, speech_file, write_speech
+from modules.clips.splits import SplitConfig, check_folders, split_clips
 from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.person import HELD_OUT_SEED
 from modules.procedural.speech import rerecord, synthesize
@@ -29,13 +37,13 @@ Sample = dict[str, Tensor]
 class SpeechDataConfig:
     """The clips to read, and the limits of a batch.
 
-    `folder` holds prepared clips; empty: procedural speech, synthesised during training, `seconds` long each.
-    Every `validation_every`-th clip of a folder is held out for validation.
+    `folder` and `validation_folder` hold prepared clips; without the latter some people of `folder` are held out
+    (`split`). No folder: procedural speech, synthesised during training, `seconds` long each.
     """
 
-    folder: str = "data/celebv_hq"
-    hubert: str = DEFAULT_HUBERT  # folder or hub name, for clips whose features are not stored yet
-    validation_every: int = 100
+    folder: str = "data/voxceleb2"
+    validation_folder: str = ""
+    split: SplitConfig = SplitConfig()
     max_clips: int = 512  # clips in a batch
     max_tokens: int = 20_000  # audio frames of a batch, padding included
     min_frames: int = 32  # video frames; shorter clips are left out
@@ -44,10 +52,9 @@ class SpeechDataConfig:
     seed: int = 9999
 
     def __post_init__(self) -> None:
-        if self.validation_every < 2 or self.max_clips < 1:
-            raise ValueError(
-                f"validation_every is {self.validation_every} (at least 2), max_clips {self.max_clips} (at least 1)"
-            )
+        if self.max_clips < 1:
+            raise ValueError(f"max_clips is {self.max_clips}; it must be at least 1")
+        check_folders(self.validation_folder, self.split)
         if self.seconds < 1 or self.min_frames < 25:
             raise ValueError(
                 f"seconds is {self.seconds} (at least 1), min_frames {self.min_frames} (at least 25): "
@@ -161,7 +168,8 @@ def _as_tracked(f0: Tensor, generator: torch.Generator) -> Tensor:
 class PreparedSpeech(Dataset):
     """Prepared clips with sound; an item is a list of samples of similar length, which are read when it is needed.
 
-    Speech features are stored beside the clip; missing ones are computed when the data set is built.
+    Speech features are stored beside the clip. Mel features that are missing are computed when the clip is first read;
+    those of HuBERT need it and are made before (data_gen/speech.py).
     """
 
     def __init__(
@@ -172,12 +180,16 @@ class PreparedSpeech(Dataset):
         clips: list[Path],
     ) -> None:
         self.config, self.model, self.features = config, model, features
-        needs_hubert = features == "hubert" and not all(speech_file(clip, features).is_file() for clip in clips)
-        hubert = load_hubert(config.hubert) if needs_hubert else None
-        lengths = {clip: self._prepare(Clip(clip), hubert) for clip in clips}
-        self.clips = [clip for clip, frames in lengths.items() if frames >= config.min_frames]
+        frames = {clip: self._frames(Clip(clip)) for clip in clips}
+        lengths = {clip: count for clip, count in frames.items() if count is not None}
+        if missing := [clip for clip in clips if clip not in lengths]:
+            raise UserError(
+                f"{len(missing)} clips have no {features} features, {missing[0]} for one; compute them once with: "
+                f"python -m data_gen.speech {missing[0].parent} --features {features}"
+            )
+        self.clips = [clip for clip, count in lengths.items() if count >= config.min_frames]
         if not self.clips:
-            raise UserError(f"no clip of {config.folder} has sound and {config.min_frames} frames")
+            raise UserError(f"no clip of {clips[0].parent} has sound and {config.min_frames} frames")
         sizes = [2 * lengths[clip] for clip in self.clips]
         self.buckets = length_buckets(sizes, config.max_clips, config.max_tokens)
 
@@ -189,28 +201,40 @@ class PreparedSpeech(Dataset):
 
     def _sample(self, folder: Path) -> Sample:
         clip = Clip(folder)
-        return make_sample(clip.speech(self.features), clip.face.identity[:1], clip.face.expression, self.model)
+        audio = clip.speech(self.features) or self._computed(clip)
+        return make_sample(audio, clip.face.identity[:1], clip.face.expression, self.model)
 
-    def _prepare(self, clip: Clip, hubert: HubertFeatures | None) -> int:
-        """Store the clip's features if they are missing; returns how many video frames have sound."""
+    def _computed(self, clip: Clip) -> AudioFeatures:
+        """Compute the clip's features and store them, if its folder can be written."""
+        wave = clip.audio()
+        if wave is None:
+            raise UserError(f"{clip.folder} has lost its audio.wav; prepare the clip again")
+        audio = extract(torch.from_numpy(wave), self.features)
+        with suppress(OSError):
+            write_speech(clip.folder, self.features, audio)
+        return audio
+
+    def _frames(self, clip: Clip) -> int | None:
+        """How many video frames of a clip have sound, None if its features are missing and cannot be computed."""
         if clip.face_model != self.model.name:
             raise UserError(
                 f"{clip.folder} was fitted with the {clip.face_model} face model, not {self.model.name}; "
                 f"set face_model={clip.face_model}"
             )
-        if not speech_file(clip.folder, self.features).is_file():
-            wave = clip.audio()
-            if wave is None or len(wave) < FEATURE_WINDOW:
-                return 0
-            write_speech(clip.folder, self.features, extract(torch.from_numpy(wave), self.features, hubert))
-        return min(clip.speech_length(self.features) // 2, len(clip))
+        if speech_file(clip.folder, self.features).is_file():
+            return min(clip.speech_length(self.features) // 2, len(clip))
+        if (samples := clip.audio_length()) < FEATURE_WINDOW:
+            return 0
+        return min(mel_frames(samples) // 2, len(clip)) if self.features == "mel" else None
 
 
-def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: MorphableModel) -> tuple[Dataset, Dataset]:
-    """The data sets for training and for validation.
+def speech_datasets(
+    config: SpeechDataConfig, features: FeatureKind, model: MorphableModel
+) -> tuple[Dataset, Dataset | None]:
+    """The data sets for training and for validation, None if nobody is held out.
 
     Raises:
-        UserError: HuBERT features are asked of procedural speech, or the folder has no usable clips.
+        UserError: HuBERT features are asked of procedural speech, or are missing; or the folder has no usable clips.
     """
     if not config.folder:
         if features != "mel":
@@ -219,10 +243,6 @@ def speech_datasets(config: SpeechDataConfig, features: FeatureKind, model: Morp
             ProceduralSpeech(config, model, config.utterances),
             ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT_SEED),
         )
-    clips = list_clips(Path(config.folder))
-    every = config.validation_every
-    train, validation = [c for i, c in enumerate(clips) if i % every], clips[::every]
-    return (
-        PreparedSpeech(config, model, features, train or clips),
-        PreparedSpeech(config, model, features, validation),
-    )
+    split = split_clips(config.folder, config.split, config.validation_folder)
+    train = PreparedSpeech(config, model, features, split.train)
+    return train, PreparedSpeech(config, model, features, split.validation) if split.validation else None

@@ -44,4 +44,8 @@ class TeacherViews(nn.Module):
         raise NotImplementedError
 
     def init_student(self, modules: Mapping[str, nn.Module]) -> None:
-        """Copy the teacher's weights to the student's modules where both have them; by default nothing."""
+        """Copy the teacher's weights to the student's modules where both have them; by default nothing.
+
+        Raises:
+            UserError: the student cannot learn from this teacher.
+        """

@@ -10,7 +10,7 @@ from modules.portrait.real3d_portrait import PortraitOutput
 from tasks.demo.patches import PATCH_INPUTS, PATCH_TERMS, PatchConfig, patch_losses, sample_patches
 from tasks.engine.registry import register
 from tasks.engine.task import StepState
-from tasks.stages.i2p import I2PConfig, I2PTask, photo_of
+from tasks.stages.i2p import IMAGE_ERRORS, I2PConfig, I2PTask, photo_of
 from tasks.stages.terms import check_weights
 
 
@@ -42,9 +42,10 @@ class I2PPatchesTask(I2PTask):
         """Losses of patches of the reference and the target view; both use the same planes, which cost the most."""
         teacher = self.teacher_batch(batch)
         planes, terms = self.model.canonical_planes(photo_of(teacher.views[0])), {}
+        error = IMAGE_ERRORS[self.config.image_error]
         for name, view, mask in zip(("reference", "target"), teacher.views, teacher.masks):
             patches = sample_patches(self.config.patches, mask, state.generator)
-            of_view = patch_losses(self.config.loss, patches, self.model, planes, view, mask, state.generator)
+            of_view = patch_losses(self.config.loss, patches, self.model, planes, view, mask, state.generator, error)
             terms |= {f"{name}_{key}": loss for key, loss in of_view.items()}
         return terms
 

@@ -14,7 +14,7 @@ from modules.geometry.camera import Camera
 from modules.losses import image as losses
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import Real3DPortrait
-from tasks.stages.image_terms import mean_l1
+from tasks.stages.image_terms import ImageError, image_error, mean_l1
 from tasks.stages.terms import Term, Weights, weighted_terms
 
 SIZE = 256  # sides of patches are given in pixels of an image of this size
@@ -134,12 +134,12 @@ def mean_square(planes: Tensor) -> Tensor:
 
 
 PATCH_TERMS = {
-    "image_raw": Term(mean_l1, ("image_raw", "target_raw")),
+    "image_raw": Term(image_error, ("error", "image_raw", "target_raw")),
     "edges_raw": Term(losses.edge_l1, ("image_raw", "target_raw")),
     "mask": Term(losses.weights_mask, ("ray_weights", "head_raw")),
     "planes": Term(mean_square, ("planes",)),
 }
-PATCH_INPUTS = ("image_raw", "target_raw", "ray_weights", "head_raw", "planes")
+PATCH_INPUTS = ("error", "image_raw", "target_raw", "ray_weights", "head_raw", "planes")
 
 
 def patch_losses(
@@ -150,6 +150,7 @@ def patch_losses(
     target: DualView,
     head: Tensor,
     generator: torch.Generator,
+    error: ImageError = mean_l1,
 ) -> dict[str, Tensor]:
     """Weighted losses of the raw colours, of their edges, of the ray weights and of the size of the planes.
 
@@ -159,6 +160,7 @@ def patch_losses(
         target: whole images, with the cameras that render them.
         head: bool [B, 1, H, W], mask of the head in the target.
         generator: of the renderer's sampling, on the CPU.
+        error: of the raw colours.
     """
     of_patches = planes.repeat_interleave(patches.count, dim=0)
     rendered = model.renderer(of_patches, patches.camera(target.camera), patches.rays, generator)
@@ -166,6 +168,7 @@ def patch_losses(
         PATCH_TERMS,
         weights,
         {
+            "error": lambda: error,
             "image_raw": lambda: rendered.feature[:, :3],
             "target_raw": lambda: patches.cut(target.image),
             "ray_weights": lambda: rendered.weights,

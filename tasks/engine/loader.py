@@ -123,6 +123,7 @@ def next_batch(batches: Iterator[Any]) -> Any:
 
 def _start_worker(number: int) -> None:
     """Workers leave signals to the trainer, which ends them after saving, and use one thread each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last is not known to Windows
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -1,4 +1,8 @@
-"""Optimisers of a task: which parameters are trained when, at which learning rate."""
+"""Optimisers of a task: which parameters are trained when, at which learning rate.
+
+What has the rate 0 at a step is fixed at it: `enable_only` gives it no gradients, and `set_modes` puts its modules in
+eval mode.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,6 +12,8 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from tasks.engine.sharding import local_shard
 from tasks.engine.task import OptimizerSpec
+
+Rates = Mapping[str, float]  # name of a parameter group -> its learning rate at a step
 
 
 def optimizer_of_pass(name: str) -> str:
@@ -60,15 +66,33 @@ def set_trainable(modules: Mapping[str, nn.Module], specs: list[OptimizerSpec]) 
     return trained
 
 
-def set_rates(spec: OptimizerSpec, optimizer: Optimizer, step: int, progress: float) -> dict[str, float]:
+def set_rates(spec: OptimizerSpec, optimizer: Optimizer, step: int, progress: float) -> Rates:
     """Set each group's learning rate for `step`; group name -> rate."""
-    rates = {}
+    rates: dict[str, float] = {}
     for group, settings in zip(spec.groups, optimizer.param_groups):
         rates[group.name] = settings["lr"] = float(group.rate(step, progress))
     return rates
 
 
-def enable_only(specs: list[OptimizerSpec], active: OptimizerSpec, rates: Mapping[str, float]) -> None:
+def set_modes(modules: Mapping[str, nn.Module], specs: list[OptimizerSpec], rates: Mapping[str, Rates]) -> None:
+    """Put the modules that are trained at a step in train mode and the others in eval mode.
+
+    A module without a parameter whose rate is above 0 is fixed: no dropout, and the statistics of its batch norms stay.
+
+    Args:
+        modules: those that have parameters in an optimiser, by name.
+        rates: of every optimiser at the step, by name.
+    """
+    learning = {
+        id(p) for spec in specs for group in spec.groups if rates[spec.name][group.name] > 0 for p in group.parameters
+    }
+    for module in modules.values():
+        trains = any(id(parameter) in learning for parameter in module.parameters())
+        if module.training != trains:
+            module.train(trains)
+
+
+def enable_only(specs: list[OptimizerSpec], active: OptimizerSpec, rates: Rates) -> None:
     """Enable gradients for the groups of `active` whose rate is not 0, and for nothing else."""
     for spec in specs:
         for group in spec.groups:

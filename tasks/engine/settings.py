@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from modules.system.config import Settings, from_dict, load_yaml, nearest, to_dict
+from modules.system.config import from_dict, load_yaml, nearest, to_dict
 from modules.system.errors import UserError
 from tasks.engine.registry import find_task
 from tasks.engine.task import Task
@@ -54,8 +54,8 @@ def read_settings(path: Path | str, overrides: list[str] | None = None) -> RunSe
         if key not in shared | own | {"task"}:
             hint = f"; it is called {RENAMED[key]} now" if key in RENAMED else nearest(key, shared | own)
             raise UserError(f"{values.sources[key]}: unknown key {key}{hint}")
-    trainer = from_dict(TrainerConfig, Settings({k: v for k, v in values.items() if k in shared}, values.sources))
-    config: Any = from_dict(task.config_class, Settings({k: v for k, v in values.items() if k in own}, values.sources))
+    trainer = from_dict(TrainerConfig, values.part(shared))
+    config: Any = from_dict(task.config_class, values.part(own))
     return RunSettings(
         task=task, trainer=trainer, task_config=config, resolved={"task": name, **to_dict(trainer), **to_dict(config)}
     )

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from tasks.engine.ema import Ema
 from tasks.engine.optimization import (
+    Rates,
     build_optimizer,
     check_specs,
     clip_gradients,
     enable_only,
     optimizer_of_pass,
+    set_modes,
     set_rates,
     set_trainable,
 )
@@ -120,10 +122,14 @@ class Stepper:
             for i in range(len(batches))
         ]
         seed_layers(self.fabric.device, *numbers, len(batches))
+        rates = {
+            name: set_rates(spec, self.optimizers[name].optimizer, step, progress) for name, spec in self.specs.items()
+        }
+        set_modes(self.trained, list(self.specs.values()), rates)
         for name in self.order:
             spec = self.specs[optimizer_of_pass(name)]
             if spec.runs(step):
-                self._update(name, spec, step, list(zip(batches, states)))
+                self._update(name, spec, rates[spec.name], step, list(zip(batches, states)))
         self.task.after_step(step, states[-1])
         if self.ema:
             self.ema.update(step)
@@ -131,10 +137,11 @@ class Stepper:
             for name, value in state.metrics.items():
                 self.means.add(f"metric/{name}", value)
 
-    def _update(self, name: str, spec: OptimizerSpec, step: int, batches: list[tuple[Any, StepState]]) -> None:
+    def _update(
+        self, name: str, spec: OptimizerSpec, rates: Rates, step: int, batches: list[tuple[Any, StepState]]
+    ) -> None:
         """One pass of an optimiser: gradients of all batches, then its step."""
         optimizer = self.optimizers[spec.name]
-        rates = set_rates(spec, optimizer.optimizer, step, batches[0][1].progress)
         for group, rate in rates.items():
             self.means.add(f"rate/{group}", rate)
         if not any(rates.values()):
@@ -155,7 +162,11 @@ class Stepper:
         optimizer.zero_grad(set_to_none=True)
 
     def _backward(self, name: str, step: int, batches: list[tuple[Any, StepState]]) -> bool:
-        """Add up the gradients of the batches' losses; False if the task lets this pass rest."""
+        """Add up the gradients of the batches' losses; False if the task lets this pass rest.
+
+        Every batch takes the pass, also one that rests: what a task counts or keeps in its state is the same for all.
+        """
+        works = False
         for i, (batch, state) in enumerate(batches):
             self.module.batch, self.module.state = batch, state
             last = i == len(batches) - 1
@@ -164,7 +175,8 @@ class Stepper:
                     losses = self._wrapped(step, name)
                 if not losses:
                     reshard(self.module)
-                    return False
+                    continue
+                works = True
                 total = torch.stack([loss.float() for loss in losses.values()]).sum() / len(batches)
                 with self.timer("backward"):
                     self.fabric.backward(total)
@@ -172,7 +184,7 @@ class Stepper:
             check_finite(name, losses, batch)
             for loss, value in losses.items():
                 self.means.add(f"loss/{loss}", value)
-        return True
+        return works
 
     def _wait(self) -> None:
         """Wait for the device."""

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset, default_collate
 from modules.media.pixels import to_uint8
 
 # Learning rate of a parameter group: (step, counted from 0; progress in [0, 1]) -> rate. The trainer sets it before
-# each step. While it is 0 the group is fixed: no gradients, no part in clipping, no change of moments.
+# each step. While it is 0 the group is fixed: no gradients, no part in clipping, no change of moments; a module whose
+# groups are all fixed is in eval mode (engine/optimization.py).
 Rate = Callable[[int, float], float]
 
 
@@ -89,7 +90,9 @@ class Task:
             device, eval mode, no gradients.
         order: names of optimisers, in the order in which they run in a step; empty: as `optimizers()` lists them.
             A name may carry a word for the task: `generator:source`, `generator:target` are passes of `generator`.
-        best_metric, best_is_lowest: the metric of `validation_step` that decides which checkpoint is the best.
+        best_metric: the metric of `validation_step` that decides which checkpoint is the best, unless the config names
+            another (`checkpoint.metric`); empty: no metric of the stage can, and none is kept.
+        higher_is_better: the metrics of `validation_step` that are; of all others lower is better.
     """
 
     name: ClassVar[str] = ""
@@ -97,13 +100,23 @@ class Task:
     model_keys: ClassVar[tuple[str, ...]] = ("model",)
     order: tuple[str, ...] = ()
     best_metric: str = "loss"
-    best_is_lowest: bool = True
+    higher_is_better: tuple[str, ...] = ()
     modules: dict[str, nn.Module]
     frozen: dict[str, nn.Module]
 
     def __init__(self, config: Any, generator: torch.Generator) -> None:
         self.config = config
         self.modules, self.frozen = {}, {}
+
+    @classmethod
+    def files(cls, config: Any, fresh: bool) -> list[tuple[str, ...]]:
+        """Outside files that a run will read, each with the names that will do instead, to name all missing at once.
+
+        Args:
+            config: an instance of `config_class`.
+            fresh: whether the run starts (`begin`); False: it resumes.
+        """
+        return []
 
     @property
     def device(self) -> torch.device:
@@ -133,7 +146,8 @@ class Task:
         """Weighted losses, whose sum `optimizer` (an entry of `order`) lowers. Empty: it rests this step.
 
         Only parameters of that optimiser have requires_grad. Which losses are there may depend on `step` (lazy
-        regularisation) but not on the data, because all processes must agree.
+        regularisation) but not on the data, because all processes must agree. Called for each of a step's accumulated
+        batches; their gradients are averaged, so losses that are means over samples count as those of one large batch.
         """
         raise NotImplementedError
 
@@ -150,7 +164,7 @@ class Task:
         return {}
 
     def after_step(self, step: int, state: StepState) -> None:
-        """Called after all optimisers of a step, e.g. to adapt a weight; it may only change a module's buffers."""
+        """Called once after all optimisers of a step, e.g. to adapt a weight; it may only change a module's buffers."""
 
     def checkpoint_config(self, config: dict[str, Any]) -> dict[str, Any]:
         """The content of config.yaml in a checkpoint: by default the whole resolved config of the run."""

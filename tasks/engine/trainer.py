@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Subset
 
 from modules.system.checkpoint import list_checkpoints, load_module, load_trainer_state, save_checkpoint
@@ -32,13 +33,16 @@ from tasks.engine.trainer_config import TrainerConfig
 
 
 class StopSignals:
-    """Inside the `with`, Ctrl-C and SIGTERM only set `received`; a second Ctrl-C interrupts at once."""
+    """Inside the `with`, Ctrl-C, SIGTERM and SIGHUP only set `received`; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.received = 0
 
     def __enter__(self) -> "StopSignals":
-        self._old = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            numbers.append(signal.SIGHUP)
+        self._old = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,6 +80,12 @@ class Trainer:
         self.resolved = task.checkpoint_config(resolved)
         self.step, self.samples, self.elapsed = 0, 0, 0.0
         self.best: float | None = None
+        self.metric = config.checkpoint.metric or task.best_metric  # that picks the best checkpoint; may be empty
+        if config.checkpoint.select == "best" and not self.metric:
+            raise UserError(
+                f"checkpoint.select is best, but no metric of the task {task.name} can say which pictures are better "
+                "without a perceptual loss; give loss.perceptual a weight, set checkpoint.metric, or select last"
+            )
         self._seed = derived_seed(config.seed, 1)  # of the order of the data
         if resume:
             for name, part in task.modules.items():
@@ -215,15 +225,17 @@ class Trainer:
     def _evaluation(self) -> Iterator[None]:
         """Averaged weights, eval mode, no gradients, random numbers that do not depend on the step."""
         seed_layers(self.fabric.device, self.config.seed, 3, self.fabric.global_rank)
-        for module in self.stepper.trained.values():
+        trained = self.stepper.trained.values()
+        modes = [module.training for module in trained]
+        for module in trained:
             module.eval()
         try:
             averages = self.stepper.ema.applied() if self.stepper.ema else nullcontext()
             with averages, unsharded(self.stepper.module), torch.no_grad():
                 yield
         finally:
-            for module in self.stepper.trained.values():
-                module.train()
+            for module, training in zip(trained, modes):
+                module.train(training)
 
     def _validate(self, limit: int | None = None) -> dict[str, float]:
         """Means of the metrics over the validation samples of all processes."""
@@ -252,15 +264,17 @@ class Trainer:
         self.log.line(
             f"step {self.step}  validation  " + "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
         )
-        value = metrics[self.task.best_metric]
-        if self.config.checkpoint.best and self._is_better(value):
+        if not (self.metric and self.config.checkpoint.best):
+            return
+        value = metrics[self.metric]
+        if self._is_better(value):
             self.best = value
             self._save(self.folder / "checkpoints" / "best")
 
     def _is_better(self, value: float) -> bool:
         if self.best is None or not math.isfinite(value):
             return math.isfinite(value)
-        return value < self.best if self.task.best_is_lowest else value > self.best
+        return value > self.best if self.metric in self.task.higher_is_better else value < self.best
 
     def _show(self, pictures: bool, videos: bool) -> None:
         if self._validation is None:
@@ -279,9 +293,9 @@ class Trainer:
         """Validate one batch and draw pictures before the first step, so that mistakes show now and not in an hour."""
         if self.config.log.validate_every and self._validation is not None:
             metrics = self._validate(limit=1)
-            if metrics and self.task.best_metric not in metrics:
-                raise ValueError(
-                    f"task {self.task.name}: best_metric is {self.task.best_metric}, but validation_step "
+            if metrics and self.metric and self.metric not in metrics:
+                raise UserError(
+                    f"checkpoint.metric is {self.metric}, but the validation of the task {self.task.name} "
                     f"gives {', '.join(metrics)}"
                 )
         log = self.config.log
@@ -313,6 +327,7 @@ class Trainer:
             "samples": self.samples,
             "elapsed": self.elapsed,
             "best": self.best,
+            "metric": self.metric,
             "optimizers": {name: o.optimizer.state_dict() for name, o in self.stepper.optimizers.items()},
         }
         if self.stepper.ema:
@@ -345,9 +360,34 @@ class Trainer:
         for name, weights in state.get("weights", {}).items():
             load_full(self.stepper.trained[name], weights)
         for name, optimizer in self.stepper.optimizers.items():
-            load_full_optimizer(optimizer.optimizer, state["optimizers"][name])
+            self._restore_optimizer(folder, name, optimizer.optimizer, state["optimizers"][name])
         self.step, self.samples = state["step"], state["samples"]
-        self.elapsed, self.best = state["elapsed"], state["best"]
+        self.elapsed = state["elapsed"]
+        if state.get("metric", self.metric) == self.metric:  # else the numbers cannot be compared
+            self.best = state["best"]
+
+    def _restore_optimizer(self, folder: Path, name: str, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Load the state of an optimiser unless it is that of another schedule.
+
+        Raises:
+            UserError: it is.
+        """
+        for key in ("betas", "eps", "weight_decay"):
+            before, now = (
+                {group[key] for group in groups} for groups in (state["param_groups"], optimizer.param_groups)
+            )
+            if before != now:
+                raise UserError(
+                    f"{folder}: the optimiser {name} had {key} {_words(before)}, in this config it has {_words(now)}; "
+                    "keep it as it was, or start anew with --fresh"
+                )
+        try:
+            load_full_optimizer(optimizer, state)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise UserError(
+                f"{folder}: the state of the optimiser {name} is of other parameters than those that this config "
+                f"trains ({str(error).splitlines()[0]}); keep the config as it was, or start anew with --fresh"
+            ) from error
 
     def _finish(self, received: int) -> None:
         checkpoints = list_checkpoints(self.folder)
@@ -359,13 +399,17 @@ class Trainer:
             else [f"{title} {self.step} steps"]
         )
         if self.best is not None and best.is_dir():
-            parts.append(f"best {self.task.best_metric} {self.best:.5g}: {best}")
+            parts.append(f"best {self.metric} {self.best:.5g}: {best}")
         if (self.folder / "pictures").is_dir():
             parts.append(f"pictures: {self.folder / 'pictures'}")
         parts.append(f"numbers: {self.folder / 'metrics.jsonl'}")
         if self.config.log.tensorboard:
             parts.append(f"curves: tensorboard --logdir {self.folder / 'tensorboard'}")
         self.log.line("; ".join(parts))
+
+
+def _words(values: set[Any]) -> str:
+    return " and ".join(sorted(map(str, values)))
 
 
 def _batch_size(batch: Any) -> int:

@@ -30,9 +30,13 @@ class CheckpointConfig:
     minutes: float = 0.0
     keep: int = 2  # newest ones that stay
     milestone: int = 50000  # multiples of it stay for ever; 0: none
-    best: bool = True  # keep the best by the task's metric as `best`
+    best: bool = True  # keep the best by the metric as `best`
+    select: Literal["last", "best"] = "last"  # which one the next stage and the export take of this run
+    metric: str = ""  # of the validation, by which the best is the best; empty: the stage's own
 
     def __post_init__(self) -> None:
+        if self.select == "best" and not self.best:
+            raise ValueError("select is best, but best is false, so that none is kept; set best to true")
         if self.every < 1 or self.keep < 1 or self.milestone < 0 or self.minutes < 0:
             raise ValueError(
                 f"every {self.every} >= 1, keep {self.keep} >= 1, milestone {self.milestone} >= 0, "
@@ -86,5 +90,7 @@ class TrainerConfig:
             )
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; a decay is in [0, 1)")
-        if self.max_minutes is not None and self.max_minutes <= 0:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**63 - 1}")
+        if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"max_minutes is {self.max_minutes}; it must be positive or null")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, Reconstruction, SpeechConditions
-from modules.audio.features import FeatureKind
+from modules.audio.features import FeatureKind, check_audio_size
 from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
@@ -73,6 +73,7 @@ class A2MConfig:
 
     def __post_init__(self) -> None:
         check_face_model(self.face_model)
+        check_audio_size(self.features, self.model.audio_size)
         if self.loss == A2MLossConfig():
             raise ValueError("no loss has a weight; the paper's weights are in configs/a2m.yaml")
         if self.loss.sync > 0 and not self.sync_checkpoint:
@@ -109,6 +110,7 @@ class A2MTask(SpeechTask):
 
     config_class = A2MConfig
     config: A2MConfig
+    higher_is_better = ("mouth_correlation",)
 
     def __init__(self, config: A2MConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)

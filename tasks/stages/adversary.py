@@ -38,18 +38,25 @@ class Adversary(nn.Module):
     def discriminator_losses(
         self, fakes: Iterable[DualView], reals: Iterable[DualView], step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Weighted losses of the discriminator, with the R1 penalty of the real views every `R1_EVERY` steps."""
+        """Weighted losses of the discriminator, with the R1 penalty of the real views every `R1_EVERY` steps.
+
+        A pass with the penalty is float32 whatever autocast says: bf16 rounds the gradient that is squared, and some
+        processors cannot differentiate it once more (PyTorch dies of SIGFPE).
+        """
         terms = {}
         for number, view in enumerate(fakes):
             terms[f"fake_{number}"] = adversarial_fake(self._logits(view.detach(), generator))
         penalised = (step + 1) % R1_EVERY == 0
         for number, view in enumerate(reals):
-            images = (view.image.detach().requires_grad_(penalised), view.image_raw.detach().requires_grad_(penalised))
-            logits = self._logits(DualView(*images, view.camera), generator)
-            terms[f"real_{number}"] = adversarial_real(logits)
-            if penalised:
+            if not penalised:
+                terms[f"real_{number}"] = adversarial_real(self._logits(view.detach(), generator))
+                continue
+            with torch.autocast(view.image.device.type, enabled=False):
+                image, raw = (part.detach().float().requires_grad_() for part in (view.image, view.image_raw))
+                logits = self._logits(DualView(image, raw, view.camera), generator)
+                terms[f"real_{number}"] = adversarial_real(logits)
                 weight = self.config.gradient_penalty * R1_EVERY
-                terms[f"gradient_penalty_{number}"] = weight * gradient_penalty(logits, images)
+                terms[f"gradient_penalty_{number}"] = weight * gradient_penalty(logits, (image, raw))
         return terms
 
     def _logits(self, view: DualView, generator: torch.Generator) -> Tensor:

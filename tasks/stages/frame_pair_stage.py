@@ -1,18 +1,27 @@
 """FramePairTask, the base class of stages 2 and 3: a portrait model, a discriminator if asked for, frame pairs."""
 
+from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from modules.losses.perceptual import PerceptualLoss
+from modules.clips.splits import ClipSplit, split_clips
+from modules.face3d.morphable_model import MorphableModel
+from modules.face3d.pncc import render_pncc
+from modules.face_models import FACE_MODEL_FILES, load_face_model
+from modules.losses.perceptual import PERCEPTUAL_FILES, PerceptualLoss
+from modules.media.pixels import to_float, to_uint8
 from modules.portrait.build import build_portrait
 from tasks.data.frame_batch import FrameBatch
+from tasks.data.frame_pairs import FramePairs, ValidationPairs
 from tasks.engine.seeds import seeded
 from tasks.engine.task import Task
 from tasks.stages.adversary import Adversary
-from tasks.stages.image_terms import training_pairs, validation_pairs
+from tasks.stages.image_terms import best_image_metric, perceptual_loss
+from tasks.stages.previews import clip_video
 from tasks.stages.terms import Terms, reads
 
 
@@ -24,7 +33,8 @@ class FramePairTask(Task):
         adversary: None without a weight of the adversarial loss.
     """
 
-    best_metric, best_is_lowest = "psnr", False
+    best_metric = "psnr"
+    higher_is_better = ("psnr", "psnr_raw", "psnr_of_the_source")
     terms: Terms
 
     def __init__(self, config: Any, generator: torch.Generator) -> None:
@@ -37,13 +47,60 @@ class FramePairTask(Task):
             self.modules["discriminator"] = self.adversary.discriminator
         if reads("network", config.loss, self.terms):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
+        self.best_metric = best_image_metric("psnr", self)
+
+    @classmethod
+    def files(cls, config: Any, fresh: bool) -> list[tuple[str, ...]]:
+        names = FACE_MODEL_FILES.get(config.data.face_model, ())
+        if reads("network", config.loss, cls.terms):
+            names += PERCEPTUAL_FILES
+        return [(name,) for name in names]
+
+    @cached_property
+    def clips(self) -> ClipSplit:
+        """The clips of the data folders."""
+        data = self.config.data
+        return split_clips(data.folder, data.split, data.validation_folder)
 
     def train_dataset(self) -> Dataset:
-        return training_pairs(self.config.data)
+        return FramePairs(self.config.data, self.clips.train)
 
-    def validation_dataset(self) -> Dataset:
-        return validation_pairs(self.config.data)
+    def validation_dataset(self) -> Dataset | None:
+        held_out = self.clips.validation
+        return ValidationPairs(FramePairs(self.config.data, held_out)) if held_out else None
+
+    def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        clip = self.clips.validation[0]
+        return {"source_pncc_output_truth": clip_video(self.config.data, clip, self.device, self.video_columns)}
+
+    def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Source, driving PNCC, prediction and target of one frame, pictures [1, 3, H, W] in [-1, 1]."""
+        raise NotImplementedError
+
+    def perceptual(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The metric `perceptual` of images [B, 3, H, W] in [-1, 1], lower is better; empty without the network."""
+        if "perceptual" not in self.frozen:
+            return {}
+        return {"perceptual": perceptual_loss(self.frozen["perceptual"], prediction, target)}
 
     def frames(self, batch: dict[str, Tensor]) -> FrameBatch:
         """The batch as inputs and targets of the model."""
-        return FrameBatch(batch, self.config.model.driving)
+        return FrameBatch(batch, self.config.model.driving, self.draw_pncc, self.composed)
+
+    @property
+    def composed(self) -> bool:
+        """Whether the frames are the person over the clip's one background."""
+        return False
+
+    def draw_pncc(self, identity: Tensor, expression: Tensor) -> Tensor:
+        """PNCCs [M, 3, N, N] in [-1, 1] of coefficients on the device of the training, in 8 bits as those of clips.
+
+        Args:
+            identity, expression: [M, 80] and [M, 64].
+        """
+        with torch.no_grad(), torch.autocast(identity.device.type, enabled=False):  # bf16 would shake the vertices
+            return to_float(to_uint8(render_pncc(self._face_model, identity, expression, self.config.data.pncc_size)))
+
+    @cached_property
+    def _face_model(self) -> MorphableModel:
+        return deepcopy(load_face_model(self.config.data.face_model)).to(self.device)

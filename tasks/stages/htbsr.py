@@ -45,10 +45,9 @@ from tasks.stages.image_terms import (
     perceptual_loss,
 )
 from tasks.stages.learning_rates import ImageLearningRates, always
-from tasks.stages.previews import clip_video
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
-from tasks.stages.warm_start import warm_start, warm_start_if_present
+from tasks.stages.warm_start import check_face_model, warm_start, warm_start_if_present
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
 OUTSIDE = 0.5  # weight of pixels far from the torso; docs/spec/training.md#2-1
@@ -89,6 +88,7 @@ class HTBSRTaskConfig:
     discriminator_lead: int = 0  # the discriminator is trained from so many steps before that
     self_reenactment_every: int = 4  # interval of the steps in which the source is also its own target
     background: Literal["inpainted", "source"] = "inpainted"  # source: the photo with the person in it (ablation)
+    targets: Literal["composed", "raw"] = "composed"  # frames: the person over the clip's one background, or as filmed
     init_from: str = ""  # checkpoint or run of stage 2 or 3; empty: a random head (for tests)
 
     def __post_init__(self) -> None:
@@ -112,13 +112,17 @@ class HTBSRTask(FramePairTask):
     config_class = HTBSRTaskConfig
     terms = TERMS
 
-    def __init__(self, config: HTBSRTaskConfig, generator: torch.Generator) -> None:
-        super().__init__(config, generator)
-        if config.init_from:
-            warm_start(config.init_from, self.modules, FIXED)
-            present = warm_start_if_present(config.init_from, self.modules, ("htbsr", "discriminator"))
+    def begin(self) -> None:
+        if start := self.config.init_from:
+            check_face_model(start, self.config.model)
+            warm_start(start, self.modules, FIXED)
+            present = warm_start_if_present(start, self.modules, ("htbsr", "discriminator"))
             if "htbsr" not in present:
-                start_from_superresolution(self.decoder, config.init_from)
+                start_from_superresolution(self.decoder, start)
+
+    @property
+    def composed(self) -> bool:
+        return self.config.targets == "composed"
 
     @property
     def decoder(self) -> HTBSR:
@@ -199,6 +203,7 @@ class HTBSRTask(FramePairTask):
             "psnr": psnr(image, target),
             "lips_l1": losses.lip_l1(image, target, frames.target.lip_boxes),
             "psnr_of_the_source": psnr(frames.source.image, target),
+            **self.perceptual(image, target),
         }
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -219,14 +224,11 @@ class HTBSRTask(FramePairTask):
             )
         }
 
-    def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}
-
     def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """Source, driving PNCC, prediction and target of one frame."""
         frames = self.frames(batch)
         output = self.reenacted(frames, frames.target)
-        return [frames.source.image, frames.pncc[:, TARGET], output.image, frames.target.image]
+        return [frames.source.image, *frames.pncc(TARGET), output.image, frames.target.image]
 
 
 def start_from_superresolution(htbsr: HTBSR, path: str) -> None:

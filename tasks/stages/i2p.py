@@ -12,17 +12,18 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from modules.losses import image as losses
-from modules.losses.perceptual import PerceptualLoss
+from modules.losses.perceptual import PERCEPTUAL_FILES, PerceptualLoss
 from modules.metrics.image import psnr
 from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualView
 from modules.portrait.driving import Driving
-from modules.portrait.initial_weights import InitialWeights, load_imagenet
+from modules.portrait.initial_weights import InitialWeights, imagenet_files, load_imagenet
 from modules.portrait.photo import Photo
 from modules.portrait.real3d_portrait import PortraitOutput
 from tasks.data.eg3d_views import EG3DTeacher, EG3DViewsConfig
@@ -32,7 +33,15 @@ from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
 from tasks.engine.task import OptimizerSpec, StepState, Task, grid
 from tasks.stages.adversary import Adversary, AdversaryConfig
-from tasks.stages.image_terms import density_loss, image_stage_optimizers, mean_l1, perceptual_loss
+from tasks.stages.image_terms import (
+    ImageError,
+    best_image_metric,
+    density_loss,
+    image_error,
+    image_stage_optimizers,
+    mean_l1,
+    perceptual_loss,
+)
 from tasks.stages.learning_rates import ImageLearningRates, Unfreezing
 from tasks.stages.previews import depth_picture
 from tasks.stages.sizes import adversary_of_model
@@ -41,14 +50,15 @@ from tasks.stages.warm_start import warm_start
 
 TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TERMS = {
-    "image": Term(mean_l1, ("image", "target")),
-    "image_raw": Term(mean_l1, ("image_raw", "target_raw")),
+    "image": Term(image_error, ("error", "image", "target")),
+    "image_raw": Term(image_error, ("error", "image_raw", "target_raw")),
     "edges": Term(losses.edge_l1, ("image", "target")),
     "mask": Term(losses.weights_mask, ("ray_weights", "head_raw")),
     "perceptual": Term(perceptual_loss, ("network", "image", "target")),
     "perceptual_raw": Term(perceptual_loss, ("network", "image_raw", "target_raw")),
 }
-INPUTS = ("image", "target", "image_raw", "target_raw", "ray_weights", "network")
+INPUTS = ("error", "image", "target", "image_raw", "target_raw", "ray_weights", "network")
+IMAGE_ERRORS: Mapping[str, ImageError] = {"l1": mean_l1, "squared": F.mse_loss}
 FURTHER_LOSSES = ("adversarial_reference", "adversarial_target", "density")  # computed outside the table
 
 
@@ -62,6 +72,7 @@ class I2PConfig:
     eg3d: EG3DViewsConfig = EG3DViewsConfig()
     views: ViewsConfig = ViewsConfig()  # of the procedural teacher
     loss: Weights = field(default_factory=dict)
+    image_error: Literal["l1", "squared"] = "l1"  # in the losses image and image_raw; the paper's formula has squares
     density_every: int = 4  # steps; lazy regularisation
     density_step: float = 0.005  # distance of the two points whose densities are compared, world units
     learning_rates: ImageLearningRates = ImageLearningRates()
@@ -114,7 +125,8 @@ class I2PTask(Task):
     """Train image-to-plane network, decoder and super-resolution on the teacher's views."""
 
     config_class = I2PConfig
-    best_metric, best_is_lowest = "psnr_turned", False
+    best_metric = "psnr_turned"
+    higher_is_better = ("psnr", "psnr_turned", "psnr_raw")
     order: tuple[str, ...] = ("generator", "generator")  # the reference view, then the target view
 
     def __init__(self, config: I2PConfig, generator: torch.Generator) -> None:
@@ -128,15 +140,27 @@ class I2PTask(Task):
             self.order = (*self.order, "discriminator")
         if reads("network", config.loss, TERMS):
             self.frozen["perceptual"] = PerceptualLoss.from_assets()
+        self.best_metric = best_image_metric("psnr_turned", self, "perceptual_turned")
         self.teacher: TeacherViews = TEACHERS[config.teacher](config)
-        self.teacher.init_student(self.modules)
         self.frozen["teacher"] = self.teacher
-        if config.init_from:
-            warm_start(config.init_from, self.modules, tuple(self.modules))
 
     def begin(self) -> None:
-        if self.config.initial_weights == "imagenet" and not self.config.init_from:
+        if self.config.init_from:
+            warm_start(self.config.init_from, self.modules, tuple(self.modules))
+            return
+        if self.config.initial_weights == "imagenet":
             load_imagenet(self.modules)
+        self.teacher.init_student(self.modules)
+
+    @classmethod
+    def files(cls, config: I2PConfig, fresh: bool) -> list[tuple[str, ...]]:
+        names = [config.eg3d.snapshot] if config.teacher == "eg3d" else []
+        if reads("network", config.loss, TERMS):
+            names += PERCEPTUAL_FILES
+        files: list[tuple[str, ...]] = [(name,) for name in names]
+        if fresh and config.initial_weights == "imagenet" and not config.init_from:
+            files += imagenet_files(config.model)
+        return files
 
     def optimizers(self) -> list[OptimizerSpec]:
         return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.unfreeze.share)
@@ -182,6 +206,7 @@ class I2PTask(Task):
         """The inputs of the losses of the reference view (turn 0) or the target view (turn 1)."""
         target = teacher.views[turn]
         return {
+            "error": lambda: IMAGE_ERRORS[self.config.image_error],
             "image": lambda: output.image,
             "target": lambda: target.image,
             "image_raw": lambda: output.image_raw,
@@ -205,7 +230,13 @@ class I2PTask(Task):
         source = self.model.encode(photo_of(views[0]))
         outputs = [self.model(source, Driving(view.camera)) for view in views]
         same, *turned = (self.view_psnr(output, view) for output, view in zip(outputs, views))
+        measured = {}
+        if "perceptual" in self.frozen:
+            pairs = [(output.image, view.image) for output, view in zip(outputs[1:], views[1:])]
+            turned_losses = [perceptual_loss(self.frozen["perceptual"], *pair) for pair in pairs]
+            measured = {"perceptual_turned": sum(turned_losses) / len(turned_losses)}
         return {
+            **measured,
             "psnr": same,
             "psnr_turned": sum(turned) / len(turned),
             "weights": outputs[0].rendered.weights.mean(),

@@ -1,18 +1,17 @@
 """Parts that the image stages share: optimisers, data sets, and losses that need a network or the model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from modules.geometry.camera import Camera
 from modules.losses import image as losses
 from modules.losses.perceptual import PerceptualLoss
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait
-from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, split_clips
-from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState
+from modules.rendering.planes import rescale_planes
+from tasks.engine.task import OptimizerSpec, ParameterGroup, StepState, Task
 from tasks.stages.adversary import Adversary
 from tasks.stages.learning_rates import LAZY_R1, ImageLearningRates, Share
 
@@ -44,14 +43,19 @@ def image_stage_optimizers(
     return specs
 
 
-def training_pairs(config: ClipDataConfig) -> Dataset:
-    """Frame pairs of the training clips."""
-    return FramePairs(config, split_clips(config)[0])
+def best_image_metric(without: str, task: Task, perceptual: str = "perceptual") -> str:
+    """The metric that picks the best checkpoint of an image stage.
 
+    It is the perceptual loss, which stands in for LPIPS, where the stage has its networks. PSNR prefers blurred
+    pictures to those of an adversary, so that it is no measure where there is one.
 
-def validation_pairs(config: ClipDataConfig) -> Dataset:
-    """Fixed frame pairs of the held-out clips."""
-    return ValidationPairs(FramePairs(config, split_clips(config)[1]))
+    Args:
+        without: the metric of a stage that has neither perceptual networks nor an adversary.
+        perceptual: the metric's name in the stage.
+    """
+    if "perceptual" in task.frozen:
+        return perceptual
+    return "" if "discriminator" in task.modules else without
 
 
 # ---- losses
@@ -60,6 +64,14 @@ def validation_pairs(config: ClipDataConfig) -> Dataset:
 def dilated(mask: Tensor) -> Tensor:
     """Dilate masks, bool [B, 1, H, W], by a square of 41 pixels at 512, scaled to their size."""
     return losses.dilate(mask, 2 * round(DILATION * mask.shape[-1] / REFERENCE_SIZE / 2 - 0.5) + 1)
+
+
+ImageError = Callable[[Tensor, Tensor], Tensor]  # images, targets [B, 3, H, W] -> mean error
+
+
+def image_error(error: ImageError, prediction: Tensor, target: Tensor) -> Tensor:
+    """The error of images [B, 3, H, W] in [-1, 1] that is configured, mean over all values."""
+    return error(prediction, target)
 
 
 def mean_l1(prediction: Tensor, target: Tensor) -> Tensor:
@@ -92,7 +104,11 @@ def density_loss(model: Real3DPortrait, planes: Tensor, step: float, generator: 
         generator: draws the points on the CPU.
     """
     points = losses.density_points(len(planes), DENSITY_POINTS, step, generator)
-    return losses.density_l1(*(model.renderer.density(planes, p.to(planes.device)) for p in points))
+    least_scale = model.renderer.config.least_plane_scale
+    if least_scale < 1:
+        planes = rescale_planes(planes, least_scale, float(torch.rand((), generator=generator)))
+    with torch.autocast(planes.device.type, enabled=False):  # bf16 rounds the difference of neighbours to 0
+        return losses.density_l1(*(model.renderer.density(planes.float(), p.to(planes.device)) for p in points))
 
 
 def adversarial_terms(

@@ -9,6 +9,7 @@ the source is also its own target (self-reenactment).
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from modules.losses import image as losses
 from modules.metrics.image import psnr
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import PNCC_NAMES, PNCCInputs
-from modules.portrait.initial_weights import InitialWeights, load_imagenet
+from modules.portrait.initial_weights import InitialWeights, imagenet_files, load_imagenet
 from modules.portrait.real3d_portrait import PortraitOutput
 from tasks.data.frame_batch import AFTER, BEFORE, TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
@@ -35,10 +36,10 @@ from tasks.stages.image_terms import (
     perceptual_loss,
 )
 from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreezing, Share, motion_adapter_share
-from tasks.stages.previews import clip_video, depth_picture
+from tasks.stages.previews import depth_picture
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
-from tasks.stages.warm_start import warm_start, warm_start_if_present
+from tasks.stages.warm_start import check_face_model, holds, warm_start, warm_start_if_present
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
 TRAINED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution")
@@ -60,6 +61,7 @@ INPUTS = ("image", "target", "near_head", "image_raw", "target_raw", "near_head_
           "head_raw", "network")
 # fmt: on
 PLANE_LOSSES = ("density", "laplacian")
+LAPLACIANS = {"mean": losses.laplacian_mean, "norm": losses.laplacian_squared}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,9 @@ class MotionAdapterTaskConfig:
     adversary: AdversaryConfig = AdversaryConfig()
     data: ClipDataConfig = ClipDataConfig()
     loss: Weights = field(default_factory=dict)
+    laplacian: Literal["mean", "norm"] = (
+        "mean"  # of P_diff's curvature in time: its mean square, or the paper's squared norm
+    )
     loss_targets: Weights = field(default_factory=dict)  # of losses in TUNED: a weight grows while its loss is above
     density_every: int = 4  # steps; lazy regularisation
     density_step: float = 0.005  # distance of the two points whose densities are compared, world units
@@ -126,18 +131,31 @@ class MotionAdapterTaskConfig:
 
 
 class TunedWeight(nn.Module):
-    """An auto-tuned loss weight in [0, limit] (docs/spec/training.md#2-7); a buffer, so that checkpoints hold it."""
+    """An auto-tuned loss weight in [0, limit] (docs/spec/training.md#2-7); a buffer, so that checkpoints hold it.
+
+    It grows while the loss is above its target and shrinks below it, by one move a step: with accumulated batches the
+    loss is their mean, so far.
+    """
 
     def __init__(self, limit: float) -> None:
         super().__init__()
         self.limit = limit
         self.register_buffer("value", torch.tensor(0.001))
+        self._seen: list[float] = []  # losses of this step
+        self._next = float(self.value)
 
-    def update(self, loss: Tensor, target: float) -> float:
-        """Adapt the weight to the loss of this step and return it: it grows while the loss is above its target."""
-        value = losses.tune_weight(float(self.value), float(loss.detach()), target, self.limit)
-        self.value.fill_(value)
-        return value
+    def tuned(self, loss: Tensor, target: float) -> float:
+        """The weight adapted to the losses of this step, `loss` the last of them."""
+        self._seen.append(float(loss.detach()))
+        mean = sum(self._seen) / len(self._seen)
+        self._next = losses.tune_weight(float(self.value), mean, target, self.limit)
+        return self._next
+
+    def finish_step(self) -> None:
+        """Keep the weight of this step; the next one starts from it."""
+        if self._seen:
+            self.value.fill_(self._next)
+            self._seen.clear()
 
 
 @register("motion_adapter")
@@ -152,15 +170,25 @@ class MotionAdapterTask(FramePairTask):
         for name, limit in TUNED.items():
             if config.loss_targets.get(name, 0.0) > 0:
                 self.modules[f"{name}_weight"] = TunedWeight(limit)
-        self.started: tuple[str, ...] = ()  # modules whose weights come from init_from
-        if config.init_from:
-            warm_start(config.init_from, self.modules, HEAD_PARTS)
-            present = warm_start_if_present(config.init_from, self.modules, ("motion_adapter", "discriminator"))
-            self.started = (*HEAD_PARTS, *present)
 
     def begin(self) -> None:
+        start = self.config.init_from
+        started: tuple[str, ...] = ()  # modules whose weights come from it
+        if start:
+            warm_start(start, self.modules, HEAD_PARTS)
+            started = (*HEAD_PARTS, *warm_start_if_present(start, self.modules, ("motion_adapter", "discriminator")))
+        if "motion_adapter" in started:
+            check_face_model(start, self.config.model)
         if self.config.initial_weights == "imagenet":
-            load_imagenet(self.modules, self.started)
+            load_imagenet(self.modules, started)
+
+    @classmethod
+    def files(cls, config: MotionAdapterTaskConfig, fresh: bool) -> list[tuple[str, ...]]:
+        files = super().files(config, fresh)
+        if fresh and config.initial_weights == "imagenet":
+            adapter = ("motion_adapter",) if holds(config.init_from, "motion_adapter") else ()
+            files += imagenet_files(config.model, (*HEAD_PARTS, *adapter) if config.init_from else ())
+        return files
 
     def optimizers(self) -> list[OptimizerSpec]:
         return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.share)
@@ -215,19 +243,24 @@ class MotionAdapterTask(FramePairTask):
             return terms
         if laplacian > 0:
             motion = self.compared_planes([frames.pncc_of(k) for k in (TARGET, BEFORE, AFTER)])
-            terms["laplacian"] = laplacian * config.laplacian_every * losses.laplacian_squared(*motion)
+            terms["laplacian"] = laplacian * config.laplacian_every * LAPLACIANS[config.laplacian](*motion)
         if "perturbation_weight" in self.modules:
-            loss = losses.perturbation_l1(*self.compared_planes(frames.variants("perturbed")))
+            loss = losses.perturbation_l1(*self.compared_planes(frames.perturbed()))
             terms["perturbation"] = self.tuned("perturbation", loss) * config.laplacian_every
         if "eye_closing_weight" in self.modules:
-            first, middle, last = self.compared_planes(frames.variants("closed"))
+            first, middle, last = self.compared_planes(frames.closed())
             loss = losses.laplacian_l1(middle, first, last)
             terms["eye_closing"] = self.tuned("eye_closing", loss) * config.laplacian_every
         return terms
 
     def tuned(self, name: str, loss: Tensor) -> Tensor:
         """The loss `name` times its auto-tuned weight for this step."""
-        return self.modules[f"{name}_weight"].update(loss, self.config.loss_targets[name]) * loss
+        return self.modules[f"{name}_weight"].tuned(loss, self.config.loss_targets[name]) * loss
+
+    def after_step(self, step: int, state: StepState) -> None:
+        for module in self.modules.values():
+            if isinstance(module, TunedWeight):
+                module.finish_step()
 
     def compared_planes(self, pncc: list[PNCCInputs]) -> tuple[Tensor, ...]:
         """P_diff of each of several inputs, for comparison: without dropout and with fixed statistics."""
@@ -248,6 +281,7 @@ class MotionAdapterTask(FramePairTask):
             "psnr_raw": psnr(output.image_raw, target.image_raw),
             "psnr_of_the_source": psnr(frames.source.head, target.image),
             "lips_l1": losses.lip_l1(image, target.image, frames.target.lip_boxes),
+            **self.perceptual(image, target.image),
         }
 
     def reenacted(self, frames: FrameBatch) -> PortraitOutput:
@@ -269,16 +303,13 @@ class MotionAdapterTask(FramePairTask):
                     output.image,
                     output.image_raw,
                     depth_picture(output.rendered.depth, output.rendered.weights),
-                    frames.pncc[:, TARGET],
+                    *frames.pncc(TARGET),
                 ]
             )
         }
-
-    def videos(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"source_pncc_output_truth": clip_video(self.config.data, self.device, self.video_columns)}
 
     def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """Source, driving PNCC, prediction and target of one frame."""
         frames = self.frames(batch)
         output = self.best_prediction(self.reenacted(frames), frames.target.head)
-        return [frames.source.head, frames.pncc[:, TARGET], output, frames.target.head]
+        return [frames.source.head, *frames.pncc(TARGET), output, frames.target.head]

@@ -5,14 +5,16 @@ Frames of a video are made one by one, so that a long clip needs no more memory 
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import render_pncc
+from modules.layers.precision import full_precision
 from modules.layers.resample import resize
-from tasks.data.frame_pairs import ClipDataConfig, FramePairs, split_clips
+from tasks.data.frame_pairs import ClipDataConfig, FramePairs
 from tasks.engine.seeds import item_generator
 from tasks.engine.task import grid
 
@@ -38,17 +40,18 @@ def depth_picture(depth: Tensor, weights: Tensor) -> Tensor:
 
 
 def clip_video(
-    config: ClipDataConfig, device: torch.device, columns: Callable[[dict[str, Tensor]], list[Tensor]]
+    config: ClipDataConfig, clip: Path, device: torch.device, columns: Callable[[dict[str, Tensor]], list[Tensor]]
 ) -> Tensor:
-    """The first held-out clip drives itself: its first frame is the source, every frame in turn the target.
+    """A held-out clip drives itself: its first frame is the source, every frame in turn the target.
 
     Args:
+        clip: its folder.
         device: of the batches.
         columns: a batch of one pair of frames (see `FramePairs`) -> pictures [1, 3, H, W] in [-1, 1], target last.
     Returns:
         uint8 [T, S, columns * S, 3] on the CPU: T <= 50 frames, S <= 256 the target's size or what it is reduced to.
     """
-    return torch.stack([_side_by_side(columns(batch)) for batch in _clip_batches(config, device)])
+    return torch.stack([_side_by_side(columns(batch)) for batch in _clip_batches(config, clip, device)])
 
 
 def face_video(model: MorphableModel, faces: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -66,22 +69,21 @@ def face_video(model: MorphableModel, faces: list[tuple[Tensor, Tensor]]) -> Ten
         return render_pncc(model, own[None].to(device), expression[t : t + 1].to(device), FACE_SIDE)
 
     frames = min(FRAMES, *(len(expression) for _, expression in faces))
-    with torch.autocast(device.type, enabled=False):  # bf16 would shake the vertices
-        return torch.stack([_side_by_side([column(*face, t) for face in faces]) for t in range(frames)])
+    return torch.stack([_side_by_side([column(*face, t) for face in faces]) for t in range(frames)])
 
 
-def _clip_batches(config: ClipDataConfig, device: torch.device) -> Iterator[dict[str, Tensor]]:
+def _clip_batches(config: ClipDataConfig, clip: Path, device: torch.device) -> Iterator[dict[str, Tensor]]:
     """Pairs of the clip's first frame and each of its frames; the source's torso is in-painted once."""
-    clips, config = split_clips(config)[1][:1], replace(config, eye_closing=False, perturbation=0.0)
-    sources = FramePairs(config, clips)
-    targets = FramePairs(replace(config, torso=False), clips, sources.model)
+    config = replace(config, eye_closing=False, perturbation=0.0)
+    sources = FramePairs(config, [clip])
+    targets = FramePairs(replace(config, torso=False), [clip], sources.model)
     source = _pair(sources, 0)
     for target in range(min(FRAMES, len(sources.clip(0).clip))):
         pair = source | _pair(targets, target)
         yield {name: value[None].to(device) for name, value in pair.items()}
 
 
-@torch.autocast("cpu", enabled=False)  # as in the workers, whatever the precision
+@full_precision()  # as in the workers
 def _pair(pairs: FramePairs, target: int) -> dict[str, Tensor]:
     return pairs.pair(0, 0, target, item_generator(0, target))
 

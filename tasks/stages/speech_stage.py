@@ -1,11 +1,12 @@
 """SpeechTask, the base class of the two speech stages: data, face model, one Adam over one network."""
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
-from modules.face_models import load_face_model
+from modules.face_models import FACE_MODEL_FILES, load_face_model
 from tasks.data.speech_clips import Sample, collate, speech_datasets
 from tasks.engine.task import OptimizerSpec, ParameterGroup, Task
 from tasks.stages.learning_rates import LearningRates
@@ -22,13 +23,22 @@ class SpeechTask(Task):
         super().__init__(config, generator)
         self.face = load_face_model(config.face_model)
 
+    @classmethod
+    def files(cls, config: Any, fresh: bool) -> list[tuple[str, ...]]:
+        return [(name,) for name in FACE_MODEL_FILES.get(config.face_model, ())]
+
+    @cached_property
+    def datasets(self) -> tuple[Dataset, Dataset | None]:
+        """Clips of speech with motion to train on, and held-out ones; built once, since that opens every clip."""
+        return speech_datasets(self.config.data, self.config.features, self.face)
+
     def train_dataset(self) -> Dataset:
         """Clips of speech with motion, to train on."""
-        return speech_datasets(self.config.data, self.config.features, self.face)[0]
+        return self.datasets[0]
 
-    def validation_dataset(self) -> Dataset:
+    def validation_dataset(self) -> Dataset | None:
         """Held-out clips of speech with motion."""
-        return speech_datasets(self.config.data, self.config.features, self.face)[1]
+        return self.datasets[1]
 
     def collate(self, items: list[list[Sample]]) -> Sample:
         """Make a padded batch of lists of samples."""

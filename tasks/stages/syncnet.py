@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from modules.audio.features import FeatureKind
+from modules.audio.features import FeatureKind, check_audio_size
 from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig
 from modules.face_models import check_face_model
@@ -40,6 +40,7 @@ class SyncNetTaskConfig:
 
     def __post_init__(self) -> None:
         check_face_model(self.face_model)
+        check_audio_size(self.features, self.model.audio_size)
         if self.pairs < 10:
             raise ValueError(f"pairs is {self.pairs}; it must be at least 10")
 
@@ -103,7 +104,7 @@ class SyncNetTask(SpeechTask):
     config_class = SyncNetTaskConfig
     config: SyncNetTaskConfig
     best_metric = "window_sync_accuracy"
-    best_is_lowest = False
+    higher_is_better = ("clip_sync_accuracy", "window_sync_accuracy")
 
     def __init__(self, config: SyncNetTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)

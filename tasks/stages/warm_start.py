@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from modules.system.checkpoint import find_checkpoint, load_module
+from modules.portrait.config import Real3DPortraitConfig
+from modules.portrait.old_configs import update_model_config
+from modules.system.checkpoint import find_checkpoint, load_module, read_config, read_model_config
+from modules.system.errors import UserError
 
 
 def warm_start(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> None:
@@ -17,6 +20,31 @@ def warm_start(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ..
     for name in names:
         if name in modules:
             load_module(folder, name, modules[name])
+
+
+def holds(path: str, name: str) -> bool:
+    """Whether there is a checkpoint or run `path` and it has weights of the module `name`."""
+    try:
+        return (find_checkpoint(path) / f"{name}.safetensors").is_file()
+    except UserError:
+        return False
+
+
+def check_face_model(path: str, model: Real3DPortraitConfig) -> None:
+    """Refuse a checkpoint or run whose motion adapter knows another face model's PNCCs.
+
+    Raises:
+        UserError: it does; or there is no checkpoint.
+    """
+    folder = find_checkpoint(path)
+    if "model" not in read_config(folder):
+        return  # it says nothing
+    theirs = read_model_config(folder, Real3DPortraitConfig, update_model_config).driving.face_model
+    if theirs != model.driving.face_model:
+        raise UserError(
+            f"{folder} was trained with the {theirs} face model, this config has {model.driving.face_model}; "
+            f"set model.driving.face_model={theirs}, with clips that were fitted with it"
+        )
 
 
 def warm_start_if_present(path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...]) -> tuple[str, ...]:

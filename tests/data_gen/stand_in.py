@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from modules.analysis.looks import Looks
 from modules.face3d.coefficients import pose_points, project
 from modules.face3d.landmark_sets import FACE_OVAL
 from modules.face_models import load_face_model
@@ -72,11 +73,8 @@ def install(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> None:
     monkeypatch.setattr("data_gen.videos.ANALYSIS", ())
     monkeypatch.setattr("modules.analysis.segmentation.ANALYSIS_SIZE", 96)  # for speed
     monkeypatch.setattr("modules.analysis.segmentation.locate", lambda name: None)
-    for name, value in (("person_confidence", 1.0), ("hair_confidence", 0.0)):
-        monkeypatch.setattr(
-            f"modules.analysis.landmarks.{name}",
-            lambda picture, value=value: np.full(picture.shape[:2], value, np.float32),
-        )
+    looks = Looks(person=1.0, hair=0.0, hair_in_the_middle=0.0, lips=20.0, cover=0.0)
+    monkeypatch.setattr("modules.analysis.landmarks.measure_looks", lambda picture, landmarks: looks)
     monkeypatch.setattr("modules.analysis.segmentation.hair_confidence", lambda picture: np.zeros(picture.shape[:2]))
     middle = stand_in.landmarks[0]
     monkeypatch.setattr(

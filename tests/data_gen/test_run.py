@@ -1,3 +1,8 @@
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from data_gen import run
@@ -24,7 +29,7 @@ def test_a_config_makes_its_clips(config, tmp_path, capsys):
     assert [path.name for path in list_clips(tmp_path / "clips")] == ["person_000007"]
 
 
-@pytest.mark.parametrize("override", ["source=nothing", "peeple=3", "frames=0"])
+@pytest.mark.parametrize("override", ["source=nothing", "peeple=3", "frames=0", "first_seed=-1"])
 def test_wrong_settings_are_explained(config, override, capsys):
     assert run.main([str(config), override]) == 2
     message = capsys.readouterr().err
@@ -37,3 +42,33 @@ def test_the_config_of_videos_builds_and_an_empty_folder_is_explained(tmp_path, 
     assert settings.pop("source") == "videos" and from_dict(VideoDataConfig, settings).limits == FaceLimits()
     assert run.main([str(path), f"videos={tmp_path}", f"folder={tmp_path / 'clips'}"]) == 2
     assert "no videos in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["2024", "1e5", "no", "null", "talk [1080p]", "#1"])
+def test_a_folder_of_videos_and_a_licence_may_have_any_name(tmp_path, monkeypatch, capsys, name):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = ROOT / "configs" / "data" / "videos.yaml"
+    assert run.main([str(path), f"videos={name}", f"licence={name}", "folder=clips"]) == 2
+    assert f"no videos in {name};" in capsys.readouterr().err
+    assert from_dict(VideoDataConfig, {"videos": "x"}).licence == ""
+    settings = load_yaml(path, [f"licence={name}"])
+    settings.pop("source")
+    assert from_dict(VideoDataConfig, settings).licence == name
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_leaves_whole_clips_alone(config, tmp_path, workers):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_gen.run", config, "people=6", "frames=60", f"workers={workers}"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    clips, end = tmp_path / "clips", time.monotonic() + 300
+    while process.poll() is None and not list(clips.glob(".*.part/video.mp4")) and time.monotonic() < end:
+        time.sleep(0.02)  # until a clip is being written
+    process.send_signal(signal.SIGTERM)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode == 143 and message.endswith("stopped\n") and "Traceback" not in message
+    assert [path.name for path in clips.glob("*") if not (path / "clip.npz").is_file()] == []

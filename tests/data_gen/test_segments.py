@@ -70,6 +70,13 @@ def test_a_cut_ends_a_segment_and_begins_the_next():
     assert spans((33, 1, 20), (17, 1, 80)) == [(0, 33, ""), (33, 17, "")]
 
 
+def test_pictures_of_another_size_are_a_segment_of_their_own():
+    frames = list(frames_of((33, 1, 20)))
+    frames[12:20] = [np.repeat(frame, 2, axis=0) for frame in frames[12:20]]
+    found = list(find_segments(iter(frames), "call.webm", 1000))
+    assert [(s.start, s.length, s.shape) for s in found] == [(0, 12, (36, 64)), (12, 8, (72, 64)), (20, 13, (36, 64))]
+
+
 def test_long_scenes_are_divided():
     assert spans((33, 1, 20), longest=15) == [(0, 15, ""), (15, 15, ""), (30, 3, "")]
 
@@ -111,10 +118,10 @@ def test_a_face_that_jumps_divides_a_segment():
     points = np.random.default_rng(0).uniform(0.4, 0.5, (1, 478, 2)).repeat(40, 0)
     points += np.linspace(0, 0.1, 40)[:, None, None]  # a slow movement
     points[22:, :, 0] += 0.06  # more than half a face width
-    parts = without_jumps(Segment(start=100, length=40, landmarks=points), (90, 160))
+    parts = without_jumps(Segment(start=100, length=40, shape=(90, 160), landmarks=points))
     assert [(p.start, p.length) for p in parts] == [(100, 22), (122 + SETTLING, 18 - SETTLING)]
     assert np.array_equal(parts[1].landmarks, points[22 + SETTLING :])
-    assert len(without_jumps(Segment(start=0, length=20, landmarks=points[:20]), (90, 160))) == 1
+    assert len(without_jumps(Segment(start=0, length=20, shape=(90, 160), landmarks=points[:20]))) == 1
 
 
 def test_neighbours_with_one_reason_are_merged():

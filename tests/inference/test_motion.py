@@ -41,6 +41,7 @@ def test_a_json_motion_can_be_edited_by_hand(tmp_path):
         {"expression": "x"},
         {"expression": [[float("nan")] * 64]},
         {"expression": []},
+        {"blink": [[True]]},
     ],
 )
 def test_a_wrong_motion_file_is_refused_in_one_line(tmp_path, damage):
@@ -108,3 +109,35 @@ def test_blinks_are_short_complete_and_start_after_two_seconds():
     closed = (blink > 0).long()
     starts = int((closed.diff() == 1).sum())
     assert 3 <= starts <= 5 and int(closed.sum()) < starts * 12
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("expression", 1e30, "row 2 of expression holds 1e.30"),
+        ("expression", 10**400, "expression"),
+        ("euler", 30.0, "row 2 of euler holds 30; values must lie in -6.3 to 6.3"),
+        ("translation", float("nan"), "row 2 of translation holds nan"),
+        ("translation", float("-inf"), "row 2 of translation holds -inf"),
+        ("blink", 2.0, "row 2 of blink"),
+        ("euler", "0.5", "row 2 of euler holds '0.5', which is no number"),
+        ("euler", None, "row 2 of euler holds None"),
+    ],
+)
+def test_a_value_out_of_all_reason_is_refused_with_its_row(tmp_path, name, value, words):
+    path = tmp_path / "m.json"
+    some_motion(4).save(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content[name][2][0] = value
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=words) as refusal:
+        Motion.load(path)
+    assert "m.json" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_the_byte_order_mark_of_an_editor_does_no_harm(tmp_path):
+    some_motion(2).save(tmp_path / "m.json")
+    content = (tmp_path / "m.json").read_bytes()
+    (tmp_path / "m.json").write_bytes(b"\xef\xbb\xbf" + content)
+    motion = Motion.load(tmp_path / "m.json")
+    assert len(motion) == 2 and motion.expression.dtype == torch.float32

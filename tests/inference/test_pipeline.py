@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from inference.motion import Motion
-from inference.pipeline import TalkingPortrait
+from inference.pipeline import TalkingPortrait, in_squares
 from modules.face_models import load_face_model
 from modules.portrait.build import build_portrait
 from modules.portrait.driving import DrivingConfig
@@ -284,6 +285,15 @@ def test_bf16_gives_nearly_the_same_picture(checkpoint, pipeline, portrait):
     assert 0 < np.abs(exact - rough).mean() < 8
 
 
+def test_a_face_is_not_distorted_where_pictures_change_their_size():
+    """The same face in a square, a wide and an upright picture, in pixels twice as large in the last."""
+    face = np.random.default_rng(0).uniform(-20, 20, (478, 2))
+    shapes = [(200, 200)] * 3 + [(180, 320)] * 2 + [(800, 500)] * 2
+    pixels = np.stack([np.array(shape[::-1]) / 2 + face * (1 + (shape[0] == 800)) for shape in shapes])
+    inside = in_squares(pixels / np.array(shapes)[:, None, ::-1], shapes)
+    assert inside.shape == pixels.shape and np.abs(inside - inside[:1]).max() < 0.02  # a square has whole pixels
+
+
 def test_a_clip_is_followed(clip, assets, pipeline):
     motion = pipeline.motion_from_clip(clip)
     assert len(motion) == 12
@@ -340,3 +350,9 @@ def test_the_motion_is_seen_from_the_expression_of_the_photo(portrait):
     still = still_motion(1)
     assert not np.array_equal(rendered(head_of(2), portrait, still), rendered(head_of(2), smiling, still))
     assert np.array_equal(rendered(head_of(1), portrait, still), rendered(head_of(1), smiling, still))
+
+
+def test_a_picture_is_no_driving_clip(tmp_path, pipeline):
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    with pytest.raises(UserError, match="photo.png is a picture.*--driving"):
+        pipeline.motion_from_clip(tmp_path / "photo.png")

@@ -1,5 +1,6 @@
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -7,7 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from inference import portrait as portrait_module
 from inference.portrait import Portrait
+from modules.analysis.inpainting import inpaint_background
 from modules.analysis.segmentation_classes import HEAD_CLASSES
+from modules.media.pixels import to_pixels
 from modules.system.errors import UserError
 
 
@@ -76,3 +79,10 @@ def test_a_real_photo_becomes_a_portrait(media, assets, pipeline):
     portrait = pipeline.portrait(media / "portraits" / "long_hair_woman_outdoor.jpg")
     assert portrait.head.shape == (1, 3, pipeline.size, pipeline.size)
     assert float(portrait.euler.abs().max()) < 0.4 and -8 < float(portrait.translation[0, 2]) < -2
+
+
+def test_the_background_goes_on_behind_the_person_as_was_asked(portrait):
+    picture, classes = to_pixels(portrait.picture)[0], portrait.classes[0].numpy()
+    for method in ("smooth", "nearest"):
+        made = Portrait.from_picture(picture, classes, portrait.face, "procedural", method)
+        assert np.array_equal(to_pixels(made.background)[0], inpaint_background(picture[None], classes[None], method))

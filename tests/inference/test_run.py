@@ -22,8 +22,9 @@ from tests.conftest import ROOT
 
 # A process that was started in the background may ignore Ctrl-C; this one does not.
 INTERRUPTIBLE = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from inference.run import main; sys.exit(main())"
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import inference.run as run; "
+    "check = run.check; run.check = lambda options: (check(options), print('started', flush=True)); "
+    "sys.exit(run.main())"
 )
 
 
@@ -249,29 +250,31 @@ def test_an_empty_checkpoint_says_what_is_missing(checkpoint, tmp_path, capfd, s
     assert "htbsr.safetensors" in capfd.readouterr().err
 
 
-def test_ctrl_c_leaves_no_half_video(checkpoint, tmp_path):
+@pytest.mark.parametrize(
+    "numbers, code, moment",
+    [
+        ([signal.SIGINT], 130, "writing"),
+        ([signal.SIGTERM], 143, "writing"),
+        ([signal.SIGHUP], 129, "writing"),
+        ([signal.SIGTERM] * 3, 143, "writing"),
+        ([signal.SIGTERM], 143, "loading"),
+    ],
+)
+def test_a_signal_leaves_no_half_video(checkpoint, tmp_path, numbers, code, moment):
     soundfile.write(tmp_path / "long.wav", np.zeros(16000 * 120), 16000)
+    arguments = ["--checkpoint", checkpoint, "--audio", tmp_path / "long.wav", "--output", tmp_path / "out.mp4"]
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            INTERRUPTIBLE,
-            "--checkpoint",
-            str(checkpoint),
-            "--audio",
-            str(tmp_path / "long.wav"),
-            "--output",
-            str(tmp_path / "out.mp4"),
-            "--device",
-            "cpu",
-        ],
+        [sys.executable, "-c", INTERRUPTIBLE, *arguments, "--device", "cpu"],
         cwd=ROOT,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and len(list(tmp_path.iterdir())) < 2:
+    assert process.stdout.readline() == "started\n"
+    while moment == "writing" and process.poll() is None and len(list(tmp_path.iterdir())) < 2:
         time.sleep(0.05)  # until the video is being written
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 130 and message.strip().endswith("stopped")
+    for number in numbers:
+        process.send_signal(number)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode == code and message == "stopped\n"
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 from transformers import HubertConfig, HubertModel
 
+import inference.speech
 from inference.speech import SpeechToMotion
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
 from modules.system.checkpoint import save_checkpoint
@@ -94,3 +97,19 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 def test_silence_is_not_refused(pipeline, tmp_path):
     soundfile.write(tmp_path / "silence.wav", torch.zeros(8000).numpy(), 16000)
     assert torch.isfinite(pipeline.speech.motion(tmp_path / "silence.wav", seeded()).expression).all()
+
+
+def test_hubert_is_loaded_once(hubert_listener, speech, monkeypatch):
+    loaded, load = [], inference.speech.load_hubert
+    monkeypatch.setattr(inference.speech, "load_hubert", lambda source: loaded.append(source) or load(source))
+    first, second = (hubert_listener.motion(speech, seeded()).expression for _ in range(2))
+    assert loaded == [hubert_listener.hubert] and torch.equal(first, second)
+
+
+def test_only_new_models_hear_the_whole_end(hubert_listener, speech, monkeypatch):
+    heard, extracted = [], inference.speech.extract
+    monkeypatch.setattr(inference.speech, "extract", lambda *given: heard.append(given[3]) or extracted(*given))
+    hubert_listener.motion(speech, seeded())
+    new = replace(hubert_listener, model=Audio2Motion(replace(hubert_listener.model.config, downsample="average")))
+    new.motion(speech, seeded())
+    assert heard == [False, True]

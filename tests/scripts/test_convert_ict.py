@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
     write_obj(source / convert_ict.NEUTRAL, VERTICES)
     for k, name in enumerate(("identity000", "identity001", "jawOpen")):
         write_obj(source / f"{name}.obj", VERTICES + [0, k + 1, 0])
-    (source / convert_ict.NAMES).write_text(json.dumps({"expressions": ["jawOpen"]}))
+    (source / convert_ict.EXPRESSION_FILE).write_text(json.dumps({"expressions": ["jawOpen"]}))
     return source
 
 

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import pytest
 import torch
 
@@ -65,3 +68,21 @@ def test_what_cannot_be_exported_is_refused_in_one_line(run, tmp_path, capfd, op
     assert main([o.format(run=run) for o in options] + ["--output", str(tmp_path / "out")]) == 2
     assert len(capfd.readouterr().err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_is_not_exported_over_itself(run, tmp_path, capfd):
+    shutil.copytree(run / "checkpoints" / "step_00000003", tmp_path / "mine" / "portrait")
+    before = (tmp_path / "mine" / "portrait" / "image_to_plane.safetensors").read_bytes()
+    assert main(["--portrait", str(tmp_path / "mine" / "portrait"), "--output", str(tmp_path / "mine")]) == 2
+    assert "--output" in (message := capfd.readouterr().err) and "would replace --portrait" in message
+    assert (tmp_path / "mine" / "portrait" / "image_to_plane.safetensors").read_bytes() == before
+
+
+def test_exported_files_have_the_permissions_of_the_umask(run, tmp_path):
+    former = os.umask(0o022)
+    try:
+        assert main(["--portrait", str(run), "--output", str(tmp_path / "out")]) == 0
+    finally:
+        os.umask(former)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*")}
+    assert modes == {"portrait": 0o755, "config.yaml": 0o644, "image_to_plane.safetensors": 0o644}

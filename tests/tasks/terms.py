@@ -34,4 +34,4 @@ def gain_of_best_metric(task: Task, batch: Mapping[str, Tensor], steps: int = 12
     take_step = Steps(task)
     for _ in range(steps):
         take_step(batch, step=1)
-    return (before - metric()) * (1 if task.best_is_lowest else -1)
+    return (before - metric()) * (-1 if task.best_metric in task.higher_is_better else 1)

@@ -1,8 +1,9 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from modules.system.checkpoint import list_checkpoints, read_config
+from modules.system.checkpoint import list_checkpoints, newest_whole, read_config
 from tasks.run import default_output, main
 from tests.conftest import ROOT
 from tests.tasks.helpers import metrics, run_toy, toy_arguments, toy_config
@@ -29,6 +30,9 @@ def test_the_output_folder_follows_the_config(tmp_path: Path) -> None:
         ("steps=many", "steps must be a whole number, not 'many'"),
         ("steps=0", "steps 0 >= 1"),
         ("loader.batch=0", "batch 0 >= 1"),
+        ("seed=-1", "seed is -1"),
+        ("seed=9223372036854775808", "seed is 9223372036854775808"),
+        ("max_minutes=.nan", "max_minutes is nan"),
         ("task=i3p", "unknown task: i3p; did you mean i2p?"),
         ("task=tests.tasks.nothing", "cannot be imported"),
         ("steps", "key=value"),
@@ -53,7 +57,7 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
         ("syncnet", "decay=linear", "learning_rates.schedule"),
         ("motion_adapter", "stop_i2p=9", "freeze_image_to_plane_at"),
         ("htbsr", "source_every=9", "self_reenactment_every"),
-        ("htbsr", "data.held_out=9", "validation_every"),
+        ("htbsr", "data.held_out=9", "split"),
     ],
 )
 def test_the_error_about_a_key_of_an_older_version_names_the_new_one(
@@ -130,6 +134,50 @@ def test_a_damaged_checkpoint_is_reported_by_its_file(tmp_path: Path, capsys: py
     assert f"{state} is damaged" in error_of(run_toy(tmp_path, "steps=4"), capsys)
 
 
+def test_a_config_is_not_replaced_by_the_resolved_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = toy_config(tmp_path).rename(tmp_path / "config.yaml")
+    before = config.read_bytes()
+    message = error_of(main([str(config), "steps=1", "--output", str(tmp_path), "--device", "cpu"]), capsys)
+    assert "would replace the config" in message and config.read_bytes() == before
+    assert main([str(config), "steps=1", "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    own = tmp_path / "run" / "config.yaml"
+    assert main([str(own), "steps=2", "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0  # a run goes on
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    "harm, name",
+    [
+        (cut, "generator.safetensors"),
+        (lambda path: path.write_bytes(b""), "discriminator.safetensors"),
+        (cut, "trainer.pt"),
+        (Path.unlink, "trainer.pt"),
+        (Path.unlink, "config.yaml"),
+        (Path.unlink, "generator.safetensors"),
+        (lambda path: path.write_text("a: [1"), "config.yaml"),
+    ],
+)
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], object], name: str, resume: list[str]
+) -> None:
+    limits = ["steps=4", "checkpoint.every=2", "checkpoint.keep=1", "checkpoint.milestone=2"]
+    run_toy(tmp_path, *limits)
+    older, newest = list_checkpoints(tmp_path / "run")
+    harm(newest / name)
+    capsys.readouterr()
+    assert main([*toy_arguments(tmp_path, *limits), *resume]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    [note] = [line for line in lines if line.startswith("note: ")]
+    assert str(newest) in note and f"going back to {older}" in note and note.endswith("step_00000004.damaged")
+    assert any(line.startswith("resuming from step 2") for line in lines)
+    assert list_checkpoints(tmp_path / "run") == [older, newest]
+    assert newest_whole(tmp_path / "run") == (newest, {})
+
+
 def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
     arguments = [str(toy_config(tmp_path)), "steps=1", "--output", str(tmp_path / "run"), "--device", "cpu", "rate=0.5"]
     assert main(arguments) == 0
@@ -145,7 +193,9 @@ def test_settings_may_stand_before_and_after_options(tmp_path: Path) -> None:
         ("demo/motion_adapter", ["data.pncc_size=64", "init_from=''"], "the motion adapter reads 128"),
         ("demo/htbsr", ["data.torso=false"], "stage 3 needs torso"),
         ("a2m", ["sync_checkpoint=''"], "sync_checkpoint is empty"),
-        ("demo/syncnet", ["features=hubert"], "procedural speech has mel features"),
+        ("demo/syncnet", ["features=hubert"], "model.audio_size is 80; change one of them"),
+        ("a2m", ["features=mel"], "features mel have 80 numbers a frame, model.audio_size is 1024"),
+        ("demo/syncnet", ["features=hubert", "model.audio_size=1024"], "procedural speech has mel features"),
         (
             "demo/motion_adapter",
             ["data.folder=nowhere", "init_from=''"],
@@ -165,6 +215,38 @@ def test_combinations_that_cannot_be_and_data_that_is_not_there_are_reported(
     overrides = [override.format(empty=tmp_path) for override in overrides]
     arguments = [str(ROOT / f"configs/{config}.yaml"), *overrides, "--output", str(tmp_path / "run"), "--device", "cpu"]
     assert expected in error_of(main(arguments), capsys)
+
+
+VGG = {"vgg19-dcbb9e9d.pth", "vgg_face_dag.pth"}
+
+
+@pytest.mark.parametrize(
+    "config, overrides, files",
+    [
+        ("i2p", [], {*VGG, "resnet34-b627a593.pth", "ffhqrebalanced512-128.pkl"}),
+        ("motion_adapter", [], {*VGG, "mit-b0", "BFM_model_front.mat"}),
+        ("ablations/no_pretraining", [], {*VGG, "mit-b0", "resnet34-b627a593.pth", "BFM_model_front.mat"}),
+        ("htbsr", [], {*VGG, "BFM_model_front.mat"}),
+        ("htbsr", ["model.driving.face_model=ict"], {*VGG, "ict_facekit.npz", "ict_mp468.npz"}),
+        ("syncnet", ["face_model=ict"], {"ict_facekit.npz", "ict_mp468.npz"}),
+        ("a2m", ["face_model=ict"], {"ict_facekit.npz", "ict_mp468.npz"}),
+    ],
+)
+def test_all_files_that_a_full_config_lacks_are_named_at_once(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    config: str,
+    overrides: list,
+    files: set,
+) -> None:
+    monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
+    monkeypatch.setattr("modules.system.assets.DEFAULT_FOLDER", tmp_path / "none")
+    arguments = [str(ROOT / f"configs/{config}.yaml"), *overrides, "--output", str(tmp_path / "run"), "--device", "cpu"]
+    error = error_of(main(arguments), capsys)
+    named = error.split(f"files are missing in {tmp_path} or {tmp_path / 'none'}: ")[1].split(";")[0]
+    assert set(named.split(", ")) == files
+    assert "get them with: python -m scripts.assets fetch " in error or "ict_facekit.npz: clone" in error
 
 
 def test_a_stage_cannot_start_from_a_checkpoint_of_another_task(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from modules.clips.format import ClipContent, write_clip
 from modules.face3d.coefficients import FaceCoefficients
+from modules.losses.perceptual import PerceptualLoss, PerceptualLossConfig, VGGFeaturesConfig
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualDiscriminatorConfig
 from modules.portrait.driving import DrivingConfig
@@ -79,20 +80,29 @@ def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
         "source_classes": classes,
         "target_classes": classes.clone(),
         "pncc": bytes_of(5, 3, SIZE, SIZE),
-        "closed": bytes_of(3, 3, SIZE, SIZE),
+        "closing": torch.tensor([0.2, 0.45, 0.7]).repeat(batch, 1),
         "torso": bytes_of(3, SIZE, SIZE),
         "background": bytes_of(3, SIZE, SIZE),
         "keypoints": keypoints,
         "euler": torch.zeros(batch, 2, 3),
         "translation": torch.tensor([0.0, 0.0, -5.0]).repeat(batch, 2, 1),
-        "perturbed": bytes_of(2, 3, SIZE, SIZE),
+        "perturbed_number": torch.arange(batch) % 2 + 1,
+        "perturbed_identity": torch.randn(batch, 80, generator=generator),
+        "perturbed_expression": torch.randn(batch, 64, generator=generator),
     }
 
 
+def tiny_perceptual_loss() -> PerceptualLoss:
+    """The perceptual loss with tiny networks of random weights."""
+    sizes = VGGFeaturesConfig(convolutions=(1, 1), widths=(2, 2))
+    return PerceptualLoss(PerceptualLossConfig(size=SIZE, extra_scales=1, vgg19=sizes, vggface=sizes))
+
+
 def changed_parts(before: dict[str, nn.Module], after: dict[str, nn.Module]) -> set[str]:
-    """Names of the modules whose parameters differ."""
+    """Names of the modules whose parameters or buffers differ."""
     return {
         name
         for name in before
-        if any(not torch.equal(a, b) for a, b in zip(before[name].parameters(), after[name].parameters()))
+        for a, b in [(before[name].state_dict(), after[name].state_dict())]
+        if any(not torch.equal(a[key], b[key]) for key in a)
     }

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.geometry.camera import FITTING_FOCAL_LENGTH, Camera, pose_camera
+from modules.layers.precision import full_precision
 from modules.layers.resample import pixel_centres, resize
 from modules.portrait.motion_adapter import MotionAdapterConfig
 from modules.rendering.planes import PLANE_AXES, Decoder
@@ -225,7 +226,7 @@ def _surface(centre: tuple[float, float], side: float, size: int, config: HeadPr
 
 def _look_up(images: Tensor, camera: Camera, points: Tensor) -> Tensor:
     """Images [B, C, S, S] sampled where a camera sees world points [n, n, 3] -> means of 2x2, [B, C, n/2, n/2]."""
-    with torch.autocast(images.device.type, enabled=False):
+    with full_precision():
         to_camera = torch.linalg.inv(camera.camera_to_world.float())
         seen = points.to(to_camera) @ to_camera[:, None, :3, :3].mT + to_camera[:, None, None, :3, 3]  # [B, n, n, 3]
         seen = seen @ camera.intrinsics[:, None].to(seen).mT

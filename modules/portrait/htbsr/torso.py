@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modules.analysis.segmentation_classes import TORSO_CLASSES
 from modules.layers.initial import keep_scale
+from modules.layers.precision import full_precision
 from modules.layers.resample import resize
 from modules.portrait.htbsr.blocks import (
     ConvNormAct,
@@ -268,7 +269,8 @@ class MotionFieldEstimator(nn.Module):
         if self.config.steering == "head_guided":
             x = self.fuse_head(x, head_image.detach(), head_weights.detach())
         masks = self.mask_conv(x).float().softmax(dim=1)  # [B, K+1, D, h, w]
-        deformation = grid + einsum(masks, shifts, "b k d h w, b k c -> b d h w c")
+        with full_precision():
+            deformation = grid + einsum(masks, shifts, "b k d h w, b k c -> b d h w c")
         maps = rearrange(x, "b c d h w -> b (c d) h w")
         return deformation, self.occlusion_conv(maps).sigmoid(), self.occlusion_conv2(maps).sigmoid()
 

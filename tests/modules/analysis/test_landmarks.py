@@ -1,5 +1,6 @@
 import json
 import weakref
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 from modules.analysis.landmarks import combine, detect, detect_clip, find_faces
 from modules.face3d.landmark_sets import EYES, MOUTH
 from modules.media.images import read_picture
+from modules.media.video_reader import open_video
 from modules.system.errors import UserError
 
 REFUSALS = {
@@ -52,8 +54,22 @@ def test_one_of_two_faces_can_be_chosen_from_the_left(media: Path, assets: Path)
     couple = read_picture(media / "reject" / "two_faces_couple_rgba.png")
     left, right = (detect(couple, face_index=i) for i in (0, 1))
     assert left[:, 0].mean() < right[:, 0].mean()
-    with pytest.raises(UserError, match="face_index 2"):
+    with pytest.raises(UserError, match="--face 2 is not one of"):
         detect(couple, face_index=2)
+
+
+def test_one_of_two_people_is_followed_through_a_clip(media: Path, assets: Path):
+    def frames(name: str) -> list[np.ndarray]:
+        return [cv2.resize(frame, (360, 360)) for frame in islice(open_video(media / "driving" / name)[1], 8)]
+
+    people = [frames("talk_man_german_25fps.mp4"), frames("talk_woman_25fps.mp4")]
+    both = [np.hstack(pair) for pair in zip(*people)]
+    for number, alone in enumerate(people):
+        followed = detect_clip(iter(both), face_index=number) * (2, 1) - (number, 0)
+        assert np.abs(followed - detect_clip(iter(alone))).mean() < 0.01  # of the width of one picture
+    for index, words in ((None, "choose one with --driving-face"), (2, "--driving-face 2 is not one of")):
+        with pytest.raises(UserError, match=words):
+            detect_clip(iter(both[:2]), face_index=index)
 
 
 def test_a_small_bystander_does_not_matter(man: np.ndarray):
@@ -115,6 +131,14 @@ def test_a_clip_follows_the_face_and_bridges_gaps(man: np.ndarray):
     assert travelled == pytest.approx(12, abs=2)
 
 
+def test_a_clip_may_change_the_size_of_its_frames(man: np.ndarray):
+    wide = cv2.copyMakeBorder(man, 0, 0, 300, 300, cv2.BORDER_REPLICATE)
+    landmarks = detect_clip([man] * 4 + [wide] * 4)
+    pixels = landmarks * np.array([man.shape[1::-1]] * 4 + [wide.shape[1::-1]] * 4)[:, None]
+    pixels[4:, :, 0] -= 300
+    assert np.abs(pixels - pixels[3]).max() < 0.03 * np.ptp(pixels[3], axis=0).max()
+
+
 def test_a_clip_is_read_one_frame_at_a_time(man: np.ndarray):
     alive: list[weakref.ref] = []
 
@@ -147,3 +171,25 @@ def test_a_damaged_model_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
     with pytest.raises(UserError, match="damaged"):
         find_faces(np.zeros((64, 64, 3), np.uint8))
+
+
+def masked(man: np.ndarray) -> np.ndarray:
+    points = (find_faces(man)[0] * 512).astype(np.int32)
+    lower = [234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 195]
+    return cv2.fillConvexPoly(man.copy(), cv2.convexHull(points[lower]), (150, 190, 230))
+
+
+def test_anyway_a_covered_face_is_mentioned_and_used(man: np.ndarray, capsys: pytest.CaptureFixture):
+    assert detect(masked(man), "anna.jpg", anyway=True).shape == (478, 2)
+    said = capsys.readouterr().err
+    assert said.startswith("note: ") and "covered" in said and "anna.jpg" in said and said.count("\n") == 1
+
+
+def test_one_covered_frame_of_a_clip_decides_nothing_and_several_do(man: np.ndarray, capsys: pytest.CaptureFixture):
+    covered = masked(man)
+    assert len(detect_clip(iter([covered] + [man] * 9), "hand.mp4")) == 10
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="mouth in frame 0 of mask.mp4 is covered.*limit"):
+        detect_clip(iter([covered] * 30), "mask.mp4")
+    assert len(detect_clip(iter([covered] * 7), "mask.mp4", anyway=True)) == 7
+    assert "frame 0 of mask.mp4" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modules.analysis import mediapipe_models
 from modules.analysis.mediapipe_models import FaceFinder, person_confidence, silence
 
 
@@ -25,6 +26,22 @@ def test_confidence_has_the_size_of_the_picture(assets: Path):
     confidence = person_confidence(np.zeros((70, 90, 3), np.uint8))
     assert confidence.shape == (70, 90)
     assert 0 <= confidence.min() and confidence.max() <= 1
+
+
+def test_a_segmenter_is_opened_once_and_again_when_its_file_has_changed(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened, create = [], mediapipe_models._open
+    monkeypatch.setattr(mediapipe_models, "_open", lambda *arguments: opened.append(1) or create(*arguments))
+    monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
+    (tmp_path / "selfie_segmenter.tflite").write_bytes((assets / "selfie_segmenter.tflite").read_bytes())
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 64, 96, 3), np.uint8)
+    first, other, again = (person_confidence(picture) for picture in (*pictures, pictures[0]))
+    assert opened == [1]
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    os.utime(tmp_path / "selfie_segmenter.tflite", ns=(1, 1))
+    person_confidence(pictures[0])
+    assert opened == [1, 1]
 
 
 @pytest.mark.parametrize("picture", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32)])

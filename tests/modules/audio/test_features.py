@@ -4,7 +4,14 @@ import soundfile
 import torch
 from torch.testing import assert_close
 
-from modules.audio.features import extract, mel_features, mel_spectrogram, read_audio
+from modules.audio.features import (
+    check_audio_size,
+    extract,
+    mel_features,
+    mel_frames,
+    mel_spectrogram,
+    read_audio,
+)
 from modules.system.errors import UserError
 
 
@@ -54,3 +61,35 @@ def test_an_unknown_kind_or_a_missing_hubert_is_refused():
     for kind in ("hubert", "mfcc"):
         with pytest.raises(ValueError, match=kind):
             extract(torch.zeros(1000), kind)
+
+
+class Levels(torch.nn.Module):
+    """Stands for HuBERT: the number of samples under each frame that are not silence."""
+
+    def forward(self, waveform):
+        return (waveform.unfold(0, 400, 320) != 0).sum(dim=1, keepdim=True).float()
+
+
+@pytest.mark.parametrize("samples", [2560, 6400, 6401, 7039])
+def test_the_last_video_frame_hears_all_of_itself(samples):
+    heard, frames = extract(torch.ones(samples), "hubert", Levels()).features[:, 0], -(-samples // 640)
+    assert len(heard) == -(-frames // 4) * 8 and not heard[2 * frames :].any()
+    assert heard[: 2 * (samples // 640)].min() >= 320  # of whole video frames, both audio frames
+    assert heard[: 2 * (samples // 640) - 1].min() == 400
+
+
+def test_released_models_lack_the_last_audio_frame():
+    whole, released = (extract(torch.ones(6400), "hubert", Levels(), end).features[:, 0] for end in (True, False))
+    assert released[18] == whole[18] == 400 and (released[19], whole[19]) == (0, 320)
+
+
+def test_the_number_of_mel_frames_is_known_without_them():
+    assert [mel_frames(n) for n in (512, 2560, 2561)] == [len(mel_features(torch.zeros(n))) for n in (512, 2560, 2561)]
+
+
+def test_a_network_must_be_as_wide_as_its_features():
+    check_audio_size("mel", 80)
+    check_audio_size("hubert", 768)
+    for kind, size in (("mel", 1024), ("hubert", 80)):
+        with pytest.raises(ValueError, match=f"features {kind} have .* model.audio_size is {size}"):
+            check_audio_size(kind, size)

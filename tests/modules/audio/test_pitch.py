@@ -1,7 +1,10 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
+from modules.audio import pitch
 from modules.audio.pitch import PitchConfig, coarse_pitch, pitch_at_hop, track_pitch
 
 
@@ -51,3 +54,28 @@ def test_the_coarse_scale_is_monotonic_between_its_ends():
 def test_bad_limits_are_refused():
     with pytest.raises(ValueError, match="900"):
         PitchConfig(floor=900.0)
+
+
+@pytest.mark.parametrize("block", [1, 7, 40])
+def test_blocks_give_the_pitch_of_the_whole(monkeypatch, block):
+    noise = np.random.default_rng(0).standard_normal(16000)
+    wave = voice(np.linspace(90, 400, 16000)) * (np.sin(np.arange(16000) / 1500) > -0.5) + 0.01 * noise
+    monkeypatch.setattr(pitch, "BLOCK", 10_000)
+    whole = track_pitch(wave).f0
+    monkeypatch.setattr(pitch, "BLOCK", block)
+    assert (whole > 0).any() and (whole == 0).any()
+    assert np.allclose(track_pitch(wave).f0, whole, rtol=1e-6, atol=0)
+
+
+def test_memory_hardly_grows_with_the_length_of_the_sound(monkeypatch):
+    monkeypatch.setattr(pitch, "BLOCK", 50)
+
+    def peak(seconds: int) -> int:
+        wave = voice(np.full(16000 * seconds, 150.0)).astype(np.float32)
+        tracemalloc.start()
+        pitch_at_hop(wave, 50 * seconds)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    assert peak(12) - peak(4) < 8 * 150_000  # bytes; 2 MB a second before

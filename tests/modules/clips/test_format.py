@@ -6,7 +6,7 @@ import torch
 
 from modules.audio.features import AudioFeatures
 from modules.clips import format as clip_format
-from modules.clips.format import CannotWrite, Clip, ClipContent, list_clips, write_clip
+from modules.clips.format import CannotWrite, Clip, ClipContent, list_clips, person_of, write_clip
 from modules.face3d.coefficients import FaceCoefficients
 from modules.system.errors import UserError
 
@@ -58,6 +58,26 @@ def test_what_a_clip_says_of_itself_and_its_speech_come_back(tmp_path, content):
     assert (clip.source, clip.licence) == ("a.mp4, 0.00 to 0.48 s", "CC0")
     torch.testing.assert_close(vars(clip.speech("mel")), vars(speech))
     assert clip.speech_length("mel") == 8 and clip.speech_length("hubert") == 0 and clip.speech("hubert") is None
+
+
+def test_a_clip_shows_its_person_else_somebody_of_its_video(tmp_path, content):
+    for name, person, video in (("a", "id07", "id07_b"), ("b", "", "holiday"), ("holiday_2_000125", "", "")):
+        write_clip(tmp_path / name, replace(content, person=person, video=video))
+    assert [person_of(tmp_path / name) for name in ("a", "b", "holiday_2_000125")] == ["id07", "holiday", "holiday_2"]
+    with pytest.raises(UserError, match="is no prepared clip"):
+        person_of(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "folder, person", [("talk_000000", "talk"), ("person_000012", "person_000012"), ("my_person_000012", "my_person")]
+)
+def test_the_folder_of_an_earlier_version_names_video_or_person(tmp_path, content, folder, person):
+    write_clip(tmp_path / folder, content)
+    path = tmp_path / folder / "clip.npz"
+    with np.load(path) as arrays:
+        before = {name: arrays[name] for name in arrays.files if name not in ("person", "video")}
+    np.savez(path, **before)
+    assert person_of(tmp_path / folder) == person
 
 
 def test_clips_of_the_first_version_are_read_and_later_ones_refused(tmp_path, content):

@@ -61,9 +61,16 @@ def test_density_points_are_in_the_box_and_follow_the_generator():
 
 def test_laplacians_vanish_on_uniform_motion(generator):
     start, velocity = (torch.rand(1, 3, 4, 4, generator=generator) for _ in range(2))
-    for loss in (losses.laplacian_l1, losses.laplacian_squared):
+    for loss in (losses.laplacian_l1, losses.laplacian_squared, losses.laplacian_mean):
         assert loss(start + velocity, start, start + 2 * velocity) < 1e-6
         assert loss(start, start + velocity, start + velocity) > 0
+
+
+def test_the_papers_laplacian_is_a_squared_norm_and_its_mean_does_not_grow_with_the_planes(generator):
+    before, after = (torch.zeros(5, 3, 4, 4) for _ in range(2))
+    bump = torch.full((5, 3, 4, 4), 2.0)
+    assert losses.laplacian_squared(bump, before, after) == 4 * 3 * 4 * 4
+    assert losses.laplacian_mean(bump, before, after) == 4
 
 
 def test_a_tuned_weight_grows_above_the_target_and_stays_in_its_limits():

@@ -2,12 +2,14 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
 from modules.media import images as pictures
-from modules.media.images import load_picture, read_picture
+from modules.media.images import MAX_SIDE, is_picture, load_picture, read_picture
 from modules.system.errors import UserError
+from tests.videos import counting_frames, write_video
 
 
 @pytest.fixture
@@ -103,3 +105,65 @@ def test_a_picture_of_too_many_pixels_is_refused_before_decoding(tmp_path: Path,
     monkeypatch.setattr(pictures, "MAX_PIXELS", 40 * 60 - 1)
     with pytest.raises(UserError, match="60 x 40"):
         read_picture(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_large_picture_is_reduced_and_stays_upright(tmp_path: Path, monkeypatch, suffix: str):
+    monkeypatch.setattr(pictures, "MAX_SIDE", 100)
+    image = np.full((200, 400, 3), 40, np.uint8)
+    image[:, :200] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned to the right
+    Image.fromarray(image).save(tmp_path / f"large.{suffix}", exif=exif)
+    seen = read_picture(tmp_path / f"large.{suffix}").astype(int)
+    assert seen.shape == (100, 50, 3)
+    assert abs(seen[:45] - 200).max() < 12 and abs(seen[55:] - 40).max() < 12
+
+
+def test_a_jpeg_of_more_pixels_than_are_read_is_decoded_at_half_its_size(tmp_path: Path, monkeypatch):
+    Image.fromarray(np.zeros((160, 160, 3), np.uint8)).save(tmp_path / "a.jpg")
+    monkeypatch.setattr(pictures, "MAX_SIDE", 80)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 80 * 80)
+    assert read_picture(tmp_path / "a.jpg").shape == (80, 80, 3)
+    assert MAX_SIDE == 4000  # half of 8000
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "LA", "1", "I;16", "CMYK", "RGBA"])
+def test_large_pictures_of_every_kind_are_reduced(tmp_path: Path, monkeypatch, mode: str):
+    monkeypatch.setattr(pictures, "MAX_SIDE", 50)
+    kind = "tiff" if mode == "CMYK" else "png"
+    Image.new(mode, (200, 100)).save(tmp_path / f"a.{kind}")
+    assert read_picture(tmp_path / f"a.{kind}").shape == (25, 50, 3)
+
+
+def test_the_photo_of_a_phone_is_read_upright(tmp_path: Path, ramp: np.ndarray):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    heif = pillow_heif.from_pillow(Image.fromarray(ramp))
+    heif.save(tmp_path / "IMG_0001.HEIC", quality=-1, chroma=444, exif=exif.tobytes())
+    seen = read_picture(tmp_path / "IMG_0001.HEIC").astype(int)
+    assert seen.shape == (60, 40, 3) and abs(seen - np.rot90(ramp, -1)).mean() < 2
+
+
+def test_half_a_heic_file_is_refused_in_one_line(tmp_path: Path, ramp: np.ndarray):
+    pillow_heif.from_pillow(Image.fromarray(ramp)).save(tmp_path / "a.heic")
+    content = (tmp_path / "a.heic").read_bytes()
+    (tmp_path / "a.heic").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="a.heic is damaged") as caught:
+        read_picture(tmp_path / "a.heic")
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_and_animations_are_told_from_clips(tmp_path: Path, ramp: np.ndarray):
+    image = Image.fromarray(ramp)
+    for name in ("a.jpg", "a.png", "a.gif", "a.webp", "a.avif"):
+        image.save(tmp_path / name)
+    image.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.fromarray(ramp[::-1])])
+    image.save(tmp_path / "moving.webp", save_all=True, append_images=[Image.fromarray(ramp[::-1])])
+    pillow_heif.from_pillow(image).save(tmp_path / "a.heic")
+    for path in tmp_path.iterdir():
+        assert is_picture(path), path.name
+    clip = write_video(tmp_path / "a.mp4", counting_frames(3))
+    (tmp_path / "text.jpg").write_text("no picture", encoding="utf-8")
+    for path in (clip, tmp_path / "text.jpg", tmp_path / "absent.jpg", tmp_path):
+        assert not is_picture(path)

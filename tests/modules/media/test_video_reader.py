@@ -6,8 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from modules.media.video_reader import open_video
+from modules.media.video_reader import evenly, of_one_size, open_video
 from modules.system.errors import UserError
+from tests.media_files import write_film
 from tests.videos import counting_frames, levels, write_video
 
 
@@ -28,7 +29,7 @@ def variable_rate_file(path: Path, times_ms: list[int]) -> Path:
 def test_a_variable_frame_rate_keeps_its_timing(tmp_path: Path):
     path = variable_rate_file(tmp_path / "phone.mp4", [0, 40, 200, 210, 220, 400])
     _, frames = open_video(path)
-    assert levels(islice(frames, 11)) == [0, 1, 1, 1, 1, 3, 4, 4, 4, 4, 5]
+    assert levels(islice(frames, 11)) == [0, 1, 1, 1, 1, 2, 4, 4, 4, 4, 5]
 
 
 def test_thirty_frames_a_second_become_twenty_five(tmp_path: Path):
@@ -99,3 +100,71 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, media: Path, co
 def test_a_real_clip_has_its_length(media: Path):
     info, frames = open_video(media / "driving" / "expressions_man_30fps.mp4")
     assert sum(1 for _ in frames) == 125 and info.rate == 30 and info.has_sound
+
+
+def taken(times: list[float], rate: int = 25) -> list[int]:
+    steps = np.diff(times, append=2 * times[-1] - times[-2])
+    return list(evenly([(t, step, k) for k, (t, step) in enumerate(zip(times, steps, strict=True))], rate))
+
+
+@pytest.mark.parametrize("rate", [25, 50, 75, 100, 125, 24, 30, 30000 / 1001, 48, 60, 90, 120, 144, 240])
+@pytest.mark.parametrize("stamp", [1e-7, 1e-3])
+def test_every_rate_is_taken_evenly(rate: float, stamp: float):
+    numbers = taken([round(k / rate / stamp) * stamp for k in range(round(4 * rate))])
+    steps = np.diff(numbers)
+    assert len(numbers) == 100 and steps.max() - steps.min() <= 1
+    late = np.array(numbers) / rate - np.arange(100) / 25
+    assert np.abs(late).max() <= 0.5 / rate + 1e-3  # the nearest
+
+
+@pytest.mark.parametrize("rate", [1, 5, 10, 12.5, 15, 20])
+def test_slow_pictures_are_shown_until_the_next_one_is_due(rate: float):
+    numbers = np.array(taken([k / rate for k in range(round(4 * rate))]))
+    late = np.arange(len(numbers)) / 25 - numbers / rate
+    assert len(numbers) == 100 and late.min() >= -0.02 - 1e-6 and late.max() <= 1 / rate
+    assert sorted(set(numbers)) == list(range(round(4 * rate)))
+
+
+def test_times_that_jitter_do_not_change_what_is_taken():
+    jitter = np.random.default_rng(0).uniform(-0.004, 0.004, 200)
+    jitter[0] = 0
+    assert taken(list(np.arange(200) / 50 + jitter)) == list(range(0, 200, 2))
+
+
+def test_pictures_that_change_their_size_come_in_their_own_and_can_be_fitted(tmp_path: Path):
+    """A call: a square, then wide, then upright; each with a disc in its middle."""
+    rows, columns = np.indices((96, 160))
+    frames = []
+    for height, width in ((96, 96), (60, 160), (96, 48)):
+        y, x = rows[:height, :width] - height / 2 + 0.5, columns[:height, :width] - width / 2 + 0.5
+        frames.append(np.repeat((230 * (x**2 + y**2 < 20**2)).astype(np.uint8)[..., None], 3, axis=2))
+    parts = [
+        write_film(tmp_path / f"{k}.ts", [(0.04 * n, frame) for n in range(5)], codecs=("libx264", ""))
+        for k, frame in enumerate(frames)
+    ]
+    path = tmp_path / "call.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    decoded = list(open_video(path)[1])
+    assert [frame.shape[:2] for frame in decoded] == [(96, 96)] * 5 + [(60, 160)] * 5 + [(96, 48)] * 5
+    fitted = list(of_one_size(decoded))
+    for frame, scale in zip(fitted, [1.0] * 5 + [0.6] * 5 + [1.0] * 5, strict=True):
+        y, x = np.nonzero(frame[..., 0] > 115)
+        assert frame.shape == (96, 96, 3) and np.ptp(x) == pytest.approx(np.ptp(y), abs=2)  # still round
+        assert np.ptp(x) == pytest.approx(39 * scale, abs=2) and x.mean() == pytest.approx(47.5, abs=1)
+
+
+def test_a_truncated_video_is_used_if_most_of_it_is_there(tmp_path: Path, media: Path):
+    with av.open(str(media / "driving" / "talk_man_german_25fps.mp4")) as source:
+        with av.open(str(tmp_path / "whole.mp4"), "w", options={"movflags": "faststart"}) as output:
+            track = output.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = track
+                    output.mux(packet)
+    content = (tmp_path / "whole.mp4").read_bytes()
+    count = sum(1 for _ in open_video(tmp_path / "whole.mp4")[1])
+    (tmp_path / "most.mp4").write_bytes(content[: round(0.8 * len(content))])
+    assert 0.6 * count < sum(1 for _ in open_video(tmp_path / "most.mp4")[1]) < 0.9 * count
+    (tmp_path / "little.mp4").write_bytes(content[: round(0.3 * len(content))])
+    with pytest.raises(UserError, match="little.mp4 is truncated: .* can be read; copy it again"):
+        list(open_video(tmp_path / "little.mp4")[1])

@@ -178,3 +178,16 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path: Path):
     assert result.returncode == 2, result.stderr
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert "cannot be written" in result.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix, alpha", [(".mp4", False), (".webm", True), (".mov", True)])
+def test_the_file_says_which_colours_it_holds_and_they_come_back(tmp_path: Path, suffix: str, alpha: bool):
+    colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    frame = np.repeat(np.repeat(colours, 32, axis=0), 32, axis=1)
+    opaque = np.full((*frame.shape[:2], 1), 255, np.uint8)
+    path = write_video(tmp_path / f"a{suffix}", [np.dstack([frame, opaque]) if alpha else frame] * 3, alpha=alpha)
+    with av.open(str(path)) as container:
+        decoded = next(container.decode(video=0))
+    assert (decoded.colorspace, decoded.color_primaries, decoded.color_trc, decoded.color_range) == (1, 1, 1, 1)
+    seen = list(open_video(path)[1])[1].reshape(6, 32, 8, 32, 3)[:, 8:24, :, 8:24].mean((1, 3))
+    assert np.abs(seen - colours).max() < 2

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from modules.metrics.sync import sync_accuracy
+from modules.metrics.sync import own_sync_score, sync_accuracy, sync_score
 
 
 class Echo(torch.nn.Module):
@@ -21,3 +21,34 @@ def test_a_perfect_network_is_right_about_all_clips_and_one_that_is_late_about_n
     assert clips == single == 1
     clips, single = sync_accuracy(Echo(), audio, phase[..., None].roll(5, 1), mask)
     assert clips == 0 and single == pytest.approx(0.25, abs=0.15)  # against early: never; against late: by chance
+
+
+def test_speech_that_is_early_by_three_windows_has_the_offset_3(generator):
+    lips = torch.randn(80, 16, generator=generator)
+    score = sync_score(lips, lips)
+    assert score.offset == 0 and score.distance == pytest.approx(0, abs=1e-3)
+    assert score.confidence == pytest.approx((2 * 16) ** 0.5, rel=0.1)  # mean distance of unrelated normal vectors
+    early = torch.cat([lips[3:], torch.zeros(3, 16)])
+    assert sync_score(early, lips).offset == 3 and sync_score(lips, early).offset == -3
+
+
+def test_the_score_is_that_of_the_definition(generator):
+    speech, lips = torch.randn(2, 40, 8, generator=generator)
+    means = []
+    for offset in range(-4, 5):
+        rows = [speech[i + offset] if 0 <= i + offset < 40 else torch.zeros(8) for i in range(40)]
+        means.append(float((torch.stack(rows) - lips).norm(dim=1).mean()))
+    score = sync_score(speech, lips, reach=4)
+    assert score.distance == pytest.approx(min(means), abs=1e-4)
+    assert score.confidence == pytest.approx(sorted(means)[4] - min(means), abs=1e-4)
+    assert score.offset == 4 - means.index(min(means))
+    with pytest.raises(ValueError, match="must be alike"):
+        sync_score(speech[1:], lips)
+
+
+def test_our_own_network_hears_what_a_clip_shifted_by_two_frames_says(generator):
+    phase = torch.rand(60, generator=generator) * 6
+    audio = phase.repeat_interleave(2)[:, None]
+    assert own_sync_score(Echo(), audio, phase[:, None]).offset == 0
+    shifted = own_sync_score(Echo(), audio, phase[:, None].roll(2, 0))
+    assert shifted.offset == 2 and shifted.distance < 0.2 < shifted.confidence

@@ -75,6 +75,11 @@ def test_the_original_scales_have_the_original_sizes(scale, parameters):
     assert count(ImageToPlaneConfig.full(scale)) == parameters
 
 
+@pytest.mark.parametrize(("scale", "millions"), [("paper_small", 40), ("paper_large", 200)])
+def test_the_scales_of_the_paper_have_its_sizes(scale, millions):
+    assert count(ImageToPlaneConfig.full(scale)) / 1e6 == pytest.approx(millions, rel=0.01)
+
+
 def test_the_demo_is_small():
     assert 1_500_000 < count(ImageToPlaneConfig.demo()) < 3_000_000
 

@@ -1,7 +1,14 @@
 import torch
 from torch.testing import assert_close
 
-from modules.rendering.planes import Decoder, colours, mean_features, plane_coordinates, sample_planes
+from modules.rendering.planes import (
+    Decoder,
+    colours,
+    mean_features,
+    plane_coordinates,
+    rescale_planes,
+    sample_planes,
+)
 
 
 def test_planes_are_read_at_xy_xz_and_zx():
@@ -55,3 +62,18 @@ def test_a_decoder_can_start_by_passing_features_through(generator):
     assert_close(density[..., 0], 50 * features[..., 3], atol=1e-3, rtol=1e-4)
     assert_close(logits[..., 0], 2 * features[..., 0], atol=1e-4, rtol=1e-4)
     assert (decoder.net[2].weight[2] == other).all()  # other outputs keep their weights
+
+
+def test_planes_are_rescaled_to_every_side_from_the_least_to_their_own():
+    planes = torch.zeros(1, 3, 2, 9, 9)
+    sides = [rescale_planes(planes, 0.5, (k + 0.5) / 60).shape[-1] for k in range(60)]
+    assert sides == sorted(sides)
+    assert {side: sides.count(side) for side in sides} == dict.fromkeys(range(4, 10), 10)  # floor(4.5) .. 9
+
+
+def test_rescaled_planes_are_bilinear_samples_of_the_planes(generator):
+    planes = torch.randn(2, 3, 6, 8, 8, generator=generator)  # tri-grids of two or three slices too
+    torch.testing.assert_close(rescale_planes(planes, 0.5, 0.999), planes)
+    quarters = planes.unfold(-1, 2, 2).unfold(-3, 2, 2).mean(dim=(-1, -2))
+    torch.testing.assert_close(rescale_planes(planes, 0.5, 0.0), quarters)
+    assert rescale_planes(planes.bfloat16(), 0.5, 0.0).dtype == torch.float32

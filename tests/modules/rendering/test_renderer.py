@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -139,6 +141,8 @@ def test_bfloat16_stays_close_to_float32(planes, frontal_camera):
 def test_bad_settings_are_refused_with_the_number():
     with pytest.raises(ValueError, match="samples_coarse is 3"):
         RendererConfig(samples_coarse=3)
+    with pytest.raises(ValueError, match="least_plane_scale is 0"):
+        RendererConfig(least_plane_scale=0)
     with pytest.raises(ValueError, match="'sometimes'"):
         RendererConfig(missing_rays="sometimes")
 
@@ -152,3 +156,34 @@ def test_initial_gains_make_the_first_densities_and_colours_larger_alone():
     (sigma, logits), (larger_sigma, larger_logits) = (model.decoder(features) for model in models)
     torch.testing.assert_close(larger_sigma, 10 * sigma)
     torch.testing.assert_close(larger_logits, 3 * logits)
+
+
+def test_planes_are_rescaled_apart_for_either_pass_where_samples_are_random(planes, frontal_camera, monkeypatch):
+    renderer, sides = tiny(least_plane_scale=0.5), []
+    query = renderer.query
+    monkeypatch.setattr(
+        renderer, "query", lambda planes, points: sides.append(planes.shape[-1]) or query(planes, points)
+    )
+    exact = renderer(planes, frontal_camera, 4)
+    assert sides == [8, 8] and torch.equal(exact.feature, tiny()(planes, frontal_camera, 4).feature)
+    sides.clear()
+    for seed in range(30):
+        renderer(planes, frontal_camera, 2, torch.Generator().manual_seed(seed))
+    assert set(sides[::2]) == set(sides[1::2]) == {4, 5, 6, 7, 8}
+    assert sides[::2] != sides[1::2]
+
+
+def test_rescaling_leaves_the_other_random_numbers_as_they_were():
+    config = RendererConfig(**TINY)
+    plain, rescaled = (
+        RayNoise.draw(replace(config, least_plane_scale=scale), 2, 3, torch.Generator().manual_seed(0), "cpu")
+        for scale in (1.0, 0.5)
+    )
+    assert torch.equal(plain.jitter, rescaled.jitter) and torch.equal(plain.importance, rescaled.importance)
+    assert plain.resolutions is None and len(rescaled.resolutions) == 2
+
+
+def test_planes_get_gradients_through_their_rescaling(planes, frontal_camera):
+    planes = planes.requires_grad_()
+    tiny(least_plane_scale=0.5)(planes, frontal_camera, 4, torch.Generator().manual_seed(0)).feature.sum().backward()
+    assert planes.grad.abs().sum() > 0

@@ -5,6 +5,7 @@ import torch
 
 from modules.layers.resample import resize
 from modules.rendering.superresolution import Superresolution, SuperresolutionConfig
+from tests.golden.compare import relative_error
 from tests.modules.portrait.htbsr.conftest import SUPERRESOLUTION
 
 
@@ -38,3 +39,13 @@ def test_only_the_last_style_counts(generator: torch.Generator) -> None:
 def test_impossible_configs_are_refused_with_the_value(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(change.values())))):
         SuperresolutionConfig(**change)
+
+
+@torch.no_grad()
+def test_styles_become_constants_without_a_change_of_the_image(generator: torch.Generator) -> None:
+    feature, w = torch.randn(2, 6, 8, 8, generator=generator), torch.randn(4, generator=generator)
+    model = Superresolution(SUPERRESOLUTION)
+    styled, before = model(feature[:, :3], feature, w.expand(1, 1, 4)), model(feature[:, :3], feature)
+    model.make_constant(w)
+    constant = model(feature[:, :3], feature)
+    assert relative_error(constant, styled) < 1e-5 < relative_error(before, styled)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from modules.system import assets
-from modules.system.assets import Asset, checksum_is_right, find_asset, locate, manifest
+from modules.system.assets import Asset, checksum_is_right, find_asset, locate, manifest, require_assets
 from modules.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -83,3 +83,19 @@ def test_the_beginning_of_a_checksum_is_enough(tmp_path: Path):
 def test_an_entry_without_address_must_say_how_to_get_it():
     with pytest.raises(ValueError, match="how to get it"):
         Asset(name="a", what="b", licence="c", needed_by=("d",), source="https://e")
+
+
+def test_all_missing_files_are_named_at_once(folders: tuple[Path, Path]):
+    needed = [("vgg19-dcbb9e9d.pth",), ("BFM_model_front.mat",), ("mit-b0", "mit_b0.pth"), ("mit-b0", "mit_b0.pth")]
+    with pytest.raises(UserError) as caught:
+        require_assets(needed)
+    message = str(caught.value)
+    assert message.startswith("3 files are missing in ") and "\n" not in message
+    assert (
+        "get them with: python -m scripts.assets fetch vgg19-dcbb9e9d.pth mit-b0; BFM_model_front.mat: gated" in message
+    )
+    (folders[0] / "mit_b0.pth").touch()  # will do instead
+    with pytest.raises(UserError, match="2 files are missing"):
+        require_assets(needed)
+    (folders[1] / "BFM_model_front.mat").touch()
+    require_assets(needed)  # one alone is reported by its reader

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from modules.system.checkpoint import (
     read_config,
     save_checkpoint,
 )
+from modules.system.config import save_yaml
 from modules.system.errors import UserError
 
 
@@ -187,7 +189,7 @@ def test_missing_files_are_reported_with_those_that_are_there(tmp_path: Path) ->
         load_trainer_state(tmp_path / "c")
 
 
-def test_a_run_means_its_best_checkpoint_else_its_newest(tmp_path: Path) -> None:
+def test_a_run_means_the_checkpoint_that_its_config_selects(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint in"):
         find_checkpoint(tmp_path)
     for name in ("step_00000005", "step_00000040", "step_00000200"):
@@ -196,5 +198,11 @@ def test_a_run_means_its_best_checkpoint_else_its_newest(tmp_path: Path) -> None
     assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step_00000005", "step_00000040", "step_00000200"]
     assert find_checkpoint(tmp_path).name == "step_00000200"
     save_checkpoint(tmp_path / "checkpoints/best", {}, {"part": nn.Linear(1, 1)})
-    assert find_checkpoint(tmp_path).name == "best"
+    assert find_checkpoint(tmp_path).name == "best"  # of an earlier version, which says nothing
+    for selection, name in (("best", "best"), ("last", "step_00000200")):
+        save_yaml(tmp_path / "config.yaml", {"checkpoint": {"select": selection}})
+        assert find_checkpoint(tmp_path).name == name
     assert find_checkpoint(tmp_path / "checkpoints/step_00000040").name == "step_00000040"
+    for folder in list_checkpoints(tmp_path):
+        shutil.rmtree(folder)
+    assert find_checkpoint(tmp_path).name == "best"  # the only one that is left

@@ -178,3 +178,39 @@ def test_numbers_in_scientific_notation_are_numbers_and_quoted_ones_are_text(tmp
 def test_changes_are_listed_by_dotted_keys() -> None:
     old, new = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 5, "d": 3}, "e": None}
     assert changed_keys(old, new) == ["b.c", "e"]
+
+
+@pytest.mark.parametrize("text", ["2024", "1e5", "1.50", "no", "null", "~", "2024-01-31", "2024-13-45", "0x1F", "007"])
+@pytest.mark.parametrize("quote", ["", "'"])
+def test_where_a_text_is_wanted_whatever_yaml_takes_it_for_is_one(tmp_path: Path, text: str, quote: str) -> None:
+    path = write(tmp_path, "a.yaml", f"steps: 1\nmodel: {{name: {quote}{text}{quote}}}\npaths: [x, {text}]\n")
+    stage = from_dict(Stage, load_yaml(path, [f"folder={quote}{text}{quote}"]))
+    assert (stage.model.name, stage.folder, stage.paths) == (text, Path(text), ["x", text])
+    save_yaml(tmp_path / "saved.yaml", to_dict(stage))
+    saved = load_yaml(tmp_path / "saved.yaml")
+    assert from_dict(Stage, saved) == stage and not changed_keys(saved, to_dict(stage))
+
+
+def test_only_where_a_text_is_wanted(tmp_path: Path) -> None:
+    values = load_yaml(write(tmp_path, "a.yaml", "steps: 1\n"), ["clip=null", "rate=1e-3", "shuffle=no", "steps=007"])
+    stage = from_dict(Stage, values)
+    assert (stage.clip, stage.rate, stage.shuffle, stage.steps) == (None, 1e-3, False, 7)
+
+
+@pytest.mark.parametrize("text", ["*.mp4", "@home", "#1", "a: b: c", "[1080p] talk", "talk [1080p]", "100%"])
+def test_a_text_of_the_command_line_needs_no_quotes(tmp_path: Path, text: str) -> None:
+    values = load_yaml(write(tmp_path, "a.yaml", "steps: 1\n"), [f"folder={text}"])
+    assert from_dict(Stage, values).folder == Path(text)
+
+
+def test_the_text_of_a_value_is_that_of_the_file_which_wins(tmp_path: Path) -> None:
+    write(tmp_path, "base.yaml", "steps: 1\nmodel: {name: 1e5}\npaths: [1.0, 2.0, 3.0]\n")
+    path = write(tmp_path, "own.yaml", "base: base.yaml\nmodel: {name: 100_000}\npaths: [4.00]\n")
+    stage = from_dict(Stage, load_yaml(path))
+    assert stage.model.name == "100_000" and stage.paths == ["4.00"]
+    assert from_dict(Stage, load_yaml(path, ["model.name=word"])).model.name == "word"
+
+
+def test_aliases_that_repeat_each_other_without_end_take_no_time(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
+    assert len(load_yaml(write(tmp_path, "bomb.yaml", "\n".join(lines)))) == 60

@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
 import torch
 
+from modules.clips.format import list_clips
+from modules.clips.splits import SplitConfig
 from modules.system.errors import UserError
-from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, sample_pair, split_clips
+from tasks.data.frame_batch import SOURCE, TARGET
+from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, sample_pair
 from tests.tasks.tiny_images import SIZE, write_tiny_clips
 
 FRAMES = 6
@@ -23,7 +28,6 @@ def config(tmp_path):
     write_tiny_clips(tmp_path / "clips", clips=3, frames=FRAMES)
     return ClipDataConfig(
         folder=str(tmp_path / "clips"),
-        validation_every=3,
         face_model="procedural",
         pncc_size=SIZE,
         torso=True,
@@ -34,7 +38,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def pairs(config):
-    return FramePairs(config, split_clips(config)[0], FlatModel())
+    return FramePairs(config, list_clips(Path(config.folder))[1:], FlatModel())
 
 
 def test_pairs_are_far_apart(generator):
@@ -61,7 +65,7 @@ def test_an_item_has_what_the_tasks_read(pairs):
         "source_classes": (SIZE, SIZE),
         "target_classes": (SIZE, SIZE),
         "pncc": (5, 3, SIZE, SIZE),
-        "closed": (3, 3, SIZE, SIZE),
+        "closing": (3,),
         "euler": (2, 3),
         "translation": (2, 3),
         "keypoints": (2, 68, 2),
@@ -79,23 +83,43 @@ def test_the_five_pnccs_are_neutral_source_target_and_its_neighbours(pairs):
     assert torch.equal(at_the_end[2], at_the_end[3]) and torch.equal(at_the_end[2], at_the_end[4])
 
 
-def test_one_pncc_may_have_noise_on_its_coefficients(config, pairs, monkeypatch):
-    seen = []
+def test_without_stored_pnccs_an_item_has_the_coefficients_of_the_same_frames(pairs):
+    for clip in pairs.clips:
+        (clip / f"pncc_{SIZE}.npy").unlink()
+    plain = FramePairs(pairs.config, pairs.clips, FlatModel())
+    item = plain.pair(0, 1, 3, torch.Generator())
+    face = plain.clip(0).clip.face
+    assert "pncc" not in item and torch.equal(item["identity"], face.identity[0])
+    assert torch.equal(item["expression"], face.expression[[1, 3, 2, 4]])
+    at_the_end = plain.pair(0, 1, FRAMES - 1, torch.Generator())["expression"]
+    assert torch.equal(at_the_end, face.expression[[1, FRAMES - 1, FRAMES - 1, FRAMES - 1]])
 
-    def drawn(model, face, rows, size):
-        seen.append(face)
-        return torch.zeros(len(rows), 3, size, size, dtype=torch.uint8)
 
-    monkeypatch.setattr("tasks.data.frame_pairs.pncc_pixels", drawn)
+def test_a_clip_whose_pnccs_are_not_stored_is_drawn_beside_those_that_are(pairs, monkeypatch):
+    monkeypatch.setattr(
+        "tasks.data.frame_pairs.pncc_pixels",
+        lambda model, face, rows, size: torch.zeros(len(rows), 3, size, size, dtype=torch.uint8),
+    )
+    (pairs.clips[1] / f"pncc_{SIZE}.npy").unlink()
+    assert pairs[0].keys() == pairs[1].keys() and not pairs[1]["pncc"].any() and pairs[0]["pncc"].any()
+
+
+def test_the_eyes_close_more_and_more_in_even_steps(pairs):
+    amounts = torch.stack([pairs[number]["closing"] for number in range(10)])
+    assert (amounts[:, 0] < 0.5).all() and (amounts[:, 2] >= 0.5).all() and (amounts[:, 2] < 1).all()
+    assert torch.allclose(amounts[:, 1], (amounts[:, 0] + amounts[:, 2]) / 2) and amounts.std(dim=0).min() > 0.05
+
+
+def test_the_coefficients_of_one_frame_may_have_noise(config, pairs):
     noisy = FramePairs(ClipDataConfig(**{**vars(config), "perturbation": 0.01}), pairs.clips, FlatModel())
     items = [noisy.pair(0, 1, 3, torch.Generator().manual_seed(seed)) for seed in range(40)]
-    bases = [next(row for row in (1, 2) if torch.equal(item["perturbed"][0], item["pncc"][row])) for item in items]
-    assert 20 < bases.count(2) < 40  # three of four are the target's
-    for base, face in zip(bases, seen):
-        exact = noisy.clip(0).clip.face[(1, 3)[base - 1]]
+    numbers = [int(item["perturbed_number"]) for item in items]
+    assert set(numbers) == {SOURCE, TARGET} and 20 < numbers.count(TARGET) < 40  # three of four are the target's
+    for item, number in zip(items, numbers):
+        exact = noisy.clip(0).clip.face[{SOURCE: 1, TARGET: 3}[number]]
         for name in ("identity", "expression"):
-            assert 0.005 < (getattr(face, name) - getattr(exact, name)).std() < 0.015
-    assert "perturbed" not in pairs[0]
+            assert 0.005 < (item[f"perturbed_{name}"] - getattr(exact, name)[0]).std() < 0.015
+    assert not any(name.startswith("perturbed") for name in pairs[0])
 
 
 def test_the_cache_gives_the_same_pictures(config, pairs, tmp_path):
@@ -114,9 +138,9 @@ def test_a_clip_that_was_prepared_anew_is_decoded_anew(config, pairs, tmp_path):
     assert not torch.equal(FramePairs(settings, pairs.clips, FlatModel())[0]["source_image"], before)
 
 
-def test_every_third_clip_is_held_out(config):
-    training, validation = split_clips(config)
-    assert [c.name for c in training] == ["clip_1", "clip_2"] and [c.name for c in validation] == ["clip_0"]
+def test_who_is_held_out_has_one_answer():
+    with pytest.raises(ValueError, match="give one of them"):
+        ClipDataConfig(validation_folder="data/held_out", split=SplitConfig(file="split.yaml"))
 
 
 def test_validation_pairs_start_at_the_first_frame_and_reach_the_last(pairs):

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from modules.audio.features import AudioFeatures
 from modules.clips.format import write_speech
+from modules.clips.splits import SplitConfig
 from modules.face3d.coefficients import FaceCoefficients
 from modules.procedural.person import HELD_OUT_SEED
 from modules.system.errors import UserError
@@ -89,8 +90,10 @@ def test_prepared_clips_are_read_and_their_features_stored(face, tmp_path):
     for number, frames in enumerate((40, 56, 8)):
         write_clip(tmp_path / f"clip{number}", frames)
     write_clip(tmp_path / "silent", 40, sound=False)
-    config = SpeechDataConfig(folder=str(tmp_path), validation_every=2, min_frames=25)
+    (tmp_path / "split.yaml").write_text("train: [clip1, silent]\nvalidation: [clip0, clip2]\n")
+    config = SpeechDataConfig(folder=str(tmp_path), split=SplitConfig(file=f"{tmp_path}/split.yaml"), min_frames=25)
     train, held_out = speech_datasets(config, "mel", face)
+    assert not (tmp_path / "clip1" / "speech_mel.npz").is_file()  # nothing is computed before it is needed
     assert [len(s["mask"]) for b in range(len(train)) for s in train[b]] == [56]  # clip1; "silent" has no sound
     assert [len(s["mask"]) for s in held_out[0]] == [40]
     stored = PreparedSpeech(config, face, "mel", [tmp_path / "clip1"])
@@ -98,19 +101,57 @@ def test_prepared_clips_are_read_and_their_features_stored(face, tmp_path):
     assert_close(stored[0][0]["audio"], train[0][0]["audio"])
 
 
+NOBODY = SplitConfig(validation=0, test=0)
+
+
 def test_features_that_were_prepared_are_not_made_again(face, tmp_path, monkeypatch):
     write_clip(tmp_path / "clip", 40)
     write_speech(tmp_path / "clip", "hubert", AudioFeatures(torch.ones(80, 1024), torch.zeros(80)))
-    for name in ("extract", "load_hubert"):
-        monkeypatch.setattr(f"tasks.data.speech_clips.{name}", None)
-    train, _ = speech_datasets(SpeechDataConfig(folder=str(tmp_path)), "hubert", face)
-    assert train[0][0]["audio"].shape == (80, 1024)
+    monkeypatch.setattr("tasks.data.speech_clips.extract", None)
+    train, held_out = speech_datasets(SpeechDataConfig(folder=str(tmp_path), split=NOBODY), "hubert", face)
+    assert train[0][0]["audio"].shape == (80, 1024) and held_out is None
+
+
+def test_missing_hubert_features_are_explained(face, tmp_path):
+    for name in ("a", "b"):
+        write_clip(tmp_path / name, 40)
+    write_clip(tmp_path / "silent", 40, sound=False)
+    with pytest.raises(UserError) as caught:
+        speech_datasets(SpeechDataConfig(folder=str(tmp_path), split=NOBODY), "hubert", face)
+    assert str(caught.value).startswith("2 clips have no hubert features")
+    assert str(caught.value).endswith(f"python -m data_gen.speech {tmp_path} --features hubert")
+
+
+def test_mel_features_that_cannot_be_stored_are_used_all_the_same(face, tmp_path, monkeypatch):
+    def read_only(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    write_clip(tmp_path / "clip", 40)
+    monkeypatch.setattr("tasks.data.speech_clips.write_speech", read_only)
+    train, _ = speech_datasets(SpeechDataConfig(folder=str(tmp_path), split=NOBODY), "mel", face)
+    assert train[0][0]["audio"].shape == (80, 80)
+
+
+def test_nobody_is_trained_on_and_held_out(face, tmp_path):
+    for name in ("one_000000", "one_000050", "two_000000", "three_000000"):
+        write_clip(tmp_path / "clips" / name, 40)
+    write_clip(tmp_path / "held_out" / "two_000100", 40)
+    with pytest.raises(UserError, match="nobody is for validation"):  # not the clips of the training
+        speech_datasets(SpeechDataConfig(folder=f"{tmp_path}/clips"), "mel", face)
+    with pytest.raises(UserError, match="^two is in"):
+        speech_datasets(
+            SpeechDataConfig(folder=f"{tmp_path}/clips", validation_folder=f"{tmp_path}/held_out"), "mel", face
+        )
+    write_clip(tmp_path / "others" / "four_000000", 40)
+    config = SpeechDataConfig(folder=f"{tmp_path}/clips", validation_folder=f"{tmp_path}/others")
+    train, held_out = speech_datasets(config, "mel", face)
+    assert len(train.clips) == 4 and [clip.name for clip in held_out.clips] == ["four_000000"]
 
 
 def test_clips_of_another_face_model_are_refused(face, tmp_path):
     write_clip(tmp_path / "clip0", 40, face_model="bfm")
     with pytest.raises(UserError, match="set face_model=bfm"):
-        speech_datasets(SpeechDataConfig(folder=str(tmp_path)), "mel", face)
+        speech_datasets(SpeechDataConfig(folder=str(tmp_path), split=NOBODY), "mel", face)
 
 
 def test_an_empty_folder_is_refused(face, tmp_path):

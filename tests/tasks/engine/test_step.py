@@ -84,6 +84,17 @@ def test_only_the_groups_at_work_have_gradients(batch: dict[str, Tensor], monkey
     assert all(p.grad is None for module in task.modules.values() for p in module.parameters())
 
 
+def test_a_module_whose_rates_are_0_is_in_eval_mode(batch: dict[str, Tensor]) -> None:
+    task = toy(replace(STILL, freeze_until=100))
+    take_step, generator = Steps(task), task.modules["generator"]
+    modes = []
+    for progress in (0.0, 1.0, 0.5):  # the rate of the last layers falls to 0
+        take_step(batch, step=0, progress=progress)
+        modes.append((generator.training, generator[2].training, task.modules["discriminator"].training))
+    assert modes == [(True, True, True), (False, False, True), (True, True, True)]
+    assert not task.modules["scale"].training  # in no optimiser
+
+
 def test_gradients_are_clipped_to_a_norm_over_all_groups_of_an_optimiser(batch: dict[str, Tensor]) -> None:
     norms = {}
     for clip in (0.0, 1e-3):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import modules.system.checkpoint
 import tasks.engine.trainer
-from modules.system.checkpoint import list_checkpoints, load_state
+from modules.system.checkpoint import find_checkpoint, list_checkpoints, load_state
 from tasks.engine.optimization import build_optimizer
 from tasks.engine.task import OptimizerSpec, ParameterGroup, constant
 from tasks.run import main
@@ -137,6 +138,54 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path: Pat
     best = torch.load(tmp_path / "run/checkpoints/best/trainer.pt", weights_only=True)
     assert best["best"] == pytest.approx(min(losses), rel=1e-6)
     assert best["step"] == 2 * (losses.index(min(losses)) + 1)
+
+
+def test_the_config_names_the_metric_that_picks_the_best(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    validating = ("log.validate_every=5", "checkpoint.select=best")
+    assert run_toy(tmp_path, *validating, "checkpoint.metric=sharpness") == 2
+    assert "checkpoint.metric is sharpness, but the validation of the task toy gives loss" in capsys.readouterr().err
+    assert run_toy(tmp_path, *validating, "checkpoint.metric=loss", output="named") == 0
+    assert find_checkpoint(tmp_path / "named").name == "best"
+    assert run_toy(tmp_path, "checkpoint.select=best", "checkpoint.best=false", output="none") == 2
+    assert "select is best, but best is false" in capsys.readouterr().err
+
+
+def test_without_a_metric_no_checkpoint_is_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(Toy, "best_metric", "")
+    assert run_toy(tmp_path, "log.validate_every=5") == 0
+    assert not (tmp_path / "run/checkpoints/best").exists()
+    assert find_checkpoint(tmp_path / "run").name == "step_00000020"
+    assert run_toy(tmp_path, "checkpoint.select=best", output="other") == 2
+    assert "checkpoint.select is best, but no metric of the task toy" in capsys.readouterr().err
+
+
+def test_the_best_of_another_metric_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    validating = ("log.validate_every=5",)
+    run_toy(tmp_path, *validating, "steps=10")
+    both = lambda self, batch: {"loss": torch.tensor(1.0), "larger": torch.tensor(9.0)}  # noqa: E731
+    monkeypatch.setattr(Toy, "validation_step", both)
+    assert run_toy(tmp_path, *validating, "steps=20", "checkpoint.metric=larger") == 0
+    assert torch.load(tmp_path / "run/checkpoints/best/trainer.pt", weights_only=True)["best"] == 9.0
+
+
+def test_an_optimiser_state_of_another_schedule_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    run_toy(tmp_path, "steps=5")
+    optimizers = Toy.optimizers
+    capsys.readouterr()
+    one_group = lambda task: [replace(spec, groups=spec.groups[:1]) for spec in optimizers(task)]  # noqa: E731
+    monkeypatch.setattr(Toy, "optimizers", one_group)
+    assert run_toy(tmp_path, "steps=6") == 2
+    error = capsys.readouterr().err
+    assert "step_00000005: the state of the optimiser generator is of other parameters" in error
+    assert error.strip().count("\n") == 0 and "Traceback" not in error
+    monkeypatch.setattr(Toy, "optimizers", lambda task: [replace(s, betas=(0.5, 0.9)) for s in optimizers(task)])
+    assert run_toy(tmp_path, "steps=6") == 2
+    expected = "the optimiser generator had betas (0.9, 0.999), in this config it has (0.5, 0.9); keep it as it was"
+    assert expected in capsys.readouterr().err
 
 
 def test_accumulated_batches_equal_one_big_batch(tmp_path: Path) -> None:

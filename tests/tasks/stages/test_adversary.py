@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.testing import assert_close
 
 from modules.geometry.camera import pose_camera
 from modules.portrait.discriminator import DualDiscriminatorConfig, DualView
@@ -49,3 +50,37 @@ def test_the_generator_gets_gradients_and_the_discriminators_losses_give_none(ad
     assert gradient.abs().sum() > 0
     sum(adversary.discriminator_losses([own], [], 0, generator).values()).backward()
     assert image.grad is None
+
+
+def penalty(adversary, view, automatic):
+    """Losses and gradients of a pass over a real view with its penalty, under autocast or not."""
+    adversary.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=automatic):
+        terms = adversary.discriminator_losses([], [view], 15, torch.Generator().manual_seed(0))
+    sum(terms.values()).backward()
+    return terms, {name: part.grad for name, part in adversary.named_parameters() if part.grad is not None}
+
+
+def test_the_penalty_is_float32_under_autocast(adversary, view, monkeypatch):
+    types = set()
+    convolve = torch.nn.functional.conv2d
+
+    def watched(x, weight, *rest, **named):
+        result = convolve(x, weight, *rest, **named)
+        types.add(result.dtype)
+        return result
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", watched)
+    (exact, gradients), (automatic, under_autocast) = (penalty(adversary, view, on) for on in (False, True))
+    assert types == {torch.float32}
+    assert automatic.keys() == {"real_0", "gradient_penalty_0"}
+    for name, value in exact.items():
+        assert_close(automatic[name], value, rtol=1e-5, atol=0)
+    for name, gradient in gradients.items():
+        assert_close(under_autocast[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+
+
+def test_half_precision_pictures_are_penalised_in_float32(adversary, view):
+    half = DualView(view.image.bfloat16(), view.image_raw.bfloat16(), view.camera)
+    rounded = DualView(half.image.float(), half.image_raw.float(), view.camera)
+    assert_close(penalty(adversary, half, True)[0], penalty(adversary, rounded, False)[0], rtol=1e-5, atol=0)

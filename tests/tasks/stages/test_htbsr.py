@@ -4,13 +4,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from modules.media.pixels import to_float
 from modules.portrait.build import build_portrait
 from modules.system.checkpoint import save_checkpoint
+from modules.system.config import to_dict
+from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.htbsr import INPUTS, TERMS, HTBSRTask, HTBSRTaskConfig
 from tests.tasks.steps import Steps
 from tests.tasks.terms import gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model, tiny_perceptual_loss
 
 PLAIN = {"image": 1.0, "edges": 0.5, "lips": 0.2, "occlusion_entropy": 0.001, "occlusion": 0.1, "occlusion_2": 0.1}
 
@@ -46,11 +49,27 @@ def test_it_starts_from_stage_two(config, generator, tmp_path):
     head = build_portrait(tiny_model(2))
     save_checkpoint(tmp_path / "stage2", {"task": "motion_adapter"}, dict(head.named_children()))
     task = HTBSRTask(replace(config, init_from=str(tmp_path / "stage2")), generator)
+    task.begin()
     for name in ("image_to_plane", "motion_adapter", "renderer"):
         ours, theirs = task.modules[name].state_dict(), getattr(head, name).state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     blocks = head.superresolution.state_dict()
     assert all(torch.equal(task.decoder.state_dict()[key], blocks[key]) for key in blocks)
+
+
+def test_only_a_run_that_begins_needs_the_checkpoint_it_starts_from(config, generator, tmp_path):
+    task = HTBSRTask(replace(config, init_from=str(tmp_path / "nothing")), generator)
+    with pytest.raises(UserError, match="no checkpoint in"):
+        task.begin()
+
+
+def test_two_face_models_are_refused(config, generator, tmp_path):
+    with pytest.raises(ValueError, match="data.face_model is ict, model.driving.face_model procedural"):
+        replace(config, data=replace(config.data, face_model="ict"))
+    other = replace(tiny_model(2), driving=replace(config.model.driving, face_model="ict"))
+    save_checkpoint(tmp_path / "stage2", {"model": to_dict(other)}, dict(build_portrait(other).named_children()))
+    with pytest.raises(UserError, match="was trained with the ict face model, this config has procedural"):
+        HTBSRTask(replace(config, init_from=str(tmp_path / "stage2")), generator).begin()
 
 
 def test_learned_key_points_are_found_on_both_frames_and_learn(config, generator):
@@ -71,7 +90,7 @@ def test_learned_key_points_are_found_on_both_frames_and_learn(config, generator
 
 def test_the_background_may_be_the_photo_itself(config, generator):
     def picture(kind: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        task = HTBSRTask(replace(config, background=kind), torch.Generator().manual_seed(0))
+        task = HTBSRTask(replace(config, background=kind, targets="raw"), torch.Generator().manual_seed(0))
         task.model.eval()  # no dropout
         with torch.no_grad():
             frames = task.frames(batch)
@@ -133,7 +152,7 @@ def test_every_weight_is_the_factor_of_its_term(config, generator):
 def test_an_error_far_from_the_torso_counts_a_half(config, generator):
     """The target is black; once all of it is torso, once nothing."""
     batch = pair_batch(generator) | {"target_image": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)}
-    task = HTBSRTask(config, generator)
+    task = HTBSRTask(replace(config, targets="raw"), torch.Generator().manual_seed(1))
     inside, outside = (
         generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
         for part in (4, 0)
@@ -144,3 +163,29 @@ def test_an_error_far_from_the_torso_counts_a_half(config, generator):
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
     fast = replace(config, learning_rates=replace(RATES, generator=3e-3))
     assert gain_of_best_metric(HTBSRTask(fast, generator), pair_batch(generator)) > 0.1
+
+
+def test_the_best_checkpoint_is_that_of_the_perceptual_loss_and_never_of_psnr_beside_an_adversary(
+    config, generator, monkeypatch
+):
+    adversarial = replace(config, loss=PLAIN | {"adversarial": 0.001})
+    assert HTBSRTask(config, generator).best_metric == "psnr"
+    assert HTBSRTask(adversarial, generator).best_metric == ""
+    monkeypatch.setattr("tasks.stages.frame_pair_stage.PerceptualLoss.from_assets", tiny_perceptual_loss)
+    task = HTBSRTask(replace(adversarial, loss=adversarial.loss | {"perceptual": 0.1}), generator)
+    for module in task.modules.values():
+        module.eval()
+    with torch.no_grad():
+        assert float(task.validation_step(pair_batch(generator))[task.best_metric]) > 0
+    assert task.best_metric == "perceptual" and task.best_metric not in task.higher_is_better
+
+
+def test_frames_are_the_person_over_the_background_of_the_clip_unless_the_config_says_raw(config, generator):
+    batch = pair_batch(generator)
+    composed, raw = (
+        HTBSRTask(replace(config, targets=kind), generator).frames(batch).target.image for kind in ("composed", "raw")
+    )
+    outside = (batch["target_classes"] == 0)[:, None].expand(-1, 3, -1, -1)
+    assert HTBSRTaskConfig(model=config.model, data=config.data, loss=PLAIN).targets == "composed"
+    assert torch.equal(raw, to_float(batch["target_image"]))
+    assert torch.equal(composed[outside], to_float(batch["background"])[outside])

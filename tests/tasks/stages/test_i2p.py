@@ -3,15 +3,31 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 
+from modules.eg3d.generator import EG3DGenerator
+from modules.portrait.discriminator import DualDiscriminator
 from modules.system.checkpoint import save_checkpoint
 from modules.system.errors import UserError
+from tasks.data.eg3d_views import EG3DViewsConfig
 from tasks.engine.optimization import build_optimizer
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import INPUTS, TERMS, I2PConfig, I2PTask, reference_runs
+from tasks.stages.image_terms import density_loss
+from tasks.stages.terms import weighted_terms
+from tests.modules.official.snapshot_files import CONFIG, write_snapshot
 from tests.tasks.steps import Steps
 from tests.tasks.terms import gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, tiny_model, view_batch
+from tests.tasks.tiny_images import (
+    ADVERSARY,
+    RATES,
+    SIZE,
+    changed_parts,
+    tiny_model,
+    tiny_perceptual_loss,
+    view_batch,
+    write_tiny_clips,
+)
 from tests.tiny import tiny_portrait_config
 
 PLAIN = {"image": 1.0, "image_raw": 1.0, "edges": 0.5, "mask": 0.1, "density": 0.25}
@@ -25,6 +41,31 @@ def config():
         loss=PLAIN,
         adversary=ADVERSARY,
         learning_rates=replace(RATES, generator=3e-3),
+    )
+
+
+@pytest.fixture
+def eg3d(config, monkeypatch, tmp_path):
+    """Stage 1 with a tiny EG3D from a file, and cameras of clips."""
+    monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
+    torch.manual_seed(3)
+    networks = EG3DGenerator(CONFIG), DualDiscriminator(ADVERSARY.discriminator)
+    write_snapshot(monkeypatch, tmp_path / "tiny.pkl", *networks)
+    write_tiny_clips(tmp_path / "clips", clips=2)
+    return replace(
+        config,
+        model=tiny_model(1, superresolution=replace(CONFIG.superresolution, clamp=None)),
+        teacher="eg3d",
+        eg3d=EG3DViewsConfig(snapshot="tiny.pkl", pose_clips=str(tmp_path / "clips")),
+        loss={
+            "image": 1.0,
+            "image_raw": 1.0,
+            "adversarial_reference": 0.1,
+            "adversarial_target": 0.025,
+            "density": 0.25,
+        },
+        start_adversarial=0,
+        initial_weights="none",
     )
 
 
@@ -91,7 +132,8 @@ def test_only_a_run_from_scratch_asks_for_imagenet_weights(config, generator, tm
         task.begin()
     I2PTask(replace(config, initial_weights="none"), generator).begin()
     save_checkpoint(tmp_path / "run", {"task": "i2p"}, task.modules)
-    warm = I2PTask(replace(config, init_from=str(tmp_path / "run")), generator)
+    warm = I2PTask(replace(config, init_from=str(tmp_path / "run")), generator)  # built without the run
+    assert changed_parts(warm.modules, task.modules)
     warm.begin()
     assert changed_parts(warm.modules, task.modules) == set()
 
@@ -191,3 +233,93 @@ def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(conf
     batch = view_batch(generator)
     batch["images"] = 220 * batch["masks"][:, :, None].expand_as(batch["images"]).byte()  # flat, bright heads
     assert gain_of_best_metric(I2PTask(config, generator), batch, steps=60) > 0.1
+
+
+def test_the_best_checkpoint_is_that_of_the_perceptual_loss_and_never_of_psnr_beside_an_adversary(
+    config, generator, monkeypatch
+):
+    adversarial = replace(config, loss=PLAIN | {"adversarial_target": 0.1})
+    assert I2PTask(replace(config, loss=PLAIN), generator).best_metric == "psnr_turned"
+    assert I2PTask(adversarial, generator).best_metric == ""
+    monkeypatch.setattr("tasks.stages.i2p.PerceptualLoss.from_assets", tiny_perceptual_loss)
+    task = I2PTask(replace(adversarial, loss=adversarial.loss | {"perceptual": 0.1}), generator)
+    for module in task.modules.values():
+        module.eval()
+    with torch.no_grad():
+        assert float(task.validation_step(view_batch(generator))[task.best_metric]) > 0
+    assert task.best_metric == "perceptual_turned" and task.best_metric not in task.higher_is_better
+
+
+def test_a_generator_from_a_file_teaches(eg3d, generator):
+    task = I2PTask(eg3d, generator)
+    task.begin()
+    before = deepcopy(task.modules)
+    seeds, take_step = task.train_dataset(), Steps(task)
+    losses = [take_step(default_collate([seeds[0], seeds[1]]), step) for step in range(15, 24)]
+    names = {f"{view}_{term}" for view in ("reference", "target") for term in ("image", "image_raw", "adversarial")}
+    assert {*names, "target_density", "fake_1", "real_1", "gradient_penalty_1"} <= losses[0].keys()
+    assert losses[-1]["target_image"] < losses[0]["target_image"]
+    assert changed_parts(before, task.modules) == {"image_to_plane", "renderer", "superresolution", "discriminator"}
+    batch = default_collate([task.validation_dataset()[0]])
+    with torch.no_grad():
+        assert task.validation_step(batch)["psnr_turned"] > 5
+        assert task.pictures(batch)["source_and_turned"].shape == (12 * SIZE, SIZE, 3)
+
+
+def test_a_run_begins_with_the_teachers_weights_and_resumes_without(eg3d, generator):
+    task, resumed = (I2PTask(eg3d, torch.Generator().manual_seed(5)) for _ in range(2))
+    drawn = deepcopy(task.modules)
+    task.begin()
+    assert changed_parts(drawn, task.modules) == {"renderer", "superresolution", "discriminator"}
+    assert changed_parts(drawn, resumed.modules) == set()  # the trainer loads the checkpoint's
+    assert changed_parts({"": task.modules["renderer"]}, {"": task.teacher.generator.renderer}) == set()
+
+
+def test_only_a_new_run_asks_for_the_run_it_starts_from(config, generator):
+    task = I2PTask(replace(config, init_from="gone"), generator)
+    with pytest.raises(UserError, match="gone"):
+        task.begin()
+
+
+def test_squared_errors_are_those_of_the_papers_formula(config, generator):
+    batch = view_batch(generator)
+
+    def terms(error):
+        task = I2PTask(replace(config, image_error=error), torch.Generator().manual_seed(0))
+        teacher = task.teacher_batch(batch)
+        output = task.rendered(teacher.views[0], teacher.views[1])
+        difference = (output.image - teacher.views[1].image).detach()
+        terms = weighted_terms(TERMS, task.config.loss, task.inputs(output, teacher, 1))
+        return difference, {name: term.detach() for name, term in terms.items()}
+
+    (difference, plain), (again, squared) = terms("l1"), terms("squared")
+    torch.testing.assert_close(plain["image"], difference.abs().mean())
+    torch.testing.assert_close(squared["image"], again.square().mean())
+    assert squared["image_raw"] < 0.9 * plain["image_raw"]
+
+
+def test_densities_are_compared_in_float32_under_autocast(config, generator):
+    model = I2PTask(config, generator).model
+    planes = torch.randn(1, 3, 4, 16, 16, generator=generator)
+
+    def loss(automatic):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=automatic):
+            loss = density_loss(model, planes, 0.005, torch.Generator().manual_seed(0))
+        loss.backward()
+        return loss, model.renderer.decoder.net[0].weight.grad
+
+    for automatic, exact in zip(loss(True), loss(False)):
+        torch.testing.assert_close(automatic, exact)
+
+
+def test_densities_are_compared_in_planes_of_one_random_resolution(config, generator, monkeypatch):
+    renderer = tiny_portrait_config(1).renderer
+    task = I2PTask(replace(config, model=tiny_model(1, renderer=replace(renderer, least_plane_scale=0.5))), generator)
+    sides = []
+    monkeypatch.setattr(
+        task.model.renderer, "density", lambda planes, points: sides.append(planes.shape[-1]) or points[..., :1]
+    )
+    for seed in range(40):
+        density_loss(task.model, torch.zeros(1, 3, 4, 8, 8), 0.005, torch.Generator().manual_seed(seed))
+    assert sides[::2] == sides[1::2] and set(sides) == {4, 5, 6, 7, 8}

@@ -12,7 +12,7 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.motion_adapter import INPUTS, TERMS, MotionAdapterTask, MotionAdapterTaskConfig
 from tests.tasks.steps import Steps
 from tests.tasks.terms import gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model, tiny_perceptual_loss
 
 PLAIN = {
     "image": 1.0,
@@ -44,7 +44,8 @@ def test_all_parts_of_the_head_learn(config, generator):
     losses = Steps(task)(pair_batch(generator), step=3)
     expected = {"image", "image_raw", "edges", "lips", "mask", "entropy", "density", "laplacian", "eye_closing"}
     assert losses.keys() == expected
-    assert changed_parts(before, task.modules) == {"image_to_plane", "motion_adapter", "renderer", "superresolution"}
+    heads = {"image_to_plane", "motion_adapter", "renderer", "superresolution"}
+    assert changed_parts(before, task.modules) == heads | {"eye_closing_weight"}
 
 
 def test_the_source_is_its_own_target_at_intervals(config, generator):
@@ -59,6 +60,33 @@ def test_no_fine_tuning_leaves_the_planes_alone(config, generator):
     before = deepcopy(task.modules)
     Steps(task)(pair_batch(generator), step=3)
     assert "image_to_plane" not in changed_parts(before, task.modules)
+
+
+def test_a_fixed_network_has_no_dropout_and_keeps_its_statistics(config, generator):
+    task = MotionAdapterTask(replace(config, freeze_image_to_plane_at=5), generator)
+    take_step, batch = Steps(task), pair_batch(generator)
+    photo = task.frames(batch).photo()
+
+    def planes():
+        return task.model.canonical_planes(photo).detach()
+
+    take_step(batch, step=4)
+    assert not torch.equal(planes(), planes())  # learning, with dropout
+    before = deepcopy(task.modules)
+    take_step(batch, step=5)
+    assert torch.equal(planes(), planes())
+    assert changed_parts(before, task.modules) == {"motion_adapter", "renderer", "superresolution"}
+
+
+def test_the_laplacian_is_the_papers_norm_or_a_mean(config):
+    values = {}
+    for kind in ("norm", "mean"):
+        task = MotionAdapterTask(replace(config, laplacian=kind), torch.Generator().manual_seed(0))
+        batch = pair_batch(torch.Generator().manual_seed(1))
+        values[kind] = Steps(task)(batch, step=3)["laplacian"]
+    with torch.no_grad():
+        count = task.model.motion_planes(task.frames(batch).pncc_of(1))[0].numel()
+    assert values["norm"] == pytest.approx(count * values["mean"], rel=1e-4) and values["mean"] > 0
 
 
 def test_noise_on_the_coefficients_has_an_auto_tuned_weight(config, generator):
@@ -132,9 +160,10 @@ def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, gen
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
 
-def test_a_missing_start_is_explained(config, generator, tmp_path):
-    with pytest.raises(UserError):
-        MotionAdapterTask(replace(config, init_from=str(tmp_path / "nothing")), generator)
+def test_only_a_run_that_begins_needs_the_checkpoint_it_starts_from(config, generator, tmp_path):
+    task = MotionAdapterTask(replace(config, init_from=str(tmp_path / "nothing")), generator)
+    with pytest.raises(UserError, match="no checkpoint in"):
+        task.begin()
 
 
 def test_encoders_that_the_start_lacks_get_imagenet_weights(config, generator, tmp_path, monkeypatch):
@@ -159,7 +188,7 @@ def test_encoders_that_the_start_lacks_get_imagenet_weights(config, generator, t
         MotionAdapterTask(replace(config, init_from=str(tmp_path / start)), generator)
         for start in ("stage 2", "stage 1")
     )
-    after_2.begin()  # asks for nothing
+    after_2.begin()  # asks for no file
     assert changed_parts(after_2.modules, first.modules) == set()
     torch.save(mit, tmp_path / "mit_b0.pth")
     after_1.begin()
@@ -202,7 +231,7 @@ def test_losses_that_are_computed_at_intervals_count_for_the_steps_between(confi
 def test_an_error_far_from_the_head_counts_a_fifth(config, generator):
     """The target is black; once all of it is head, once nothing."""
     batch = pair_batch(generator) | {"target_image": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)}
-    task = MotionAdapterTask(config, generator)
+    task = MotionAdapterTask(config, torch.Generator().manual_seed(1))
     inside, outside = (
         generator_terms(task, batch | {"target_classes": torch.full((2, SIZE, SIZE), part).byte()}, 1)
         for part in (3, 0)
@@ -214,3 +243,18 @@ def test_an_error_far_from_the_head_counts_a_fifth(config, generator):
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(config, generator):
     fast = replace(config, learning_rates=replace(RATES, generator=3e-3))
     assert gain_of_best_metric(MotionAdapterTask(fast, generator), pair_batch(generator)) > 0.1
+
+
+def test_the_best_checkpoint_is_that_of_the_perceptual_loss_and_never_of_psnr_beside_an_adversary(
+    config, generator, monkeypatch
+):
+    adversarial = replace(config, loss=PLAIN | {"adversarial": 0.001})
+    assert MotionAdapterTask(config, generator).best_metric == "psnr"
+    assert MotionAdapterTask(adversarial, generator).best_metric == ""
+    monkeypatch.setattr("tasks.stages.frame_pair_stage.PerceptualLoss.from_assets", tiny_perceptual_loss)
+    task = MotionAdapterTask(replace(adversarial, loss=adversarial.loss | {"perceptual": 0.1}), generator)
+    for module in task.modules.values():
+        module.eval()
+    with torch.no_grad():
+        assert float(task.validation_step(pair_batch(generator))[task.best_metric]) > 0
+    assert task.best_metric == "perceptual" and task.best_metric not in task.higher_is_better

@@ -1,12 +1,14 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from modules.clips.splits import SplitConfig
 from modules.face3d.pncc import render_pncc
 from modules.media.pixels import to_float
-from tasks.data.frame_pairs import ClipDataConfig, FramePairs, split_clips
+from tasks.data.frame_pairs import ClipDataConfig, FramePairs
 from tasks.engine.task import Task
 from tasks.stages import previews
 from tasks.stages.a2m import A2MLossConfig, A2MTask
@@ -26,9 +28,10 @@ def clips(tmp_path, monkeypatch):
     """Three clips, the first of which is held out; a face model without a mesh."""
     monkeypatch.setattr("tasks.data.frame_pairs.load_face_model", lambda name: FlatModel())
     write_tiny_clips(tmp_path / "clips", clips=3, frames=CLIP_FRAMES)
+    (tmp_path / "split.yaml").write_text("train: [clip_1, clip_2]\nvalidation: [clip_0]\n")
     return ClipDataConfig(
         folder=str(tmp_path / "clips"),
-        validation_every=3,
+        split=SplitConfig(file=str(tmp_path / "split.yaml")),
         face_model="procedural",
         pncc_size=SIZE,
         torso=True,
@@ -46,9 +49,13 @@ def stage(number: int, clips: ClipDataConfig, **settings: object) -> Task:
     return task
 
 
+def held_out(clips: ClipDataConfig) -> Path:
+    return Path(clips.folder) / "clip_0"
+
+
 def held_out_pairs(clips: ClipDataConfig) -> list[dict[str, Tensor]]:
     """Batches of the first frame and every frame of the held-out clip, in the way validation reads them."""
-    pairs = FramePairs(clips, split_clips(clips)[1], FlatModel())
+    pairs = FramePairs(clips, [held_out(clips)], FlatModel())
     items = [pairs.pair(0, 0, target, torch.Generator()) for target in range(CLIP_FRAMES)]
     return [{name: value[None] for name, value in item.items()} for item in items]
 
@@ -70,8 +77,10 @@ def test_near_is_bright_and_nothing_is_black():
 
 
 def test_a_clip_drives_itself_from_its_first_frame(clips):
-    video = clip_video(clips, CPU, lambda batch: [to_float(batch["source_image"]), to_float(batch["target_image"])])
-    frames = torch.from_numpy(FramePairs(clips, split_clips(clips)[1], FlatModel()).clip(0).frames([*range(6)]))
+    video = clip_video(
+        clips, held_out(clips), CPU, lambda batch: [to_float(batch["source_image"]), to_float(batch["target_image"])]
+    )
+    frames = torch.from_numpy(FramePairs(clips, [held_out(clips)], FlatModel()).clip(0).frames([*range(6)]))
     source, target = columns_of(video)
     assert video.dtype == torch.uint8 and video.shape == (CLIP_FRAMES, SIZE, 2 * SIZE, 3)
     assert torch.equal(target, frames)
@@ -86,9 +95,9 @@ def test_a_batch_is_what_validation_reads_but_for_what_losses_alone_need(clips):
         return [to_float(batch["target_image"])]
 
     with torch.autocast("cpu", torch.bfloat16):  # changes nothing
-        clip_video(replace(clips, perturbation=0.1), CPU, columns)
+        clip_video(replace(clips, perturbation=0.1), held_out(clips), CPU, columns)
     for batch, expected in zip(seen, held_out_pairs(clips), strict=True):
-        assert batch.keys() == expected.keys() - {"closed"}
+        assert batch.keys() == expected.keys() - {"closing"}
         for name, value in batch.items():
             assert value.dtype == expected[name].dtype and torch.equal(value, expected[name]), name
 
@@ -107,7 +116,7 @@ def test_frames_are_made_one_by_one_and_a_long_clip_is_cut(clips, monkeypatch):
 
     monkeypatch.setattr(FramePairs, "pair", counted)
     monkeypatch.setattr(previews, "FRAMES", 4)
-    assert len(clip_video(clips, CPU, columns)) == 4
+    assert len(clip_video(clips, held_out(clips), CPU, columns)) == 4
     assert made == [2, 3, 4, 5] and read == [0, 0, 1, 2, 3]  # the source once, then each target
 
 
@@ -116,7 +125,7 @@ def test_large_pictures_are_made_smaller_and_small_columns_fit_the_target(clips)
         grey = batch["source_image"].float().mean() / 127.5 - 1
         return [grey.expand(1, 3, size, size) for size in (8, 600)]
 
-    video = clip_video(clips, CPU, columns)
+    video = clip_video(clips, held_out(clips), CPU, columns)
     assert video.shape == (CLIP_FRAMES, 256, 512, 3) and video.float().std() < 1
 
 

@@ -11,6 +11,16 @@ def test_training_and_validation_speak_different_sentences(face):
     assert first.shape == other.shape and not torch.equal(first, other)
 
 
+def test_the_data_sets_are_built_once(face, monkeypatch):
+    built = []
+    monkeypatch.setattr(
+        "tasks.stages.speech_stage.speech_datasets", lambda *_: built.append(1) or ("train", "held out")
+    )
+    task = sync_task()
+    assert (task.train_dataset(), task.validation_dataset(), task.train_dataset()) == ("train", "held out", "train")
+    assert built == [1]
+
+
 def test_one_adam_has_all_parameters_the_rates_and_the_first_beta_of_the_config(face):
     task = sync_task(learning_rates=LearningRates(schedule="linear", generator=8e-3, warmup=4, beta1=0.5))
     (spec,) = task.optimizers()

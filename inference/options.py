@@ -1,0 +1,199 @@
+"""The options of `inference.run`: which acts with which inputs, and whatever can be refused before anything is loaded.
+
+Nothing here is slow to import: a wrong option is answered at once.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import ImageColor
+
+from modules.system.assets import DEMO_CHECKPOINT
+from modules.system.config import load_yaml
+from modules.system.errors import UserError
+from modules.system.files import keep_inputs
+
+DEMO_SPEECH = DEMO_CHECKPOINT / "speech.wav"
+MOTION_SUFFIXES = (".json", ".npz")  # of --save-motion
+PORTRAIT_SUFFIX = ".safetensors"
+LARGEST_SEED = 2**63 - 1
+LARGEST_AMOUNT = 2.0  # of --mouth-amplitude and --temperature; above 1 is an exaggeration
+POSES = ("natural", "still")
+BACKGROUNDS = ("photo", "transparent")
+
+# The options that act with some inputs alone. Each input has a name (`inputs_of`); all other options act with all.
+# fmt: off
+ACTS_WITH = {
+    "face":            ("a photo",),
+    "anyway":          ("a photo",),
+    "inpainting":      ("a photo",),
+    "sound":           ("--motion",),
+    "driving_face":    ("--driving", "--pose FILE"),
+    "pose":            ("speech",),
+    "blink":           ("speech",),
+    "mouth_amplitude": ("speech",),
+    "temperature":     ("speech",),
+    "seed":            ("speech",),
+    "hubert":          ("speech",),
+}
+# fmt: on
+INSTEAD = {  # what to do in place of an option that would not be used
+    "sound": "the video has the sound of --audio or --driving",
+    "face": "it chooses one of the people of a photo, which --source gives",
+    "anyway": "it is about a photo, which --source gives",
+    "inpainting": "it is for the background of a photo, which --source gives",
+    "driving_face": "it chooses one of the people of a clip, which --driving or --pose gives",
+}
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be done or would not be used.
+
+    Args:
+        options: of `inference.run.parse`; `given` holds the names of those that stand on the command line.
+    Raises:
+        UserError: naming the option.
+    """
+    _check_values(options)
+    _check_use(options)
+    _check_files(options)
+    if inputs_of(options)["speech"]:
+        _check_ears(options)
+
+
+def inputs_of(options: argparse.Namespace) -> dict[str, bool]:
+    """Which inputs a video is made of, by the names in `ACTS_WITH`."""
+    source, speech = options.source, not (options.driving or options.motion)
+    return {
+        "a photo": source is not None and source.suffix.lower() != PORTRAIT_SUFFIX,
+        "speech": speech,
+        "--driving": options.driving is not None,
+        "--motion": options.motion is not None,
+        "--pose FILE": speech and options.pose not in POSES and not _is_motion(options.pose),
+    }
+
+
+def _check_values(options: argparse.Namespace) -> None:
+    for name in sorted(options.given):
+        if str(getattr(options, name)) == "":
+            raise UserError(f"{_called(name)} is empty; give it a value, or leave it out")
+    for name in ("mouth_amplitude", "temperature"):
+        if not 0 <= getattr(options, name) <= LARGEST_AMOUNT:
+            raise UserError(f"{_called(name)} is {getattr(options, name)}; give a number from 0 to 1")
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise UserError(f"--seed is {options.seed}; give a whole number from 0 to {LARGEST_SEED}")
+    for name, least in (("batch", 1), ("face", 0), ("driving_face", 0)):
+        if getattr(options, name) is not None and getattr(options, name) < least:
+            raise UserError(f"{_called(name)} is {getattr(options, name)}; give at least {least}")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", options.device):
+        raise UserError(f"--device {options.device}: there is no such device; use auto, cpu, cuda, cuda:N or mps")
+    _check_outputs(options)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    if str(options.output) == "-":
+        raise UserError("--output -: a video is written to a file, not to a pipe; give a name such as talk.mp4")
+    transparent = options.background == "transparent"
+    suffixes = (".webm", ".mov") if transparent else (".mp4",)
+    if options.output.suffix.lower() not in suffixes:
+        raise UserError(
+            f"--output {options.output.name}: use a name that ends in {' or '.join(suffixes)}"
+            + (" for a transparent background" if transparent else "")
+        )
+    if options.save_motion and options.save_motion.suffix.lower() not in MOTION_SUFFIXES:
+        raise UserError(f"--save-motion {options.save_motion.name}: use a name that ends in .json or .npz")
+    if transparent and options.debug_video:
+        raise UserError("--debug-video shows all pictures side by side, without --background transparent; choose one")
+
+
+def _check_use(options: argparse.Namespace) -> None:
+    """Refuse options that would change nothing with these inputs."""
+    inputs = inputs_of(options)
+    for name, needed in ACTS_WITH.items():
+        if name not in options.given or any(inputs[one] for one in needed):
+            continue
+        if name in INSTEAD:
+            raise UserError(f"{_called(name)} is not used here; {INSTEAD[name]}; leave it out")
+        driver = "--driving" if inputs["--driving"] else "--motion"
+        raise UserError(f"{_called(name)} is for speech and is not used with {driver}; leave one of them out")
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """What is read is there, what is written can be, and nothing is both."""
+    for option, path in _read(options).items():
+        if os.path.isdir(path):
+            raise UserError(f"{option} {path} is a folder; give a file")
+        if not os.path.exists(path):
+            raise UserError(f"{option} {path}: there is no such file")
+        if not os.access(path, os.R_OK):
+            raise UserError(f"{option} {path} may not be read; check its permissions")
+    if not os.path.exists(options.checkpoint):
+        raise UserError(f"--checkpoint {options.checkpoint}: there is no such folder")
+    if options.background not in BACKGROUNDS and not os.path.exists(options.background):
+        _check_colour(options.background)
+    written = {"--output": options.output, "--save-motion": options.save_motion}
+    hubert = {f"a file of --hubert {options.hubert}": path for path in _jsons(options.hubert)}
+    keep_inputs(written, {**_read(options), **hubert})
+    for option, path in written.items():
+        if path is not None:
+            _check_writable(option, path)
+
+
+def _read(options: argparse.Namespace) -> dict[str, Path]:
+    """The files that are read, by option."""
+    named = {_called(name): getattr(options, name) for name in ("source", "audio", "driving", "motion", "sound")}
+    if options.pose not in POSES:
+        named["--pose"] = Path(options.pose)
+    if options.background not in BACKGROUNDS and os.path.exists(options.background):
+        named["--background"] = Path(options.background)
+    return {option: path for option, path in named.items() if path is not None}
+
+
+def _jsons(folder: str | None) -> Iterator[Path]:
+    return Path(folder).glob("*.json") if folder and os.path.isdir(folder) else iter(())
+
+
+def _check_colour(text: str) -> None:
+    try:
+        colour = ImageColor.getrgb(text)
+    except ValueError as error:
+        raise UserError(
+            f"--background {text}: no such picture and no such colour; give photo, transparent, "
+            "a picture file, or a colour like #204060"
+        ) from error
+    if len(colour) > 3:
+        raise UserError(f"--background {text}: a colour has no transparency here; give one like #204060")
+
+
+def _check_writable(option: str, path: Path) -> None:
+    if os.path.isdir(path):
+        raise UserError(f"{option} {path} is a folder; give the name of a file to write")
+    folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+    if not os.path.isdir(folder):
+        raise UserError(f"{option} {path} cannot be written ({folder} is a file); choose another place")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {path} cannot be written (no permission in {folder}); choose another place")
+
+
+def _check_ears(options: argparse.Namespace) -> None:
+    """Refuse speech for a checkpoint that cannot listen, and a HuBERT for one that listens to something else."""
+    folder = options.checkpoint / "audio2motion"
+    if not os.path.isdir(options.checkpoint / "portrait"):
+        return  # no checkpoint of ours; the reader of checkpoints says what to do
+    if not os.path.isdir(folder):
+        raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
+    if options.hubert is not None:
+        features = load_yaml(folder / "config.yaml").get("features")
+        if features != "hubert":
+            raise UserError(f"--hubert: {options.checkpoint} listens to {features}, not to HuBERT; leave it out")
+
+
+def _called(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _is_motion(pose: str) -> bool:
+    return Path(pose).suffix.lower() in (*MOTION_SUFFIXES, ".npy")

@@ -1,0 +1,88 @@
+"""The video that the options of `inference.run` ask for: portrait, motion and background, rendered and written."""
+
+import argparse
+import sys
+from itertools import chain
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from inference.background import load_background
+from inference.motion import Motion, natural_pose, periodic_blink, still_pose
+from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
+from inference.pipeline import TalkingPortrait
+from inference.portrait import Portrait
+from modules.media.audio import Sound, read_sound
+from modules.media.rates import FRAME_RATE
+from modules.media.video_writer import VideoWriter
+from modules.system.errors import UserError
+from modules.system.interrupts import Interrupts
+
+DEMO_PERSON = 900007  # seed of a procedural person that no training saw
+
+
+def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
+    """Make and write what the options, which `inference.options.check` has seen, ask for.
+
+    Returns:
+        Where it is and how long, in one line; and something the user should know, or None.
+    Raises:
+        UserError: an input cannot be used, or the video cannot be written.
+    """
+    pipeline = TalkingPortrait.load(options.checkpoint, options.device, options.precision, options.hubert)
+    if options.background != "photo" and pipeline.config.stage < 3:
+        raise UserError(
+            f"--background is for checkpoints of stage 3; {options.checkpoint} is of stage {pipeline.config.stage}, "
+            "which draws the head alone"
+        )
+    background = load_background(options.background, pipeline.size)
+    portrait = make_portrait(options, pipeline)
+    motion, sound = make_motion(options, pipeline)
+    if options.save_motion:
+        motion.save(options.save_motion)
+    make_frames = pipeline.debug_frames if options.debug_video else pipeline.frames
+    frames = make_frames(portrait, motion, background, options.batch)
+    first = next(frames)
+    progress = tqdm(chain([first], frames), total=len(motion), unit="frame", disable=not sys.stderr.isatty())
+    with (
+        Interrupts() as interrupts,
+        VideoWriter(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video,
+    ):
+        for frame in progress:
+            interrupts.check()
+            video.write(frame)
+        interrupts.check()
+    return f"{options.output}: {len(motion)} frames, {len(motion) / FRAME_RATE:.2f} s", video.note
+
+
+def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple[Motion, Sound | None]:
+    """The motion that the options ask for and the sound that goes with it."""
+    generator = torch.Generator().manual_seed(options.seed)
+    if options.motion:
+        return pipeline.check_motion(Motion.load(options.motion)), read_sound(options.sound) if options.sound else None
+    if options.driving:
+        return pipeline.motion_from_clip(options.driving, options.driving_face), read_sound(
+            options.driving, optional=True
+        )
+    audio = options.audio or DEMO_SPEECH
+    motion = pipeline.motion_from_speech(audio, generator, options.temperature, options.mouth_amplitude)
+    frames = len(motion)
+    if options.pose == "natural":
+        motion = motion.with_pose(*natural_pose(frames, generator))
+    elif options.pose == "still":
+        motion = motion.with_pose(*still_pose(frames))
+    else:
+        motion = motion.with_pose(*pipeline.pose_from_file(Path(options.pose), frames, options.driving_face))
+    if options.blink == "period":
+        motion = motion.with_blink(periodic_blink(frames, generator))
+    return motion, read_sound(audio, beside_pictures=False)  # as the motion was made from it
+
+
+def make_portrait(options: argparse.Namespace, pipeline: TalkingPortrait) -> Portrait:
+    """The portrait of the photo, file or person that the options ask for."""
+    if options.source is None:
+        return pipeline.procedural_portrait(DEMO_PERSON)
+    if options.source.suffix.lower() == PORTRAIT_SUFFIX:
+        return pipeline.check_portrait(Portrait.load(options.source))
+    return pipeline.portrait(options.source, options.face, options.inpainting, options.anyway)

@@ -1,0 +1,205 @@
+"""Options are checked before anything is loaded: each acts, or is refused by its name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inference.options import ACTS_WITH, check
+from inference.run import main, parse
+from modules.system.errors import UserError
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a file of each kind (of no content: nothing is read here) and two checkpoints."""
+    for name in ("face.jpg", "portrait.safetensors", "speech.wav", "clip.mp4", "motion.json", "pose.npz", "wall.png"):
+        (tmp_path / name).write_bytes(b"x")
+    for name, features in (("mel", "mel"), ("hubert", "hubert")):
+        (tmp_path / name / "portrait").mkdir(parents=True)
+        (tmp_path / name / "audio2motion").mkdir()
+        (tmp_path / name / "audio2motion" / "config.yaml").write_text(f"features: {features}\n")
+    (tmp_path / "deaf" / "portrait").mkdir(parents=True)
+    (tmp_path / "HuBERT").mkdir()
+    (tmp_path / "HuBERT" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(*arguments: str) -> str:
+    """What `check` says; empty if nothing. Nothing may be written or changed."""
+    before = times()
+    try:
+        check(parse(["--checkpoint", "hubert", *arguments]))
+    except UserError as error:
+        return str(error)
+    finally:
+        assert times() == before
+    return ""
+
+
+def times() -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+
+
+SOURCES = {"": (), "a photo": ("--source", "face.jpg"), "a portrait": ("--source", "portrait.safetensors")}
+DRIVERS = {
+    "": (),
+    "--audio": ("--audio", "speech.wav"),
+    "--driving": ("--driving", "clip.mp4"),
+    "--motion": ("--motion", "motion.json"),
+    "--pose FILE": ("--pose", "clip.mp4"),
+    "--pose motion": ("--pose", "pose.npz"),
+}
+VALUES = {
+    "face": "1",
+    "anyway": None,
+    "inpainting": "nearest",
+    "sound": "speech.wav",
+    "driving_face": "1",
+    "pose": "still",
+    "blink": "none",
+    "mouth_amplitude": "0.5",
+    "temperature": "0.1",
+    "seed": "7",
+    "hubert": "some/hubert",
+    "background": "wall.png",
+    "checkpoint": "mel",
+    "device": "cpu",
+    "precision": "bf16",
+    "batch": "2",
+    "output": "out.mp4",
+    "save_motion": "saved.json",
+    "debug_video": None,
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", VALUES)
+def test_an_option_acts_with_the_inputs_of_the_table_and_is_refused_by_name_with_others(folder, name, source, driver):
+    if name == "pose" and driver.startswith("--pose"):
+        pytest.skip("that is the option itself")
+    speech = driver not in ("--driving", "--motion")
+    inputs = {source, driver, "speech" if speech else ""}
+    option = f"--{name.replace('_', '-')}"
+    message = refusal(*SOURCES[source], *DRIVERS[driver], option, *([VALUES[name]] if VALUES[name] else []))
+    if name not in ACTS_WITH or inputs & set(ACTS_WITH[name]):
+        assert message == ""
+    else:
+        assert message.startswith(option) and "not used" in message and "leave" in message and "\n" not in message
+
+
+def test_every_option_that_there_is_was_tried(folder):
+    inputs = {"source", "audio", "driving", "motion"}
+    assert {*VALUES, *inputs} == vars(parse([])).keys() - {"given"}
+    assert parse(["--seed", "0", "--blink=period"]).given == {"seed", "blink"}  # as by default, but said
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--seed", "-1"], "--seed is -1"),
+        (["--seed", "9" * 26], "--seed is 999"),
+        (["--seed", str(2**63)], "--seed is 9223372036854775808"),
+        (["--batch", "0"], "--batch is 0"),
+        (["--source", "face.jpg", "--face", "-1"], "--face is -1"),
+        (["--driving", "clip.mp4", "--driving-face", "-2"], "--driving-face is -2"),
+        (["--mouth-amplitude", "nan"], "--mouth-amplitude is nan"),
+        (["--temperature", "-0.1"], "--temperature is -0.1"),
+        (["--device", "abacus"], "--device abacus"),
+        (["--output", "-"], "--output -"),
+        (["--output", "out.gif"], "--output out.gif"),
+        (["--output", "out.mp4", "--background", "transparent"], "transparent"),
+        (["--output", "out.webm", "--background", "transparent", "--debug-video"], "--debug-video"),
+        (["--save-motion", "m.txt"], "--save-motion m.txt"),
+        (["--background", "nowhere.png"], "--background nowhere.png: no such picture and no such colour"),
+        (["--background", "#20406080"], "--background #20406080"),
+        (["--background", "x" * 5000], "no such picture"),
+        (["--audio", "x" * 5000], "no such file"),
+        (["--audio", "gone.wav"], "--audio gone.wav: there is no such file"),
+        (["--source", "gone.jpg"], "--source gone.jpg: there is no such file"),
+        (["--driving", "hubert"], "--driving hubert is a folder"),
+        (["--pose", "gone.mp4"], "--pose gone.mp4: there is no such file"),
+        (["--checkpoint", "gone"], "--checkpoint gone"),
+        (["--checkpoint", "deaf"], "cannot listen"),
+        (["--checkpoint", "mel", "--hubert", "some/hubert"], "--hubert: mel listens to mel"),
+        (["--output", "hubert.mp4/out.mp4"], "--output"),
+        (["--output", "taken.mp4"], "--output taken.mp4 is a folder"),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_line_that_names_it(folder, arguments, words):
+    (folder / "taken.mp4").mkdir()
+    (folder / "hubert.mp4").touch()
+    message = refusal(*arguments)
+    assert words in message and "\n" not in message
+
+
+@pytest.mark.parametrize("name", sorted(VALUES.keys() - {"debug_video", "seed", "blink", "precision", "batch"}))
+def test_an_empty_text_is_refused(folder, name):
+    numbers = ("face", "driving_face", "mouth_amplitude", "temperature")
+    if name in numbers:
+        with pytest.raises(SystemExit) as stop:
+            refusal(f"--{name.replace('_', '-')}", "")
+        assert stop.value.code == 2
+    else:
+        assert refusal(f"--{name.replace('_', '-')}", "").startswith(f"--{name.replace('_', '-')} is empty")
+
+
+@pytest.mark.parametrize("option", ["--source", "--audio", "--driving", "--motion"])
+def test_an_empty_input_is_refused(folder, option):
+    assert refusal(option, "").startswith(f"{option} is empty")
+
+
+@pytest.mark.parametrize(
+    "name", ["clip.mp4", "link.mp4", "hard.mp4", f"mel/{os.pardir}/clip.mp4", "here/clip.mp4", "CLIP.MP4"]
+)
+@pytest.mark.parametrize("option", ["--source", "--audio", "--driving", "--pose", "--background"])
+def test_a_video_over_an_input_is_refused_by_any_name(folder, option, name):
+    (folder / "link.mp4").symlink_to("clip.mp4")
+    (folder / "hard.mp4").hardlink_to("clip.mp4")
+    (folder / "here").symlink_to(folder)
+    message = refusal(option, "clip.mp4", "--output", name)
+    assert message == f"--output {name} would replace {option} clip.mp4; give --output another name"
+
+
+def test_a_motion_over_an_input_is_refused(folder):
+    (folder / "s.json").symlink_to("motion.json")
+    assert "--save-motion s.json would replace --motion" in refusal(
+        "--motion", "motion.json", "--save-motion", "s.json"
+    )
+    assert "would replace --pose pose.npz" in refusal("--pose", "pose.npz", "--save-motion", "pose.npz")
+    message = refusal("--motion", "motion.json", "--sound", "clip.mp4", "--output", "clip.mp4")
+    assert "--output clip.mp4 would replace --sound" in message
+    message = refusal("--hubert", "HuBERT", "--save-motion", "HuBERT/config.json")
+    assert "would replace a file of --hubert HuBERT" in message
+    (folder / "m.json").write_bytes(b"x")
+    (folder / "out.mp4").hardlink_to(folder / "m.json")
+    assert "would replace --output" in refusal("--save-motion", "m.json", "--output", "out.mp4")
+
+
+def test_an_output_that_is_no_input_may_be_there_and_endings_may_be_in_capitals(folder):
+    assert refusal("--audio", "speech.wav", "--output", "clip.mp4") == ""
+    assert refusal("--output", "new/folder/OUT.MP4", "--save-motion", "M.JSON") == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_refused(folder):
+    (folder / "mel").chmod(0o555)
+    assert "no permission" in refusal("--output", "mel/new/out.mp4")
+
+
+def test_the_command_answers_with_one_line_and_exit_code_2_and_loads_nothing_heavy(folder, capsys):
+    assert main(["--audio", "clip.mp4", "--output", "clip.mp4"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --output clip.mp4 would replace --audio clip.mp4; give --output another name\n"
+    )
+    code = (
+        "import sys; from inference.run import main; assert main(['--batch', '0']) == 2; "
+        "print([name for name in ('torch', 'numpy', 'av', 'cv2', 'mediapipe') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n" and done.stderr == "error: --batch is 0; give at least 1\n"
