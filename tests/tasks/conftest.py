@@ -3,6 +3,8 @@
 import pytest
 
 from modules.face3d.morphable_model import MorphableModel
+from tests.inference.conftest import checkpoint  # noqa: F401 (a fixture, for the evaluation)
+from tests.tasks.small_evaluation import people, same_identity  # noqa: F401 (fixtures)
 from tests.tasks.tiny_speech import tiny_face
 
 

@@ -1,0 +1,48 @@
+"""All cases of an evaluation, one after the other or by several processes, with the same figures."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+from modules.system.errors import UserError
+from tasks.evaluation.cases import Case, list_cases
+from tasks.evaluation.lineup import check_methods
+from tasks.evaluation.scoring import score_case
+from tasks.evaluation.settings import EvaluationConfig
+
+Progress = Callable[[int, int, Case, int], None]  # cases done, all cases, the case, results that were made
+
+
+def score_all(config: EvaluationConfig, workers: int, progress: Progress) -> tuple[list[Case], list[str]]:
+    """Make all results that are missing; the cases, and what the report says of files that were not used.
+
+    Args:
+        workers: processes; each has one thread for networks and fits.
+    Raises:
+        UserError: no videos, a wrong method, or a process died.
+    """
+    cases, notes = list_cases(config)
+    notes += check_methods(config, cases)
+    jobs = [(case, config, number < config.keep) for number, case in enumerate(cases)]
+    if workers <= 1:
+        for done, job in enumerate(jobs, start=1):
+            progress(done, len(cases), job[0], score_case(*job))
+        return cases, notes
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_ctrl_c_to_the_parent) as pool:
+        try:
+            running = {pool.submit(score_case, *job): job[0] for job in jobs}
+            for done, future in enumerate(as_completed(running), start=1):
+                progress(done, len(cases), running[future], future.result())
+        except BrokenProcessPool as error:
+            raise UserError("a worker process died (out of memory?); run again with fewer --workers") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return cases, notes
+
+
+def _leave_ctrl_c_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

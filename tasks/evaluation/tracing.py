@@ -1,0 +1,58 @@
+"""Frames of any video -> its `ClipSeries`: landmarks found in every frame by itself, then one fit of the whole clip."""
+
+import numpy as np
+import torch
+
+from modules.analysis.mediapipe_models import LANDMARKS, FaceFinder
+from modules.face3d.coefficients import EXPRESSION_SIZE, FaceCoefficients
+from modules.face3d.fitting import fit_clip
+from modules.face3d.morphable_model import MorphableModel
+from modules.metrics.series import ClipSeries
+
+
+class Tracer:
+    """Follows one video; truth and methods are followed alike, so that the detector's errors meet both.
+
+    Args:
+        finder: of single pictures, shared by all tracers.
+        size: S, pixels a side of the frames.
+    """
+
+    def __init__(self, finder: FaceFinder, size: int) -> None:
+        self.finder, self.size = finder, size
+        self.rows: list[np.ndarray] = []
+        self.faces: list[int] = []
+        self._last: np.ndarray | None = None
+
+    def add(self, frame: np.ndarray | None) -> None:
+        """The next frame, uint8 [S, S, 3]; None for one that is missing, which counts as one without a face."""
+        if frame is not None and frame is self._last:  # a still picture is looked at once
+            self.rows.append(self.rows[-1])
+            self.faces.append(self.faces[-1])
+            return
+        found = self.finder.find(frame) if frame is not None else []
+        self.rows.append(found[0] if len(found) else np.full((LANDMARKS, 2), np.nan))
+        self.faces.append(len(found))
+        self._last = frame
+
+    @property
+    def latest(self) -> np.ndarray:
+        """Landmarks of the last frame, [478, 2] in pixels; NaN without a face."""
+        return self.rows[-1] * self.size
+
+    def series(self, model: MorphableModel) -> ClipSeries:
+        """All that was seen, with the fit of `model` to the frames that show a face."""
+        landmarks = torch.from_numpy(np.array(self.rows)).float()
+        seen = landmarks.isfinite().flatten(1).all(dim=1)
+        face = fit_clip(model, landmarks[seen]) if seen.any() else no_face(len(landmarks))
+        return ClipSeries.of(landmarks * self.size, self.size, face, torch.tensor(self.faces))
+
+
+def no_face(frames: int) -> FaceCoefficients:
+    """Coefficients of a video without any face: all NaN."""
+    return FaceCoefficients(
+        torch.full((1, 80), torch.nan),
+        torch.full((frames, EXPRESSION_SIZE), torch.nan),
+        torch.full((frames, 3), torch.nan),
+        torch.full((frames, 3), torch.nan),
+    )

@@ -1,0 +1,55 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from modules.system.errors import UserError
+from tasks.evaluation.cases import Case
+from tasks.evaluation.results import Result
+from tasks.evaluation.settings import EvaluationConfig
+from tasks.evaluation.tables import Results, as_csv, as_json, differences, markdown, table_of
+
+
+def results_in(folder: Path) -> Results:
+    """Three cases; `ours` is better than `still` by 1, 2 and 3 dB, and `truth` failed in one."""
+    config = EvaluationConfig(
+        protocol="same_identity", videos=folder, output=folder, methods={"ours": folder}, samples=500
+    )
+    cases = [Case(name, Path(name), Path(name)) for name in "abc"]
+    for number, case in enumerate(cases, start=1):
+        features = list(torch.randn(3, 4, generator=torch.Generator().manual_seed(number)))
+        for method, value in (("still", 20.0), ("ours", 20.0 + number), ("truth", 100.0)):
+            figures = {"psnr": value, "ssim": math.nan}
+            failed = method == "truth" and case.name == "c"
+            result = Result(case.name, method, "x", "1", {} if failed else figures, {"frames": 5, "made": 5})
+            result.save(folder, features)
+    return Results.read(config, cases)
+
+
+def test_means_and_intervals_are_over_cases(tmp_path: Path) -> None:
+    results = results_in(tmp_path)
+    table = table_of(results)
+    assert table["ours"]["psnr"].mean == pytest.approx(22) and 21 <= table["ours"]["psnr"].low < 22
+    assert table["truth"]["psnr"].count == 2 and "ssim" not in table["ours"]
+    assert as_json(table)["ours"]["psnr"].keys() == {"mean", "low", "high"}
+    assert results.counts("truth")["failed"] == 1
+
+
+def test_fid_is_of_all_frames_and_zero_for_the_truth(tmp_path: Path) -> None:
+    table = table_of(results_in(tmp_path))
+    assert table["truth"]["fid"].mean < 1e-6 and table["truth"]["fid"].count == 9
+    assert "too few" in markdown(table, results_in(tmp_path))
+
+
+def test_a_difference_is_paired(tmp_path: Path) -> None:
+    found = differences(results_in(tmp_path), "ours", "still")
+    assert found["psnr"].mean == pytest.approx(2) and found["psnr"].low >= 1 and found["psnr"].count == 3
+    with pytest.raises(UserError, match="did you mean still"):
+        differences(results_in(tmp_path), "ours", "stil")
+
+
+def test_all_numbers_are_in_the_csv(tmp_path: Path) -> None:
+    results = results_in(tmp_path)
+    lines = as_csv(table_of(results), results).splitlines()
+    assert "ours,psnr,b,22.0,,,1" in lines and any(line.startswith("ours,psnr,all,22.0,") for line in lines)
