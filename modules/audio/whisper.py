@@ -15,6 +15,7 @@ from modules.audio.features import MEL_BANDS, mel_basis
 from modules.media.rates import HOP, SAMPLE_RATE
 from modules.system.checkpoint import load_module, read_model_config
 
+DEFAULT_WHISPER = "checkpoints/demo/whisper"
 WINDOW, MEL_HOP = 400, 160  # samples of Whisper's mel spectrum
 _AT_ONCE = 8  # blocks that pass through the network together: memory does not grow with the length of the speech
 _HALF_FRAME = HOP // 2
@@ -31,7 +32,7 @@ class WhisperConfig:
     width: int = 384  # channels: 384 tiny, 512 base, 768 small, 1024 medium, 1280 large
     heads: int = 6
     layers: int = 2  # of the published encoder, the first ones
-    block: int = 192
+    block: int = 256
     before: int = 64
     after: int = 16
 

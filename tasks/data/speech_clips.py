@@ -18,9 +18,10 @@ from modules.audio.features import (
     AudioFeatures,
     FeatureKind,
     extract,
-    mel_features,
+    feature_frames,
     mel_frames,
 )
+from modules.audio.whisper import DEFAULT_WHISPER, load_whisper
 from modules.clips.format import Clip, speech_file, write_speech
 from modules.clips.splits import SplitConfig, check_folders, split_clips
 from modules.face3d.morphable_model import MorphableModel
@@ -50,6 +51,7 @@ class SpeechDataConfig:
     seconds: float = 4.16
     utterances: int = 100_000  # procedural utterances in an epoch
     seed: int = 9999
+    whisper: str = DEFAULT_WHISPER  # folder of scripts/convert_whisper.py; procedural speech with features whisper
 
     def __post_init__(self) -> None:
         if self.max_clips < 1:
@@ -136,10 +138,19 @@ class ProceduralSpeech(Dataset):
     Args:
         count: number of items.
         first: number of the first utterance.
+        features: mel or whisper.
     """
 
-    def __init__(self, config: SpeechDataConfig, model: MorphableModel, count: int, first: int = 0) -> None:
-        self.config, self.model, self.count, self.first = config, model, count, first
+    def __init__(
+        self,
+        config: SpeechDataConfig,
+        model: MorphableModel,
+        count: int,
+        first: int = 0,
+        features: FeatureKind = "mel",
+    ) -> None:
+        self.config, self.model, self.count, self.first, self.features = config, model, count, first, features
+        self.network = load_whisper(Path(config.whisper)) if features == "whisper" else None
 
     def __len__(self) -> int:
         return self.count
@@ -152,7 +163,7 @@ class ProceduralSpeech(Dataset):
         seed = item_seed(self.config.seed, number)
         random = torch.Generator().manual_seed(seed)
         utterance = synthesize(seed, self.config.seconds)
-        features = mel_features(rerecord(utterance.audio, seed))
+        features = feature_frames(rerecord(utterance.audio, seed), self.features, self.network)
         f0 = _as_tracked(F.pad(utterance.f0, (0, len(features) - len(utterance.f0))), random)
         identity = torch.randn(1, self.model.identity_basis.shape[-1], generator=random)
         return make_sample(AudioFeatures(features, f0), identity, utterance.expression, self.model)
@@ -234,14 +245,17 @@ def speech_datasets(
     """The data sets for training and for validation, None if nobody is held out.
 
     Raises:
-        UserError: HuBERT features are asked of procedural speech, or are missing; or the folder has no usable clips.
+        UserError: HuBERT features are asked of procedural speech; features or the Whisper layers
+            are missing; the folder has no usable clips.
     """
     if not config.folder:
-        if features != "mel":
-            raise UserError(f"procedural speech has mel features, not {features}; set features=mel or data.folder")
+        if features == "hubert":
+            raise UserError(
+                "procedural speech has no hubert features; set features=mel, features=whisper or data.folder"
+            )
         return (
-            ProceduralSpeech(config, model, config.utterances),
-            ProceduralSpeech(config, model, VALIDATION_UTTERANCES, first=HELD_OUT_SEED),
+            ProceduralSpeech(config, model, config.utterances, features=features),
+            ProceduralSpeech(config, model, VALIDATION_UTTERANCES, HELD_OUT_SEED, features),
         )
     split = split_clips(config.folder, config.split, config.validation_folder)
     train = PreparedSpeech(config, model, features, split.train)
