@@ -344,6 +344,7 @@ class _Decoded(Sequence):
 
 def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     decoded: dict[int, np.ndarray] = {}
+    _check_pictures(path)
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
@@ -358,7 +359,15 @@ def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     return np.stack([decoded[index] for index in indices])
 
 
+def _check_pictures(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(
+            f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips"
+        )
+
+
 def _decode_all(path: Path, pixel_format: str) -> Iterator[np.ndarray]:
+    _check_pictures(path)
     with av.open(path) as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format=pixel_format)

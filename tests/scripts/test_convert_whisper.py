@@ -1,3 +1,4 @@
+import hashlib
 import struct
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from modules.audio.whisper import load_whisper
+from modules.system.checkpoint import read_config
 from scripts.convert_whisper import convert, first_layers, main, read_published
 
 WIDTH, LAYERS = 64, 3
@@ -136,3 +138,14 @@ def test_the_source_is_named_in_the_config(tmp_path: Path) -> None:
     save_file(hub_names(), tmp_path / "a.safetensors")
     convert(tmp_path / "a.safetensors", 1, tmp_path / "w")
     assert "a.safetensors" in (tmp_path / "w/config.yaml").read_text()
+
+
+def test_the_hash_is_that_of_the_model_in_a_wheel(tmp_path: Path) -> None:
+    model = ctranslate_bytes(hub_names())
+    (tmp_path / "model.bin").write_bytes(model)
+    with zipfile.ZipFile(tmp_path / "c.whl", "w") as archive:
+        archive.writestr("some/model/model.bin", model)
+    for name in ("model.bin", "c.whl"):
+        convert(tmp_path / name, 1, tmp_path / name.replace(".", "_"))
+        source = read_config(tmp_path / name.replace(".", "_"))["source"]
+        assert source["model_sha256"] == hashlib.sha256(model).hexdigest() and source["file"] == name
