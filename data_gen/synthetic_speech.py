@@ -28,7 +28,7 @@ from modules.system.errors import UserError
 from modules.system.processes import run_all
 
 Array = NDArray[np.float64]
-_NOISE_SHARE = 0.06  # of the clips
+_NOISE_SHARE = 0.12  # of the clips
 _FORMANT_SHARE = 0.25  # of the other clips, where flite is installed
 _RATES = (0.78, 1.28)  # of pitch, vocal tract and speed together
 
@@ -186,13 +186,15 @@ def _drift(samples: int, random: np.random.Generator) -> Array:
 
 
 def _noise(samples: int, random: np.random.Generator) -> Array:
-    """Silence, or coloured noise that swells and fades."""
+    """Silence, or coloured noise that swells and fades, now and then with a hum."""
     if random.random() < 0.3:
         return np.zeros(samples)
     spectrum = np.fft.rfft(random.standard_normal(samples))
     spectrum /= np.maximum(np.arange(len(spectrum)), 20) ** random.uniform(0, 1.2)
     noise = np.fft.irfft(spectrum, samples)
-    return 0.1 * noise / noise.std() * _drift(samples, random)
+    hum = np.sin(2 * np.pi * np.exp(random.uniform(np.log(40), np.log(2000))) * np.arange(samples) / SAMPLE_RATE)
+    loudness = random.uniform(0, 3) * (random.random() < 0.4)
+    return 0.1 * (noise / noise.std() + loudness * hum) * _drift(samples, random)
 
 
 def _folder(config: SyntheticSpeechConfig, seed: int) -> Path:

@@ -25,8 +25,9 @@ LONG_PAUSE = 0.5  # seconds; a shorter pause keeps the lips apart, ready for wha
 _NEUTRAL = 0.45
 _GRID = 500  # Hz, on which the tracks are smoothed
 _OPENING_WIDTH, _SHAPE_WIDTH, _CLOSURE_WIDTH = 0.045, 0.055, 0.02  # seconds, deviations of the Gaussians
-_CLOSURE_GAIN = 1.6  # lips stay shut through most of p, b and m
+_CLOSURE_GAIN = 2.0  # lips stay shut through most of p, b and m
 _JAW, _CORNERS, _PUCKER, _PRESS = 0.8, 0.6, 0.8, 0.8  # an open vowel and so on of a normal speaker, of the full modes
+_BALANCE = 0.6  # corners for each jaw: the jaw of the head draws them in, a speaker keeps them about as wide as at rest
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,10 @@ def mouth_track(names: Sequence[str], ends: Array, frames: int, openness: float 
         width = _SHAPE_WIDTH * _GRID
         return gaussian_filter1d(firmness * np.array(values)[at], width) / gaussian_filter1d(firmness, width)
 
-    jaw = _JAW * openness * gaussian_filter1d(opening[at], _OPENING_WIDTH * _GRID)
+    jaw = np.minimum(_JAW * openness * gaussian_filter1d(opening[at], _OPENING_WIDTH * _GRID), 1) * (1 - closure)
     tracks = {
-        "jaw_open": np.minimum(jaw, 1) * (1 - closure),
-        "lip_corners": _CORNERS * shaped([shape.corners for shape in shapes]),
+        "jaw_open": jaw,
+        "lip_corners": np.minimum(_CORNERS * shaped([s.corners for s in shapes]) + _BALANCE * jaw, 1),
         "pucker": _PUCKER * shaped([shape.rounding for shape in shapes]),
         "lips_press": _PRESS * closure,
     }
