@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from modules.media.audio import read_mono
 from modules.media.rates import SAMPLE_RATE
-from modules.procedural.mouth import MOUTH, PAUSE
+from modules.procedural.mouth import MOUTH_SHAPES, PAUSE
 from modules.system.errors import UserError
 
 VOICES = ("slt", "rms", "awb", "kal16")  # those that say any text; others of flite know the time of day alone
@@ -65,7 +65,7 @@ class Spoken:
 
     Args:
         wave: [N] in [-1, 1] at 16 kHz.
-        names: S sounds, keys of modules/procedural/mouth.py's MOUTH.
+        names: S sounds, keys of modules/procedural/mouth.py's MOUTH_SHAPES.
         ends: [S] seconds, rising; the last one is the end of the wave.
     """
 
@@ -107,7 +107,7 @@ def speak(text: str, voice: str, stretch: float) -> Spoken:
             ends = np.array([float(end) for _, end in sounds])
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             raise UserError(f"flite cannot speak ({error}); install it again or set voices=formant") from error
-        if not names or (unknown := set(names) - MOUTH.keys()):
+        if not names or (unknown := set(names) - MOUTH_SHAPES.keys()):
             raise UserError(
                 f"flite names sounds that are not known ({', '.join(sorted(unknown)) if names else 'none'})"
             )

@@ -65,7 +65,7 @@ class SyntheticSpeechConfig:
 
 @dataclass(frozen=True)
 class Talk:
-    """Sound with its sounds of speech: `wave` [N] at 16 kHz, `names` S keys of MOUTH, `ends` [S] seconds."""
+    """Sound with its sounds of speech: `wave` [N] at 16 kHz, `names` S keys of MOUTH_SHAPES, `ends` [S] seconds."""
 
     wave: Array
     names: tuple[str, ...]

@@ -16,7 +16,7 @@ from modules.media.rates import HOP, SAMPLE_RATE
 from modules.system.checkpoint import load_module, read_model_config
 
 DEFAULT_WHISPER = "checkpoints/demo/whisper"
-WINDOW, MEL_HOP = 400, 160  # samples of Whisper's mel spectrum
+MEL_WINDOW, MEL_HOP = 400, 160  # samples of Whisper's mel spectrum
 _AT_ONCE = 8  # blocks that pass through the network together: memory does not grow with the length of the speech
 _HALF_FRAME = HOP // 2
 
@@ -88,12 +88,15 @@ class WhisperFeatures(nn.Module):
             return self.mean.new_zeros(0, config.width)
         blocks = -(-frames // config.block)
         mel_frames = 2 * config.window
-        before = config.before * HOP - _HALF_FRAME + WINDOW // 2
-        length = (mel_frames - 1) * MEL_HOP + WINDOW  # samples of a window
+        before = config.before * HOP - _HALF_FRAME + MEL_WINDOW // 2
+        length = (mel_frames - 1) * MEL_HOP + MEL_WINDOW  # samples of a window
         after = max(0, (blocks - 1) * config.block * HOP + length - before - len(waveform))
         padded = F.pad(waveform.to(self.mean), (before, after))
         windows = padded.unfold(0, length, config.block * HOP)[:blocks]  # [blocks, length]
-        return torch.cat([self._heard(part) for part in windows.split(_AT_ONCE)])[:frames]
+        heard = self.mean.new_empty(blocks * config.block, config.width)
+        for part, windowed in zip(heard.split(_AT_ONCE * config.block), windows.split(_AT_ONCE)):
+            part.copy_(self._heard(windowed))
+        return heard[:frames]
 
     def _heard(self, windows: Tensor) -> Tensor:
         """Samples of some windows [K, length] -> features of their blocks [K * block, width]."""
@@ -110,9 +113,9 @@ def log_mel(windows: Tensor) -> Tensor:
 
     The loudest band of a window is the reference, 80 dB below it everything is floor.
     """
-    shape = torch.hann_window(WINDOW, dtype=windows.dtype, device=windows.device)
-    power = torch.stft(windows, WINDOW, MEL_HOP, window=shape, center=False, return_complex=True).abs().square()
-    mel = torch.log10((mel_basis(WINDOW, 0.0, SAMPLE_RATE / 2).to(power) @ power).clamp(min=1e-10))
+    shape = torch.hann_window(MEL_WINDOW, dtype=windows.dtype, device=windows.device)
+    power = torch.stft(windows, MEL_WINDOW, MEL_HOP, window=shape, center=False, return_complex=True).abs().square()
+    mel = torch.log10((mel_basis(MEL_WINDOW, 0.0, SAMPLE_RATE / 2).to(power) @ power).clamp(min=1e-10))
     return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8) + 4) / 4
 
 

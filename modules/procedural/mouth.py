@@ -75,7 +75,7 @@ _CLASSES: dict[MouthShape, str] = {  # names as in speech.py's inventory, the ot
     MouthShape(_NEUTRAL, firmness=0.5): PAUSE,
 }
 # fmt: on
-MOUTH = {name: shape for shape, names in _CLASSES.items() for name in names.split()}
+MOUTH_SHAPES = {name: shape for shape, names in _CLASSES.items() for name in names.split()}
 
 
 def mouth_track(names: Sequence[str], ends: Array, frames: int, openness: float = 1.0) -> Tensor:
@@ -85,12 +85,12 @@ def mouth_track(names: Sequence[str], ends: Array, frames: int, openness: float 
     they are, rest half open in short pauses, and are closed in pauses of more than half a second.
 
     Args:
-        names: S keys of MOUTH.
+        names: S keys of MOUTH_SHAPES.
         ends: [S] seconds, rising; the first sound starts at 0, the last one lasts to the end.
         frames: 25 a second; frame t is the mouth at (t + 1/2) / 25 s.
         openness: how far the speaker opens the mouth, 1 = normal.
     """
-    shapes = [MOUTH[name] for name in names]
+    shapes = [MOUTH_SHAPES[name] for name in names]
     long_pauses = (np.array(names) == PAUSE) & (np.diff(ends, prepend=0.0) > LONG_PAUSE)
     opening = np.where(long_pauses, 0.0, [shape.opening for shape in shapes])
     now = np.arange(frames * _GRID // FRAME_RATE) / _GRID

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_gen import flite
-from modules.procedural.mouth import MOUTH, PAUSE
+from modules.procedural.mouth import MOUTH_SHAPES, PAUSE
 from modules.system.errors import UserError
 
 PROGRAM = """#!{python}
@@ -62,7 +62,7 @@ def test_sentences_are_random_words() -> None:
 @pytest.mark.parametrize("voice", flite.VOICES)
 def test_the_voices_of_flite_say_what_they_are_told(voice: str) -> None:
     spoken = flite.speak("A big map, maybe.", voice, 1.0)
-    assert {"b", "m", "p"} <= set(spoken.names) <= MOUTH.keys() and spoken.names[0] == PAUSE
+    assert {"b", "m", "p"} <= set(spoken.names) <= MOUTH_SHAPES.keys() and spoken.names[0] == PAUSE
     assert np.all(np.diff(spoken.ends) > 0) and abs(spoken.ends[-1] - len(spoken.wave) / 16_000) < 0.01
     assert np.abs(spoken.wave[: int(0.1 * 16_000)]).max() < 0.1 < np.abs(spoken.wave).max()
     slow = flite.speak("A big map, maybe.", voice, 1.2)

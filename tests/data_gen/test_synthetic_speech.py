@@ -11,7 +11,7 @@ from data_gen.synthetic_speech import SyntheticSpeechConfig, Talk, join, make_cl
 from modules.audio.whisper import WhisperConfig, WhisperFeatures
 from modules.clips.format import Clip
 from modules.procedural.head import EXPRESSIONS
-from modules.procedural.mouth import MOUTH, PAUSE
+from modules.procedural.mouth import MOUTH_SHAPES, PAUSE
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError
@@ -49,7 +49,7 @@ def test_the_sounds_cover_the_clip() -> None:
     kinds = set()
     for seed in range(80):
         talk, openness = sample_talk(seed, 3.0, with_flite=False)
-        assert talk.ends[-1] >= 3.0 - 1e-6 and len(talk.wave) == 48_000 and set(talk.names) <= MOUTH.keys()
+        assert talk.ends[-1] >= 3.0 - 1e-6 and len(talk.wave) == 48_000 and set(talk.names) <= MOUTH_SHAPES.keys()
         assert 0.6 < openness < 1.4
         kinds.add(talk.names == (PAUSE,))
     assert kinds == {True, False}  # some are noise alone

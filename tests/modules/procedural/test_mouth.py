@@ -7,7 +7,7 @@ from modules.face_models import load_face_model
 from modules.metrics.lips import lip_closure
 from modules.metrics.series import distance, mouth_opening
 from modules.procedural.head import EXPRESSIONS
-from modules.procedural.mouth import BILABIALS, MOUTH, PAUSE, mouth_track
+from modules.procedural.mouth import BILABIALS, MOUTH_SHAPES, PAUSE, mouth_track
 from modules.procedural.speech import INVENTORY
 
 
@@ -24,8 +24,8 @@ def mode(expression: Tensor, name: str) -> Tensor:
 
 
 def test_every_sound_of_the_inventory_has_a_mouth() -> None:
-    assert INVENTORY.keys() <= MOUTH.keys()
-    assert all(0 <= v <= 1 for shape in MOUTH.values() for v in (shape.opening, shape.corners, shape.rounding))
+    assert INVENTORY.keys() <= MOUTH_SHAPES.keys()
+    assert all(0 <= v <= 1 for shape in MOUTH_SHAPES.values() for v in (shape.opening, shape.corners, shape.rounding))
 
 
 @pytest.mark.parametrize("bilabial", BILABIALS)
@@ -85,7 +85,7 @@ def test_a_short_pause_is_half_open_and_a_long_one_closed() -> None:
 
 
 def test_the_mouth_moves_smoothly_and_as_far_as_the_speaker_opens_it() -> None:
-    names = " ".join(np.random.default_rng(0).choice([n for n in MOUTH if n not in BILABIALS], 30))
+    names = " ".join(np.random.default_rng(0).choice([n for n in MOUTH_SHAPES if n not in BILABIALS], 30))
     usual, small = (mode(track(names, 0.08, 60, openness)[0], "jaw_open") for openness in (1.0, 0.5))
     assert usual.diff().abs().max() < 0.25
     torch.testing.assert_close(small, usual / 2, rtol=0, atol=1e-4)
