@@ -1,13 +1,15 @@
 """The sound of a video, read forwards: 16 kHz mono pieces that begin with given frames, and their features."""
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, extract
-from modules.audio.hubert import HubertFeatures, load_hubert
+from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, FeatureNetwork, extract
+from modules.audio.hubert import DEFAULT_HUBERT, load_hubert
+from modules.audio.whisper import DEFAULT_WHISPER, load_whisper
 from modules.media.audio import read_sound
 from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
 
@@ -53,28 +55,48 @@ class AudioTrack:
         return wave if np.sqrt(np.mean(wave.astype(np.float64) ** 2)) > SILENCE else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FeatureSources:
+    """Where the networks of speech features are.
+
+    Args:
+        hubert: folder or hub name of HuBERT.
+        whisper: folder of scripts/convert_whisper.py.
+    """
+
+    hubert: str = DEFAULT_HUBERT
+    whisper: str = DEFAULT_WHISPER
+
+    def network(self, kind: FeatureKind) -> FeatureNetwork | None:
+        """The network of a kind on a GPU if there is one, loaded once in each process; None for mel.
+
+        Raises:
+            UserError: it cannot be loaded.
+        """
+        return None if kind == "mel" else _network(kind, self.whisper if kind == "whisper" else self.hubert)
+
+
 @cache
-def hubert_model(source: str) -> HubertFeatures:
-    """`load_hubert`, once in each process, on a GPU if there is one."""
-    return load_hubert(source).to(_device())
+def _network(kind: FeatureKind, source: str) -> FeatureNetwork:
+    network = load_whisper(Path(source)) if kind == "whisper" else load_hubert(source)
+    return network.to(_device())
 
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def speech_features(wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], hubert: str) -> dict[str, AudioFeatures]:
+def speech_features(
+    wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], sources: FeatureSources = FeatureSources()
+) -> dict[str, AudioFeatures]:
     """Features of a clip's sound [N] by kind; an empty dictionary for silence.
 
-    Args:
-        hubert: folder or hub name of HuBERT, read when it is among `kinds`.
     Raises:
-        UserError: HuBERT cannot be loaded.
+        UserError: a network cannot be loaded.
     """
     if wave is None or len(wave) < FEATURE_WINDOW:
         return {}
     sound = torch.from_numpy(wave)
     return {
-        kind: extract(sound.to(_device()), kind, hubert_model(hubert)) if kind == "hubert" else extract(sound, kind)
-        for kind in kinds
+        kind: extract(sound if kind == "mel" else sound.to(_device()), kind, sources.network(kind)) for kind in kinds
     }

@@ -85,7 +85,7 @@ def make_clip(config: ProceduralDataConfig, seed: int) -> int:
             face_model=model.name,
             landmarks=project(points).numpy(),
             audio=wave,
-            speech=speech_features(wave, ("mel",), ""),
+            speech=speech_features(wave, ("mel",)),
             pncc=pncc,
             source=f"person {seed} of the procedural world",
             licence="made by code, free to use",

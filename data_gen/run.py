@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_gen import procedural, videos
+from data_gen import procedural, synthetic_speech, videos
 from modules.system.config import from_dict, load_yaml
 from modules.system.errors import UserError, run_command
 from modules.system.interrupts import Interrupts
@@ -41,6 +41,9 @@ class Source:
 
 SOURCES = {
     "procedural": Source(procedural.ProceduralDataConfig, procedural.prepare, procedural.summary, "clip"),
+    "synthetic_speech": Source(
+        synthetic_speech.SyntheticSpeechConfig, synthetic_speech.prepare, synthetic_speech.summary, "clip"
+    ),
     "videos": Source(videos.VideoDataConfig, videos.prepare, videos.summary, "video"),
 }
 

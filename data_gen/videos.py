@@ -18,13 +18,14 @@ import cv2
 import numpy as np
 from av.error import FFmpegError
 
-from data_gen.audio_track import AudioTrack, hubert_model, speech_features
+from data_gen.audio_track import AudioTrack, FeatureSources, speech_features
 from data_gen.faces import FaceLimits, FittedFace, cropped_with_classes, fit_face
 from data_gen.progress import PreparationLog, Refusal, VideoReport
 from data_gen.segments import Segment, find_segments, merged, without_jumps
 from modules.analysis.inpainting import BackgroundMethod, inpaint_background
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
+from modules.audio.whisper import DEFAULT_WHISPER
 from modules.clips.format import CannotWrite, ClipContent, write_clip
 from modules.clips.pncc import all_pncc
 from modules.face_models import check_face_model, load_face_model
@@ -54,6 +55,7 @@ class VideoDataConfig:
     pncc_size: int = 0  # 0: do not store PNCCs
     features: tuple[FeatureKind, ...] = ("mel",)
     hubert: str = DEFAULT_HUBERT  # folder or hub name, for the features "hubert"
+    whisper: str = DEFAULT_WHISPER  # folder of scripts/convert_whisper.py, for the features "whisper"
     shortest: float = 2.0  # seconds
     longest: float = 20.0  # seconds; what is longer becomes several clips
     limits: FaceLimits = field(default_factory=FaceLimits)
@@ -80,6 +82,11 @@ class VideoDataConfig:
         """The person in the name of a video: the pattern's first group, or all that it finds; empty if nothing."""
         found = re.search(self.person, video)
         return (found[1] if found.re.groups else found[0]) or "" if found else ""
+
+    @property
+    def feature_sources(self) -> FeatureSources:
+        """Where the networks of `features` are."""
+        return FeatureSources(hubert=self.hubert, whisper=self.whisper)
 
     @property
     def shortest_frames(self) -> int:
@@ -205,8 +212,8 @@ def check_models(config: VideoDataConfig) -> None:
     for name in ANALYSIS:
         find_asset(name)
     load_face_model(config.face_model)
-    if "hubert" in config.features:
-        hubert_model(config.hubert)
+    for kind in config.features:
+        config.feature_sources.network(kind)
 
 
 def prepare_video(config: VideoDataConfig, video: Video) -> VideoReport:
@@ -297,7 +304,7 @@ class _ClipMaker:
             face_model=config.face_model,
             landmarks=fitted.landmarks,
             audio=wave,
-            speech=speech_features(wave, config.features, config.hubert),
+            speech=speech_features(wave, config.features, config.feature_sources),
             pncc=pncc,
             source=f"{self.video.path.name}, {times}",
             licence=config.licence,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from inference.motion import Motion, periodic_blink, still_pose
 from modules.audio.amplitude import run_centres
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
-from modules.audio.features import extract, read_audio
-from modules.audio.hubert import DEFAULT_HUBERT, HubertFeatures, load_hubert
+from modules.audio.features import FeatureKind, FeatureNetwork, extract, read_audio
+from modules.audio.hubert import DEFAULT_HUBERT, load_hubert
+from modules.audio.whisper import DEFAULT_WHISPER, WhisperFeatures, load_whisper
 from modules.media.rates import FRAME_SAMPLES
 from modules.system.checkpoint import CONFIG, load_module, read_config, read_model_config
 from modules.system.errors import UserError
@@ -35,19 +37,21 @@ class SpeechToMotion:
 
     Attributes:
         model: in eval mode.
-        features: "hubert" or "mel".
+        features: "whisper", "hubert" or "mel".
         face_model: name of the face model whose 64 expression modes come out.
         hubert: folder, asset or hub name of HuBERT; loaded with the first speech, and only for "hubert" features.
+        whisper: folder of the first layers of Whisper; likewise.
     """
 
     model: Audio2Motion
-    features: str
+    features: FeatureKind
     face_model: str
     hubert: str = DEFAULT_HUBERT
+    whisper: Path = Path(DEFAULT_WHISPER)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device, hubert: str | None = None) -> "SpeechToMotion":
-        """Read a folder with config.yaml and audio2motion.safetensors.
+        """Read a folder with config.yaml and audio2motion.safetensors; a folder whisper beside it is for its features.
 
         Args:
             hubert: instead of the one that config.yaml names.
@@ -55,10 +59,10 @@ class SpeechToMotion:
             UserError: missing, damaged or of another network.
         """
         config = read_config(folder)
-        if config.get("features") not in ("hubert", "mel"):
+        if config.get("features") not in get_args(FeatureKind):
             raise UserError(
                 f"{folder} is no audio-to-motion checkpoint; features in its {CONFIG} is "
-                f"{config.get('features')}, not hubert or mel"
+                f"{config.get('features')}, none of {', '.join(get_args(FeatureKind))}"
             )
         model = Audio2Motion(read_model_config(folder, Audio2MotionConfig))
         load_module(folder, "audio2motion", model)
@@ -67,6 +71,7 @@ class SpeechToMotion:
             config["features"],
             config.get("face_model", "bfm"),
             hubert or config.get("hubert", DEFAULT_HUBERT),
+            folder.parent / "whisper",
         )
 
     @torch.inference_mode()
@@ -89,8 +94,8 @@ class SpeechToMotion:
             raise UserError("the checkpoint's audio-to-motion model has no blinks; draw them: --blink period")
         waveform = read_audio(audio)
         device = next(self.model.parameters()).device
-        hubert = self._hubert if self.features == "hubert" else None
-        audio_features = extract(waveform.to(device), self.features, hubert, self.model.config.hears_whole_end)
+        whole_end = self.model.config.hears_whole_end
+        audio_features = extract(waveform.to(device), self.features, self._network, whole_end)
         expression = (
             self.model.generate(
                 audio_features.features[None].to(device),
@@ -109,12 +114,25 @@ class SpeechToMotion:
         return Motion(expression[index], euler, translation, torch.zeros(frames, 1), self.face_model)
 
     @cached_property
-    def _hubert(self) -> HubertFeatures:
-        """HuBERT on the model's device, kept from one speech to the next."""
-        hubert, expected = load_hubert(self.hubert), self.model.config.audio_size
-        if hubert.size != expected:
+    def _network(self) -> FeatureNetwork | None:
+        """The network of the features on the model's device, kept from one speech to the next; None for mel."""
+        if self.features == "mel":
+            return None
+        hubert = self.features == "hubert"
+        network, source = (load_hubert(self.hubert), self.hubert) if hubert else (self._whisper(), self.whisper)
+        expected = self.model.config.audio_size
+        if network.size != expected:
+            advice = f"use {DEFAULT_HUBERT}" if hubert else "take the layers that it was trained with"
             raise UserError(
-                f"the HuBERT {self.hubert} gives {hubert.size} numbers a frame, the checkpoint listens to "
-                f"{expected}; use {DEFAULT_HUBERT}"
+                f"the {'HuBERT' if hubert else 'Whisper'} {source} gives {network.size} numbers a frame, the "
+                f"checkpoint listens to {expected}; {advice}"
             )
-        return hubert.to(next(self.model.parameters()).device)
+        return network.to(next(self.model.parameters()).device)
+
+    def _whisper(self) -> WhisperFeatures:
+        if not self.whisper.is_dir():
+            raise UserError(
+                f"no folder {self.whisper}: the checkpoint listens through the first layers of Whisper; copy "
+                f"{DEFAULT_WHISPER} there, or make it with python -m scripts.convert_whisper"
+            )
+        return load_whisper(self.whisper)

@@ -173,7 +173,7 @@ def _check_encoders() -> Iterator[Finding]:
 
 
 def _check_demo() -> Iterator[Finding]:
-    for name in ("portrait", "audio2motion"):
+    for name in ("portrait", "audio2motion", "whisper"):
         config = DEMO_CHECKPOINT / name / "config.yaml"
         yield (
             Finding("ok", str(config.parent))

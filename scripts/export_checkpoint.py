@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from modules.audio.whisper import DEFAULT_WHISPER
 from modules.system.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
 from modules.system.errors import UserError, run_command
 from modules.system.files import keep_inputs
@@ -38,10 +39,28 @@ def export(run: Path, kind: str, output: Path, half: bool) -> list[str]:
     return names
 
 
+def copy_whisper(source: Path, output: Path) -> None:
+    """Put the Whisper layers that an audio-to-motion checkpoint listens through beside it: OUTPUT/whisper.
+
+    Raises:
+        UserError: they are not in `source`.
+    """
+    target = output / "whisper"
+    if target.exists() and target.samefile(source):
+        return
+    save_checkpoint(target, read_config(source), {"whisper": load_state(source, "whisper")}, half=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.export_checkpoint", description=__doc__.splitlines()[0])
     parser.add_argument("--portrait", type=Path, help="run of stage 1, 2 or 3")
     parser.add_argument("--audio2motion", type=Path, help="run of the audio-to-motion stage")
+    parser.add_argument(
+        "--whisper",
+        type=Path,
+        default=Path(DEFAULT_WHISPER),
+        help="Whisper layers of the run's features, copied beside them (default: %(default)s)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for --checkpoint of inference.run")
     parser.add_argument("--full-precision", action="store_true", help="keep float32 instead of float16")
     options = parser.parse_args(arguments)
@@ -52,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError("nothing to export; give --portrait or --audio2motion")
         for kind, run in runs.items():
             names = export(run, kind, options.output, half=not options.full_precision)
+            if read_config(options.output / kind).get("features") == "whisper":
+                copy_whisper(options.whisper, options.output)
             print(f"{options.output / kind}: {', '.join(names)}")
 
     return run_command(body)

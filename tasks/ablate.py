@@ -224,6 +224,7 @@ def check(run: Run) -> None:
             _check_clips(
                 Path(getattr(data, key)),
                 getattr(data, "face_model", None) or task.face_model,
+                speech=hasattr(task, "features"),
                 held_out=key == "validation_folder",
             )
     for key in STARTS:
@@ -237,13 +238,14 @@ def check(run: Run) -> None:
                 raise UserError(f"{run.name} starts from {value} ({key}), which holds no checkpoint{advice}") from error
 
 
-def _check_clips(folder: Path, face_model: str, held_out: bool) -> None:
+def _check_clips(folder: Path, face_model: str, speech: bool, held_out: bool) -> None:
     try:
         list_clips(folder)
     except UserError as error:
         procedural = face_model == "procedural"
-        command = f"python -m data_gen.run configs/data/{'procedural' if procedural else 'videos'}.yaml"
-        people = f" first_seed={HELD_OUT_SEED} people=8" if procedural and held_out else ""
+        config, count = ("speech", "clips=20") if speech else ("procedural", "people=8")
+        command = f"python -m data_gen.run configs/data/{config if procedural else 'videos'}.yaml"
+        people = f" first_seed={HELD_OUT_SEED} {count}" if procedural and held_out else ""
         raise UserError(f"no prepared clips in {folder}; make them: {command} folder={folder}{people}") from error
 
 

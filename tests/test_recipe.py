@@ -273,7 +273,11 @@ def test_the_demo_trains_the_demo_sizes_and_needs_no_outside_file(stage: str) ->
     config, (size, number) = settings.task_config, MODELS[stage]
     assert settings.task.name.removesuffix("_patches") == stage and config.model == size.demo(*number)
     if stage in ("syncnet", "a2m"):
-        assert (config.features, config.face_model, config.data.folder) == ("mel", "procedural", "")
+        assert (config.features, config.face_model, config.data.folder) == (
+            "whisper",
+            "procedural",
+            "data/speech/train",
+        )
         return
     assert not any(weight > 0 and "perceptual" in loss for loss, weight in config.loss.items())
     assert config.model.driving.face_model == "procedural"

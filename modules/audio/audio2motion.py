@@ -23,7 +23,7 @@ DEFAULT_AMPLITUDE = 0.4
 class Audio2MotionConfig:
     """Sizes and conditions; the defaults are the released model's (docs/spec/audio2motion.md#2)."""
 
-    audio_size: int = 1024  # A, width of an audio feature: HuBERT-large 1024, mel 80
+    audio_size: int = 1024  # A, width of an audio feature: HuBERT-large 1024, Whisper tiny 384, mel 80
     motion_size: int = 64  # expression coefficients; 144 = identity and expression
     condition_size: int = 128  # G
     latent_size: int = 16
@@ -67,9 +67,9 @@ class Audio2MotionConfig:
 
     @classmethod
     def demo(cls) -> "Audio2MotionConfig":
-        """A small model on mel features for the shipped demo."""
+        """A small model on Whisper features for the shipped demo."""
         return cls(
-            audio_size=80,
+            audio_size=384,
             condition_size=96,
             width=96,
             encoder_layers=3,

@@ -1,5 +1,6 @@
 """Sound files -> 16 kHz mono -> features of 50 frames a second and pitch (docs/spec/audio2motion.md#6)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.audio.hubert import RECEPTIVE_FIELD, HubertFeatures
+from modules.audio.hubert import RECEPTIVE_FIELD
 from modules.audio.pitch import pitch_at_hop
 from modules.media.audio import read_mono
 from modules.media.rates import FRAME_SAMPLES, HOP, SAMPLE_RATE
@@ -23,14 +24,19 @@ _ACTIVE_LEVEL = 0.95  # quantile of the frames' levels that counts as the loudne
 _QUIETEST_SPEECH = -3.0  # log10 mel magnitude; files softer than this are not amplified further
 _DYNAMIC_RANGE = 2.4  # log10 units (48 dB) below the active level, the floor of the features
 
-FeatureKind = Literal["hubert", "mel"]
+FeatureKind = Literal["hubert", "mel", "whisper"]
+FeatureNetwork = Callable[[Tensor], Tensor]  # HubertFeatures or WhisperFeatures: waveform [N] -> [T, A]
+_SIZES = {
+    "mel": f"{MEL_BANDS} numbers a frame",
+    "hubert": "as many numbers a frame as HuBERT (large: 1024)",
+    "whisper": "as many numbers a frame as Whisper (tiny: 384)",
+}
 
 
 def check_audio_size(kind: FeatureKind, size: int) -> None:
     """Refuse a config's network that cannot read features of a kind: ValueError."""
     if (kind == "mel") != (size == MEL_BANDS):
-        have = f"{MEL_BANDS} numbers a frame" if kind == "mel" else "as many numbers a frame as HuBERT (large: 1024)"
-        raise ValueError(f"features {kind} have {have}, model.audio_size is {size}; change one of them")
+        raise ValueError(f"features {kind} have {_SIZES[kind]}, model.audio_size is {size}; change one of them")
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,9 @@ def read_audio(path: Path) -> Tensor:
     return torch.from_numpy(wave)
 
 
-@lru_cache(maxsize=1)
-def mel_basis() -> Tensor:
-    """Triangular bands [80, 257] between 80 and 7600 Hz on the Slaney scale, of equal area.
+@lru_cache(maxsize=2)
+def mel_basis(window: int = FEATURE_WINDOW, lowest: float = 80.0, highest: float = 7600.0) -> Tensor:
+    """Triangular bands [80, window / 2 + 1] from `lowest` to `highest` Hz on the Slaney scale, of equal area.
 
     See docs/spec/audio2motion.md#6-3.
     """
@@ -78,8 +84,8 @@ def mel_basis() -> Tensor:
     def to_hertz(mel: np.ndarray) -> np.ndarray:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
 
-    edges = to_hertz(np.linspace(*to_mel(np.array([80.0, 7600.0])), MEL_BANDS + 2))
-    frequencies = np.arange(FEATURE_WINDOW // 2 + 1) * SAMPLE_RATE / FEATURE_WINDOW
+    edges = to_hertz(np.linspace(*to_mel(np.array([lowest, highest])), MEL_BANDS + 2))
+    frequencies = np.arange(window // 2 + 1) * SAMPLE_RATE / window
     rising = (frequencies - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - frequencies) / np.diff(edges)[1:, None]
     bands = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
@@ -113,7 +119,7 @@ def normalise_mel(mel: Tensor) -> Tensor:
 
 
 def mel_frames(samples: int) -> int:
-    """Tx, frames that `mel_features` makes of N samples."""
+    """Tx, frames of kind "mel" and "whisper" that N samples give."""
     return GROUP * -(-samples // (GROUP * HOP))
 
 
@@ -133,28 +139,37 @@ def pad_frames(features: Tensor) -> Tensor:
 
 
 def extract(
-    waveform: Tensor, kind: FeatureKind = "mel", hubert: HubertFeatures | None = None, whole_end: bool = True
+    waveform: Tensor, kind: FeatureKind = "mel", network: FeatureNetwork | None = None, whole_end: bool = True
 ) -> AudioFeatures:
     """Features and pitch of speech.
 
     Args:
         waveform: [N] float32 at 16 kHz, at least 512 samples.
-        kind: "mel" (demo) or "hubert" (released models; `hubert` must be given then, on the waveform's device).
+        kind: "whisper" (demo), "hubert" (released models) or "mel".
+        network: for the first two, a loaded one (`load_whisper`, `load_hubert`) on the waveform's device.
         whole_end: pad the sound to whole video frames and what HuBERT looks ahead, so that the last video frame hears
-            all of itself; False: as the released models know it, whose last audio frame is missing. Mel features are
+            all of itself; False: as the released models know it, whose last audio frame is missing. Other features are
             always whole.
     Returns:
         Tx frames at 50 Hz, on the waveform's device.
     """
     if waveform.ndim != 1 or len(waveform) < FEATURE_WINDOW:
         raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {FEATURE_WINDOW} samples")
-    if kind == "mel":
-        features = mel_features(waveform)
-    elif kind == "hubert" and hubert is not None:
-        end = -len(waveform) % FRAME_SAMPLES + RECEPTIVE_FIELD - HOP if whole_end else 0
-        features = pad_frames(hubert(F.pad(waveform, (0, end))))
-    else:
-        raise ValueError(f"kind is {kind!r}; use mel, or hubert together with a loaded HuBERT (load_hubert)")
+    features = feature_frames(waveform, kind, network, whole_end)
     voiced_frames = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, len(features))
     f0 = torch.from_numpy(pitch_at_hop(waveform.cpu().numpy(), voiced_frames)).float()
     return AudioFeatures(features, F.pad(f0, (0, len(features) - len(f0))).to(features.device))
+
+
+def feature_frames(
+    waveform: Tensor, kind: FeatureKind, network: FeatureNetwork | None = None, whole_end: bool = True
+) -> Tensor:
+    """`extract` without the pitch: [Tx, A]."""
+    if kind == "mel":
+        return mel_features(waveform)
+    if kind == "whisper" and network is not None:
+        return network(F.pad(waveform, (0, mel_frames(len(waveform)) * HOP - len(waveform))))
+    if kind == "hubert" and network is not None:
+        end = -len(waveform) % FRAME_SAMPLES + RECEPTIVE_FIELD - HOP if whole_end else 0
+        return pad_frames(network(F.pad(waveform, (0, end))))
+    raise ValueError(f"kind is {kind!r}; use mel, or whisper or hubert together with its loaded network")

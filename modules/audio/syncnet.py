@@ -47,9 +47,9 @@ class SyncNetConfig:
 
     @classmethod
     def demo(cls) -> "SyncNetConfig":
-        """A small network on mel features and lip landmarks."""
+        """A small network on Whisper features and lip landmarks."""
         return cls(
-            audio_size=80, keypoints="lip", base=48, mouth_base=48, layers_per_block=2, embedding=128, score="logit"
+            audio_size=384, keypoints="lip", base=48, mouth_base=48, layers_per_block=2, embedding=128, score="logit"
         )
 
 

@@ -7,9 +7,10 @@ A clip is a folder:
     clip.npz          identity [1, 80], expression [T, 64], euler [T, 3], translation [T, 3], face_model, landmarks;
                       from version 2 on also version, fps, source and licence; then also person and video
     audio.wav         optional, 16 kHz mono, as long as the video
-    speech_KIND.npz   optional, KIND mel or hubert: features [Tx, A] and f0 [Tx] at 50 Hz
+    speech_KIND.npz   optional, KIND mel, whisper or hubert: features [Tx, A] and f0 [Tx] at 50 Hz
     pncc_N.npy        optional, uint8 [T + 1, 3, N, N]: the PNCC of every frame, then that of the neutral face
-Images of head, torso and person are composed from video and mask when they are read.
+Images of head, torso and person are composed from video and mask when they are read. A clip for the speech stages may
+have no pictures: then the first three files are missing.
 """
 
 import os
@@ -57,15 +58,16 @@ class ClipContent:
     """A clip as `write_clip` takes it.
 
     Attributes:
-        frames: T pictures uint8 [H, W, 3]; any iterable, read once and in step with `classes`.
+        frames: T pictures uint8 [H, W, 3]; any iterable, read once and in step with `classes`. None: a clip without
+            pictures, which has no `classes` and no `background`.
         classes: T class maps uint8 [H, W].
         background: uint8 [H, W, 3], or a function of all pictures and class maps that makes it (`inpaint_background`);
             it gets sequences that decode a frame of the written files when it is asked for.
         face: coefficients of the T frames, identity one row.
         face_model: name in the table of modules/face_models.py.
-        landmarks: [T, L, 2] picture fractions, L = 478 or 68.
+        landmarks: [T, L, 2] picture fractions, L = 478 or 68, or 0 without pictures.
         audio: [N] float32 at 16 kHz, or None.
-        speech: features of the sound at 50 Hz by kind ("mel", "hubert").
+        speech: features of the sound at 50 Hz by kind ("mel", "whisper", "hubert").
         pncc: uint8 [T + 1, 3, N, N], of every frame, then of the neutral face; or None.
         source: where the clip comes from: file name and seconds.
         licence: under which terms it may be used, or who allowed it.
@@ -73,9 +75,9 @@ class ClipContent:
         video: name of the video of which it is a part; no two videos have the same.
     """
 
-    frames: Iterable[np.ndarray]
-    classes: Iterable[np.ndarray]
-    background: np.ndarray | Inpainter
+    frames: Iterable[np.ndarray] | None
+    classes: Iterable[np.ndarray] = ()
+    background: np.ndarray | Inpainter | None = None
     face: FaceCoefficients
     face_model: str
     landmarks: np.ndarray
@@ -110,15 +112,8 @@ def write_clip(folder: Path, content: ClipContent) -> None:
 
 
 def _write_parts(part: Path, content: ClipContent) -> None:
-    frames, masks = _encode_pairs(part, content)
-    if not frames == masks == len(content.face):
-        raise ValueError(f"{frames} frames, {masks} masks and {len(content.face)} coefficients in {content.source}")
-    background = content.background
-    if not isinstance(background, np.ndarray):
-        background = background(
-            _Decoded(part / "video.mp4", frames, "rgb24"), _Decoded(part / "masks.mkv", frames, "gray")
-        )
-    Image.fromarray(background).save(part / "background.png")
+    if content.frames is not None:
+        _write_pictures(part, content)
     face = {
         name: getattr(content.face, name).float().numpy() for name in ("identity", "expression", "euler", "translation")
     }
@@ -142,6 +137,18 @@ def _write_parts(part: Path, content: ClipContent) -> None:
         np.save(_pncc_file(part, content.pncc.shape[-1]), content.pncc)
 
 
+def _write_pictures(part: Path, content: ClipContent) -> None:
+    frames, masks = _encode_pairs(part, content)
+    if not frames == masks == len(content.face):
+        raise ValueError(f"{frames} frames, {masks} masks and {len(content.face)} coefficients in {content.source}")
+    background = content.background
+    if callable(background):
+        background = background(
+            _Decoded(part / "video.mp4", frames, "rgb24"), _Decoded(part / "masks.mkv", frames, "gray")
+        )
+    Image.fromarray(background).save(part / "background.png")
+
+
 def write_speech(folder: Path, kind: str, audio: AudioFeatures) -> None:
     """Store the features of a clip's sound, [Tx, A] and f0 [Tx], in its folder, whole or not at all."""
     with whole_file(speech_file(folder, kind)) as part, part.open("wb") as file:
@@ -149,7 +156,7 @@ def write_speech(folder: Path, kind: str, audio: AudioFeatures) -> None:
 
 
 def speech_file(folder: Path, kind: str) -> Path:
-    """Path of a clip's speech features of a kind ("mel", "hubert"), whether it has them or not."""
+    """Path of a clip's speech features of a kind ("mel", "whisper", "hubert"), whether it has them or not."""
     return folder / f"speech_{kind}.npz"
 
 
@@ -242,7 +249,7 @@ class Clip:
             return soundfile.info(path).frames if path.is_file() else 0
 
     def speech(self, kind: str) -> AudioFeatures | None:
-        """Stored features ("mel" or "hubert") of the sound, [Tx, A] and f0 [Tx] at 50 Hz; None if there are none."""
+        """Stored features of a kind of the sound, [Tx, A] and f0 [Tx] at 50 Hz; None if there are none."""
         path = speech_file(self.folder, kind)
         if not path.is_file():
             return None
@@ -354,6 +361,7 @@ class _Decoded(Sequence):
 
 def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     decoded: dict[int, np.ndarray] = {}
+    _check_pictures(path)
     with _reading(path), av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
@@ -368,8 +376,16 @@ def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     return np.stack([decoded[index] for index in indices])
 
 
+def _check_pictures(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(
+            f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips"
+        )
+
+
 def _decode_all(path: Path, pixel_format: str, expected: int) -> Iterator[np.ndarray]:
     count = 0
+    _check_pictures(path)
     with _reading(path), av.open(path) as container:
         for frame in container.decode(video=0):
             count += 1

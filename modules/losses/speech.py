@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.face3d.landmark_sets import EYES, LIPS, UPPER_LIDS, landmark_weights
+from modules.face3d.landmark_sets import EYES, INNER_LIP_MIDDLES, LIPS, UPPER_LIDS, landmark_weights
 
 _NO_COUNTERPART = (93, 127, 132, 234, 323, 356, 361, 454)
+_MEETING = 0.15  # of the range of the lips' distance
 _HEAVY_68 = (*range(28, 31), *range(36, 48), *range(60, 68))
 
 
@@ -66,6 +67,25 @@ def landmark_square(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Weighted mean square error of landmarks [B, T, 3 L], point-major xyz, L = 68 or 468; mask [B, T]."""
     weights = motion_weights(prediction.shape[-1] // 3).to(prediction).repeat_interleave(3)
     return masked_mean((prediction - target) ** 2 * weights, mask)
+
+
+def closure(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean square of how far the lips stand apart in frames in which they should meet.
+
+    They meet where the target's gap is within 15 % of its range above the least of the clip. A squared error of all
+    frames leaves lips slightly apart wherever it is in doubt; p, b and m are seen as missed then.
+
+    Args:
+        prediction, target: landmarks [B, T, 3 * 468], point-major xyz; displacements will do.
+        mask: [B, T], 1 on real frames.
+    """
+    upper, lower = (3 * point + 1 for point in INNER_LIP_MIDDLES)
+    made, true = (points[..., upper] - points[..., lower] for points in (prediction, target))
+    real = mask > 0
+    least = true.masked_fill(~real, torch.inf).amin(dim=1, keepdim=True)
+    most = true.masked_fill(~real, -torch.inf).amax(dim=1, keepdim=True)
+    meet = real & (true - least < _MEETING * (most - least))
+    return ((made - true).clamp(min=0) ** 2 * meet).sum() / meet.sum().clamp(min=1)
 
 
 def kl_flow(mean: Tensor, log_scale: Tensor, latent: Tensor, prior_latent: Tensor, mask: Tensor) -> Tensor:

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from modules.face3d.coefficients import EXPRESSION_SIZE
 from modules.media.rates import FEATURE_RATE, FRAME_RATE, SAMPLE_RATE
-from modules.procedural.head import EXPRESSIONS
+from modules.procedural.mouth import PAUSE, mouth_track
 from modules.procedural.voice import (
     CONTROL_RATE,
     FILTER_RATE,
@@ -31,7 +30,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Phone:
-    """A speech sound: how it sounds and how the mouth looks.
+    """A speech sound, as it sounds; how the mouth looks is in mouth.py.
 
     Args:
         f1, f2, f3: formants of an average man, Hz.
@@ -40,8 +39,6 @@ class Phone:
         damping: of the resonances, 1 = normal; nasals are damped more.
         seconds: usual length.
         closure: part of the length with the mouth closed inside (plosives), then a burst.
-        jaw, corners, pucker, press: mouth targets, 0..1.
-        firmness: how much this sound insists on its mouth shape against its neighbours.
     """
 
     f1: float = 500
@@ -55,69 +52,55 @@ class Phone:
     damping: float = 1.0
     seconds: float = 0.08
     closure: float = 0.0
-    jaw: float = 0.0
-    corners: float = 0.0
-    pucker: float = 0.0
-    press: float = 0.0
-    firmness: float = 1.0
 
 
-def _vowel(f1: float, f2: float, f3: float, jaw: float, corners: float = 0.0, pucker: float = 0.0) -> Phone:
-    return Phone(f1, f2, f3, voicing=1.0, seconds=0.11, jaw=jaw, corners=corners, pucker=pucker)
+def _vowel(f1: float, f2: float, f3: float) -> Phone:
+    return Phone(f1, f2, f3, voicing=1.0, seconds=0.11)
 
 
-PAUSE = "pause"
 VOWELS = {
-    "a": _vowel(750, 1300, 2500, 1.0),
-    "ae": _vowel(690, 1700, 2450, 0.9, 0.25),
-    "e": _vowel(480, 1950, 2600, 0.6, 0.5),
-    "i": _vowel(300, 2250, 3000, 0.38, 0.8),
-    "I": _vowel(400, 1950, 2600, 0.45, 0.45),
-    "o": _vowel(470, 900, 2450, 0.62, 0.0, 0.65),
-    "O": _vowel(600, 950, 2500, 0.85, 0.0, 0.35),
-    "u": _vowel(320, 850, 2300, 0.36, 0.0, 0.95),
-    "y": _vowel(300, 1800, 2200, 0.34, 0.0, 0.85),
-    "uh": _vowel(620, 1200, 2550, 0.75),
-    "schwa": _vowel(510, 1450, 2500, 0.5),
+    "a": _vowel(750, 1300, 2500),
+    "ae": _vowel(690, 1700, 2450),
+    "e": _vowel(480, 1950, 2600),
+    "i": _vowel(300, 2250, 3000),
+    "I": _vowel(400, 1950, 2600),
+    "o": _vowel(470, 900, 2450),
+    "O": _vowel(600, 950, 2500),
+    "u": _vowel(320, 850, 2300),
+    "y": _vowel(300, 1800, 2200),
+    "uh": _vowel(620, 1200, 2550),
+    "schwa": _vowel(510, 1450, 2500),
 }
 # fmt: off
 CONSONANTS = {
-    "m": Phone(260, 1100, 2200, voicing=0.45, damping=2.2, jaw=0.05, press=1.0, firmness=4),
-    "n": Phone(260, 1600, 2600, voicing=0.45, damping=2.2, jaw=0.25),
-    "ng": Phone(260, 2000, 2500, voicing=0.4, damping=2.2, jaw=0.3, firmness=0.6),
-    "l": Phone(360, 1250, 2700, voicing=0.65, damping=1.3, jaw=0.35, firmness=0.7),
-    "r": Phone(340, 1150, 1650, voicing=0.65, damping=1.3, jaw=0.3, pucker=0.4),
-    "w": Phone(300, 700, 2300, voicing=0.6, damping=1.3, jaw=0.2, pucker=1.0, firmness=1.5),
-    "j": Phone(280, 2250, 3000, voicing=0.6, damping=1.2, jaw=0.25, corners=0.6),
-    "f": Phone(400, 1300, 2400, frication=0.35, noise=5000, noise_width=1.2, jaw=0.08, press=0.5, firmness=2.5),
-    "v": Phone(300, 1200, 2300, voicing=0.4, frication=0.2, noise=5000, noise_width=1.2, damping=1.8, jaw=0.08,
-               press=0.5, seconds=0.06, firmness=2.5),
-    "s": Phone(350, 1700, 2600, frication=0.9, noise=6300, noise_width=0.3, seconds=0.1, jaw=0.12, corners=0.35,
-               firmness=1.3),
-    "z": Phone(280, 1700, 2600, voicing=0.35, frication=0.55, noise=6000, noise_width=0.35, damping=1.8, jaw=0.12,
-               corners=0.35, firmness=1.3),
-    "sh": Phone(350, 1800, 2500, frication=1.0, noise=3300, noise_width=0.4, seconds=0.1, jaw=0.18, pucker=0.55,
-                firmness=1.3),
-    "th": Phone(400, 1400, 2500, frication=0.25, noise=6000, noise_width=1.4, jaw=0.22),
-    "h": Phone(500, 1500, 2500, breath=0.6, seconds=0.06, jaw=0.45, firmness=0.3),
-    "p": Phone(400, 1000, 2200, frication=0.5, breath=0.4, noise=1200, noise_width=1.3, closure=0.65, jaw=0.05,
-               press=1.0, seconds=0.09, firmness=4),
-    "b": Phone(300, 1000, 2200, voicing=0.12, frication=0.4, noise=1000, noise_width=1.3, closure=0.75, jaw=0.05,
-               press=1.0, seconds=0.07, firmness=4),
-    "t": Phone(350, 1700, 2600, frication=0.8, breath=0.3, noise=4800, noise_width=0.7, closure=0.6, jaw=0.2,
+    "m": Phone(260, 1100, 2200, voicing=0.45, damping=2.2),
+    "n": Phone(260, 1600, 2600, voicing=0.45, damping=2.2),
+    "ng": Phone(260, 2000, 2500, voicing=0.4, damping=2.2),
+    "l": Phone(360, 1250, 2700, voicing=0.65, damping=1.3),
+    "r": Phone(340, 1150, 1650, voicing=0.65, damping=1.3),
+    "w": Phone(300, 700, 2300, voicing=0.6, damping=1.3),
+    "j": Phone(280, 2250, 3000, voicing=0.6, damping=1.2),
+    "f": Phone(400, 1300, 2400, frication=0.35, noise=5000, noise_width=1.2),
+    "v": Phone(300, 1200, 2300, voicing=0.4, frication=0.2, noise=5000, noise_width=1.2, damping=1.8, seconds=0.06),
+    "s": Phone(350, 1700, 2600, frication=0.9, noise=6300, noise_width=0.3, seconds=0.1),
+    "z": Phone(280, 1700, 2600, voicing=0.35, frication=0.55, noise=6000, noise_width=0.35, damping=1.8),
+    "sh": Phone(350, 1800, 2500, frication=1.0, noise=3300, noise_width=0.4, seconds=0.1),
+    "th": Phone(400, 1400, 2500, frication=0.25, noise=6000, noise_width=1.4),
+    "h": Phone(500, 1500, 2500, breath=0.6, seconds=0.06),
+    "p": Phone(400, 1000, 2200, frication=0.5, breath=0.4, noise=1200, noise_width=1.3, closure=0.65, seconds=0.09),
+    "b": Phone(300, 1000, 2200, voicing=0.12, frication=0.4, noise=1000, noise_width=1.3, closure=0.75, seconds=0.07),
+    "t": Phone(350, 1700, 2600, frication=0.8, breath=0.3, noise=4800, noise_width=0.7, closure=0.6,
                seconds=0.09),
-    "d": Phone(300, 1700, 2600, voicing=0.12, frication=0.5, noise=4200, noise_width=0.8, closure=0.7, jaw=0.22,
+    "d": Phone(300, 1700, 2600, voicing=0.12, frication=0.5, noise=4200, noise_width=0.8, closure=0.7,
                seconds=0.06),
-    "k": Phone(350, 1900, 2300, frication=0.7, breath=0.4, noise=2000, noise_width=0.6, closure=0.6, jaw=0.3,
-               seconds=0.09, firmness=0.7),
-    "g": Phone(300, 1900, 2300, voicing=0.12, frication=0.4, noise=1900, noise_width=0.6, closure=0.7, jaw=0.3,
-               seconds=0.06, firmness=0.7),
+    "k": Phone(350, 1900, 2300, frication=0.7, breath=0.4, noise=2000, noise_width=0.6, closure=0.6,
+               seconds=0.09),
+    "g": Phone(300, 1900, 2300, voicing=0.12, frication=0.4, noise=1900, noise_width=0.6, closure=0.7,
+               seconds=0.06),
 }
 # fmt: on
-INVENTORY = {PAUSE: Phone(firmness=1.5, seconds=0.3)} | VOWELS | CONSONANTS
+INVENTORY = {PAUSE: Phone(seconds=0.3)} | VOWELS | CONSONANTS
 _NAMES = tuple(INVENTORY)
-_MOUTH = {"jaw": "jaw_open", "corners": "lip_corners", "pucker": "pucker", "press": "lips_press"}
-_JAW_OF_SPEECH = 0.8  # an open vowel of a normal speaker, as a share of the widest mouth
 
 
 @dataclass(frozen=True)
@@ -156,12 +139,13 @@ class _Stream:
     accent: Array  # pitch movement of the syllable, -1..1
 
 
-def synthesize(seed: int, seconds: float) -> Utterance:
+def synthesize(seed: int, seconds: float, openness: float | None = None) -> Utterance:
     """Clean speech of a random speaker, a function of the seed and the length alone.
 
     Args:
         seed: of speaker and words.
         seconds: at least 0.04; rounded down to whole frames of 25 a second.
+        openness: how far the speaker opens the mouth, 1 = normal; None: by chance.
     """
     random = np.random.default_rng([seed, 0x5BEEC])
     frames = int(seconds * FRAME_RATE)
@@ -176,7 +160,7 @@ def synthesize(seed: int, seconds: float) -> Utterance:
     phonemes = tuple(Phoneme(_NAMES[i], float(a), float(b)) for i, a, b in times if a < frames / FRAME_RATE)
     return Utterance(
         torch.from_numpy(wave.astype(np.float32)),
-        _mouth_track(stream, ends, speaker, frames),
+        mouth_track([_NAMES[i] for i in stream.index], ends, frames, openness or speaker.openness),
         phonemes,
         _pitch_track(tracks, frames),
     )
@@ -290,22 +274,3 @@ def _pitch_track(tracks: VoiceTracks, frames: int) -> Tensor:
     """f0 [2 frames] at 50 Hz, 0 where the voice is weak."""
     at = np.minimum((np.arange(2 * frames) + 1) * CONTROL_RATE // FEATURE_RATE, len(tracks.f0) - 1)
     return torch.from_numpy(np.where(tracks.voicing[at] > 0.1, tracks.f0[at], 0.0).astype(np.float32))
-
-
-def _mouth_track(stream: _Stream, ends: Array, speaker: Speaker, frames: int) -> Tensor:
-    """Mouth targets blended over about 100 ms by how firmly each sound holds its shape -> [frames, 64]."""
-    table = _table()
-    now = np.arange(frames * CONTROL_RATE // FRAME_RATE) / CONTROL_RATE
-    at = np.minimum(np.searchsorted(ends, now, side="right"), len(ends) - 1)
-    sound = stream.index[at]
-    firmness = table["firmness"][sound]
-    loud = np.where(sound == _NAMES.index(PAUSE), 1.0, np.clip(stream.loudness[at], 0.25, 1.3))
-    scale = {"jaw": _JAW_OF_SPEECH * speaker.openness * loud**0.7, "corners": 0.6, "pucker": 0.8, "press": 0.8}
-    expression = np.zeros((frames, EXPRESSION_SIZE), dtype=np.float32)
-    middle = ((np.arange(frames) + 0.5) * CONTROL_RATE / FRAME_RATE).astype(np.int64)
-    for name, mode in _MOUTH.items():
-        width = CONTROL_RATE * (0.022 if name == "press" else 0.035)
-        target = np.minimum(table[name][sound] * scale[name], 1)
-        blended = gaussian_filter1d(firmness * target, width) / gaussian_filter1d(firmness, width)
-        expression[:, EXPRESSIONS.index(mode)] = blended[middle]
-    return torch.from_numpy(expression)

@@ -121,7 +121,7 @@ def read_weights(path: Path, advice: str = "get it again") -> dict[str, Tensor]:
     """The tensors of a published file, by name, on the CPU; no file can execute code.
 
     Args:
-        path: *.safetensors, or what torch.save wrote: {name: tensor}, or that as "state_dict".
+        path: *.safetensors, or what torch.save wrote: {name: tensor}, or that as "state_dict" or "model_state_dict".
         advice: end of the messages.
     Raises:
         UserError: it cannot be read, or holds something else.
@@ -135,7 +135,8 @@ def read_weights(path: Path, advice: str = "get it again") -> dict[str, Tensor]:
     except Exception as error:  # whatever the bytes of a damaged file lead the reader into
         reason = "damaged, incomplete, or not of tensors alone" if path.is_file() else "no such file"
         raise UserError(f"{path} cannot be read as weights ({reason}); {advice}") from error
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    content = content if isinstance(content, Mapping) else {}
+    content = next((content[key] for key in ("state_dict", "model_state_dict") if key in content), content)
     if not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path} holds no tensors with names; {advice}")
     return dict(content)

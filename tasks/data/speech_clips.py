@@ -20,9 +20,10 @@ from modules.audio.features import (
     AudioFeatures,
     FeatureKind,
     extract,
-    mel_features,
+    feature_frames,
     mel_frames,
 )
+from modules.audio.whisper import DEFAULT_WHISPER, load_whisper
 from modules.clips.format import Clip, speech_file, write_speech
 from modules.clips.splits import SplitConfig, check_folders, split_clips
 from modules.face3d.morphable_model import MorphableModel
@@ -54,6 +55,7 @@ class SpeechDataConfig:
     utterances: int = 100_000  # procedural utterances in an epoch
     augment: AugmentConfig = AugmentConfig()
     seed: int = 9999
+    whisper: str = DEFAULT_WHISPER  # folder of scripts/convert_whisper.py; procedural speech with features whisper
 
     def __post_init__(self) -> None:
         if self.max_clips < 1:
@@ -140,10 +142,19 @@ class ProceduralSpeech(Dataset):
     Args:
         count: number of items.
         first: number of the first utterance.
+        features: mel or whisper.
     """
 
-    def __init__(self, config: SpeechDataConfig, model: MorphableModel, count: int, first: int = 0) -> None:
-        self.config, self.model, self.count, self.first = config, model, count, first
+    def __init__(
+        self,
+        config: SpeechDataConfig,
+        model: MorphableModel,
+        count: int,
+        first: int = 0,
+        features: FeatureKind = "mel",
+    ) -> None:
+        self.config, self.model, self.count, self.first, self.features = config, model, count, first, features
+        self.network = load_whisper(Path(config.whisper)) if features == "whisper" else None
 
     def __len__(self) -> int:
         return self.count
@@ -158,7 +169,7 @@ class ProceduralSpeech(Dataset):
         utterance = synthesize(seed, self.config.seconds)
         change = self.config.augment.change(number % (1 + self.config.augment.variants), item_generator(seed, 1))
         audio, expression = change.of_sound(utterance.audio), change.of_motion(utterance.expression)
-        features = mel_features(rerecord(audio, seed))
+        features = feature_frames(rerecord(audio, seed), self.features, self.network)
         true_f0 = change.of_pitch(utterance.f0)[: len(features)]
         f0 = _as_tracked(F.pad(true_f0, (0, len(features) - len(true_f0))), random)
         identity = torch.randn(1, self.model.identity_basis.shape[-1], generator=random)
@@ -260,15 +271,18 @@ def speech_datasets(
     """The data sets for training and for validation, None if nobody is held out.
 
     Raises:
-        UserError: HuBERT features are asked of procedural speech, or are missing; or the folder has no usable clips.
+        UserError: HuBERT features are asked of procedural speech; features or the Whisper layers
+            are missing; the folder has no usable clips.
     """
     as_recorded = replace(config, augment=AugmentConfig())  # for validation
     if not config.folder:
-        if features != "mel":
-            raise UserError(f"procedural speech has mel features, not {features}; set features=mel or data.folder")
+        if features == "hubert":
+            raise UserError(
+                "procedural speech has no hubert features; set features=mel, features=whisper or data.folder"
+            )
         return (
-            ProceduralSpeech(config, model, config.utterances),
-            ProceduralSpeech(as_recorded, model, VALIDATION_UTTERANCES, first=HELD_OUT_SEED),
+            ProceduralSpeech(config, model, config.utterances, features=features),
+            ProceduralSpeech(as_recorded, model, VALIDATION_UTTERANCES, HELD_OUT_SEED, features),
         )
     split = split_clips(config.folder, config.split, config.validation_folder)
     train = PreparedSpeech(config, model, features, split.train)

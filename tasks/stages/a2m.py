@@ -49,6 +49,7 @@ class A2MLossConfig:
     laplacian: float = 0.0
     laplacian_ends: Literal["free", "zero_ends"] = "free"  # zero_ends: as the original, which pulls the ends to 0
     magnitude: float = 0.0
+    closure: float = 0.0  # of the lips where they meet; not in the paper
     sync: float = 0.0
     sync_pairs: int = 8096  # windows in a step
 
@@ -158,11 +159,10 @@ class A2MTask(SpeechTask):
         }
         if len(parts) == 1:  # with an identity the landmarks alone count
             terms["expression"] = weights.expression * losses.mean_square(motion, batch["expression"], mask)
-        if weights.landmarks > 0:
-            error = losses.landmark_square(
-                self._points("landmarks", motion, batch), self._points("landmarks", batch["expression"], batch), mask
-            )
-            terms["landmarks"] = weights.landmarks * error
+        if weights.landmarks > 0 or weights.closure > 0:
+            points = [self._points("landmarks", m, batch) for m in (motion, batch["expression"])]
+            terms["landmarks"] = weights.landmarks * losses.landmark_square(*points, mask)
+            terms["closure"] = weights.closure * losses.closure(*points, mask)
         return terms
 
     def _divergence(self, result: Reconstruction) -> Tensor:

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from data_gen import audio_track as sound
-from data_gen.audio_track import AudioTrack, speech_features
+from data_gen.audio_track import AudioTrack, FeatureSources, speech_features
 from modules.media.audio import Sound
 from modules.media.rates import FRAME_SAMPLES
 from tests.videos import tone, write_video
@@ -52,14 +54,31 @@ def test_no_track_and_a_silent_one_are_no_sound(tmp_path):
 
 
 def test_features_of_all_kinds_are_made(monkeypatch):
-    monkeypatch.setattr(sound, "hubert_model", lambda source: lambda wave: torch.ones((len(wave) - 80) // 320, 4))
-    features = speech_features(tone(1.0).samples()[:, 0], ("mel", "hubert"), "network")
-    assert features["mel"].features.shape == (56, 80) and features["hubert"].features.shape == (56, 4)
-    assert speech_features(None, ("mel",), "") == {}
+    networks = {
+        "hubert": lambda wave: torch.ones((len(wave) - 80) // 320, 4),
+        "whisper": lambda wave: torch.ones(len(wave) // 320, 5),
+    }
+    monkeypatch.setattr(FeatureSources, "network", lambda self, kind: networks.get(kind))
+    features = speech_features(tone(1.0).samples()[:, 0], ("mel", "hubert", "whisper"))
+    assert {kind: f.features.shape for kind, f in features.items()} == {
+        "mel": (56, 80),
+        "hubert": (56, 4),
+        "whisper": (56, 5),
+    }
+    assert speech_features(None, ("mel",)) == {}
 
 
-def test_hubert_is_loaded_once(monkeypatch):
+def test_each_network_is_loaded_once_from_its_own_source(monkeypatch):
     loaded = []
-    monkeypatch.setattr(sound, "load_hubert", lambda source: loaded.append(source) or torch.nn.Identity())
-    assert sound.hubert_model("a network") is sound.hubert_model("a network") and loaded == ["a network"]
-    sound.hubert_model.cache_clear()
+
+    def load(source):
+        loaded.append(source)
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(sound, "load_hubert", load)
+    monkeypatch.setattr(sound, "load_whisper", load)
+    sources = FeatureSources(hubert="a network", whisper="a folder")
+    assert sources.network("mel") is None
+    assert sources.network("hubert") is sources.network("hubert") is not sources.network("whisper")
+    assert loaded == ["a network", Path("a folder")]
+    sound._network.cache_clear()

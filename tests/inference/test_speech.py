@@ -11,6 +11,7 @@ from inference.motion import periodic_blink
 from inference.options import DEMO_SPEECH
 from inference.speech import SpeechToMotion, blink_condition
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
+from modules.audio.whisper import WhisperConfig, WhisperFeatures
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError
@@ -46,11 +47,31 @@ def hubert_listener(tmp_path) -> SpeechToMotion:
     return SpeechToMotion.load(tmp_path / "c", torch.device("cpu"))
 
 
+@pytest.fixture
+def whisper_listener(tmp_path) -> SpeechToMotion:
+    """A checkpoint that listens through layers of Whisper beside it, all with random weights."""
+    sizes = WhisperConfig(width=8, heads=2, layers=1, block=16, before=4, after=2)
+    config = Audio2MotionConfig(
+        audio_size=8, condition_size=8, width=8, encoder_layers=1, decoder_layers=1, downsample="average"
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_checkpoint(
+            tmp_path / "w" / "audio2motion",
+            {"model": to_dict(config), "features": "whisper", "face_model": "procedural"},
+            {"audio2motion": Audio2Motion(config)},
+        )
+        save_checkpoint(tmp_path / "w" / "whisper", {"model": to_dict(sizes)}, {"whisper": WhisperFeatures(sizes)})
+    return SpeechToMotion.load(tmp_path / "w" / "audio2motion", torch.device("cpu"))
+
+
 @pytest.mark.parametrize("samples", [512, 640, 641, 4880, 5119, 5120, 5121, 7040, 15999])
-@pytest.mark.parametrize("kind", ["mel", "hubert"])
-def test_there_is_a_frame_for_every_40_ms_that_have_begun(pipeline, hubert_listener, tmp_path, samples, kind):
+@pytest.mark.parametrize("kind", ["mel", "hubert", "whisper"])
+def test_there_is_a_frame_for_every_40_ms_that_have_begun(
+    pipeline, hubert_listener, whisper_listener, tmp_path, samples, kind
+):
     soundfile.write(tmp_path / "s.wav", 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
-    listener = pipeline.speech if kind == "mel" else hubert_listener
+    listener = {"mel": pipeline.speech, "hubert": hubert_listener, "whisper": whisper_listener}[kind]
     motion = listener.motion(tmp_path / "s.wav", seeded())
     assert 0 <= 640 * len(motion) - samples < 640
     assert motion.face_model == listener.face_model and float(motion.euler.abs().max()) == 0
@@ -116,6 +137,22 @@ def test_blinks_of_a_model_without_them_are_refused(hubert_listener, speech):
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     save_checkpoint(tmp_path / "c", {"model": {}}, {"audio2motion": torch.nn.Linear(1, 1)})
     with pytest.raises(UserError, match="no audio-to-motion checkpoint"):
+        SpeechToMotion.load(tmp_path / "c", torch.device("cpu"))
+
+
+def test_missing_or_other_whisper_layers_are_explained(whisper_listener, speech, tmp_path):
+    nowhere = replace(whisper_listener, whisper=tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no folder .*nowhere.*scripts\.convert_whisper"):
+        nowhere.motion(speech, seeded())
+    sizes = WhisperConfig(width=16, heads=2, layers=1, block=16, before=4, after=2)
+    save_checkpoint(tmp_path / "wide", {"model": to_dict(sizes)}, {"whisper": WhisperFeatures(sizes)})
+    with pytest.raises(UserError, match="gives 16 numbers a frame, the checkpoint listens to 8"):
+        replace(whisper_listener, whisper=tmp_path / "wide").motion(speech, seeded())
+
+
+def test_features_of_an_unknown_kind_are_named(tmp_path):
+    save_checkpoint(tmp_path / "c", {"model": {}, "features": "mfcc"}, {"audio2motion": torch.nn.Linear(1, 1)})
+    with pytest.raises(UserError, match="is mfcc, none of hubert, mel, whisper"):
         SpeechToMotion.load(tmp_path / "c", torch.device("cpu"))
 
 

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 
+from modules.audio.whisper import WhisperConfig, WhisperFeatures, load_whisper
 from modules.portrait.build import build_portrait, load_portrait, read_portrait_config
 from modules.portrait.config import Real3DPortraitConfig
 from modules.system.checkpoint import load_state, read_config, save_checkpoint
@@ -86,3 +87,17 @@ def test_exported_files_have_the_permissions_of_the_umask(run, tmp_path):
         os.umask(former)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*")}
     assert modes == {"portrait": 0o755, "config.yaml": 0o644, "image_to_plane.safetensors": 0o644}
+
+
+def test_whisper_layers_go_with_the_model_that_hears_through_them(tmp_path):
+    sizes = WhisperConfig(width=16, heads=2, layers=1, block=16, before=4, after=2)
+    save_checkpoint(tmp_path / "layers", {"model": to_dict(sizes)}, {"whisper": WhisperFeatures(sizes)}, half=True)
+    for features in ("mel", "whisper"):
+        folder = tmp_path / f"run {features}" / "checkpoints" / "step_00000001"
+        settings = {"task": "a2m", "model": {}, "features": features, "face_model": "procedural"}
+        save_checkpoint(folder, settings, {"audio2motion": torch.nn.Linear(2, 2)}, {"step": 1})
+        arguments = ["--audio2motion", str(folder.parent.parent), "--whisper", str(tmp_path / "layers")]
+        for _ in range(2):  # again over its own output
+            assert main([*arguments, "--output", str(tmp_path / features)]) == 0
+    assert not (tmp_path / "mel" / "whisper").exists()
+    assert load_whisper(tmp_path / "whisper" / "whisper").config == sizes

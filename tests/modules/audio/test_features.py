@@ -57,8 +57,8 @@ def test_pitch_is_found_where_the_voice_is():
     assert f0[5:20].sub(150).abs().max() < 2 and f0[30:45].max() == 0
 
 
-def test_an_unknown_kind_or_a_missing_hubert_is_refused():
-    for kind in ("hubert", "mfcc"):
+def test_an_unknown_kind_or_a_missing_network_is_refused():
+    for kind in ("hubert", "whisper", "mfcc"):
         with pytest.raises(ValueError, match=kind):
             extract(torch.zeros(1000), kind)
 
@@ -68,6 +68,16 @@ class Levels(torch.nn.Module):
 
     def forward(self, waveform):
         return (waveform.unfold(0, 400, 320) != 0).sum(dim=1, keepdim=True).float()
+
+
+@pytest.mark.parametrize("samples", [512, 2560, 2561, 6401])
+def test_whisper_features_are_whole_groups_of_frames_that_all_heard_something(samples):
+    heard = []
+    features = extract(
+        torch.ones(samples), "whisper", lambda wave: heard.append(wave) or wave.view(-1, 320).mean(1, keepdim=True)
+    ).features[:, 0]
+    assert len(features) == 8 * -(-samples // 2560) == len(heard[0]) // 320
+    assert features[: samples // 320].min() == 1 and not features[-(-samples // 320) :].any()
 
 
 @pytest.mark.parametrize("samples", [2560, 6400, 6401, 7039])
@@ -90,6 +100,7 @@ def test_the_number_of_mel_frames_is_known_without_them():
 def test_a_network_must_be_as_wide_as_its_features():
     check_audio_size("mel", 80)
     check_audio_size("hubert", 768)
-    for kind, size in (("mel", 1024), ("hubert", 80)):
+    check_audio_size("whisper", 384)
+    for kind, size in (("mel", 1024), ("hubert", 80), ("whisper", 80)):
         with pytest.raises(ValueError, match=f"features {kind} have .* model.audio_size is {size}"):
             check_audio_size(kind, size)

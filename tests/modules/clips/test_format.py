@@ -61,6 +61,18 @@ def test_what_a_clip_says_of_itself_and_its_speech_come_back(tmp_path, content):
     assert clip.speech_length("mel") == 8 and clip.speech_length("hubert") == 0 and clip.speech("hubert") is None
 
 
+def test_a_clip_of_speech_alone_has_no_pictures(tmp_path, content):
+    speech = {"whisper": AudioFeatures(torch.rand(8, 4), torch.rand(8))}
+    alone = replace(content, frames=None, landmarks=np.zeros((FRAMES, 0, 2)), pncc=None, speech=speech)
+    write_clip(tmp_path / "a", alone)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["audio.wav", "clip.npz", "speech_whisper.npz"]
+    clip = Clip(tmp_path / "a")
+    assert len(clip) == FRAMES and clip.speech_length("whisper") == 8
+    for read in (lambda: clip.frames([0]), lambda: next(clip.all_classes())):
+        with pytest.raises(UserError, match="holds speech alone"):
+            read()
+
+
 def test_a_clip_shows_its_person_else_somebody_of_its_video(tmp_path, content):
     for name, person, video in (("a", "id07", "id07_b"), ("b", "", "holiday"), ("holiday_2_000125", "", "")):
         write_clip(tmp_path / name, replace(content, person=person, video=video))

@@ -43,6 +43,24 @@ def test_an_error_of_the_lips_costs_more_than_one_of_the_cheek():
         losses.motion_weights(70)
 
 
+def test_lips_that_should_meet_cost_as_far_as_they_stand_apart():
+    upper, lower = 13 * 3 + 1, 14 * 3 + 1
+    target = torch.zeros(2, 10, 1404)
+    target[:, :, upper] = 2.0  # open
+    target[:, 3:5, upper] = 0.1  # closed
+    target[1, 8:, lower] = 5.0  # padding, in which the lips seem to cross
+    mask = torch.ones(2, 10)
+    mask[1, 8:] = 0
+    assert losses.closure(target, target, mask) == 0
+    made = target.clone()
+    made[:, :, upper] += 0.5
+    assert_close(losses.closure(made, target, mask), torch.tensor(0.25))
+    made = target.clone()
+    made[:, 5:, upper] += 9  # where they are open anyway
+    made[:, 3:5, lower] += 0.05  # closer than they were
+    assert losses.closure(made, target, mask) == 0
+
+
 def test_the_two_divergences_agree_without_a_flow():
     random = torch.Generator().manual_seed(0)
     mean, log_scale = torch.randn(2, 4, 5000, generator=random), torch.full((2, 4, 5000), -0.3)
