@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from inference.options import check
+from inference.options import RENDERERS, RIG_SIZES, check
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import run_command
 
@@ -59,6 +59,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
+    parser.add_argument(
+        "--renderer", choices=RENDERERS, default="planes", help="planes: the networks; rig: the photo itself in 3D"
+    )
+    parser.add_argument("--size", type=int, choices=RIG_SIZES, help="pixels a side of --renderer rig; without it 512")
     parser.add_argument(
         "--checkpoint", type=path, default=DEMO_CHECKPOINT, help="folder with portrait/ and audio2motion/"
     )

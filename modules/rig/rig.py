@@ -5,7 +5,9 @@ pixel; behind its holes eyes and mouth. Nothing is learnt: with the photo's own 
 photo. Any face model with MediaPipe's landmarks will do.
 """
 
+from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +18,12 @@ from modules.analysis.segmentation_classes import HAIR
 from modules.face3d.coefficients import EXPRESSION_SIZE, FaceCoefficients
 from modules.face3d.landmark_sets import FACE_OVAL
 from modules.face3d.morphable_model import MorphableModel
+from modules.geometry.camera import CAMERA_DISTANCE
 from modules.rig.config import REFERENCE, RigConfig
 from modules.rig.filters import polygon, resized
 from modules.rig.interior import PaintedMouth, eyes_texture, mouth_mask
 from modules.rig.landmark_mesh import (
+    ALL_POINTS,
     COPIED,
     LEFT_EYE_RING,
     LOWER_LIDS,
@@ -100,6 +104,26 @@ class PhotoRig:
         plate = torch.from_numpy(background_plate(photo.picture, alpha)) / 127.5 - 1
         self.plate = plate.permute(2, 0, 1)[None].contiguous()
 
+    @property
+    def nearest(self) -> float:
+        """Depth in dm of the nearest point of the face in the photo."""
+        return float(CAMERA_DISTANCE - self.skeleton.still[:ALL_POINTS, 2].max())
+
+    def to(self, device: torch.device) -> "PhotoRig":
+        """The same rig on another device."""
+        return _on(self, device)
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    """A copy of an object of this folder with all its tensors on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if not hasattr(value, "__dict__") or isinstance(value, RigConfig):
+        return value
+    moved = copy(value)
+    moved.__dict__.update({name: _on(part, device) for name, part in value.__dict__.items()})
+    return moved
+
 
 def _classes(classes: np.ndarray) -> np.ndarray:
     """Class numbers at `REFERENCE` pixels a side."""
@@ -129,14 +153,14 @@ def _shut_lids(model: MorphableModel, landmarks: LandmarkModel) -> Tensor:
 
 def _triangles(sheet: Sheet) -> tuple[Tensor, Tensor]:
     """All triangles [F, 3] and their layers [F]: face, sheet, and what lies behind the eyes and the mouth."""
-    first_copy = 478 + len(sheet.places)
+    first_copy = ALL_POINTS + len(sheet.places)
     row = {landmark: first_copy + k for k, landmark in enumerate(COPIED)}
 
     def behind(*rings: tuple[int, ...]) -> Tensor:
         return torch.tensor([[row[c] for c in corners] for ring in rings for corners in ring_triangles(ring)])
 
     parts = [
-        torch.cat([face_triangles(), sheet.triangles + 478]),
+        torch.cat([face_triangles(), sheet.triangles + ALL_POINTS]),
         behind(RIGHT_EYE_RING, LEFT_EYE_RING),
         behind(MOUTH_RING),
     ]
