@@ -84,18 +84,24 @@ def look_up(texture: Tensor, places: Tensor) -> Tensor:
         return texture.new_zeros(*places.shape[:-1], texture.shape[-1])
     if texture.device.type == "cpu":
         return torch.from_numpy(_remap(texture.numpy(), flat.numpy())).reshape(*places.shape[:-1], -1)
-    size = flat.new_tensor([texture.shape[1], texture.shape[0]])
-    grid = (2 * flat / size - 1)[None, None]
-    values = F.grid_sample(texture.permute(2, 0, 1)[None], grid, "bicubic", "border", align_corners=False)
-    return values[0, :, 0].T.reshape(*places.shape[:-1], -1)
+    return _sampled(texture, flat).reshape(*places.shape[:-1], -1)
+
+
+def _sampled(texture: Tensor, places: Tensor) -> Tensor:
+    """`look_up` of places [N, 2] -> [N, C] by PyTorch."""
+    size = places.new_tensor([texture.shape[1], texture.shape[0]])
+    grid = (2 * places / size - 1)[None, None]
+    return F.grid_sample(texture.permute(2, 0, 1)[None], grid, "bicubic", "border", align_corners=False)[0, :, 0].T
 
 
 def _remap(texture: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """`look_up` of places [N, 2] -> [N, C]."""
+    """`look_up` of places [N, 2] -> [N, C] by OpenCV."""
     count, rows = len(places), -(-len(places) // _ROW)
-    map_ = np.zeros((rows * _ROW, 2), np.float32)
-    map_[:count] = places - np.float32(0.5)
-    result = cv2.remap(texture, map_.reshape(rows, _ROW, 2), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    where = places - np.float32(0.5)
+    if count % _ROW:
+        where = np.concatenate([where, np.zeros((rows * _ROW - count, 2), np.float32)])
+    where = where.reshape(rows, _ROW, 2)
+    result = cv2.remap(texture, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return result.reshape(rows * _ROW, -1)[:count]
 
 
@@ -103,6 +109,11 @@ def gaussian(image: Tensor, size: int, sigma: float) -> Tensor:
     """Gaussian blur of [B, H, W, C] with an odd kernel of `size` pixels, the picture mirrored at its border."""
     if image.device.type == "cpu":
         return _each(image, lambda picture: cv2.GaussianBlur(picture, (size, size), sigma))
+    return _convolved(image, size, sigma)
+
+
+def _convolved(image: Tensor, size: int, sigma: float) -> Tensor:
+    """`gaussian` by PyTorch."""
     axis = torch.arange(size, device=image.device, dtype=image.dtype) - size // 2
     kernel = torch.exp(-(axis**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
@@ -117,33 +128,31 @@ def widened(mask: Tensor, size: int) -> Tensor:
     if mask.device.type == "cpu":
         square = np.ones((size, size))
         return _each(mask[..., None].byte(), lambda picture: cv2.dilate(picture, square))[..., 0].bool()
+    return _pooled(mask, size)
+
+
+def _pooled(mask: Tensor, size: int) -> Tensor:
+    """`widened` by PyTorch."""
     return F.max_pool2d(mask[:, None].float(), size, 1, size // 2)[:, 0] > 0
 
 
-def enlarged(image: Tensor, size: int, smooth: bool) -> Tensor:
-    """[B, H, W, C] -> [B, size, size, C], linear or of the nearest pixel."""
+def enlarged(image: Tensor, size: int) -> Tensor:
+    """[B, H, W, C], at most 4 channels, enlarged linearly to [B, size, size, C]."""
     if image.shape[1] == size:
         return image
     if image.device.type == "cpu":
-        how = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
-        return _each(image, lambda picture: _channels_resized(picture, size, how))
-    mode, corners = ("bilinear", False) if smooth else ("nearest", None)
-    moved = image.permute(0, 3, 1, 2).float()
-    return F.interpolate(moved, (size, size), mode=mode, align_corners=corners).permute(0, 2, 3, 1).to(image.dtype)
+        return _each(image, lambda picture: cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR))
+    return _interpolated(image, size)
 
 
-def _channels_resized(picture: np.ndarray, size: int, how: int) -> np.ndarray:
-    """Resize [H, W, C] four channels at a time, which OpenCV does fast."""
-    parts = [
-        cv2.resize(np.ascontiguousarray(picture[..., k : k + 4]), (size, size), interpolation=how).reshape(
-            size, size, -1
-        )
-        for k in range(0, picture.shape[2], 4)
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+def _interpolated(image: Tensor, size: int) -> Tensor:
+    """`enlarged` by PyTorch."""
+    moved = F.interpolate(image.permute(0, 3, 1, 2), (size, size), mode="bilinear", align_corners=False)
+    return moved.permute(0, 2, 3, 1).contiguous()
 
 
 def _each(images: Tensor, change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
     """An OpenCV function applied to each picture of [B, H, W, C]."""
     results = [change(np.ascontiguousarray(picture)) for picture in images.numpy()]
-    return torch.from_numpy(np.stack(results)).reshape(len(results), *results[0].shape[:2], -1)
+    stacked = np.stack(results) if len(results) > 1 else results[0][None]
+    return torch.from_numpy(stacked).reshape(len(results), *results[0].shape[:2], -1)
