@@ -12,19 +12,19 @@ class RigConfig:
     Attributes:
         cells: of the sheet along a side of the photo.
         margin: how far the texture goes on, mirrored, beyond the border of the photo; fraction of its side.
-        outline_depth: dm, how far the person's outline lies behind the origin of the face model.
+        outline_depth, hair_depth: dm, how far the person's outline lies behind the origin of the face model where no
+            hair hangs beside the face, and where it does.
         neck_depth: dm, how far neck and torso lie before that.
         sway: share of the head's way that shoulders go, sideways, up and down.
-        turn: share of the head's yaw and roll by which the shoulders turn.
         geometry: pixels a side at which triangles are drawn; colours are looked up at the size of the frame.
     """
 
     cells: int = 64
     margin: float = 0.125
-    outline_depth: float = 0.7
+    outline_depth: float = 0.3
+    hair_depth: float = 0.7
     neck_depth: float = 0.45
-    sway: float = 0.5
-    turn: float = 0.0
+    sway: float = 0.7
     geometry: int = 256
 
     def __post_init__(self) -> None:

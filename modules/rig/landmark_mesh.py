@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mediapipe.tasks.python.vision.face_landmarker import FaceLandmarksConnections
 from torch import Tensor
 
-from modules.face3d.coefficients import FaceCoefficients, pose_points
+from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.morphable_model import MorphableModel
 from modules.geometry.camera import CAMERA_DISTANCE, FITTING_FOCAL_LENGTH
 from modules.rig.filters import soft
@@ -123,8 +123,8 @@ class PhotoMesh:
     """The landmarks of the photo in space.
 
     Attributes:
-        places: [478, 2], in the photo, fractions.
-        points: [478, 3] posed, dm; they project to `places` but where the face turns away.
+        places: [478, 2], in the photo, fractions: the landmarks, but where the face turns away.
+        points: [478, 3] posed, dm; they project to `places`.
         facing: [478], cosine between normal and ray; 1 towards the camera.
         alike: [478] in [0, 1], 1 where a landmark is seen as well as its twin, or better.
     """
@@ -155,7 +155,8 @@ def photo_mesh(landmarks: Tensor, model: LandmarkModel, face: FaceCoefficients) 
     difference = points - fitted
     calm = difference.clone()
     calm[:FACE_POINTS] = kernel @ difference[:FACE_POINTS] / kernel.sum(1, keepdim=True)
-    return PhotoMesh(landmarks, fitted + calm + exact * (difference - calm), facing, alike)
+    points = fitted + calm + exact * (difference - calm)
+    return PhotoMesh(project(points), points, facing, alike)
 
 
 def _facing(points: Tensor, shape: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 
 from modules.rig.config import REFERENCE
-from modules.rig.filters import fill, resized, shrink, smoothstep
+from modules.rig.filters import blur, fill, grow, resized, shrink, smoothstep
 
 _BOX = 13  # pixels at REFERENCE, of the guided filter
+_REACH = 20  # pixels at REFERENCE from what is surely the person, within which it may be half seen
 
 
 def matte(picture: np.ndarray, person: np.ndarray) -> np.ndarray:
@@ -28,7 +29,9 @@ def matte(picture: np.ndarray, person: np.ndarray) -> np.ndarray:
     size = len(picture)
     alpha = np.clip(resized(_box(slope), size) * grey + resized(_box(offset), size), 0, 1)
     alpha = np.where(resized(person, size) > 0.97, np.maximum(alpha, 0.98), alpha)
-    return smoothstep((alpha - 0.1) / 0.8).astype(np.float32)
+    alpha = smoothstep((alpha - 0.1) / 0.8)
+    near = blur(grow(resized(alpha, REFERENCE) > 0.9, 2 * _REACH + 1), 5)  # no smoke far from the person
+    return (alpha * resized(near, size)).astype(np.float32)
 
 
 def _box(values: np.ndarray) -> np.ndarray:

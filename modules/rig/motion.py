@@ -34,6 +34,7 @@ _WIDEST = 1.7  # times as wide as in the photo eyes open at most
 _UNDER_NECK = (0.0, -0.6, -0.8)  # dm in the head's axes, a point about which the head turns
 _WINDOW = 101  # frames; how many of 25 a second the head's distance is the median of
 _BEHIND_FACE, _BEHIND_LIPS, _BEHIND_LIDS = 1.02, 1.01, 1.02  # times as far from the camera as what lies before them
+_ANOTHER_SIDE = 0.3  # radians from the photo's pose at which the mirrored side counts in full
 _MOUTH = slice(0, len(MOUTH_RING))  # rows of `COPIED`
 _JAW = slice(len(MOUTH_RING) // 2, len(MOUTH_RING))
 _RIGHT = slice(_MOUTH.stop, _MOUTH.stop + len(RIGHT_EYE_RING))
@@ -75,6 +76,7 @@ class Pose:
         opened: [B] dm, how much wider the mouth is open than in the photo.
         chin: [B, 2] dm, how far the chin has moved from the neutral face.
         lips: [B, 2] dm, heights of the upper and the lower lip's edge in the head.
+        turned: [B] in [0, 1], 0 for the head as in the photo, 1 when it has turned so far that another side is seen.
     """
 
     points: Tensor
@@ -82,6 +84,7 @@ class Pose:
     opened: Tensor
     chin: Tensor
     lips: Tensor
+    turned: Tensor
 
 
 class Skeleton:
@@ -140,7 +143,10 @@ class Skeleton:
         depth = CAMERA_DISTANCE - points[..., 2:]
         chin = (moved[:, CHIN] - self.model.neutral[CHIN])[:, :2]
         lips = moved[:, list(INNER_LIP_MIDDLES), 1]
-        return Pose(torch.cat([points[..., :2], depth], dim=-1) * self.push, interior, opened, chin, lips)
+        rotation = rotation_matrix(euler) @ rotation_matrix(self.face.euler).mT
+        angle = ((rotation.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1).arccos()
+        points = torch.cat([points[..., :2], depth], dim=-1) * self.push
+        return Pose(points, interior, opened, chin, lips, soft(angle / _ANOTHER_SIDE))
 
     def _gap(self, moved: Tensor) -> Tensor:
         """Opening of the mouth [B] dm."""

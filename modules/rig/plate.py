@@ -7,6 +7,7 @@ from modules.rig.config import REFERENCE
 from modules.rig.filters import blur, fill, grow, resized, shrink, smoothstep
 
 _SMOOTH = 25.0  # pixels at REFERENCE: where mirrored pixels are farther than this the smooth filling counts more
+_GUARD = 11  # pixels at REFERENCE, of the square around a pixel of the person that is not trusted: stray hair
 _REACH = 120.0  # pixels at REFERENCE beyond which nothing is mirrored
 _NEVER = 1e4
 
@@ -20,7 +21,7 @@ def background_plate(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         [S, S, 3] float32, 0 to 255; the mean colour where the person hides everything.
     """
     small = resized(picture, REFERENCE)
-    known = ~grow(resized(alpha, REFERENCE) > 0.02, 17)
+    known = ~grow(resized(alpha, REFERENCE) > 0.02, _GUARD)
     if not known.any():
         return np.broadcast_to(small.mean((0, 1)), picture.shape).astype(np.float32)
     hidden = _hidden(small, known)

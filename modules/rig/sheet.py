@@ -135,7 +135,9 @@ def build_sheet(
     at_face = np.where(
         grid.on_oval, CAMERA_DISTANCE - grid.between(mesh.points[:, 2]).numpy(), grid.pick(fragments.depth[0].numpy())
     )
-    depth = _depth(grid, np.where(inner | grid.on_oval, at_face, np.nan), off, person, _outline(face, config), config)
+    depth = _depth(
+        grid, np.where(inner | grid.on_oval, at_face, np.nan), off, person, _outline(face, person, config), config
+    )
     places = torch.from_numpy(grid.corners / REFERENCE)
     points = torch.where(on_oval[..., 0], grid.between(mesh.points), unproject(places, torch.from_numpy(depth)))
     weight, hang = _skinning(grid, person)
@@ -145,10 +147,20 @@ def build_sheet(
     return Sheet(*(column[used] for column in columns), triangles=renumbered)
 
 
-def _outline(face: FaceCoefficients, config: RigConfig) -> float:
-    """Depth of the person's outline in dm from the camera: a place of the head, about the ears."""
+def _outline(face: FaceCoefficients, person: Person, config: RigConfig) -> float:
+    """Depth of the person's outline in dm from the camera: a place of the head about the ears, or of long hair."""
     forwards = float(rotation_matrix(face.euler)[0, 2, 2])
-    return CAMERA_DISTANCE - float(face.translation[0, 2]) + config.outline_depth * forwards
+    long_hair = min(2.0 * hanging_hair(person), 1.0)
+    behind = config.outline_depth + long_hair * (config.hair_depth - config.outline_depth)
+    return CAMERA_DISTANCE - float(face.translation[0, 2]) + behind * forwards
+
+
+def hanging_hair(person: Person) -> float:
+    """Share of hair in what lies beside the lower half of the face."""
+    frame = person.frame
+    across, below = np.abs(frame.across) / frame.width, frame.below / frame.height
+    beside = (across > 0.5) & (across < 0.9) & (below > -0.5) & (below < 0.15)
+    return float((person.classes[beside] == HAIR).mean()) if beside.any() else 0.0
 
 
 def _expression(grid: _Grid, basis: Tensor, frame: FaceFrame, oval: np.ndarray) -> tuple[Tensor, np.ndarray]:
