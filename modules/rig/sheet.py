@@ -135,9 +135,8 @@ def build_sheet(
     at_face = np.where(
         grid.on_oval, CAMERA_DISTANCE - grid.between(mesh.points[:, 2]).numpy(), grid.pick(fragments.depth[0].numpy())
     )
-    depth = _depth(
-        grid, np.where(inner | grid.on_oval, at_face, np.nan), off, person, _outline(face, person, config), config
-    )
+    at_face = np.where(inner | grid.on_oval, at_face, np.nan)
+    depth = _depth(grid, at_face, off, person, _outline(face, person, config), config)
     places = torch.from_numpy(grid.corners / REFERENCE)
     points = torch.where(on_oval[..., 0], grid.between(mesh.points), unproject(places, torch.from_numpy(depth)))
     weight, hang = _skinning(grid, person)

@@ -74,6 +74,8 @@ VALUES = {
     "output": "out.mp4",
     "save_motion": "saved.json",
     "debug_video": None,
+    "renderer": "planes",
+    "size": "512",
 }
 
 
@@ -91,6 +93,15 @@ def test_an_option_acts_with_the_inputs_of_the_table_and_is_refused_by_name_with
         assert message == ""
     else:
         assert message.startswith(option) and "not used" in message and "leave" in message and "\n" not in message
+
+
+@pytest.mark.parametrize("more", [("--inpainting", "nearest"), ("--precision", "float32")])
+def test_the_rig_refuses_what_acts_with_the_planes_alone(folder, more):
+    rig = ("--source", "face.jpg", "--renderer", "rig")
+    assert refusal(*rig, "--size", "1024", "--batch", "2", "--face", "0") == ""
+    message = refusal(*rig, *more)
+    assert message.startswith(more[0]) and "not used with --renderer rig" in message
+    assert "the photo itself" in refusal("--source", "portrait.safetensors", "--renderer", "rig")
 
 
 def test_every_option_that_there_is_was_tried(folder):
@@ -138,7 +149,9 @@ def test_a_value_that_cannot_be_is_one_line_that_names_it(folder, arguments, wor
     assert words in message and "\n" not in message
 
 
-@pytest.mark.parametrize("name", sorted(VALUES.keys() - {"debug_video", "seed", "blink", "precision", "batch"}))
+@pytest.mark.parametrize(
+    "name", sorted(VALUES.keys() - {"debug_video", "seed", "blink", "precision", "batch", "renderer", "size"})
+)
 def test_an_empty_text_is_refused(folder, name):
     numbers = ("face", "driving_face", "mouth_amplitude", "temperature")
     if name in numbers:
