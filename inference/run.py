@@ -59,10 +59,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
-    parser.add_argument(
-        "--renderer", choices=RENDERERS, default="planes", help="planes: the networks; rig: the photo itself in 3D"
-    )
-    parser.add_argument("--size", type=int, choices=RIG_SIZES, help="pixels a side of --renderer rig; without it 512")
+    add_renderer(parser)
     parser.add_argument(
         "--checkpoint", type=path, default=DEMO_CHECKPOINT, help="folder with portrait/ and audio2motion/"
     )
@@ -84,6 +81,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     marked = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
     options.given = {name for name, value in vars(marked).items() if value is not absent}
     return options
+
+
+def add_renderer(parser: argparse.ArgumentParser) -> None:
+    """The options that say who draws."""
+    parser.add_argument(
+        "--renderer", choices=RENDERERS, default="planes", help="planes: the networks; rig: the photo itself in 3D"
+    )
+    parser.add_argument("--size", type=int, choices=RIG_SIZES, help="pixels a side of --renderer rig; without it 512")
 
 
 def main(arguments: list[str] | None = None) -> int:

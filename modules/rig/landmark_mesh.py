@@ -16,17 +16,17 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.geometry.camera import CAMERA_DISTANCE, FITTING_FOCAL_LENGTH
 from modules.rig.filters import soft
 
-FACE_POINTS, ALL_POINTS = 468, 478  # without and with the irises
+MESH_POINTS, ALL_POINTS = 468, 478  # without and with the irises
 # Rings of the holes: corner, upper edge, corner, lower edge backwards.
 # fmt: off
 MOUTH_RING = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 RIGHT_EYE_RING = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
 LEFT_EYE_RING = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
 # fmt: on
-IRISES = (468, 473)  # middles of the right and the left one
+IRIS_MIDDLES = (468, 473)  # middles of the right and the left one
 COPIED = (*MOUTH_RING, *RIGHT_EYE_RING, *LEFT_EYE_RING)  # the rims of what lies behind the holes
-UPPER_LIDS = (*RIGHT_EYE_RING[1:8], *LEFT_EYE_RING[1:8])
-LOWER_LIDS = (*RIGHT_EYE_RING[:8:-1], *LEFT_EYE_RING[:8:-1])
+LIDS_ABOVE = (*RIGHT_EYE_RING[1:8], *LEFT_EYE_RING[1:8])
+LIDS_BELOW = (*RIGHT_EYE_RING[:8:-1], *LEFT_EYE_RING[:8:-1])
 UPPER_LIP, LOWER_LIP = MOUTH_RING[1:10], MOUTH_RING[:10:-1]
 _GRAZING, _FRONTAL = 0.15, 0.45  # cosine to the ray from which a landmark of the photo says something of the form
 
@@ -55,9 +55,9 @@ class LandmarkModel:
         neutral = mean + torch.einsum("k,lck->lc", identity[0], identity_basis)
         valid = model.embedding(count).valid
         shape, neutral, basis = (_completed(values, valid) for values in (mean, neutral, basis))
-        face = shape[:FACE_POINTS]
+        face = shape[:MESH_POINTS]
         twin = torch.cdist(face * face.new_tensor([-1.0, 1.0, 1.0]), face).argmin(1)
-        irises = torch.arange(FACE_POINTS, ALL_POINTS, device=twin.device)
+        irises = torch.arange(MESH_POINTS, ALL_POINTS, device=twin.device)
         return cls(shape, basis, neutral, torch.cat([twin, irises]))
 
     def moved(self, expression: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def _completed(values: Tensor, valid: Tensor) -> Tensor:
     corners = face_triangles().to(values.device)
     first, second = (torch.cat([corners[:, k] for k in order]) for order in ((0, 1, 2, 1, 2, 0), (1, 2, 0, 0, 1, 2)))
     flat = whole.flatten(1)
-    while not known[:FACE_POINTS].all():
+    while not known[:MESH_POINTS].all():
         weight = known.to(flat.dtype)[second]
         total = torch.zeros_like(flat).index_add(0, first, flat[second] * weight[:, None])
         count = flat.new_zeros(ALL_POINTS).index_add(0, first, weight)
@@ -84,7 +84,7 @@ def _completed(values: Tensor, valid: Tensor) -> Tensor:
             raise ValueError("the face model has no landmarks in the face")
         flat = torch.where(new[:, None], total / count.clamp(min=1)[:, None], flat)
         known = known | new
-    for middle, ring in zip(IRISES, (RIGHT_EYE_RING, LEFT_EYE_RING)):
+    for middle, ring in zip(IRIS_MIDDLES, (RIGHT_EYE_RING, LEFT_EYE_RING)):
         part = slice(middle, middle + 5)
         if not known[part].all():
             flat[part] = flat[list(ring)].mean(0)
@@ -150,11 +150,11 @@ def photo_mesh(landmarks: Tensor, model: LandmarkModel, face: FaceCoefficients) 
     facing = _facing(points, model.shape)
     alike = soft(1.4 - (facing[model.twin] - facing) / 0.25)
     exact = torch.maximum(soft((facing - _GRAZING) / (_FRONTAL - _GRAZING)), alike)[:, None]
-    shape = model.shape[:FACE_POINTS]
-    kernel = torch.exp(-((torch.cdist(shape, shape) / 0.15) ** 2)) * (facing[:FACE_POINTS] > 0.4) + 1e-9
+    shape = model.shape[:MESH_POINTS]
+    kernel = torch.exp(-((torch.cdist(shape, shape) / 0.15) ** 2)) * (facing[:MESH_POINTS] > 0.4) + 1e-9
     difference = points - fitted
     calm = difference.clone()
-    calm[:FACE_POINTS] = kernel @ difference[:FACE_POINTS] / kernel.sum(1, keepdim=True)
+    calm[:MESH_POINTS] = kernel @ difference[:MESH_POINTS] / kernel.sum(1, keepdim=True)
     points = fitted + calm + exact * (difference - calm)
     return PhotoMesh(project(points), points, facing, alike)
 
@@ -168,7 +168,7 @@ def _facing(points: Tensor, shape: Tensor) -> Tensor:
     )
     rays = points.new_tensor([0.0, 0.0, CAMERA_DISTANCE]) - points
     facing = (F.normalize(normals, dim=-1) * F.normalize(rays, dim=-1)).sum(-1)
-    facing[FACE_POINTS:] = 1
+    facing[MESH_POINTS:] = 1
     return facing
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from modules.rig.config import REFERENCE
 from modules.rig.filters import blur, grow, smoothstep, soft
-from modules.rig.landmark_mesh import ALL_POINTS, FACE_POINTS, LandmarkModel, PhotoMesh
+from modules.rig.landmark_mesh import ALL_POINTS, MESH_POINTS, LandmarkModel, PhotoMesh
 
 
 def mirror(front: np.ndarray, hair: np.ndarray, mesh: PhotoMesh, model: LandmarkModel) -> tuple[Tensor, Tensor]:
@@ -26,11 +26,11 @@ def mirror(front: np.ndarray, hair: np.ndarray, mesh: PhotoMesh, model: Landmark
     twin, facing = model.twin, mesh.facing
     hairy = pick(smoothstep(2 * blur(grow(hair, 15), 4)))
     seen = torch.stack([soft((facing - 0.12) / 0.33), mesh.alike, hairy[twin]]).amax(0)
-    shape = model.shape[:FACE_POINTS]
-    both = ((facing > 0.45) & (facing[twin] > 0.45))[:FACE_POINTS]
+    shape = model.shape[:MESH_POINTS]
+    both = ((facing > 0.45) & (facing[twin] > 0.45))[:MESH_POINTS]
     kernel = torch.exp(-((torch.cdist(shape, shape) / 0.2) ** 2)) * both + 1e-6
     low = pick(blur(front, 9)) + 8
-    ratio = (low / low[twin]).clamp(0.15, 4)[:FACE_POINTS].log()
+    ratio = (low / low[twin]).clamp(0.15, 4)[:MESH_POINTS].log()
     gain = torch.ones(ALL_POINTS, 3)
-    gain[:FACE_POINTS] = (kernel @ ratio / kernel.sum(1, keepdim=True)).exp()
+    gain[:MESH_POINTS] = (kernel @ ratio / kernel.sum(1, keepdim=True)).exp()
     return seen, gain

@@ -15,13 +15,13 @@ from modules.rig.filters import soft
 from modules.rig.landmark_mesh import (
     ALL_POINTS,
     COPIED,
-    IRISES,
+    IRIS_MIDDLES,
     LEFT_EYE_RING,
-    LOWER_LIDS,
+    LIDS_ABOVE,
+    LIDS_BELOW,
     LOWER_LIP,
     MOUTH_RING,
     RIGHT_EYE_RING,
-    UPPER_LIDS,
     UPPER_LIP,
     LandmarkModel,
     PhotoMesh,
@@ -117,12 +117,12 @@ class Skeleton:
         lips, lids = _BEHIND_LIPS * ones(len(MOUTH_RING)), _BEHIND_LIDS * ones(len(copies) - len(MOUTH_RING))
         self.push = torch.cat([ones(ALL_POINTS), behind, lips, lids])[:, None]
         upper, lower = self.canonical[list(UPPER_LIP), 1], self.canonical[list(LOWER_LIP), 1]
-        self.lids = self.canonical[list(UPPER_LIDS)] - self.canonical[list(LOWER_LIDS)]  # [14, 3]
+        self.lids = self.canonical[list(LIDS_ABOVE)] - self.canonical[list(LIDS_BELOW)]  # [14, 3]
         self.lips = upper - lower  # [9]
         self.gap = float(self._gap(self.canonical[None])[0])
         self.shut_lids = shut_lids
         of_photo = model.moved(face.expression)
-        self.model_lids = (_heights(of_photo, UPPER_LIDS, LOWER_LIDS) - shut_lids).clamp(min=_LEAST_LIDS)[0]
+        self.model_lids = (_heights(of_photo, LIDS_ABOVE, LIDS_BELOW) - shut_lids).clamp(min=_LEAST_LIDS)[0]
         self.model_lips = (_heights(of_photo, UPPER_LIP, LOWER_LIP) - SHUT_LIPS).clamp(min=_LEAST_LIPS)[0]
 
     @full_precision()
@@ -159,8 +159,8 @@ class Skeleton:
         Lids have the photo's opening times the model's share, so that shut is shut. Lips do so when they close, and
         open by the model's difference; they never cross.
         """
-        upper, lower = list(UPPER_LIDS), list(LOWER_LIDS)
-        share = (_heights(model, UPPER_LIDS, LOWER_LIDS) - self.shut_lids) / self.model_lids
+        upper, lower = list(LIDS_ABOVE), list(LIDS_BELOW)
+        share = (_heights(model, LIDS_ABOVE, LIDS_BELOW) - self.shut_lids) / self.model_lids
         share = share.clamp(0, _WIDEST) * (1 - closing[:, None])
         moved[:, upper] = moved[:, lower] + share[..., None] * self.lids
         upper, lower = list(UPPER_LIP), list(LOWER_LIP)
@@ -177,7 +177,7 @@ class Skeleton:
         Eyes turn with the irises. A mouth that is wide open in the photo stretches with the jaw.
         """
         places = self._in_photo(moved[:, -len(COPIED) :])
-        for iris, part in zip(IRISES, (_RIGHT, _LEFT)):
+        for iris, part in zip(IRIS_MIDDLES, (_RIGHT, _LEFT)):
             places[:, part] -= self._in_photo(moved[:, iris : iris + 1]) - self.places[iris]
         stretch = soft(moved.new_tensor((self.gap - 0.12) / 0.15)) * soft(opened / 0.06)
         own = self.places[list(COPIED)][_JAW]

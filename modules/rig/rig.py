@@ -26,10 +26,10 @@ from modules.rig.landmark_mesh import (
     ALL_POINTS,
     COPIED,
     LEFT_EYE_RING,
-    LOWER_LIDS,
+    LIDS_ABOVE,
+    LIDS_BELOW,
     MOUTH_RING,
     RIGHT_EYE_RING,
-    UPPER_LIDS,
     LandmarkModel,
     PhotoMesh,
     face_triangles,
@@ -144,11 +144,11 @@ def _holes() -> list[tuple[int, int, int]]:
 def _shut_lids(model: MorphableModel, landmarks: LandmarkModel) -> Tensor:
     """Distances [14] dm between the lids' landmarks when the model's eyes are shut."""
     if not model.blink_modes:
-        return torch.full((len(UPPER_LIDS),), SHUT_LIDS)
+        return torch.full((len(LIDS_ABOVE),), SHUT_LIDS)
     blink = torch.zeros(1, EXPRESSION_SIZE)
     blink[:, model.blink_modes] = 1
     shut = landmarks.moved(blink)[0, :, 1]
-    return (shut[list(UPPER_LIDS)] - shut[list(LOWER_LIDS)]).clamp(min=SHUT_LIDS)
+    return (shut[list(LIDS_ABOVE)] - shut[list(LIDS_BELOW)]).clamp(min=SHUT_LIDS)
 
 
 def _triangles(sheet: Sheet) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,11 @@ from modules.face3d.coefficients import project
 from modules.face3d.morphable_model import MorphableModel
 from modules.rig.landmark_mesh import (
     LEFT_EYE_RING,
-    LOWER_LIDS,
+    LIDS_ABOVE,
+    LIDS_BELOW,
     LOWER_LIP,
     MOUTH_RING,
     RIGHT_EYE_RING,
-    UPPER_LIDS,
     UPPER_LIP,
     LandmarkModel,
     face_triangles,
@@ -43,7 +43,7 @@ def test_face_and_holes_together_are_one_disc_without_gaps():
 
 def test_upper_and_lower_edges_are_pairs_one_above_the_other(model):
     shape = model.landmark_basis(478)[0]
-    for upper, lower in ((UPPER_LIDS, LOWER_LIDS), (UPPER_LIP, LOWER_LIP)):
+    for upper, lower in ((LIDS_ABOVE, LIDS_BELOW), (UPPER_LIP, LOWER_LIP)):
         above, below = shape[list(upper)], shape[list(lower)]
         assert (above[:, 1] >= below[:, 1]).all() and ((above - below)[:, 0].abs() < 0.05).all()
 

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from modules.face3d.coefficients import FaceCoefficients, project
 from modules.geometry.camera import CAMERA_DISTANCE
-from modules.rig.landmark_mesh import LOWER_LIDS, LOWER_LIP, UPPER_LIDS, UPPER_LIP, LandmarkModel
+from modules.rig.landmark_mesh import LIDS_ABOVE, LIDS_BELOW, LOWER_LIP, UPPER_LIP, LandmarkModel
 from modules.rig.motion import head_poses
 from tests.modules.rig.conftest import BLINKS, JAW
 
@@ -28,7 +28,7 @@ def test_a_blink_shuts_the_lids_and_shut_lips_meet(puppet):
     expression[:, BLINKS] = 1
     points = own(puppet, expression=expression).points[0]
     open_points = own(puppet).points[0]
-    upper, lower = list(UPPER_LIDS), list(LOWER_LIDS)
+    upper, lower = list(LIDS_ABOVE), list(LIDS_BELOW)
     gap, before = (p[upper, 1] - p[lower, 1] for p in (points, open_points))
     assert gap.abs().max() < 0.35 * before.max()
     skeleton, face = puppet.rig.skeleton, puppet.photo.face
