@@ -21,11 +21,28 @@ def path(text: str) -> Path | str:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line; `given` of the result holds the names of the options that stand on it."""
-    parser = argparse.ArgumentParser(
+    options = parser().parse_args(arguments)
+    absent = object()
+    marked = parser().parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
+    options.given = {name for name, value in vars(marked).items() if value is not absent}
+    return options
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options."""
+    result = argparse.ArgumentParser(
         prog="python -m inference.run",
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add_inputs(result)
+    add_model(result)
+    add_outputs(result)
+    return result
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Who is shown, what drives it, and how it moves."""
     parser.add_argument(
         "--source",
         type=path,
@@ -59,7 +76,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
-    add_renderer(parser)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Who draws: which model, where it runs, and how."""
+    parser.add_argument(
+        "--renderer", choices=RENDERERS, default="planes", help="planes: the networks; rig: the photo itself in 3D"
+    )
+    parser.add_argument("--size", type=int, choices=RIG_SIZES, help="pixels a side of --renderer rig; without it 512")
     parser.add_argument(
         "--checkpoint", type=path, default=DEMO_CHECKPOINT, help="folder with portrait/ and audio2motion/"
     )
@@ -69,6 +93,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--batch", type=int, help="frames rendered together; more need more memory; without it 1 on a CPU, 4 elsewhere"
     )
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """What is written."""
     parser.add_argument(
         "--output", type=path, default=Path("infer_out/talk.mp4"), help=".mp4; .webm or .mov if transparent"
     )
@@ -76,19 +104,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--debug-video", action="store_true", help="source, PNCC, raw render, depth and final picture side by side"
     )
     parser.add_argument("--save-motion", type=path, help="also write the motion (.json or .npz)")
-    options = parser.parse_args(arguments)
-    absent = object()
-    marked = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
-    options.given = {name for name, value in vars(marked).items() if value is not absent}
-    return options
-
-
-def add_renderer(parser: argparse.ArgumentParser) -> None:
-    """The options that say who draws."""
-    parser.add_argument(
-        "--renderer", choices=RENDERERS, default="planes", help="planes: the networks; rig: the photo itself in 3D"
-    )
-    parser.add_argument("--size", type=int, choices=RIG_SIZES, help="pixels a side of --renderer rig; without it 512")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """Shared fixtures: seeds, golden numbers, real media and models (each skips with its reason when absent)."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ def golden_dir() -> Path:
     if not any(folder.glob("*.npz")):
         pytest.skip(f"no golden numbers in {folder}; set GOLDEN_DIR to a folder that holds *.npz")
     return folder
+
+
+def pytest_configure() -> None:
+    """Signals act as in a terminal also where the tests were started in the background, as do the commands in them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

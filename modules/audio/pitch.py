@@ -15,7 +15,7 @@ from torch import Tensor
 from modules.media.rates import SAMPLE_RATE
 
 Array = NDArray[np.float64]
-BLOCK = 500  # frames at once: 10 s
+AT_ONCE = 500  # frames at once: 10 s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def track_pitch(waveform: Array, config: PitchConfig | None = None) -> PitchTrac
     mean = float(wave.mean(dtype=np.float64))
     peak = max(float(wave.max()) - mean, mean - float(wave.min()))
     parts = []
-    for block in np.split(centres, range(BLOCK, frames, BLOCK)):
+    for block in np.split(centres, range(AT_ONCE, frames, AT_ONCE)):
         lags = _normalised_autocorrelation(wave, block, peak, config)
         parts.append((*_candidates(lags.correlation, lags.silent, config), lags.intensity))
     frequency, strength, intensity = (np.concatenate(part) for part in zip(*parts))

@@ -15,6 +15,8 @@ Images of head, torso and person are composed from video and mask when they are 
 import os
 import re
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +39,8 @@ from modules.system.files import whole_file
 
 CLIP_VERSION = 2  # 1 had no version, fps, source and licence; it is read as well
 KEY_EVERY = 5  # frames from one key frame to the next
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, RuntimeError, BadZipFile, zlib.error,
+           struct.error)  # fmt: skip  # what the readers of videos, pictures, sounds and arrays raise
 _VIDEO_OPTIONS = {"crf": "12", "g": str(KEY_EVERY), "bf": "0", "preset": "fast"}
 
 _OF_VIDEO = re.compile(r"(?<!^person)_\d{6}$")  # first frame, at the end of a folder's name
@@ -149,6 +153,19 @@ def speech_file(folder: Path, kind: str) -> Path:
     return folder / f"speech_{kind}.npz"
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What fails while a file of a clip is read is one line that names it."""
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path.parent} is no prepared clip: {path.name} is missing or damaged ({reason}); delete the folder and "
+            "make it again with python -m data_gen.run"
+        ) from error
+
+
 class Clip:
     """A prepared clip; opening it reads the coefficients only, pictures are decoded on demand.
 
@@ -162,15 +179,10 @@ class Clip:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            with np.load(folder / "clip.npz", allow_pickle=False) as arrays:
-                content = {name: arrays[name] for name in arrays.files if name != "landmarks"}
+        with _reading(folder / "clip.npz"), np.load(folder / "clip.npz", allow_pickle=False) as arrays:
+            content = {name: arrays[name] for name in arrays.files if name != "landmarks"}
             self.face_model = str(content["face_model"])
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{folder} is no prepared clip ({error}); make clips with python -m data_gen.run"
-            ) from error
-        version, rate = int(content.get("version", 1)), int(content.get("fps", FRAME_RATE))
+            version, rate = int(content.get("version", 1)), int(content.get("fps", FRAME_RATE))
         if version > CLIP_VERSION or rate != FRAME_RATE:
             raise UserError(
                 f"{folder} has clip format {version} with {rate} frames a second; this program reads up to "
@@ -197,40 +209,44 @@ class Clip:
 
     def all_frames(self) -> Iterator[np.ndarray]:
         """Every picture, uint8 [H, W, 3], in order, in constant memory."""
-        return _decode_all(self.folder / "video.mp4", "rgb24")
+        return _decode_all(self.folder / "video.mp4", "rgb24", len(self))
 
     def all_classes(self) -> Iterator[np.ndarray]:
         """Every class map, uint8 [H, W] in 0..5, in order."""
-        return _decode_all(self.folder / "masks.mkv", "gray")
+        return _decode_all(self.folder / "masks.mkv", "gray", len(self))
 
     @property
     def landmarks(self) -> np.ndarray:
         """Landmarks [T, L, 2] float32, picture fractions; read anew each time."""
-        with np.load(self.folder / "clip.npz", allow_pickle=False) as arrays:
+        path = self.folder / "clip.npz"
+        with _reading(path), np.load(path, allow_pickle=False) as arrays:
             return arrays["landmarks"]
 
     @cached_property
     def background(self) -> np.ndarray:
         """The scene without the person, uint8 [H, W, 3]."""
-        with Image.open(self.folder / "background.png") as picture:
+        path = self.folder / "background.png"
+        with _reading(path), Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))
 
     def audio(self) -> np.ndarray | None:
         """Sound [N] float32 in [-1, 1] at 16 kHz, None for a silent clip."""
         path = self.folder / "audio.wav"
-        return soundfile.read(path, dtype="float32")[0] if path.is_file() else None
+        with _reading(path):
+            return soundfile.read(path, dtype="float32")[0] if path.is_file() else None
 
     def audio_length(self) -> int:
         """N, samples of the sound at 16 kHz; 0 for a silent clip."""
         path = self.folder / "audio.wav"
-        return soundfile.info(path).frames if path.is_file() else 0
+        with _reading(path):
+            return soundfile.info(path).frames if path.is_file() else 0
 
     def speech(self, kind: str) -> AudioFeatures | None:
         """Stored features ("mel" or "hubert") of the sound, [Tx, A] and f0 [Tx] at 50 Hz; None if there are none."""
         path = speech_file(self.folder, kind)
         if not path.is_file():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
+        with _reading(path), np.load(path, allow_pickle=False) as arrays:
             return AudioFeatures(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["f0"]))
 
     def speech_length(self, kind: str) -> int:
@@ -238,13 +254,17 @@ class Clip:
         path = speech_file(self.folder, kind)
         if not path.is_file():
             return 0
-        with np.load(path, allow_pickle=False) as arrays:
+        with _reading(path), np.load(path, allow_pickle=False) as arrays:
             return len(arrays["f0"])
 
     def stored_pncc(self, size: int) -> np.ndarray | None:
         """PNCCs uint8 [T + 1, 3, size, size], mapped from disk; None if they were not prepared at this size."""
         path = _pncc_file(self.folder, size)
-        return np.load(path, mmap_mode="r") if path.is_file() else None
+        with _reading(path):
+            stored = np.load(path, mmap_mode="r") if path.is_file() else None
+            if stored is not None and (stored.shape, stored.dtype) != ((len(self) + 1, 3, size, size), np.uint8):
+                raise ValueError(f"shape {stored.shape}, type {stored.dtype}")
+            return stored
 
 
 def has_stored_pncc(folder: Path, size: int) -> bool:
@@ -277,11 +297,8 @@ def person_of(folder: Path) -> str:
     Raises:
         UserError: no clip.
     """
-    try:
-        with np.load(folder / "clip.npz", allow_pickle=False) as arrays:
-            names = [str(arrays[key]) for key in ("person", "video") if key in arrays.files]
-    except (OSError, ValueError, BadZipFile) as error:
-        raise UserError(f"{folder} is no prepared clip ({error}); make clips with python -m data_gen.run") from error
+    with _reading(folder / "clip.npz"), np.load(folder / "clip.npz", allow_pickle=False) as arrays:
+        names = [str(arrays[key]) for key in ("person", "video") if key in arrays.files]
     return next(filter(None, names), None) or _OF_VIDEO.sub("", folder.name)
 
 
@@ -337,7 +354,7 @@ class _Decoded(Sequence):
 
 def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     decoded: dict[int, np.ndarray] = {}
-    with av.open(path) as container:
+    with _reading(path), av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         for index in sorted(set(indices)):
@@ -351,7 +368,11 @@ def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     return np.stack([decoded[index] for index in indices])
 
 
-def _decode_all(path: Path, pixel_format: str) -> Iterator[np.ndarray]:
-    with av.open(path) as container:
+def _decode_all(path: Path, pixel_format: str, expected: int) -> Iterator[np.ndarray]:
+    count = 0
+    with _reading(path), av.open(path) as container:
         for frame in container.decode(video=0):
+            count += 1
             yield frame.to_ndarray(format=pixel_format)
+        if count != expected:
+            raise ValueError(f"{count} frames instead of {expected}")

@@ -114,8 +114,8 @@ class HTBSRTask(FramePairTask):
 
     def begin(self) -> None:
         if start := self.config.init_from:
-            check_face_model(start, self.config.model)
             warm_start(start, self.modules, FIXED)
+            check_face_model(start, self.config.model)
             present = warm_start_if_present(start, self.modules, ("htbsr", "discriminator"))
             if "htbsr" not in present:
                 start_from_superresolution(self.decoder, start)

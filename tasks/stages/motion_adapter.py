@@ -61,7 +61,7 @@ INPUTS = ("image", "target", "near_head", "image_raw", "target_raw", "near_head_
           "head_raw", "network")
 # fmt: on
 PLANE_LOSSES = ("density", "laplacian")
-LAPLACIANS = {"mean": losses.laplacian_mean, "norm": losses.laplacian_squared}
+PLANE_LAPLACIANS = {"mean": losses.laplacian_mean, "norm": losses.laplacian_squared}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +243,7 @@ class MotionAdapterTask(FramePairTask):
             return terms
         if laplacian > 0:
             motion = self.compared_planes([frames.pncc_of(k) for k in (TARGET, BEFORE, AFTER)])
-            terms["laplacian"] = laplacian * config.laplacian_every * LAPLACIANS[config.laplacian](*motion)
+            terms["laplacian"] = laplacian * config.laplacian_every * PLANE_LAPLACIANS[config.laplacian](*motion)
         if "perturbation_weight" in self.modules:
             loss = losses.perturbation_l1(*self.compared_planes(frames.perturbed()))
             terms["perturbation"] = self.tuned("perturbation", loss) * config.laplacian_every

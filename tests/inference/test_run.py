@@ -282,6 +282,9 @@ def test_a_signal_leaves_no_half_video(checkpoint, tmp_path, numbers, code, mome
         time.sleep(0.05)  # until the video is being written
     for number in numbers:
         process.send_signal(number)
-    _, message = process.communicate(timeout=120)
+    try:
+        _, message = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == code and message == "stopped\n"
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]

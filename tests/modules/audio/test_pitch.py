@@ -60,15 +60,15 @@ def test_bad_limits_are_refused():
 def test_blocks_give_the_pitch_of_the_whole(monkeypatch, block):
     noise = np.random.default_rng(0).standard_normal(16000)
     wave = voice(np.linspace(90, 400, 16000)) * (np.sin(np.arange(16000) / 1500) > -0.5) + 0.01 * noise
-    monkeypatch.setattr(pitch, "BLOCK", 10_000)
+    monkeypatch.setattr(pitch, "AT_ONCE", 10_000)
     whole = track_pitch(wave).f0
-    monkeypatch.setattr(pitch, "BLOCK", block)
+    monkeypatch.setattr(pitch, "AT_ONCE", block)
     assert (whole > 0).any() and (whole == 0).any()
     assert np.allclose(track_pitch(wave).f0, whole, rtol=1e-6, atol=0)
 
 
 def test_memory_hardly_grows_with_the_length_of_the_sound(monkeypatch):
-    monkeypatch.setattr(pitch, "BLOCK", 50)
+    monkeypatch.setattr(pitch, "AT_ONCE", 50)
 
     def peak(seconds: int) -> int:
         wave = voice(np.full(16000 * seconds, 150.0)).astype(np.float32)

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -128,3 +129,27 @@ def test_missing_clips_are_explained(tmp_path):
         list_clips(tmp_path)
     with pytest.raises(UserError, match="is no prepared clip"):
         Clip(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "masks.mkv", "background.png", "clip.npz"])
+@pytest.mark.parametrize("harm", ["gone", "empty", "cut", "other"])
+def test_a_damaged_file_is_named_in_one_line(tmp_path, content, name, harm):
+    folder = tmp_path / "a"
+    write_clip(folder, content)
+    file = folder / name
+    data = file.read_bytes()
+    file.unlink() if harm == "gone" else file.write_bytes({"empty": b"", "cut": data[:60], "other": b"x" * 500}[harm])
+    with pytest.raises(UserError, match=name) as caught:
+        clip = Clip(folder)
+        list(clip.all_frames()), list(clip.all_classes()), clip.background
+    assert "\n" not in str(caught.value) and "make it again" in str(caught.value)
+
+
+def test_a_video_of_another_length_is_named(tmp_path, content):
+    write_clip(tmp_path / "a", content)
+    face = content.face[: FRAMES - 2]
+    short = replace(content, frames=content.frames[:-2], classes=content.classes[:-2], face=face, pncc=None)
+    write_clip(tmp_path / "b", short)
+    shutil.copy(tmp_path / "b/video.mp4", tmp_path / "a/video.mp4")
+    with pytest.raises(UserError, match=f"{FRAMES - 2} frames instead of {FRAMES}"):
+        list(Clip(tmp_path / "a").all_frames())

@@ -68,7 +68,7 @@ def test_planes_are_rescaled_to_every_side_from_the_least_to_their_own():
     planes = torch.zeros(1, 3, 2, 9, 9)
     sides = [rescale_planes(planes, 0.5, (k + 0.5) / 60).shape[-1] for k in range(60)]
     assert sides == sorted(sides)
-    assert {side: sides.count(side) for side in sides} == dict.fromkeys(range(4, 10), 10)  # floor(4.5) .. 9
+    assert {side: sides.count(side) for side in sides} == dict.fromkeys(range(4, 10), 10)  # from the floor of 4.5 to 9
 
 
 def test_rescaled_planes_are_bilinear_samples_of_the_planes(generator):

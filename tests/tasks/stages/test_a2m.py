@@ -58,9 +58,9 @@ def test_the_sync_network_is_frozen_and_pulls_on_the_motion(face, tmp_path):
 
 def test_a_sync_loss_without_a_sync_network_is_refused(face, tmp_path):
     with pytest.raises(ValueError, match="loss.sync is 0.2"):
-        A2MConfig(model=A2M, data=DATA, loss=A2MLossConfig(sync=0.2))
+        A2MConfig(model=A2M, features="mel", data=DATA, loss=A2MLossConfig(sync=0.2))
     with pytest.raises(ValueError, match="no loss has a weight"):
-        A2MConfig(model=A2M, data=DATA)
+        A2MConfig(model=A2M, features="mel", data=DATA)
     with pytest.raises(UserError, match="no checkpoint"):
         a2m_task(replace(LOSSES, sync=0.2), sync_checkpoint=str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="face_model=bfm, not procedural"):
