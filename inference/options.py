@@ -23,6 +23,8 @@ LARGEST_SEED = 2**63 - 1
 LARGEST_AMOUNT = 2.0  # of --mouth-amplitude and --temperature; above 1 is an exaggeration
 POSES = ("natural", "still")
 BACKGROUNDS = ("photo", "transparent")
+RENDERERS = ("planes", "rig")
+RIG_SIZES = (256, 512, 1024)  # pixels a side, of --renderer rig; the networks have one size
 
 # The options that act with some inputs alone. Each input has a name (`inputs_of`); all other options act with all.
 # fmt: off
@@ -39,6 +41,7 @@ ACTS_WITH = {
     "temperature":     ("speech",),
     "seed":            ("speech",),
     "hubert":          ("speech",),
+    "size":            ("--renderer rig",),
 }
 # fmt: on
 INSTEAD = {  # what to do in place of an option that would not be used
@@ -48,6 +51,12 @@ INSTEAD = {  # what to do in place of an option that would not be used
     "inpainting": "it is for the background of a photo, which --source gives",
     "pose_mode": "the head moves about the photo's pose unless --driving, --motion or --pose FILE gives another one",
     "driving_face": "it chooses one of the people of a clip, which --driving or --pose gives",
+    "size": "the planes have the size of the checkpoint's networks; --renderer rig draws any",
+}
+NOT_WITH_RIG = {  # what acts with the planes alone, and what the rig does in its place
+    "pose_mode": "the head always starts in the photo's pose",
+    "inpainting": "it continues the background in its own way",
+    "precision": "it has no networks and computes in float32",
 }
 
 
@@ -74,6 +83,7 @@ def inputs_of(options: argparse.Namespace) -> dict[str, bool]:
         "speech": speech,
         "--driving": options.driving is not None,
         "--motion": options.motion is not None,
+        "--renderer rig": options.renderer == "rig",
         "--pose FILE": speech and options.pose not in POSES and not _is_motion(options.pose),
         "--pose motion": speech and _is_motion(options.pose),
     }
@@ -122,6 +132,16 @@ def _check_use(options: argparse.Namespace) -> None:
             raise UserError(f"{_called(name)} is not used here; {INSTEAD[name]}; leave it out")
         driver = "--driving" if inputs["--driving"] else "--motion"
         raise UserError(f"{_called(name)} is for speech and is not used with {driver}; leave one of them out")
+    if inputs["--renderer rig"]:
+        _check_rig(options)
+
+
+def _check_rig(options: argparse.Namespace) -> None:
+    for name, reason in NOT_WITH_RIG.items():
+        if name in options.given:
+            raise UserError(f"{_called(name)} is not used with --renderer rig: {reason}; leave one of them out")
+    if options.source is not None and options.source.suffix.lower() == PORTRAIT_SUFFIX:
+        raise UserError(f"--renderer rig draws from the photo itself; give that with --source, not {options.source}")
 
 
 def _check_files(options: argparse.Namespace) -> None:

@@ -38,6 +38,8 @@ from modules.portrait.photo import Photo, Surroundings
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Source
 from modules.system.errors import UserError
 
+NO_PROCEDURAL = "this checkpoint knows no procedural people; give a photo with --source"
+
 
 class TalkingPortrait:
     """One photo and one motion -> frames.
@@ -119,7 +121,7 @@ class TalkingPortrait:
     def procedural_portrait(self, seed: int) -> Portrait:
         """The procedural person of `seed`; only for checkpoints of the procedural face model."""
         if self.face_model.name != "procedural":
-            raise UserError("this checkpoint knows no procedural people; give a photo with --source")
+            raise UserError(NO_PROCEDURAL)
         return Portrait.from_procedural(seed, self.face_model, self.size)
 
     def motion_from_speech(

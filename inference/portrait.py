@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from modules.analysis.crop import crop_landmarks, photo_crop
+from modules.analysis.crop import Box, crop_landmarks, photo_crop
 from modules.analysis.inpainting import BackgroundMethod, inpaint_background, inpaint_torso
 from modules.analysis.landmarks import detect
 from modules.analysis.segmentation import part_image, segment_crop
@@ -107,11 +107,7 @@ class Portrait:
         Raises:
             UserError: no picture, no usable face, or a model file is missing.
         """
-        photo = read_picture(path)
-        in_photo = detect(photo, name=path.name, face_index=face, anyway=anyway)
-        box = photo_crop(photo, in_photo)
-        landmarks = crop_landmarks(in_photo, photo.shape[:2], box)
-        fitted = fit_photo(face_model, torch.from_numpy(landmarks).float())
+        photo, box, landmarks, fitted = analyse_photo(path, face_model, face, anyway)
         return cls.from_picture(*segment_crop(photo, box, landmarks, size), fitted, face_model.name, inpainting)
 
     @classmethod
@@ -156,6 +152,22 @@ class Portrait:
                 return cls(**{name: file.get_tensor(name) for name in _tensors()}, face_model=header["face_model"])
         except (OSError, SafetensorError, KeyError) as error:
             raise UserError(f"{path} is not a portrait file; make one with Portrait.save ({error})") from error
+
+
+def analyse_photo(
+    path: Path, face_model: MorphableModel, face: int | None = None, anyway: bool = False
+) -> tuple[np.ndarray, Box, np.ndarray, FaceCoefficients]:
+    """Find and fit the face of a photo; arguments and errors as of `Portrait.from_photo`.
+
+    Returns:
+        The photo [H, W, 3] uint8, the square around the face, its landmarks [478, 2] in fractions of the square, and
+        the fitted face, one row.
+    """
+    photo = read_picture(path)
+    in_photo = detect(photo, name=path.name, face_index=face, anyway=anyway)
+    box = photo_crop(photo, in_photo)
+    landmarks = crop_landmarks(in_photo, photo.shape[:2], box)
+    return photo, box, landmarks, fit_photo(face_model, torch.from_numpy(landmarks).float())
 
 
 def _tensors() -> tuple[str, ...]:

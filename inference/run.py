@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from inference.options import check
+from inference.options import RENDERERS, RIG_SIZES, check
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import run_command
 
@@ -85,7 +85,11 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Which model, where it runs, and how."""
+    """Who draws: which model, where it runs, and how."""
+    parser.add_argument(
+        "--renderer", choices=RENDERERS, default="planes", help="planes: the networks; rig: the photo itself in 3D"
+    )
+    parser.add_argument("--size", type=int, choices=RIG_SIZES, help="pixels a side of --renderer rig; without it 512")
     parser.add_argument(
         "--checkpoint", type=path, default=DEMO_CHECKPOINT, help="folder with portrait/ and audio2motion/"
     )

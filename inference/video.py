@@ -11,14 +11,17 @@ from tqdm import tqdm
 from inference.background import load_background
 from inference.motion import Motion, natural_pose, periodic_blink, still_pose
 from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
-from inference.pipeline import TalkingPortrait
+from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
+from inference.rig import RigPainter, procedural_rig_photo, rig_photo
 from modules.media.audio import Sound, read_sound
 from modules.media.rates import FRAME_RATE
 from modules.media.video_writer import VideoWriter
+from modules.rig.rig import RigPhoto
 from modules.system.errors import UserError
 from modules.system.interrupts import Interrupts
 
+RIG_SIZE = 512  # pixels a side, without --size
 DEMO_PERSON = 900007  # seed of a procedural person that no training saw
 
 
@@ -31,18 +34,25 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
         UserError: an input cannot be used, or the video cannot be written.
     """
     pipeline = TalkingPortrait.load(options.checkpoint, options.device, options.precision, options.hubert)
-    if options.background != "photo" and pipeline.config.stage < 3:
+    rig = options.renderer == "rig"
+    if options.background != "photo" and pipeline.config.stage < 3 and not rig:
         raise UserError(
             f"--background is for checkpoints of stage 3; {options.checkpoint} is of stage {pipeline.config.stage}, "
             "which draws the head alone"
         )
-    background = load_background(options.background, pipeline.size)
-    portrait = make_portrait(options, pipeline)
+    size = (options.size or RIG_SIZE) if rig else pipeline.size
+    background = load_background(options.background, size)
+    photo = make_rig_photo(options, pipeline, size) if rig else make_portrait(options, pipeline)
     motion, sound = make_motion(options, pipeline)
     if options.save_motion:
         motion.save(options.save_motion)
-    make_frames = pipeline.debug_frames if options.debug_video else pipeline.frames
-    frames = make_frames(portrait, motion, background, options.batch, options.pose_mode)
+    if isinstance(photo, RigPhoto):
+        painter = RigPainter(photo, pipeline.face_model, size, pipeline.device)
+        make_frames = painter.debug_frames if options.debug_video else painter.frames
+        frames = make_frames(motion, background, options.batch or pipeline.batch, pipeline.workers)
+    else:
+        make_frames = pipeline.debug_frames if options.debug_video else pipeline.frames
+        frames = make_frames(photo, motion, background, options.batch, options.pose_mode)
     first = next(frames)
     progress = tqdm(chain([first], frames), total=len(motion), unit="frame", disable=not sys.stderr.isatty())
     with (
@@ -79,6 +89,15 @@ def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple
     if options.blink == "period":
         motion = motion.with_blink(periodic_blink(frames, generator))
     return motion, read_sound(audio, beside_pictures=False)  # as the motion was made from it
+
+
+def make_rig_photo(options: argparse.Namespace, pipeline: TalkingPortrait, size: int) -> RigPhoto:
+    """What the rig needs of the photo or person that the options ask for."""
+    if options.source is not None:
+        return rig_photo(options.source, pipeline.face_model, size, options.face, options.anyway)
+    if pipeline.face_model.name != "procedural":
+        raise UserError(NO_PROCEDURAL)
+    return procedural_rig_photo(DEMO_PERSON, pipeline.face_model, size)
 
 
 def make_portrait(options: argparse.Namespace, pipeline: TalkingPortrait) -> Portrait:

@@ -31,7 +31,7 @@ ALSO_ALLOWED = {"tasks/evaluation/checkpoints.py": {"inference"}}  # it measures
 # The folders of modules from the ground up: each imports from itself and from those before it.
 # fmt: off
 FLOORS = ("system", "layers", "geometry", "media", "face3d", "rendering", "losses", "analysis", "eg3d", "audio",
-          "procedural", "clips", "face_models", "metrics", "portrait", "official")
+          "procedural", "clips", "face_models", "metrics", "rig", "portrait", "official")
 # fmt: on
 
 # Files without a test file of their own, and why.

@@ -177,12 +177,20 @@ def smooth_fill(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
     Returns:
         [H, W, 3] uint8, equal to `colours` where known.
     """
-    filled = _harmonic(colours.astype(np.float32), known.astype(np.float32))
+    filled = continue_colours(colours.astype(np.float32), known.astype(np.float32))
     return np.where(known[..., None], colours, np.rint(filled).clip(0, 255)).astype(np.uint8)
 
 
-def _harmonic(colours: np.ndarray, known: np.ndarray, sweeps: int = 60) -> np.ndarray:
-    """Push-pull: solve at half the size, enlarge, relax unknown pixels towards their neighbours' mean."""
+def continue_colours(colours: np.ndarray, known: np.ndarray, sweeps: int = 60) -> np.ndarray:
+    """Push-pull: solve at half the size, enlarge, relax unknown pixels towards their neighbours' mean.
+
+    Args:
+        colours: [H, W, 3] float32.
+        known: [H, W] float32, 0 where the colours are not known.
+        sweeps: relaxations at each size; more are smoother.
+    Returns:
+        [H, W, 3] float32, equal to `colours` where known.
+    """
     height, width = known.shape
     if min(height, width) <= 4 or known.all():
         mean = (colours * known[..., None]).sum((0, 1)) / max(float(known.sum()), 1e-6)
@@ -191,7 +199,7 @@ def _harmonic(colours: np.ndarray, known: np.ndarray, sweeps: int = 60) -> np.nd
     weight = cv2.resize(known, half, interpolation=cv2.INTER_AREA)
     small = cv2.resize(colours * known[..., None], half, interpolation=cv2.INTER_AREA)
     small = small / np.maximum(weight, 1e-6)[..., None]
-    coarse = _harmonic(small, (weight > 0).astype(np.float32), sweeps)
+    coarse = continue_colours(small, (weight > 0).astype(np.float32), sweeps)
     coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     result = np.where(known[..., None] > 0, colours, coarse)
     kernel = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4

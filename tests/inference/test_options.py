@@ -75,6 +75,8 @@ VALUES = {
     "output": "out.mp4",
     "save_motion": "saved.json",
     "debug_video": None,
+    "renderer": "planes",
+    "size": "512",
 }
 
 
@@ -92,6 +94,15 @@ def test_an_option_acts_with_the_inputs_of_the_table_and_is_refused_by_name_with
         assert message == ""
     else:
         assert message.startswith(option) and "not used" in message and "leave" in message and "\n" not in message
+
+
+@pytest.mark.parametrize("more", [("--inpainting", "nearest"), ("--precision", "float32")])
+def test_the_rig_refuses_what_acts_with_the_planes_alone(folder, more):
+    rig = ("--source", "face.jpg", "--renderer", "rig")
+    assert refusal(*rig, "--size", "1024", "--batch", "2", "--face", "0") == ""
+    message = refusal(*rig, *more)
+    assert message.startswith(more[0]) and "not used with --renderer rig" in message
+    assert "the photo itself" in refusal("--source", "portrait.safetensors", "--renderer", "rig")
 
 
 def test_every_option_that_there_is_was_tried(folder):
@@ -149,6 +160,7 @@ def test_blinks_of_a_model_that_has_none_are_refused(folder):
 
 
 CHOICES_AND_FLAGS = {"debug_video", "anyway", "inpainting", "pose_mode", "seed", "blink", "precision", "batch"}
+CHOICES_AND_FLAGS |= {"renderer", "size"}
 
 
 @pytest.mark.parametrize("name", sorted(VALUES.keys() - CHOICES_AND_FLAGS))

@@ -73,6 +73,13 @@ def test_each_option_changes_the_video(run, options):
     assert changed.shape != usual.shape or not np.array_equal(changed, usual)
 
 
+def test_the_rig_draws_at_its_own_size(run):
+    code, frames, _ = run("--renderer", "rig", "--size", "256", "--pose", "still")
+    assert code == 0 and frames.shape == (11, 256, 256, 3)
+    code, wide, _ = run("--renderer", "rig", "--size", "256", "--debug-video", "--background", "#00ff00")
+    assert code == 0 and wide.shape == (11, 256, 5 * 256, 3)
+
+
 def test_the_same_seed_gives_the_same_video(run):
     assert np.array_equal(run()[1], run()[1])
 

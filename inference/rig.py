@@ -1,0 +1,117 @@
+"""Frames by the photo itself, posed in 3D (`--renderer rig`): no network draws, so any size to 1024 and any photo.
+
+The motion is that of the planes: what listens, follows clips and reads motions is `TalkingPortrait`'s.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.motion import Motion
+from inference.portrait import FRONTAL_DISTANCE, analyse_photo
+from inference.track import apply_blinks
+from inference.workers import map_in_order
+from modules.analysis.crop import crop_picture
+from modules.analysis.mediapipe_models import person_confidence
+from modules.analysis.segmentation import ANALYSIS_SIZE, segment_crop
+from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.face3d.morphable_model import MorphableModel
+from modules.media.pixels import to_pixels, to_tensor
+from modules.procedural.person import sample_person
+from modules.procedural.render import render
+from modules.rig.draw import RigFrames, draw
+from modules.rig.motion import head_poses
+from modules.rig.rig import PhotoRig, RigPhoto
+
+
+def rig_photo(path: Path, model: MorphableModel, size: int, face: int | None = None, anyway: bool = False) -> RigPhoto:
+    """Analyse a photo, as `Portrait.from_photo` does.
+
+    Args:
+        size: pixels a side of the frames that will be drawn.
+    Raises:
+        UserError: no picture, no usable face, or a model file is missing.
+    """
+    photo, box, landmarks, fitted = analyse_photo(path, model, face, anyway)
+    picture, classes = segment_crop(photo, box, landmarks, max(size, ANALYSIS_SIZE))
+    person = person_confidence(crop_picture(photo, box, ANALYSIS_SIZE))
+    return RigPhoto(picture, classes, person, landmarks, fitted)
+
+
+def procedural_rig_photo(seed: int, model: MorphableModel, size: int) -> RigPhoto:
+    """The procedural person of `seed` with a neutral face, seen from the front; all is exact."""
+    person = sample_person(seed)
+    face = FaceCoefficients.neutral().replace(
+        identity=person.identity[None], translation=torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]])
+    )
+    view = render(model, person, face, max(size, ANALYSIS_SIZE))
+    points = model.landmarks(face.identity, face.expression, 478)
+    landmarks = project(pose_points(points, face.euler, face.translation))[0].numpy()
+    return RigPhoto(to_pixels(view.image)[0], view.classes[0].numpy(), None, landmarks, face)
+
+
+class RigPainter:
+    """Frames of one photo.
+
+    Attributes:
+        size: pixels a side of the frames.
+    """
+
+    def __init__(self, photo: RigPhoto, model: MorphableModel, size: int, device: torch.device) -> None:
+        self.picture, self.model, self.size, self.device = to_tensor(photo.picture), model, size, device
+        self.face, self.rig = photo.face, PhotoRig(photo, model).to(device)
+
+    def frames(
+        self, motion: Motion, background: Tensor | str | None = None, batch: int = 1, workers: int = 0
+    ) -> Iterator[np.ndarray]:
+        """Draw in constant memory.
+
+        Args:
+            motion: of the face model of the rig.
+            background: a picture [1, 3, any, any] in [-1, 1], "transparent", or None for the photo's own.
+            batch: frames drawn together.
+            workers: threads that draw side by side; 0 draws in this one.
+        Yields:
+            uint8 [S, S, 3], or [S, S, 4] when transparent.
+        """
+        if background == "transparent":
+            yield from self._drawn(motion, batch, workers, _with_alpha)
+            return
+        behind = self.rig.plate if background is None else background.to(self.device)
+        yield from self._drawn(motion, batch, workers, lambda frames: frames.over(behind))
+
+    def debug_frames(
+        self, motion: Motion, background: Tensor | None = None, batch: int = 1, workers: int = 0
+    ) -> Iterator[np.ndarray]:
+        """The same with photo, visibility, stretch, depth and final picture side by side: uint8 [S, 5 S, 3]."""
+        behind = self.rig.plate if background is None else background.to(self.device)
+        photo = torch.nn.functional.interpolate(self.picture.to(self.device), (self.size, self.size))
+
+        def panels(frames: RigFrames) -> Tensor:
+            near = 2 * (1 - (frames.depth - self.rig.nearest).clamp(0, 4) / 4) * (frames.depth > 0) - 1
+            maps = (2 * frames.visibility - 1, frames.stretch.clamp(0, 2) - 1, near)
+            parts = [photo.expand_as(frames.colour), *(part.expand_as(frames.colour) for part in maps)]
+            return torch.cat([*parts, frames.over(behind)], dim=-1)
+
+        yield from self._drawn(motion, batch, workers, panels)
+
+    def _drawn(
+        self, motion: Motion, batch: int, workers: int, picture: Callable[[RigFrames], Tensor]
+    ) -> Iterator[np.ndarray]:
+        expression, closing = apply_blinks(motion, self.model)
+        euler, translation = head_poses(self.face, motion.euler, motion.translation)
+        rows = [values.to(self.device, torch.float32) for values in (expression, euler, translation, closing)]
+
+        def some(start: int) -> np.ndarray:
+            part = (values[start : start + batch] for values in rows)
+            return to_pixels(picture(draw(self.rig, *part, self.size)))
+
+        for frames in map_in_order(some, range(0, len(motion), batch), workers):
+            yield from frames
+
+
+def _with_alpha(frames: RigFrames) -> Tensor:
+    return torch.cat([frames.colour, 2 * frames.alpha - 1], dim=1)

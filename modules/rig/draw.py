@@ -1,0 +1,181 @@
+"""Frames of a rig: triangles drawn once, small; colours looked up in the photo at the size of the frame."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modules.face3d.rasterizer import interpolate, rasterize
+from modules.rig.filters import enlarged, gaussian, look_up, soft, widened
+from modules.rig.landmark_mesh import COPIED
+from modules.rig.motion import Pose
+from modules.rig.rig import EYE_LAYER, MOUTH_LAYER, PERSON_LAYER, PhotoRig
+
+_JUMP = 0.02  # fractions of the photo by which neighbours of one surface differ at most
+_WELL_SEEN = 0.98
+_SHARPEST = 0.3  # least stretch by which outlines are sharpened
+
+
+@dataclass(frozen=True)
+class RigFrames:
+    """B frames of R pixels a side.
+
+    Attributes:
+        colour: [B, 3, R, R] in [-1, 1], the person without background.
+        alpha: [B, 1, R, R] in [0, 1].
+        depth: [B, 1, R, R] dm from the camera, 0 where nothing is.
+        visibility: [B, 1, R, R] in [0, 1], 1 where the photo shows what is drawn, 0 where its mirror image stands in.
+        stretch: [B, 1, R, R], pixels of the photo for one of the frame; small where the photo is stretched.
+        eyes, mouth: [B, 1, R, R] in [0, 1], what is seen through the holes of the face.
+    """
+
+    colour: Tensor
+    alpha: Tensor
+    depth: Tensor
+    visibility: Tensor
+    stretch: Tensor
+    eyes: Tensor
+    mouth: Tensor
+
+    def over(self, background: Tensor) -> Tensor:
+        """The person before backgrounds [B or 1, 3, any, any] in [-1, 1]: [B, 3, R, R]."""
+        size = self.colour.shape[-1]
+        if background.shape[-1] != size:
+            background = F.interpolate(background, (size, size), mode="bilinear", antialias=True)
+        return background + self.alpha * (self.colour - background)
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """What lies at the pixels of B frames, G pixels a side as the triangles were drawn, or R as the frame is.
+
+    Attributes:
+        values: [B, G, G, 8], the attributes of the rig.
+        nearest: [R], for a row or column of the frame the one of the geometry.
+        edges: [B, R, R] bool, where surfaces of different depth meet: there values must not be mixed.
+        layer: [B, R, R] of the nearest triangle, -1 where nothing is.
+        smooth: [B, R, R, 4], place in the photo (2), depth, share of the own texture.
+        soft: [B, R, R, 4], stretch, and how far a pixel is person, eyes, mouth.
+    """
+
+    values: Tensor
+    nearest: Tensor
+    edges: Tensor
+    layer: Tensor
+    smooth: Tensor
+    soft: Tensor
+
+    def at(self, pixels: Tensor) -> Tensor:
+        """All attributes [N, 8] at pixels [N] of the frames, counted through."""
+        size, small = len(self.nearest), self.values.shape[1]
+        rows = torch.div(pixels, size, rounding_mode="floor")
+        frame, row, column = torch.div(rows, size, rounding_mode="floor"), rows % size, pixels % size
+        edge = self.edges.flatten()[pixels]
+        corners = []
+        for place in (row, column):
+            exact = ((place + 0.5) * (small / size) - 0.5).clamp(0, small - 1)
+            exact = torch.where(edge, self.nearest[place].to(exact.dtype), exact)
+            low = exact.long()
+            corners.append((low, (low + 1).clamp(max=small - 1), (exact - low)[:, None]))
+        (top, bottom, down), (left, right, across) = corners
+        upper = torch.lerp(self.values[frame, top, left], self.values[frame, top, right], across)
+        lower = torch.lerp(self.values[frame, bottom, left], self.values[frame, bottom, right], across)
+        return torch.lerp(upper, lower, down)
+
+
+@torch.no_grad()
+def draw(
+    rig: PhotoRig, expression: Tensor, euler: Tensor, translation: Tensor, closing: Tensor, size: int
+) -> RigFrames:
+    """Draw B frames.
+
+    Args:
+        expression: [B, 64]; euler: [B, 3] radians; translation: [B, 3] dm, of the head.
+        closing: [B] in [0, 1], how far the eyes close on top of the expression.
+        size: R, pixels a side.
+    """
+    pose = rig.skeleton.pose(expression, euler, translation, closing)
+    surface = _surface(rig, pose, size)
+    inner = surface.layer > PERSON_LAYER
+    scale = rig.eyes.shape[0]  # pixels of the photo
+    colour = look_up(rig.texture, surface.smooth[..., :2] * scale + rig.margin)  # [B, R, R, 4]
+    seen = torch.where(inner, 1.0, surface.smooth[..., 3]) * (surface.layer >= 0)
+    _mirror(rig, colour, seen, surface, scale)
+    _blur_where(colour, surface.edges & (surface.layer == PERSON_LAYER), 5, 1.2)
+    _interior(rig, colour, surface, pose, scale)
+    _blur_where(colour, widened(inner, 3) & widened(~inner, 3), 3, 0.7)
+    stretch, person, eyes, mouth = surface.soft.unbind(-1)
+    alpha = ((colour[..., 3] - 0.5) / stretch.clamp(_SHARPEST, 1) + 0.5).clamp(0, 1)
+    alpha = alpha * (2 * person - 1).clamp(0, 1)
+    picture = (2 * colour[..., :3] - 1).clamp(-1, 1).permute(0, 3, 1, 2).contiguous()
+    planes = (alpha, surface.smooth[..., 2], seen, stretch, eyes, mouth)
+    return RigFrames(picture, *(plane[:, None] for plane in planes))
+
+
+def _surface(rig: PhotoRig, pose: Pose, size: int) -> _Surface:
+    """Draw the triangles at the size of the geometry and enlarge what they say, without mixing across edges."""
+    small = min(rig.config.geometry, size)
+    attributes = rig.attributes.repeat(len(pose.points), 1, 1)
+    attributes[:, -len(COPIED) :, :4] = pose.interior
+    attributes[..., 4] = 1 - pose.turned[:, None] * (1 - attributes[..., 4])
+    fragments = rasterize(pose.points, rig.triangles, small)
+    values = interpolate(fragments, attributes, rig.triangles).permute(0, 2, 3, 1)
+    layer = torch.where(fragments.mask, rig.layers[fragments.triangle], -1)
+    edges = widened(_laplacian(values[..., :2]) > _JUMP, 3)
+    masks = [layer >= 0, layer == EYE_LAYER, layer == MOUTH_LAYER]
+    smooth = torch.stack([*values[..., :2].unbind(-1), fragments.depth, values[..., 4]], dim=-1)
+    soft_parts = torch.stack([_stretch(values[..., :2]), *(mask.float() for mask in masks)], dim=-1)
+    nearest = (torch.arange(size, device=layer.device) * 2 + 1) * small // (2 * size)
+    near = enlarged(smooth, size)
+    if small != size:
+        layer, edges = (image[:, nearest[:, None], nearest] for image in (layer, edges))
+        frame, row, column = torch.nonzero(edges).unbind(1)
+        near[frame, row, column] = smooth[frame, nearest[row], nearest[column]]
+    return _Surface(values, nearest, edges, layer, near, enlarged(soft_parts, size))
+
+
+def _laplacian(flow: Tensor) -> Tensor:
+    """Sum of the absolute Laplacians of a field [B, H, W, 2]: [B, H, W]; 0 at the border."""
+    around = flow[:, :-2, 1:-1] + flow[:, 2:, 1:-1] + flow[:, 1:-1, :-2] + flow[:, 1:-1, 2:]
+    x, y = (around - 4 * flow[:, 1:-1, 1:-1]).abs().unbind(-1)
+    return F.pad(x + y, (1, 1, 1, 1))
+
+
+def _stretch(flow: Tensor) -> Tensor:
+    """Pixels of the photo for one of the frame [B, H, W], were the photo of the frame's size."""
+    across, down = flow[:, :, 2:] - flow[:, :, :-2], flow[:, 2:] - flow[:, :-2]
+    squares = (F.pad(d[..., 0] ** 2 + d[..., 1] ** 2, pad) for d, pad in ((across, (1, 1)), (down, (0, 0, 1, 1))))
+    return flow.shape[1] / 2 * sum(squares).sqrt()
+
+
+def _blur_where(colour: Tensor, mask: Tensor, size: int, sigma: float) -> None:
+    """Blur the colours of [B, H, W, 4] in place where the mask [B, H, W] is; alpha stays."""
+    pixels = torch.nonzero(mask.flatten()).squeeze(1)
+    if len(pixels):
+        colour.view(-1, 4)[pixels, :3] = gaussian(colour, size, sigma).view(-1, 4)[pixels, :3]
+
+
+def _mirror(rig: PhotoRig, colour: Tensor, seen: Tensor, surface: _Surface, scale: int) -> None:
+    """Mix the twin's colours into `colour` [B, R, R, 4], in place, where the photo does not show a side of the face."""
+    pixels = torch.nonzero(((seen < _WELL_SEEN) & (surface.layer == PERSON_LAYER)).flatten()).squeeze(1)
+    values, flat = surface.at(pixels), colour.view(-1, 4)
+    other = look_up(rig.texture, values[:, 2:4] * scale + rig.margin)
+    other[:, :3] *= values[:, 5:8]
+    flat[pixels] = torch.lerp(other, flat[pixels], values[:, 4:5])
+
+
+def _interior(rig: PhotoRig, colour: Tensor, surface: _Surface, pose: Pose, scale: int) -> None:
+    """Draw eyes and mouth into `colour` [B, R, R, 4], in place."""
+    layer, flat, places = surface.layer.flatten(), colour.view(-1, 4), surface.smooth.view(-1, 4)
+    eyes = torch.nonzero(layer == EYE_LAYER).squeeze(1)
+    flat[eyes, :3] = look_up(rig.eyes, places[eyes, :2] * scale)
+    flat[eyes, 3] = 1
+    mouth = torch.nonzero(layer == MOUTH_LAYER).squeeze(1)
+    frame = torch.div(mouth, surface.layer[0].numel(), rounding_mode="floor")
+    gap = pose.opened.new_tensor(rig.skeleton.gap)
+    invented = soft(2 - gap / 0.02) * soft(pose.opened / 0.04)  # a shut mouth shows no interior to reuse
+    own = (2 * look_up(rig.opening, places[mouth, :2] * scale) - 1).clamp(0, 1) * (1 - invented[frame, None])
+    painted = rig.mouth.paint(surface.at(mouth)[:, 2:4], pose.chin[frame], *pose.lips[frame].unbind(1))
+    flat[mouth, :3] = torch.lerp(painted, flat[mouth, :3], own)
+    flat[mouth, 3] = 1

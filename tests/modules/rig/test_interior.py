@@ -1,0 +1,40 @@
+import numpy as np
+import torch
+
+from modules.rig.filters import polygon
+from modules.rig.interior import eyes_texture, mouth_mask
+from modules.rig.landmark_mesh import MOUTH_RING, RIGHT_EYE_RING
+
+
+def test_eyes_are_the_photos_inside_and_go_on_outside(puppet):
+    picture, places = puppet.photo.picture, puppet.photo.landmarks
+    texture = eyes_texture(picture, places)
+    ring = polygon(places[list(RIGHT_EYE_RING)], 256)
+    assert np.abs(texture - picture / 255.0)[ring].mean() < 0.06
+    assert np.isfinite(texture).all() and 0 <= texture.min() and texture.max() <= 1
+
+
+def test_the_opening_is_that_of_the_lips(puppet):
+    places = puppet.photo.landmarks.copy()
+    shut = mouth_mask(places, 256).sum()
+    places[list(MOUTH_RING[10:])] += (0, 0.05)
+    assert mouth_mask(places, 256).sum() > shut + 200
+
+
+def test_a_painted_mouth_is_dark_in_the_throat_and_has_teeth_where_heads_have_them(puppet):
+    mouth = puppet.rig.mouth
+    y = float(mouth.bite[1])
+    places = torch.tensor([[float(mouth.bite[0]), y + 0.05], [float(mouth.bite[0]), y - 0.08], [0.5, y]])
+    ones = torch.ones(3)
+    colours = mouth.paint(places, torch.zeros(3, 2), (y + 0.1) * ones, (y - 0.3) * ones)
+    assert colours.shape == (3, 3) and (colours >= 0).all() and (colours <= 1).all()
+    assert colours[0].mean() > 2 * colours[2].mean()  # an upper tooth and a corner
+
+
+def test_lower_teeth_go_with_the_chin(puppet):
+    mouth = puppet.rig.mouth
+    x, y = mouth.bite[:2].tolist()
+    place, top, bottom = torch.tensor([[x, y - 0.1]]), torch.tensor([y + 0.1]), torch.tensor([y - 0.14])
+    shut = mouth.paint(place, torch.zeros(1, 2), top, bottom)
+    dropped = mouth.paint(place, torch.tensor([[0.0, -0.3]]), top, bottom)
+    assert shut.mean() > dropped.mean() + 0.05
