@@ -379,7 +379,8 @@ def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
 def _check_pictures(path: Path) -> None:
     if not path.is_file():
         raise UserError(
-            f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips"
+            f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips, or make "
+            "it again with python -m data_gen.run"
         )
 
 
