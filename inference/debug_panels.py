@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modules.layers.resample import resize
 from modules.portrait.driving import Driving
 from modules.portrait.real3d_portrait import PortraitOutput
 
@@ -22,7 +23,7 @@ def debug_panels(source: Tensor, driving: Driving, output: PortraitOutput) -> Te
     distance = torch.linalg.vector_norm(driving.camera.camera_to_world[:, :3, 3], dim=-1).view(-1, 1, 1, 1)
     depth = (2 * (distance - output.rendered.depth)).clamp(-1, 1)  # near bright, half of the box = 1
     panels = (
-        source.to(output.image).expand_as(output.image),
+        resize(source.to(output.image), size).expand_as(output.image),
         driving.pncc.driving,
         output.image_raw,
         depth.expand(-1, 3, -1, -1),
