@@ -61,7 +61,7 @@ def test_check_says_what_stops_which_command(findings, tmp_path: Path, monkeypat
 def test_check_is_content_where_everything_needed_is_there(findings, tmp_path: Path, monkeypatch, assets: Path):
     for name in command.ANALYSIS:
         shutil.copy(assets / name, tmp_path / name)
-    for name in ("portrait", "audio2motion"):
+    for name in ("portrait", "audio2motion", "whisper"):
         (tmp_path / "demo" / name).mkdir(parents=True)
         (tmp_path / "demo" / name / "config.yaml").touch()
     monkeypatch.setattr(command, "DEMO_CHECKPOINT", tmp_path / "demo")
