@@ -109,7 +109,7 @@ def test_the_divergence_is_annealed(face):
 
 
 def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
-    start = replace(LOSSES, sync=0.2, sync_pairs=32)
+    start = replace(LOSSES, sync=0.2, sync_pairs=32, closure=0.3)
     batch, folder = batch_of(a2m_task(LOSSES)), saved_sync(tmp_path / "sync")
 
     def terms(**weights):
@@ -119,7 +119,7 @@ def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
         )
 
     plain = terms()
-    assert plain.keys() == {"kl", "expression", "landmarks", "laplacian", "magnitude", "sync"}
+    assert plain.keys() == {"kl", "expression", "landmarks", "laplacian", "magnitude", "sync", "closure"}
     for weight in plain:
         doubled = terms(**{weight: 2 * getattr(start, weight)})
         for name in plain:
