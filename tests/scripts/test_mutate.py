@@ -178,7 +178,7 @@ def test_a_run_finds_what_no_test_sees_and_touches_nothing(project, capsys):
         9: ("KILLED", mirror + "test_error_is_a_distance"),
         13: ("SURVIVED", ""),
     }
-    assert len(re.findall(r"^\[\d/99, \d minutes left\] (KILLED|SURVIVED) ", capsys.readouterr().out, re.M)) == 4
+    assert len(re.findall(r"^\[\d/99, \d+ minutes left\] (KILLED|SURVIVED) ", capsys.readouterr().out, re.M)) == 4
 
 
 def test_a_stopped_run_resumes_and_survivors_get_another_try(project, capsys):
