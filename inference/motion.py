@@ -42,10 +42,11 @@ class Motion:
     face_model: str
 
     def __post_init__(self) -> None:
+        frames = self.expression.shape[0] if self.expression.ndim else "frames"
         for name, width in _ARRAYS.items():
             shape = tuple(getattr(self, name).shape)
-            if len(shape) != 2 or shape[1] != width or shape[0] != len(self.expression):
-                raise UserError(f"motion: {name} has shape {shape}; it must be [{len(self.expression)}, {width}]")
+            if shape != (frames, width):
+                raise UserError(f"motion: {name} has shape {shape}; it must be [{frames}, {width}]")
             _check_values(name, getattr(self, name))
         if len(self.expression) == 0:
             raise UserError("motion: it has no frames")

@@ -206,10 +206,11 @@ def config(material: Material, folder: Path, random: Random) -> Case:
         data = cases.as_yaml(content).encode()
         text = cases.broken(data, [data], random)
     cases.write(folder / "in.yaml", text)
+    views = ["views.people=2", "views.views=1"] if content.get("task") == "i2p_patches" else []  # they take minutes
     if "source" in content:
         few = ["people=1", "frames=2"] if content["source"] == "procedural" else [f"videos={folder}"]
         return Case(data_gen.run.main, ["in.yaml", "folder=d", "workers=1", *few], ("d",))
-    return _train("in.yaml")
+    return _train("in.yaml", *views)
 
 
 def words(material: Material, folder: Path, random: Random) -> Case:

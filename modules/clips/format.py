@@ -39,6 +39,7 @@ from modules.system.errors import UserError
 from modules.system.files import whole_file
 
 CLIP_VERSION = 2  # 1 had no version, fps, source and licence; it is read as well
+LARGEST_SIDE = 4096  # pixels a side of pictures and PNCCs
 KEY_EVERY = 5  # frames from one key frame to the next
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, RuntimeError, BadZipFile, zlib.error,
            struct.error)  # fmt: skip  # what the readers of videos, pictures, sounds and arrays raise

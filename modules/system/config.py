@@ -154,8 +154,9 @@ for _class in (_Loader, _Dumper):
 
 def _parse(text: str, where: str) -> tuple[Any, dict[str, str]]:
     """The value of a YAML text, and the text of each scalar in it by its dotted key."""
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)  # refuses characters that YAML does not have
         node = loader.get_single_node()
         return (None, {}) if node is None else (loader.construct_document(node), _texts(node))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -163,7 +164,8 @@ def _parse(text: str, where: str) -> tuple[Any, dict[str, str]]:
         location = f"{where}, line {mark.line + 1}" if mark else where
         raise UserError(f"{location}: {getattr(error, 'problem', None) or 'not valid YAML'}") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _parse_override(text: str) -> tuple[Any, dict[str, str]]:
@@ -208,7 +210,7 @@ def _load(path: Path, parents: tuple[Path, ...]) -> Settings:
         raise UserError(f"{path}: the file must hold `key: value` lines")
     bases = own.pop("base", [])
     bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+    if not isinstance(bases, list) or not all(isinstance(base, str) and "\0" not in base for base in bases):
         raise UserError(f"{path}: base must be a file or a list of files, not {bases}")
     settings = Settings({}, {})
     for base in bases:

@@ -43,3 +43,5 @@ def test_the_mouth_speaks_and_the_head_moves(config):
 def test_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match="frames 0"):
         ProceduralDataConfig(frames=0)
+    with pytest.raises(ValueError, match="4096 at most"):
+        ProceduralDataConfig(pncc_size=10**30)

@@ -244,7 +244,9 @@ def test_a_folder_keeps_to_its_settings(config, talk, tmp_path):
         next(prepare(replace(config, size=64)))
 
 
-@pytest.mark.parametrize("setting", [{"size": 95}, {"shortest": 5, "longest": 4}, {"workers": 0}])
+@pytest.mark.parametrize(
+    "setting", [{"size": 95}, {"shortest": 5, "longest": 4}, {"workers": 0}, {"pncc_size": 10**30}]
+)
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=str(next(iter(setting.values())))):
         VideoDataConfig(videos="raw", **setting)

@@ -135,6 +135,15 @@ def test_a_value_out_of_all_reason_is_refused_with_its_row(tmp_path, name, value
     assert "m.json" in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ["expression", "euler"])
+def test_a_number_in_place_of_rows_is_refused(tmp_path, name):
+    path = tmp_path / "m.json"
+    some_motion(4).save(path)
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {name: 0.75}), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"m.json: motion: {name} has shape \(\); it must be"):
+        Motion.load(path)
+
+
 def test_the_byte_order_mark_of_an_editor_does_no_harm(tmp_path):
     some_motion(2).save(tmp_path / "m.json")
     content = (tmp_path / "m.json").read_bytes()

@@ -162,6 +162,8 @@ def test_a_wrong_key_names_the_file_it_is_in(tmp_path: Path) -> None:
         ("base: 3\n", "base must be a file or a list"),
         ("base: gone.yaml\n", r"gone.yaml \(base of own.yaml\): No such file"),
         ("base: own.yaml\n", "in a circle"),
+        ('base: "a\\0b"\n', "base must be a file"),
+        ("a: 1\0\n", "not valid YAML"),
         ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
     ],
 )
