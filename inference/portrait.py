@@ -13,6 +13,7 @@ from modules.analysis.crop import Box, crop_landmarks, photo_crop
 from modules.analysis.inpainting import BackgroundMethod, inpaint_background, inpaint_torso
 from modules.analysis.landmarks import detect
 from modules.analysis.segmentation import part_image, segment_crop
+from modules.analysis.segmentation_classes import CLASSES
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_photo
 from modules.face3d.morphable_model import MorphableModel
@@ -25,6 +26,7 @@ from modules.system.files import named_file
 
 _FORMAT = "real3d-portrait"
 _VERSION = 1
+_PICTURES = ("picture", "head", "torso", "background")
 FRONTAL_DISTANCE = -5.0  # dm: the face of a procedural portrait fills about a fifth of the picture
 
 
@@ -138,7 +140,8 @@ class Portrait:
         """Read a file of `save`.
 
         Raises:
-            UserError: the file is missing, is no portrait, or is of another format or version.
+            UserError: the file is missing, is no portrait, is of another format or version, or holds values out of all
+                reason.
         """
         try:
             with safe_open(path, "pt") as file:
@@ -149,7 +152,10 @@ class Portrait:
                         f"{path} is not a portrait file: format, version are {kind}; this program reads "
                         f"{(_FORMAT, str(_VERSION))}; make one with Portrait.save"
                     )
-                return cls(**{name: file.get_tensor(name) for name in _tensors()}, face_model=header["face_model"])
+                tensors = {name: file.get_tensor(name) for name in _tensors()}
+                for name, values in tensors.items():
+                    _check_values(path, name, values)
+                return cls(**tensors, face_model=header["face_model"])
         except (OSError, SafetensorError, KeyError) as error:
             raise UserError(f"{path} is not a portrait file; make one with Portrait.save ({error})") from error
 
@@ -168,6 +174,13 @@ def analyse_photo(
     box = photo_crop(photo, in_photo)
     landmarks = crop_landmarks(in_photo, photo.shape[:2], box)
     return photo, box, landmarks, fit_photo(face_model, torch.from_numpy(landmarks).float())
+
+
+def _check_values(path: Path, name: str, values: Tensor) -> None:
+    """Refuse a damaged file: classes that there are not, pictures and faces out of all reason."""
+    low, high = (0, CLASSES - 1) if name == "classes" else (-1.01, 1.01) if name in _PICTURES else (-1000, 1000)
+    if not bool(((values >= low) & (values <= high)).all()):  # also where a value is no number
+        raise UserError(f"{path} is damaged: {name} holds values outside of {low:g} to {high:g}; make it again")
 
 
 def _tensors() -> tuple[str, ...]:

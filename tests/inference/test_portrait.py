@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -72,6 +72,18 @@ def test_another_format_or_version_is_refused_in_one_line(tmp_path, portrait, he
     save_file(load_file(whole_path), path, metadata=changed)
     with pytest.raises(UserError, match=f"not a portrait file.*{words}") as refusal:
         Portrait.load(path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "name, value", [("classes", 6), ("background", 1e20), ("head", float("nan")), ("expression", float("inf"))]
+)
+def test_values_out_of_all_reason_are_refused_by_name(tmp_path, portrait, name, value):
+    tensors = getattr(portrait, name).clone()
+    tensors.view(-1)[5] = value
+    replace(portrait, **{name: tensors}).save(tmp_path / "p.safetensors")
+    with pytest.raises(UserError, match=rf"p.safetensors is damaged: {name} holds values outside of") as refusal:
+        Portrait.load(tmp_path / "p.safetensors")
     assert "\n" not in str(refusal.value)
 
 
