@@ -178,6 +178,7 @@ SYNCNET = SPEECH | {
     "learning_rates.floor": 5e-5,
 }
 A2M_STAGE = SPEECH | {
+    "pitch": "praat",  # docs/spec/audio2motion.md#6-4
     "data.max_clips": 512,  # docs/spec/training.md#4-4
     "data.max_tokens": 20_000,
     "loss.kl": 0.02,  # docs/spec/training.md#1-5

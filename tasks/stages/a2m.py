@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, Reconstruction, SpeechConditions
-from modules.audio.features import FeatureKind, check_audio_size
+from modules.audio.features import FeatureKind, PitchKind, check_audio_size
 from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
@@ -66,6 +66,7 @@ class A2MConfig:
 
     model: Audio2MotionConfig = field(default_factory=Audio2MotionConfig)
     features: FeatureKind = "hubert"
+    pitch: PitchKind = "praat"  # tracker of the pitch: Praat's method, or world (pyworld); of the model.pitch condition
     face_model: str = "bfm"  # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     loss: A2MLossConfig = field(default_factory=A2MLossConfig)
@@ -115,6 +116,7 @@ class A2MTask(SpeechTask):
 
     def __init__(self, config: A2MConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
+        self.pitch = config.pitch if config.model.pitch else None
         with seeded(generator):
             self.modules = {"audio2motion": Audio2Motion(config.model)}
         self.frozen = {"landmarks": Keypoints(self.face, "lm468")}
