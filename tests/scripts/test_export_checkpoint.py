@@ -105,9 +105,8 @@ def test_whisper_layers_go_with_the_model_that_hears_through_them(tmp_path):
 
 @pytest.mark.parametrize("pitch", ["world", None])
 def test_the_pitch_that_was_heard_goes_with_the_model(tmp_path, pitch):
-    settings = {"task": "a2m", "model": {}, "features": "mel", "face_model": "bfm"} | (
-        {"pitch": pitch} if pitch else {}
-    )
+    settings = {"task": "a2m", "model": {}, "features": "mel", "face_model": "bfm"}
+    settings |= {"pitch": pitch} if pitch else {}  # runs of earlier versions name none
     folder = tmp_path / "run" / "checkpoints" / "step_00000001"
     save_checkpoint(folder, settings, {"audio2motion": torch.nn.Linear(2, 2)}, {"step": 1})
     assert main(["--audio2motion", str(tmp_path / "run"), "--output", str(tmp_path / "out")]) == 0
