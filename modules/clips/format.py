@@ -31,6 +31,7 @@ import av
 import numpy as np
 import soundfile
 import torch
+from av.container import InputContainer
 from av.error import FFmpegError
 from PIL import Image
 
@@ -368,10 +369,21 @@ class _Decoded(Sequence):
         return _decode(self._path, [range(self._count)[index]], self._format)[0]
 
 
+@contextmanager
+def _open_video(path: Path) -> Iterator[InputContainer]:
+    """A video of a clip; without it, or when it is damaged, one line says what to do."""
+    if not path.is_file():
+        raise UserError(
+            f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips, or make "
+            "it again with python -m data_gen.run"
+        )
+    with _reading(path), av.open(path) as container:
+        yield container
+
+
 def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     decoded: dict[int, np.ndarray] = {}
-    _check_pictures(path)
-    with _reading(path), av.open(path) as container:
+    with _open_video(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         for index in sorted(set(indices)):
@@ -385,18 +397,9 @@ def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     return np.stack([decoded[index] for index in indices])
 
 
-def _check_pictures(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(
-            f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips, or make "
-            "it again with python -m data_gen.run"
-        )
-
-
 def _decode_all(path: Path, pixel_format: str, expected: int) -> Iterator[np.ndarray]:
     count = 0
-    _check_pictures(path)
-    with _reading(path), av.open(path) as container:
+    with _open_video(path) as container:
         for frame in container.decode(video=0):
             count += 1
             yield frame.to_ndarray(format=pixel_format)
