@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, FeatureNetwork, extract
+from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, FeatureNetwork, PitchKind, extract
 from modules.audio.hubert import DEFAULT_HUBERT, load_hubert
 from modules.audio.whisper import DEFAULT_WHISPER, load_whisper
+from modules.audio.world import world
 from modules.media.audio import read_sound
 from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
 
@@ -57,15 +58,17 @@ class AudioTrack:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSources:
-    """Where the networks of speech features are.
+    """Where the networks of speech features are, and how the pitch that goes with them is found.
 
     Args:
         hubert: folder or hub name of HuBERT.
         whisper: folder of scripts/convert_whisper.py.
+        pitch: the tracker; world needs the package pyworld.
     """
 
     hubert: str = DEFAULT_HUBERT
     whisper: str = DEFAULT_WHISPER
+    pitch: PitchKind = "praat"
 
     def network(self, kind: FeatureKind) -> FeatureNetwork | None:
         """The network of a kind on a GPU if there is one, loaded once in each process; None for mel.
@@ -74,6 +77,17 @@ class FeatureSources:
             UserError: it cannot be loaded.
         """
         return None if kind == "mel" else _network(kind, self.whisper if kind == "whisper" else self.hubert)
+
+    def check(self, kinds: tuple[FeatureKind, ...]) -> None:
+        """Load what the features of these kinds need, so that whatever is missing stops a run before it begins.
+
+        Raises:
+            UserError: a network or the package of the pitch is missing.
+        """
+        for kind in kinds:
+            self.network(kind)
+        if self.pitch == "world":
+            world()
 
 
 @cache
@@ -89,7 +103,7 @@ def _device() -> torch.device:
 def speech_features(
     wave: np.ndarray | None, kinds: tuple[FeatureKind, ...], sources: FeatureSources = FeatureSources()
 ) -> dict[str, AudioFeatures]:
-    """Features of a clip's sound [N] by kind; an empty dictionary for silence.
+    """Features and pitch of a clip's sound [N] by kind; an empty dictionary for silence.
 
     Raises:
         UserError: a network cannot be loaded.
@@ -98,5 +112,6 @@ def speech_features(
         return {}
     sound = torch.from_numpy(wave)
     return {
-        kind: extract(sound if kind == "mel" else sound.to(_device()), kind, sources.network(kind)) for kind in kinds
+        kind: extract(sound if kind == "mel" else sound.to(_device()), kind, sources.network(kind), pitch=sources.pitch)
+        for kind in kinds
     }

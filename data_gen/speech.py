@@ -4,19 +4,21 @@
 
 HuBERT and Whisper run on a GPU if there is one. The features are stored beside each clip's sound, for the speech
 stages. Clips that have them are left alone, so that the same command resumes a stopped run, and several may work on
-one folder.
+one folder. Where only the pitch is of another tracker than `--pitch`, it alone is computed anew.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import torch
 from tqdm import tqdm
 
 from data_gen.audio_track import FeatureSources, speech_features
-from modules.audio.features import FeatureKind
+from modules.audio.features import AudioFeatures, FeatureKind, PitchKind, pitch_frames
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.whisper import DEFAULT_WHISPER
 from modules.clips.format import CannotWrite, Clip, list_clips, speech_file, write_speech
@@ -30,14 +32,25 @@ def add_features(clips: list[Path], kind: FeatureKind, sources: FeatureSources) 
         UserError: the network cannot be loaded, a clip is damaged or cannot be written.
     """
     for folder in clips:
-        if not speech_file(folder, kind).is_file():
-            wave = Clip(folder).audio()
+        clip = Clip(folder)
+        stored = clip.stored_speech(kind)
+        if stored is None or stored[1] != sources.pitch:
             try:
-                for name, features in speech_features(wave, (kind,), sources).items():
-                    write_speech(folder, name, features)
+                for features in _new_features(clip, kind, sources):
+                    write_speech(folder, kind, features)
             except OSError as error:
                 raise CannotWrite(f"{folder} cannot be written ({error.strerror}); free some space") from error
         yield speech_file(folder, kind).is_file()
+
+
+def _new_features(clip: Clip, kind: FeatureKind, sources: FeatureSources) -> Iterator[AudioFeatures]:
+    """Features and pitch of a clip, or stored features with new pitch; nothing for a silent clip."""
+    wave, stored = clip.audio(), clip.speech(kind)
+    if stored is not None and wave is not None:
+        f0 = pitch_frames(torch.from_numpy(wave), len(stored), sources.pitch)
+        yield replace(stored, f0=f0, pitch=sources.pitch)
+    elif stored is None:
+        yield from speech_features(wave, (kind,), sources).values()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,11 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--whisper", default=DEFAULT_WHISPER, help="folder of scripts.convert_whisper (default: %(default)s)"
     )
+    parser.add_argument("--pitch", choices=get_args(PitchKind), default="praat", help="tracker of the pitch")
     options = parser.parse_args(arguments)
 
     def body() -> None:
         clips = list_clips(options.folder)
-        added = add_features(clips, options.features, FeatureSources(hubert=options.hubert, whisper=options.whisper))
+        sources = FeatureSources(hubert=options.hubert, whisper=options.whisper, pitch=options.pitch)
+        sources.check(())
+        added = add_features(clips, options.features, sources)
         count = sum(tqdm(added, total=len(clips), desc=options.features, unit="clip"))
         print(f"{options.folder}: {count} of {len(clips)} clips have {options.features} features, the others no sound")
 

@@ -17,7 +17,7 @@ from scipy.signal import resample
 
 from data_gen import flite
 from data_gen.audio_track import FeatureSources, speech_features
-from modules.audio.features import FeatureKind
+from modules.audio.features import FeatureKind, PitchKind
 from modules.audio.whisper import DEFAULT_WHISPER
 from modules.clips.format import ClipContent, write_clip
 from modules.face3d.coefficients import IDENTITY_SIZE, FaceCoefficients
@@ -48,6 +48,7 @@ class SyntheticSpeechConfig:
     voices: Literal["auto", "flite", "formant"] = "auto"
     features: tuple[FeatureKind, ...] = ("whisper",)
     whisper: str = DEFAULT_WHISPER  # folder of scripts/convert_whisper.py
+    pitch: PitchKind = "praat"  # of the voice; world: by the package pyworld
     workers: int = 2
 
     def __post_init__(self) -> None:
@@ -56,6 +57,11 @@ class SyntheticSpeechConfig:
                 f"clips {self.clips} and workers {self.workers} must be positive, first_seed {self.first_seed} not "
                 f"negative, seconds {self.seconds} at least 2, features {', '.join(self.features)} mel or whisper"
             )
+
+    @property
+    def feature_sources(self) -> FeatureSources:
+        """Where the networks of `features` are."""
+        return FeatureSources(whisper=self.whisper, pitch=self.pitch)
 
     @property
     def speaks_flite(self) -> bool:
@@ -87,8 +93,7 @@ def prepare(config: SyntheticSpeechConfig) -> Iterator[int]:
     """
     if config.voices == "flite" and not flite.available():
         raise UserError("flite is not installed; install it (Debian: apt-get install flite) or set voices=auto")
-    for kind in config.features:
-        FeatureSources(whisper=config.whisper).network(kind)  # a missing one stops the run before it begins
+    config.feature_sources.check(config.features)
     seeds = range(config.first_seed, config.first_seed + config.clips)
     missing = [seed for seed in seeds if not _folder(config, seed).is_dir()]
     yield len(missing)
@@ -119,7 +124,7 @@ def make_clip(config: SyntheticSpeechConfig, seed: int) -> int:
         face_model="procedural",
         landmarks=np.zeros((frames, 0, 2)),
         audio=wave,
-        speech=speech_features(wave, config.features, FeatureSources(whisper=config.whisper)),
+        speech=speech_features(wave, config.features, config.feature_sources),
         source=f"synthetic speech {seed}",
         licence="made by code, for training",
         person=_folder(config, seed).name,

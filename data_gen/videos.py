@@ -23,7 +23,7 @@ from data_gen.faces import FaceLimits, FittedFace, cropped_with_classes, fit_fac
 from data_gen.progress import PreparationLog, Refusal, VideoReport
 from data_gen.segments import Segment, find_segments, merged, without_jumps
 from modules.analysis.inpainting import BackgroundMethod, inpaint_background
-from modules.audio.features import FeatureKind
+from modules.audio.features import FeatureKind, PitchKind
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.whisper import DEFAULT_WHISPER
 from modules.clips.format import LARGEST_SIDE, CannotWrite, ClipContent, write_clip
@@ -56,6 +56,7 @@ class VideoDataConfig:
     features: tuple[FeatureKind, ...] = ("mel",)
     hubert: str = DEFAULT_HUBERT  # folder or hub name, for the features "hubert"
     whisper: str = DEFAULT_WHISPER  # folder of scripts/convert_whisper.py, for the features "whisper"
+    pitch: PitchKind = "praat"  # of the voice; world: by the package pyworld
     shortest: float = 2.0  # seconds
     longest: float = 20.0  # seconds; what is longer becomes several clips
     limits: FaceLimits = field(default_factory=FaceLimits)
@@ -88,7 +89,7 @@ class VideoDataConfig:
     @property
     def feature_sources(self) -> FeatureSources:
         """Where the networks of `features` are."""
-        return FeatureSources(hubert=self.hubert, whisper=self.whisper)
+        return FeatureSources(hubert=self.hubert, whisper=self.whisper, pitch=self.pitch)
 
     @property
     def shortest_frames(self) -> int:
@@ -206,16 +207,15 @@ def _contents(folder: Path) -> list[Path]:
 
 
 def check_models(config: VideoDataConfig) -> None:
-    """Find the model files that every video needs, so that a missing one stops the run instead of refusing all videos.
+    """Find the files and packages that every video needs, so that the run stops instead of refusing all videos.
 
     Raises:
-        UserError: a model file is missing; the message says how to get it.
+        UserError: one is missing; the message says how to get it.
     """
     for name in ANALYSIS:
         find_asset(name)
     load_face_model(config.face_model)
-    for kind in config.features:
-        config.feature_sources.network(kind)
+    config.feature_sources.check(config.features)
 
 
 def prepare_video(config: VideoDataConfig, video: Video) -> VideoReport:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from PIL import ImageColor
 
+from modules.media.picture_kinds import check_clip
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.config import load_yaml
 from modules.system.errors import UserError
 from modules.system.files import keep_inputs
+from modules.system.packages import SPEECH_REQUIREMENTS, is_installed
 
 DEMO_SPEECH = DEMO_CHECKPOINT / "speech.wav"
 MOTION_SUFFIXES = (".json", ".npz")  # of --save-motion
@@ -153,6 +155,8 @@ def _check_files(options: argparse.Namespace) -> None:
             raise UserError(f"{option} {path}: there is no such file")
         if not os.access(path, os.R_OK):
             raise UserError(f"{option} {path} may not be read; check its permissions")
+        if option == "--driving" or option == "--pose" and not _is_motion(str(path)):
+            check_clip(path)
     if not os.path.exists(options.checkpoint):
         raise UserError(f"--checkpoint {options.checkpoint}: there is no such folder")
     if options.background not in BACKGROUNDS and not os.path.exists(options.background):
@@ -208,13 +212,18 @@ def _check_ears(options: argparse.Namespace) -> None:
         return  # no checkpoint of ours; the reader of checkpoints says what to do
     if not os.path.isdir(folder):
         raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
-    config = load_yaml(folder / "config.yaml") if options.hubert is not None or options.blink == "model" else {}
+    config = load_yaml(folder / "config.yaml")
     if options.hubert is not None and config.get("features") != "hubert":
         raise UserError(
             f"--hubert: {options.checkpoint} listens to {config.get('features')}, not to HuBERT; leave it out"
         )
     if options.blink == "model" and config.get("model", {}).get("blink") is False:
         raise UserError(f"--blink model: {options.checkpoint} has no blinks among its conditions; use period or none")
+    if config.get("pitch") == "world" and not is_installed("pyworld"):
+        raise UserError(
+            f"{options.checkpoint} was trained with the pitch of the package pyworld, which is not installed; "
+            f"pip install -c constraints.txt -r {SPEECH_REQUIREMENTS}"
+        )
 
 
 def _called(name: str) -> str:

@@ -27,7 +27,7 @@ from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import load_face_model
 from modules.geometry.trajectory import mirror_index
-from modules.media.images import is_picture
+from modules.media.picture_kinds import check_clip
 from modules.media.pixels import to_pixels
 from modules.media.video_reader import open_video
 from modules.official.bfm import load_official_bfm
@@ -162,11 +162,7 @@ class TalkingPortrait:
         Args:
             which: the person to follow in a clip of several, from the left in the first frame, counted from 0.
         """
-        if is_picture(clip):
-            raise UserError(
-                f"{clip.name} is a picture or animation; --driving and --pose need a video (MP4, MOV or WebM), "
-                "and --source a photo"
-            )
+        check_clip(clip)
         shapes: list[tuple[int, int]] = []
         frames = _noting_shapes(open_video(clip)[1], shapes)
         landmarks = detect_clip(frames, name=clip.name, face_index=which, anyway=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from inference.motion import Motion, periodic_blink, still_pose
 from modules.audio.amplitude import run_centres
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
-from modules.audio.features import FeatureKind, FeatureNetwork, extract, read_audio
+from modules.audio.features import FeatureKind, FeatureNetwork, PitchKind, extract, read_audio
 from modules.audio.hubert import DEFAULT_HUBERT, load_hubert
 from modules.audio.whisper import DEFAULT_WHISPER, WhisperFeatures, load_whisper
 from modules.media.rates import FRAME_SAMPLES
@@ -41,6 +41,7 @@ class SpeechToMotion:
         face_model: name of the face model whose 64 expression modes come out.
         hubert: folder, asset or hub name of HuBERT; loaded with the first speech, and only for "hubert" features.
         whisper: folder of the first layers of Whisper; likewise.
+        pitch: the tracker that the model was trained with; no other is used.
     """
 
     model: Audio2Motion
@@ -48,6 +49,7 @@ class SpeechToMotion:
     face_model: str
     hubert: str = DEFAULT_HUBERT
     whisper: Path = Path(DEFAULT_WHISPER)
+    pitch: PitchKind = "praat"
 
     @classmethod
     def load(cls, folder: Path, device: torch.device, hubert: str | None = None) -> "SpeechToMotion":
@@ -58,12 +60,13 @@ class SpeechToMotion:
         Raises:
             UserError: missing, damaged or of another network.
         """
-        config = read_config(folder)
-        if config.get("features") not in get_args(FeatureKind):
-            raise UserError(
-                f"{folder} is no audio-to-motion checkpoint; features in its {CONFIG} is "
-                f"{config.get('features')}, none of {', '.join(get_args(FeatureKind))}"
-            )
+        config = {"pitch": "praat"} | read_config(folder)
+        for key, kinds in (("features", get_args(FeatureKind)), ("pitch", get_args(PitchKind))):
+            if config.get(key) not in kinds:
+                raise UserError(
+                    f"{folder} is no audio-to-motion checkpoint; {key} in its {CONFIG} is {config.get(key)}, none of "
+                    f"{', '.join(kinds)}"
+                )
         model = Audio2Motion(read_model_config(folder, Audio2MotionConfig))
         load_module(folder, "audio2motion", model)
         return cls(
@@ -72,6 +75,7 @@ class SpeechToMotion:
             config.get("face_model", "bfm"),
             hubert or config.get("hubert", DEFAULT_HUBERT),
             folder.parent / "whisper",
+            config["pitch"],
         )
 
     @torch.inference_mode()
@@ -88,14 +92,15 @@ class SpeechToMotion:
         Args:
             blinks: ask the model for a blink about every five seconds; its expressions close the eyes.
         Raises:
-            UserError: no sound, an empty or damaged file; or the model has no blinks among its conditions.
+            UserError: no sound, an empty or damaged file; the model has no blinks among its conditions; or the package
+                of its pitch is not installed.
         """
         if blinks and not self.model.config.blink:
             raise UserError("the checkpoint's audio-to-motion model has no blinks; draw them: --blink period")
         waveform = read_audio(audio)
         device = next(self.model.parameters()).device
         whole_end = self.model.config.hears_whole_end
-        audio_features = extract(waveform.to(device), self.features, self._network, whole_end)
+        audio_features = extract(waveform.to(device), self.features, self._network, whole_end, self.pitch)
         expression = (
             self.model.generate(
                 audio_features.features[None].to(device),

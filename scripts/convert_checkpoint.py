@@ -94,7 +94,13 @@ def convert(path: Path, output: Path, kind: str | None = None) -> Path:
         save_checkpoint(folder, config, by_part(ours))
         return folder
     model = Audio2MotionConfig.full() if network == "audio2motion" else SyncNetConfig.full()
-    config = {"model": to_dict(model), "features": "hubert", "hubert": DEFAULT_HUBERT, "face_model": "bfm"}
+    config = {
+        "model": to_dict(model),
+        "features": "hubert",
+        "pitch": "praat",
+        "hubert": DEFAULT_HUBERT,
+        "face_model": "bfm",
+    }
     save_checkpoint(folder, config, {network: ours})
     return folder
 

@@ -19,6 +19,7 @@ WEIGHT_FILES = {
     "audio2motion": ("audio2motion",),
 }
 CONFIG_KEYS = {"portrait": ("model",), "audio2motion": ("model", "features", "face_model")}
+LATER_KEYS = ("pitch",)  # which runs of earlier versions lack
 
 
 def export(run: Path, kind: str, output: Path, half: bool) -> list[str]:
@@ -35,7 +36,8 @@ def export(run: Path, kind: str, output: Path, half: bool) -> list[str]:
     if not names or absent:
         raise UserError(f"{folder} is no {kind} checkpoint: it has no {', '.join(absent) or 'weights of that kind'}")
     states = {name: load_state(folder, name) for name in names}
-    save_checkpoint(output / kind, {key: config[key] for key in CONFIG_KEYS[kind]}, states, half=half)
+    keys = (*CONFIG_KEYS[kind], *(key for key in LATER_KEYS if key in config))
+    save_checkpoint(output / kind, {key: config[key] for key in keys}, states, half=half)
     return names
 
 

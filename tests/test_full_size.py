@@ -5,24 +5,20 @@ Stand-ins of the same sizes replace those: a procedural teacher and face model, 
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
 import tasks.stages.adversary
-from modules.audio.features import AudioFeatures
-from modules.clips.format import ClipContent, write_clip
-from modules.face3d.coefficients import FaceCoefficients
 from modules.system.checkpoint import list_checkpoints
 from scripts.benchmark import peak_memory
+from scripts.check_gpu import ALL_AT_ONCE, FACE, SIZE, stand_in_clips
 from tasks.run import main
 from tests.conftest import ROOT
 from tests.tasks.helpers import metrics
 
 pytestmark = pytest.mark.slow
 
-SIZE, FRAMES = 512, 40
 SHORT = (
     "steps=1",
     "loader.workers=0",
@@ -32,43 +28,13 @@ SHORT = (
     "log.videos_every=0",
     "log.every=1",
 )
-ALL_AT_ONCE = ("start_adversarial=0", "learning_rates.schedule=linear", "learning_rates.warmup=1", "loss.perceptual=0")
-FACE = ("model.driving.face_model=procedural", "init_from=''", "loss.lips_perceptual=0")
 GIBIBYTE = 2**30
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two clips of 512 pixels with PNCCs and speech features."""
-    folder, random = tmp_path_factory.mktemp("data") / "clips", np.random.default_rng(0)
-    generator = torch.Generator().manual_seed(0)
-    classes = np.zeros((SIZE, SIZE), np.uint8)
-    classes[96:320, 128:384], classes[320:, 64:448] = 3, 4
-    frames = random.integers(0, 255, (4, SIZE, SIZE, 3), np.uint8).repeat(FRAMES // 4, axis=0)
-    pncc = random.integers(0, 255, (FRAMES + 1, 3, SIZE, SIZE), np.uint8)
-    speech = AudioFeatures(
-        torch.randn(2 * FRAMES, 1024, generator=generator), 100 + 50 * torch.rand(2 * FRAMES, generator=generator)
-    )
-    for number in range(2):
-        face = FaceCoefficients.neutral(FRAMES).replace(
-            expression=0.3 * torch.randn(FRAMES, 64, generator=generator),
-            translation=torch.tensor([[0, 0, -5.0]] * FRAMES),
-        )
-        write_clip(
-            folder / f"clip_{number}",
-            ClipContent(
-                frames=frames,
-                classes=[classes] * FRAMES,
-                background=frames[0],
-                face=face,
-                face_model="procedural",
-                landmarks=np.zeros((FRAMES, 68, 2)),
-                audio=np.zeros(640 * FRAMES, np.float32),
-                speech={"hubert": speech},
-                pncc=pncc,
-            ),
-        )
-    return folder
+    return stand_in_clips(tmp_path_factory.mktemp("data") / "clips")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ IEICE Trans. E99-D). Both packages are optional: requirements-augment.txt.
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from modules.media.rates import SAMPLE_RATE
-from modules.system.errors import UserError
+from modules.system.packages import optional_package
 
 _LOUDEST = 0.999  # of full scale: WORLD's phases may add up above it
 
@@ -98,10 +97,4 @@ class SpeechChange:
 
 
 def _package(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UserError(
-            f"augment needs the package {name}; pip install -c constraints.txt -r requirements-augment.txt, "
-            "or set data.augment.variants=0"
-        ) from error
+    return optional_package(name, "augment", "set data.augment.variants=0")

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.audio.hubert import RECEPTIVE_FIELD
-from modules.audio.pitch import pitch_at_hop
+from modules.audio.pitch import Array, pitch_at_hop
+from modules.audio.world import world_pitch_at_hop
 from modules.media.audio import read_mono
 from modules.media.rates import FRAME_SAMPLES, HOP, SAMPLE_RATE
 from modules.system.errors import UserError
@@ -25,7 +26,9 @@ _QUIETEST_SPEECH = -3.0  # log10 mel magnitude; files softer than this are not a
 _DYNAMIC_RANGE = 2.4  # log10 units (48 dB) below the active level, the floor of the features
 
 FeatureKind = Literal["hubert", "mel", "whisper"]
+PitchKind = Literal["praat", "world"]
 FeatureNetwork = Callable[[Tensor], Tensor]  # HubertFeatures or WhisperFeatures: waveform [N] -> [T, A]
+PITCH_TRACKERS: dict[PitchKind, Callable[[Array, int], Array]] = {"praat": pitch_at_hop, "world": world_pitch_at_hop}
 _SIZES = {
     "mel": f"{MEL_BANDS} numbers a frame",
     "hubert": "as many numbers a frame as HuBERT (large: 1024)",
@@ -46,10 +49,12 @@ class AudioFeatures:
     Args:
         features: [Tx, A] at 50 Hz, Tx a multiple of 8.
         f0: [Tx] Hz, 0 = unvoiced.
+        pitch: the tracker of f0.
     """
 
     features: Tensor
     f0: Tensor
+    pitch: PitchKind = "praat"
 
     def __len__(self) -> int:
         return len(self.f0)
@@ -139,7 +144,11 @@ def pad_frames(features: Tensor) -> Tensor:
 
 
 def extract(
-    waveform: Tensor, kind: FeatureKind = "mel", network: FeatureNetwork | None = None, whole_end: bool = True
+    waveform: Tensor,
+    kind: FeatureKind = "mel",
+    network: FeatureNetwork | None = None,
+    whole_end: bool = True,
+    pitch: PitchKind = "praat",
 ) -> AudioFeatures:
     """Features and pitch of speech.
 
@@ -150,15 +159,23 @@ def extract(
         whole_end: pad the sound to whole video frames and what HuBERT looks ahead, so that the last video frame hears
             all of itself; False: as the released models know it, whose last audio frame is missing. Other features are
             always whole.
+        pitch: tracker of the pitch: Praat's method, or WORLD's, which needs the package pyworld.
     Returns:
         Tx frames at 50 Hz, on the waveform's device.
+    Raises:
+        UserError: pyworld is needed and not installed.
     """
     if waveform.ndim != 1 or len(waveform) < FEATURE_WINDOW:
         raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {FEATURE_WINDOW} samples")
     features = feature_frames(waveform, kind, network, whole_end)
-    voiced_frames = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, len(features))
-    f0 = torch.from_numpy(pitch_at_hop(waveform.cpu().numpy(), voiced_frames)).float()
-    return AudioFeatures(features, F.pad(f0, (0, len(features) - len(f0))).to(features.device))
+    return AudioFeatures(features, pitch_frames(waveform, len(features), pitch), pitch)
+
+
+def pitch_frames(waveform: Tensor, frames: int, pitch: PitchKind) -> Tensor:
+    """The pitch that goes with features: [N] at 16 kHz, N >= 512 -> [frames] Hz, 0 = unvoiced, on the same device."""
+    voiced = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, frames)
+    f0 = torch.from_numpy(PITCH_TRACKERS[pitch](waveform.cpu().numpy(), voiced)).float()
+    return F.pad(f0, (0, frames - voiced)).to(waveform.device)
 
 
 def feature_frames(

@@ -7,7 +7,8 @@ A clip is a folder:
     clip.npz          identity [1, 80], expression [T, 64], euler [T, 3], translation [T, 3], face_model, landmarks;
                       from version 2 on also version, fps, source and licence; then also person and video
     audio.wav         optional, 16 kHz mono, as long as the video
-    speech_KIND.npz   optional, KIND mel, whisper or hubert: features [Tx, A] and f0 [Tx] at 50 Hz
+    speech_KIND.npz   optional, KIND mel, whisper or hubert: features [Tx, A] and f0 [Tx] at 50 Hz, and its tracker
+                      pitch; without it Praat's method
     pncc_N.npy        optional, uint8 [T + 1, 3, N, N]: the PNCC of every frame, then that of the neutral face
 Images of head, torso and person are composed from video and mask when they are read. A clip for the speech stages may
 have no pictures: then the first three files are missing.
@@ -23,16 +24,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast, get_args
 from zipfile import BadZipFile
 
 import av
 import numpy as np
 import soundfile
 import torch
+from av.container import InputContainer
 from av.error import FFmpegError
 from PIL import Image
 
-from modules.audio.features import AudioFeatures
+from modules.audio.features import AudioFeatures, PitchKind
 from modules.face3d.coefficients import FaceCoefficients
 from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.system.errors import UserError
@@ -153,7 +156,7 @@ def _write_pictures(part: Path, content: ClipContent) -> None:
 def write_speech(folder: Path, kind: str, audio: AudioFeatures) -> None:
     """Store the features of a clip's sound, [Tx, A] and f0 [Tx], in its folder, whole or not at all."""
     with whole_file(speech_file(folder, kind)) as part, part.open("wb") as file:
-        np.savez(file, features=audio.features.cpu().numpy(), f0=audio.f0.cpu().numpy())
+        np.savez(file, features=audio.features.cpu().numpy(), f0=audio.f0.cpu().numpy(), pitch=audio.pitch)
 
 
 def speech_file(folder: Path, kind: str) -> Path:
@@ -255,15 +258,15 @@ class Clip:
         if not path.is_file():
             return None
         with _reading(path), np.load(path, allow_pickle=False) as arrays:
-            return AudioFeatures(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["f0"]))
+            return AudioFeatures(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["f0"]), _tracker(arrays))
 
-    def speech_length(self, kind: str) -> int:
-        """Tx, frames at 50 Hz of the stored features, 0 if there are none."""
+    def stored_speech(self, kind: str) -> tuple[int, PitchKind] | None:
+        """Tx, frames at 50 Hz of the stored features of a kind, and the tracker of their pitch; None without any."""
         path = speech_file(self.folder, kind)
         if not path.is_file():
-            return 0
+            return None
         with _reading(path), np.load(path, allow_pickle=False) as arrays:
-            return len(arrays["f0"])
+            return len(arrays["f0"]), _tracker(arrays)
 
     def stored_pncc(self, size: int) -> np.ndarray | None:
         """PNCCs uint8 [T + 1, 3, size, size], mapped from disk; None if they were not prepared at this size."""
@@ -273,6 +276,13 @@ class Clip:
             if stored is not None and (stored.shape, stored.dtype) != ((len(self) + 1, 3, size, size), np.uint8):
                 raise ValueError(f"shape {stored.shape}, type {stored.dtype}")
             return stored
+
+
+def _tracker(arrays: Mapping[str, np.ndarray]) -> PitchKind:
+    name = str(arrays["pitch"]) if "pitch" in arrays else "praat"
+    if name not in get_args(PitchKind):
+        raise ValueError(f"pitch is {name!r}")
+    return cast(PitchKind, name)
 
 
 def has_stored_pncc(folder: Path, size: int) -> bool:
@@ -360,10 +370,21 @@ class _Decoded(Sequence):
         return _decode(self._path, [range(self._count)[index]], self._format)[0]
 
 
+@contextmanager
+def _open_video(path: Path) -> Iterator[InputContainer]:
+    """A video of a clip; without it, or when it is damaged, one line says what to do."""
+    if not path.is_file():
+        raise UserError(
+            f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips, or make "
+            "it again with python -m data_gen.run"
+        )
+    with _reading(path), av.open(path) as container:
+        yield container
+
+
 def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     decoded: dict[int, np.ndarray] = {}
-    _check_pictures(path)
-    with _reading(path), av.open(path) as container:
+    with _open_video(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         for index in sorted(set(indices)):
@@ -377,18 +398,9 @@ def _decode(path: Path, indices: list[int], pixel_format: str) -> np.ndarray:
     return np.stack([decoded[index] for index in indices])
 
 
-def _check_pictures(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(
-            f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips, or make "
-            "it again with python -m data_gen.run"
-        )
-
-
 def _decode_all(path: Path, pixel_format: str, expected: int) -> Iterator[np.ndarray]:
     count = 0
-    _check_pictures(path)
-    with _reading(path), av.open(path) as container:
+    with _open_video(path) as container:
         for frame in container.decode(video=0):
             count += 1
             yield frame.to_ndarray(format=pixel_format)

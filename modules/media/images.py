@@ -15,7 +15,6 @@ from modules.system.errors import UserError
 MAX_PIXELS = 100_000_000  # above it a picture is refused before it is decoded
 MAX_SIDE = 4000  # to which larger pictures are reduced: no smaller face is found in a larger one
 MIN_SIDE = 32  # below it no face can be found
-CLIP_LIKE = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "ICO", "PPM")  # what `is_picture` knows
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, KeyError, TypeError, struct.error)  # of decoders
 PLAIN_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "LAB")
 
@@ -72,23 +71,10 @@ def load_picture(path: Path) -> Picture:
         raise UserError(f"{path.name} is damaged or incomplete ({reason}); save it again or use another") from error
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the content of a file is a picture, or an animation of the kinds that pictures have (GIF, WebP...)."""
+def _open(path: Path) -> Image.Image:
+    """A picture of any kind. HEIF (of phones) is decoded here, others when their pixels are asked for."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with _open(Path(path), CLIP_LIKE):
-                return True
-    except Image.DecompressionBombError:
-        return True
-    except DAMAGE:
-        return False
-
-
-def _open(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """A picture of any kind, or of some. HEIF (of phones) is decoded here, others when their pixels are asked for."""
-    try:
-        return Image.open(path, formats=formats)
+        return Image.open(path)
     except UnidentifiedImageError:
         if not pillow_heif.is_supported(path):
             raise

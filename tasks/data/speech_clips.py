@@ -19,12 +19,13 @@ from modules.audio.features import (
     FEATURE_WINDOW,
     AudioFeatures,
     FeatureKind,
+    PitchKind,
     extract,
     feature_frames,
     mel_frames,
 )
 from modules.audio.whisper import DEFAULT_WHISPER, load_whisper
-from modules.clips.format import Clip, speech_file, write_speech
+from modules.clips.format import Clip, write_speech
 from modules.clips.splits import SplitConfig, check_folders, split_clips
 from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.person import HELD_OUT_SEED
@@ -189,6 +190,9 @@ class PreparedSpeech(Dataset):
     Speech features are stored beside the clip. Mel features that are missing are computed when the clip is first read;
     those of HuBERT need it and are made before (data_gen/speech.py). With `augment` every clip comes as recorded and in
     changed versions, whose mel features are computed each time; a longer one is cut to its clip's length.
+
+    Args:
+        pitch: the tracker of all pitch, also of that which is stored; None: it is not read, and may be any.
     """
 
     def __init__(
@@ -197,25 +201,29 @@ class PreparedSpeech(Dataset):
         model: MorphableModel,
         features: FeatureKind,
         clips: list[Path],
+        pitch: PitchKind | None = None,
     ) -> None:
         if config.augment.variants > 0 and features != "mel":
             raise UserError(
                 f"data.augment changes sound, but {features} features are stored ones; set features=mel, or "
                 "data.augment.variants=0"
             )
-        self.config, self.model, self.features = config, model, features
+        self.config, self.model, self.features, self.pitch = config, model, features, pitch
         frames = {clip: self._frames(Clip(clip)) for clip in clips}
         lengths = {clip: count for clip, count in frames.items() if count is not None}
         if missing := [clip for clip in clips if clip not in lengths]:
             raise UserError(
                 f"{len(missing)} clips have no {features} features, {missing[0]} for one; compute them once with: "
-                f"python -m data_gen.speech {missing[0].parent} --features {features}"
+                f"{self._command(missing[0].parent)}"
             )
         self.clips = [clip for clip, count in lengths.items() if count >= config.min_frames]
         if not self.clips:
             raise UserError(f"no clip of {clips[0].parent} has sound and {config.min_frames} frames")
         sizes = [2 * lengths[clip] for clip in self.clips]
         self.buckets = length_buckets(sizes, config.max_clips, config.max_tokens)
+
+    def _command(self, folder: Path) -> str:
+        return f"python -m data_gen.speech {folder} --features {self.features}"
 
     def __len__(self) -> int:
         return len(self.buckets) * (1 + self.config.augment.variants)
@@ -229,7 +237,7 @@ class PreparedSpeech(Dataset):
         seed = item_seed(self.config.seed, variant * len(self.clips) + number)
         change = self.config.augment.change(variant, item_generator(seed, 1))
         sound = torch.from_numpy(self._sound(clip))
-        audio = extract(change.of_sound(sound)[: len(sound)], self.features)
+        audio = extract(change.of_sound(sound)[: len(sound)], self.features, pitch=self.pitch or "praat")
         expression = change.of_motion(clip.face.expression)[: len(clip)]
         return make_sample(audio, clip.face.identity[:1], expression, self.model)
 
@@ -240,7 +248,7 @@ class PreparedSpeech(Dataset):
 
     def _computed(self, clip: Clip) -> AudioFeatures:
         """Compute the clip's features and store them, if its folder can be written."""
-        audio = extract(torch.from_numpy(self._sound(clip)), self.features)
+        audio = extract(torch.from_numpy(self._sound(clip)), self.features, pitch=self.pitch or "praat")
         with suppress(OSError):
             write_speech(clip.folder, self.features, audio)
         return audio
@@ -258,18 +266,26 @@ class PreparedSpeech(Dataset):
                 f"{clip.folder} was fitted with the {clip.face_model} face model, not {self.model.name}; "
                 f"set face_model={clip.face_model}"
             )
-        if speech_file(clip.folder, self.features).is_file():
-            return min(clip.speech_length(self.features) // 2, len(clip))
+        if stored := clip.stored_speech(self.features):
+            length, pitch = stored
+            if self.pitch not in (None, pitch):
+                raise UserError(
+                    f"{clip.folder} has the pitch of {pitch}, not of {self.pitch}; set pitch={pitch}, or compute the "
+                    f"other with: {self._command(clip.folder.parent)} --pitch {self.pitch}"
+                )
+            return min(length // 2, len(clip))
         if (samples := clip.audio_length()) < FEATURE_WINDOW:
             return 0
         return min(mel_frames(samples) // 2, len(clip)) if self.features == "mel" else None
 
 
 def speech_datasets(
-    config: SpeechDataConfig, features: FeatureKind, model: MorphableModel
+    config: SpeechDataConfig, features: FeatureKind, model: MorphableModel, pitch: PitchKind | None = None
 ) -> tuple[Dataset, Dataset | None]:
     """The data sets for training and for validation, None if nobody is held out.
 
+    Args:
+        pitch: as of `PreparedSpeech`; procedural speech has its true pitch.
     Raises:
         UserError: HuBERT features are asked of procedural speech; features or the Whisper layers
             are missing; the folder has no usable clips.
@@ -285,5 +301,5 @@ def speech_datasets(
             ProceduralSpeech(as_recorded, model, VALIDATION_UTTERANCES, HELD_OUT_SEED, features),
         )
     split = split_clips(config.folder, config.split, config.validation_folder)
-    train = PreparedSpeech(config, model, features, split.train)
-    return train, PreparedSpeech(as_recorded, model, features, split.validation) if split.validation else None
+    train = PreparedSpeech(config, model, features, split.train, pitch)
+    return train, PreparedSpeech(as_recorded, model, features, split.validation, pitch) if split.validation else None

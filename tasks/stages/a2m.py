@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, Reconstruction, SpeechConditions
-from modules.audio.features import FeatureKind, check_audio_size
+from modules.audio.features import FeatureKind, PitchKind, check_audio_size
 from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, windows
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
@@ -31,6 +31,8 @@ from tasks.stages.learning_rates import LearningRates
 from tasks.stages.previews import face_video
 from tasks.stages.speech_stage import SpeechTask
 
+CONDITIONS = ("audio", "f0", "blink", "mouth_amplitude", "eye_amplitude")  # of a batch, in the model's order
+LATENT_FRAMES = 4  # video frames of a latent
 LAPLACIANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "free": losses.laplacian,
     "zero_ends": losses.laplacian_zero_ends,
@@ -66,6 +68,7 @@ class A2MConfig:
 
     model: Audio2MotionConfig = field(default_factory=Audio2MotionConfig)
     features: FeatureKind = "hubert"
+    pitch: PitchKind = "praat"  # tracker of the pitch: Praat's method, or world (pyworld); of the model.pitch condition
     face_model: str = "bfm"  # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     loss: A2MLossConfig = field(default_factory=A2MLossConfig)
@@ -115,6 +118,7 @@ class A2MTask(SpeechTask):
 
     def __init__(self, config: A2MConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
+        self.pitch = config.pitch if config.model.pitch else None
         with seeded(generator):
             self.modules = {"audio2motion": Audio2Motion(config.model)}
         self.frozen = {"landmarks": Keypoints(self.face, "lm468")}
@@ -215,15 +219,18 @@ class A2MTask(SpeechTask):
         return {"generated_truth": face_video(self.face, faces)}
 
     def _generate(self, batch: Sample) -> Tensor:
+        """Motion [B, T, D] without noise, 0 where padded: each utterance alone, as padding would be heard."""
         model: Audio2Motion = self.modules["audio2motion"]
-        speech = speech_conditions(batch)
-        batch_size, frames = speech.f0.shape
-        no_noise = speech.audio.new_zeros(batch_size, self.config.model.latent_size, frames // 8)
-        return model.decode_noise(speech, no_noise).float()
+        lengths = LATENT_FRAMES * (batch["mask"].sum(dim=1) / LATENT_FRAMES).ceil().long()
+        motion = batch["mask"].new_zeros(*batch["mask"].shape, self.config.model.motion_size)
+        for length in lengths.unique().tolist():
+            alike = lengths == length
+            cut = {name: batch[name][alike, : 2 * length] for name in CONDITIONS}
+            no_noise = cut["audio"].new_zeros(len(cut["audio"]), self.config.model.latent_size, length // LATENT_FRAMES)
+            motion[alike, :length] = model.decode_noise(speech_conditions(cut), no_noise).to(motion)
+        return motion
 
 
 def speech_conditions(batch: Sample) -> SpeechConditions:
     """The model's conditions, taken from a batch of `tasks.data.speech_clips`."""
-    return SpeechConditions(
-        batch["audio"], batch["f0"], batch["blink"], batch["mouth_amplitude"], batch["eye_amplitude"]
-    )
+    return SpeechConditions(*(batch[name] for name in CONDITIONS))

@@ -1,6 +1,6 @@
 """Learning rates of all stages: the schedule over steps or progress, and the steps at which a module is trained.
 
-The paper's numbers are in configs/*.yaml, beside their sources in tests/test_recipe.py.
+The paper's numbers are in configs/*.yaml, beside their sources in tests/test_recipe.py and tests/test_recipe_steps.py.
 """
 
 import math

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from modules.audio.features import PitchKind
 from modules.face_models import FACE_MODEL_FILES, load_face_model
 from tasks.data.speech_clips import Sample, collate, speech_datasets
 from tasks.engine.task import OptimizerSpec, ParameterGroup, Task
@@ -17,7 +18,10 @@ class SpeechTask(Task):
 
     Attributes:
         face: the face model, which turns expressions into landmarks.
+        pitch: the tracker whose pitch the task reads; None: it reads none.
     """
+
+    pitch: PitchKind | None = None
 
     def __init__(self, config: Any, generator: torch.Generator) -> None:
         super().__init__(config, generator)
@@ -30,7 +34,7 @@ class SpeechTask(Task):
     @cached_property
     def datasets(self) -> tuple[Dataset, Dataset | None]:
         """Clips of speech with motion to train on, and held-out ones; built once, since that opens every clip."""
-        return speech_datasets(self.config.data, self.config.features, self.face)
+        return speech_datasets(self.config.data, self.config.features, self.face, self.pitch)
 
     def train_dataset(self) -> Dataset:
         """Clips of speech with motion, to train on."""

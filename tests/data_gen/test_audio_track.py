@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from data_gen import audio_track as sound
 from data_gen.audio_track import AudioTrack, FeatureSources, speech_features
 from modules.media.audio import Sound
 from modules.media.rates import FRAME_SAMPLES
+from modules.system.errors import UserError
 from tests.videos import tone, write_video
 
 FRAMES = 50
@@ -66,6 +68,19 @@ def test_features_of_all_kinds_are_made(monkeypatch):
         "whisper": (56, 5),
     }
     assert speech_features(None, ("mel",)) == {}
+
+
+def test_the_pitch_is_that_of_the_tracker():
+    pytest.importorskip("pyworld")
+    features = speech_features(tone(1.0).samples()[:, 0], ("mel",), FeatureSources(pitch="world"))
+    assert features["mel"].pitch == "world"
+
+
+def test_a_missing_package_of_the_pitch_stops_before_anything_is_made(monkeypatch):
+    FeatureSources().check(("mel",))
+    monkeypatch.setitem(sys.modules, "pyworld", None)
+    with pytest.raises(UserError, match="needs the package pyworld"):
+        FeatureSources(pitch="world").check(("mel",))
 
 
 def test_each_network_is_loaded_once_from_its_own_source(monkeypatch):

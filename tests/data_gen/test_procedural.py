@@ -30,7 +30,7 @@ def test_a_clip_agrees_with_its_coefficients(config):
     x, y = (clip.landmarks[0].mean(axis=0) * 48).astype(int)
     assert classes[y, x] == 3 and {0, 3, 4} <= set(np.unique(classes))
     assert len(clip.audio()) == 3 * 640 and clip.stored_pncc(32).shape == (4, 3, 32, 32)
-    assert clip.speech_length("mel") == 8 and clip.source == "person 1 of the procedural world"
+    assert clip.stored_speech("mel") == (8, "praat") and clip.source == "person 1 of the procedural world"
 
 
 def test_the_mouth_speaks_and_the_head_moves(config):

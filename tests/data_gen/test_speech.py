@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -31,6 +33,25 @@ def test_only_what_is_missing_is_computed(clips, capsys):
     assert Clip(clips / "done").speech("hubert").features.min() == 1
     assert speech.main([str(clips), "--features", "mel"]) == 0
     assert Clip(clips / "done").speech("mel").features.shape == (24, 80)
+
+
+def test_pitch_of_another_tracker_is_made_anew_and_features_are_kept(clips):
+    pytest.importorskip("pyworld")
+    assert speech.main([str(clips), "--pitch", "world"]) == 0
+    done, before = Clip(clips / "done").speech("hubert"), (clips / "done" / "speech_hubert.npz").stat().st_mtime_ns
+    assert done.pitch == "world" and done.features.min() == 1 and done.f0.max() == 0  # noise; 1 Hz before
+    assert Clip(clips / "loud").stored_speech("hubert") == (24, "world")
+    assert speech.main([str(clips), "--pitch", "world"]) == 0
+    assert (clips / "done" / "speech_hubert.npz").stat().st_mtime_ns == before
+    assert speech.main([str(clips)]) == 0
+    assert Clip(clips / "done").stored_speech("hubert") == (24, "praat")
+
+
+def test_without_the_package_of_the_pitch_nothing_is_touched(clips, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyworld", None)
+    assert speech.main([str(clips), "--pitch", "world"]) == 2
+    assert "pitch: world needs the package pyworld" in capsys.readouterr().err
+    assert Clip(clips / "done").stored_speech("hubert") == (24, "praat")
 
 
 def test_what_cannot_be_done_is_one_line(clips, tmp_path_factory, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from inference.options import ACTS_WITH, check
 from inference.run import main, parse
@@ -204,6 +205,25 @@ def test_a_motion_over_an_input_is_refused(folder):
     (folder / "m.json").write_bytes(b"x")
     (folder / "out.mp4").hardlink_to(folder / "m.json")
     assert "would replace --output" in refusal("--save-motion", "m.json", "--output", "out.mp4")
+
+
+@pytest.mark.parametrize("option", ["--driving", "--pose"])
+def test_a_picture_is_no_clip(folder, option):
+    Image.new("RGB", (40, 40)).save("face.png")
+    Image.new("RGB", (40, 40)).save("misnamed.mp4", format="GIF")
+    for name in ("face.png", "misnamed.mp4"):
+        assert refusal("--source", "face.jpg", option, name).startswith(f"{name} is a picture or animation; --driving")
+
+
+def test_speech_of_a_checkpoint_that_needs_an_absent_package_is_refused(folder, monkeypatch):
+    config = folder / "mel" / "audio2motion" / "config.yaml"
+    config.write_text("features: mel\npitch: world\n")
+    monkeypatch.setattr("inference.options.is_installed", lambda name: name == "pyworld")
+    assert refusal("--checkpoint", "mel") == ""
+    monkeypatch.setattr("inference.options.is_installed", lambda name: name != "pyworld")
+    assert refusal("--checkpoint", "mel", "--driving", "clip.mp4") == ""
+    message = refusal("--checkpoint", "mel")
+    assert message.startswith("mel was trained with the pitch of the package pyworld") and "pip install" in message
 
 
 def test_an_output_that_is_no_input_may_be_there_and_endings_may_be_in_capitals(folder):

@@ -156,6 +156,19 @@ def test_features_of_an_unknown_kind_are_named(tmp_path):
         SpeechToMotion.load(tmp_path / "c", torch.device("cpu"))
 
 
+def test_speech_is_heard_with_the_pitch_of_the_training(hubert_listener, tmp_path, speech, monkeypatch):
+    heard, extracted = [], inference.speech.extract
+    monkeypatch.setattr(inference.speech, "extract", lambda *given: heard.append(given[4]) or extracted(*given[:4]))
+    hubert_listener.motion(speech, seeded())  # of an earlier version, which names no pitch
+    config = tmp_path / "c" / "config.yaml"
+    config.write_text(config.read_text() + "pitch: world\n")
+    SpeechToMotion.load(tmp_path / "c", torch.device("cpu")).motion(speech, seeded())
+    assert heard == ["praat", "world"]
+    config.write_text(config.read_text().replace("world", "yin"))
+    with pytest.raises(UserError, match="pitch in its config.yaml is yin, none of praat, world"):
+        SpeechToMotion.load(tmp_path / "c", torch.device("cpu"))
+
+
 def test_silence_is_not_refused(pipeline, tmp_path):
     soundfile.write(tmp_path / "silence.wav", torch.zeros(8000).numpy(), 16000)
     assert torch.isfinite(pipeline.speech.motion(tmp_path / "silence.wav", seeded()).expression).all()

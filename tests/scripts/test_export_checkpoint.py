@@ -101,3 +101,13 @@ def test_whisper_layers_go_with_the_model_that_hears_through_them(tmp_path):
             assert main([*arguments, "--output", str(tmp_path / features)]) == 0
     assert not (tmp_path / "mel" / "whisper").exists()
     assert load_whisper(tmp_path / "whisper" / "whisper").config == sizes
+
+
+@pytest.mark.parametrize("pitch", ["world", None])
+def test_the_pitch_that_was_heard_goes_with_the_model(tmp_path, pitch):
+    settings = {"task": "a2m", "model": {}, "features": "mel", "face_model": "bfm"}
+    settings |= {"pitch": pitch} if pitch else {}  # runs of earlier versions name none
+    folder = tmp_path / "run" / "checkpoints" / "step_00000001"
+    save_checkpoint(folder, settings, {"audio2motion": torch.nn.Linear(2, 2)}, {"step": 1})
+    assert main(["--audio2motion", str(tmp_path / "run"), "--output", str(tmp_path / "out")]) == 0
+    assert read_config(tmp_path / "out" / "audio2motion").get("pitch") == pitch

@@ -1,7 +1,19 @@
+from collections.abc import Iterator
+
+import cv2
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
-from modules.analysis.inpainting import fill_torso, inpaint_background, inpaint_torso, smooth_fill
+from modules.analysis.inpainting import _distance_to, fill_torso, inpaint_background, inpaint_torso, smooth_fill
+
+
+@pytest.fixture
+def opencv_threads() -> Iterator[None]:
+    """The number of OpenCV's threads comes back after the test."""
+    former = cv2.getNumThreads()
+    yield
+    cv2.setNumThreads(former)
 
 
 @pytest.fixture
@@ -102,3 +114,27 @@ def test_a_person_who_hides_everything_leaves_a_plain_background():
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="smooth or nearest"):
         inpaint_background(np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8), np.uint8), "magic")
+
+
+def people(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of noise, and a person who jumps to and fro, so that many pixels are as far from him in two frames."""
+    random = np.random.default_rng(0)
+    frames, classes = random.integers(0, 255, (30, size, size, 3), np.uint8), np.zeros((30, size, size), np.uint8)
+    for frame in classes:
+        y, x = random.integers(size // 4, size // 2, 2)
+        frame[y : y + size // 6, x : x + size // 6] = 4
+    return frames, classes
+
+
+@pytest.mark.parametrize("size", [96, 200])
+def test_a_background_is_the_same_whatever_the_threads(size: int, opencv_threads: None):
+    """OpenCV takes other code with one thread, and its distances differ then by the last bit."""
+    frames, classes = people(size)
+    backgrounds = []
+    for threads in (1, 2, 1, 4):
+        cv2.setNumThreads(threads)
+        exact = distance_transform_edt(classes[0] == 0).astype(np.float32)
+        np.testing.assert_array_equal(_distance_to(classes[0] != 0), exact)
+        backgrounds.append([inpaint_background(frames, classes, method) for method in ("smooth", "nearest")])
+    for others in backgrounds[1:]:
+        np.testing.assert_array_equal(others, backgrounds[0])

@@ -63,6 +63,16 @@ def test_an_unknown_kind_or_a_missing_network_is_refused():
             extract(torch.zeros(1000), kind)
 
 
+def test_each_tracker_gives_the_pitch_of_its_name():
+    pytest.importorskip("pyworld")
+    wave = torch.from_numpy(speech_like(2.0)).float()
+    praat, world = extract(wave), extract(wave, pitch="world")
+    assert (praat.pitch, world.pitch) == ("praat", "world") and torch.equal(praat.features, world.features)
+    for audio in (praat, world):
+        assert audio.f0[8:20].sub(150).abs().max() < 2 and audio.f0[32:45].max() == 0
+    assert not torch.equal(praat.f0, world.f0)
+
+
 class Levels(torch.nn.Module):
     """Stands for HuBERT: the number of samples under each frame that are not silence."""
 

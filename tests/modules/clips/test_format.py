@@ -57,8 +57,22 @@ def test_what_a_clip_says_of_itself_and_its_speech_come_back(tmp_path, content):
     write_clip(tmp_path / "a", replace(content, source="a.mp4, 0.00 to 0.48 s", licence="CC0", speech={"mel": speech}))
     clip = Clip(tmp_path / "a")
     assert (clip.source, clip.licence) == ("a.mp4, 0.00 to 0.48 s", "CC0")
-    torch.testing.assert_close(vars(clip.speech("mel")), vars(speech))
-    assert clip.speech_length("mel") == 8 and clip.speech_length("hubert") == 0 and clip.speech("hubert") is None
+    read = clip.speech("mel")
+    assert torch.equal(read.features, speech.features) and torch.equal(read.f0, speech.f0) and read.pitch == "praat"
+    assert clip.stored_speech("mel") == (8, "praat")
+    assert clip.stored_speech("hubert") is None and clip.speech("hubert") is None
+
+
+def test_the_tracker_of_the_pitch_is_stored_and_praat_in_earlier_clips(tmp_path, content):
+    speech = {"mel": AudioFeatures(torch.rand(8, 80), torch.rand(8), "world")}
+    write_clip(tmp_path / "a", replace(content, speech=speech))
+    clip, path = Clip(tmp_path / "a"), tmp_path / "a" / "speech_mel.npz"
+    assert clip.speech("mel").pitch == "world" and clip.stored_speech("mel") == (8, "world")
+    np.savez(path, features=np.zeros((8, 80)), f0=np.zeros(8))
+    assert clip.speech("mel").pitch == "praat" and clip.stored_speech("mel") == (8, "praat")
+    np.savez(path, features=np.zeros((8, 80)), f0=np.zeros(8), pitch="yin")
+    with pytest.raises(UserError, match="speech_mel.npz is missing or damaged .pitch is 'yin'"):
+        clip.stored_speech("mel")
 
 
 def test_a_clip_of_speech_alone_has_no_pictures(tmp_path, content):
@@ -67,7 +81,7 @@ def test_a_clip_of_speech_alone_has_no_pictures(tmp_path, content):
     write_clip(tmp_path / "a", alone)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["audio.wav", "clip.npz", "speech_whisper.npz"]
     clip = Clip(tmp_path / "a")
-    assert len(clip) == FRAMES and clip.speech_length("whisper") == 8
+    assert len(clip) == FRAMES and clip.stored_speech("whisper") == (8, "praat")
     for read in (lambda: clip.frames([0]), lambda: next(clip.all_classes())):
         with pytest.raises(UserError, match="holds speech alone"):
             read()

@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 
 from modules.media import images as pictures
-from modules.media.images import MAX_SIDE, is_picture, load_picture, read_picture
+from modules.media.images import MAX_SIDE, load_picture, read_picture
 from modules.system.errors import UserError
-from tests.videos import counting_frames, write_video
 
 
 @pytest.fixture
@@ -152,18 +151,3 @@ def test_half_a_heic_file_is_refused_in_one_line(tmp_path: Path, ramp: np.ndarra
     with pytest.raises(UserError, match="a.heic is damaged") as caught:
         read_picture(tmp_path / "a.heic")
     assert "\n" not in str(caught.value)
-
-
-def test_pictures_and_animations_are_told_from_clips(tmp_path: Path, ramp: np.ndarray):
-    image = Image.fromarray(ramp)
-    for name in ("a.jpg", "a.png", "a.gif", "a.webp", "a.avif"):
-        image.save(tmp_path / name)
-    image.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.fromarray(ramp[::-1])])
-    image.save(tmp_path / "moving.webp", save_all=True, append_images=[Image.fromarray(ramp[::-1])])
-    pillow_heif.from_pillow(image).save(tmp_path / "a.heic")
-    for path in tmp_path.iterdir():
-        assert is_picture(path), path.name
-    clip = write_video(tmp_path / "a.mp4", counting_frames(3))
-    (tmp_path / "text.jpg").write_text("no picture", encoding="utf-8")
-    for path in (clip, tmp_path / "text.jpg", tmp_path / "absent.jpg", tmp_path):
-        assert not is_picture(path)

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from modules.audio.augment import AugmentConfig
 from modules.audio.features import AudioFeatures
-from modules.clips.format import write_speech
+from modules.clips.format import Clip, write_speech
 from modules.clips.splits import SplitConfig
 from modules.face3d.coefficients import FaceCoefficients
 from modules.procedural.person import HELD_OUT_SEED
@@ -190,6 +190,25 @@ def test_nobody_is_trained_on_and_held_out(face, tmp_path):
     config = SpeechDataConfig(folder=f"{tmp_path}/clips", validation_folder=f"{tmp_path}/others")
     train, held_out = speech_datasets(config, "mel", face)
     assert len(train.clips) == 4 and [clip.name for clip in held_out.clips] == ["four_000000"]
+
+
+def test_pitch_of_another_tracker_is_refused_where_it_is_read(face, tmp_path):
+    write_clip(tmp_path / "clip", 40)
+    write_speech(tmp_path / "clip", "hubert", AudioFeatures(torch.ones(80, 1024), torch.zeros(80), "world"))
+    config = SpeechDataConfig(folder=str(tmp_path), split=NOBODY)
+    for pitch in ("world", None):  # of the motion model; the sync network reads none
+        assert len(speech_datasets(config, "hubert", face, pitch)[0]) == 1
+    with pytest.raises(UserError) as caught:
+        speech_datasets(config, "hubert", face, "praat")
+    assert str(caught.value).startswith(f"{tmp_path}/clip has the pitch of world, not of praat; set pitch=world, or")
+    assert str(caught.value).endswith(f"python -m data_gen.speech {tmp_path} --features hubert --pitch praat")
+
+
+def test_features_that_are_computed_have_the_pitch_that_is_read(face, tmp_path):
+    pytest.importorskip("pyworld")
+    write_clip(tmp_path / "clip", 40)
+    train, _ = speech_datasets(SpeechDataConfig(folder=str(tmp_path), split=NOBODY), "mel", face, "world")
+    assert train[0] and Clip(tmp_path / "clip").stored_speech("mel") == (80, "world")
 
 
 def test_clips_of_another_face_model_are_refused(face, tmp_path):

@@ -138,3 +138,22 @@ def test_the_sync_network_hears_as_many_windows_as_asked_for_and_each_clip_once_
     task.frozen["syncnet"].register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     task.training_step(batch_of(task), 0, "audio2motion", state())
     assert seen == [heard]
+
+
+def test_an_utterance_is_validated_as_if_it_were_alone(face):
+    """Padding is no speech: the end of a shorter utterance must not hear it."""
+    task = a2m_task(LOSSES)
+    task.modules["audio2motion"].eval()
+    long, short = ({name: value[:1] for name, value in batch_of(task, i).items()} for i in (1, 2))
+    frames = {"audio": 32, "f0": 32, "blink": 32, "expression": 16, "mask": 16}
+    short = {name: value[:, : frames.get(name)] for name, value in short.items()}
+    together = task.collate([[{name: value[0] for name, value in one.items()} for one in (long, short)]])
+    motion, alone = task._generate(together), task._generate(short)
+    torch.testing.assert_close(motion[1, :16], alone[0], atol=1e-5, rtol=1e-5)
+    assert not motion[1, 16:].any() and motion[0, 16:].any()
+
+
+def test_the_pitch_that_is_read_is_that_of_the_config(face):
+    assert a2m_task(LOSSES, pitch="world").pitch == "world"
+    deaf = A2MConfig(model=replace(A2M, pitch=False), features="mel", face_model="procedural", data=DATA, loss=LOSSES)
+    assert A2MTask(deaf, state().generator).pitch is None  # any will do

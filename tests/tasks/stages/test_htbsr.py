@@ -12,8 +12,8 @@ from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.htbsr import INPUTS, TERMS, HTBSRTask, HTBSRTaskConfig
 from tests.tasks.steps import Steps
-from tests.tasks.terms import gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model, tiny_perceptual_loss
+from tests.tasks.terms import check_best_metric, check_factors, gain_of_best_metric, generator_terms
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
 
 PLAIN = {"image": 1.0, "edges": 0.5, "lips": 0.2, "occlusion_entropy": 0.001, "occlusion": 0.1, "occlusion_2": 0.1}
 
@@ -123,30 +123,11 @@ def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, gen
 
 
 def test_every_weight_is_the_factor_of_its_term(config, generator):
-    batch = pair_batch(generator)
-    start = PLAIN | {"l1": 0.1, "torso_cover": 0.1, "torso_image": 0.1, "adversarial": 0.1}
+    def make(weights):
+        return HTBSRTask(replace(config, loss=weights, start_adversarial=0), torch.Generator().manual_seed(0))
 
-    def terms(**weights):
-        task = HTBSRTask(replace(config, loss=start | weights, start_adversarial=0), torch.Generator().manual_seed(0))
-        return generator_terms(task, batch, step=4)
-
-    plain = terms()
-    for weight in (
-        "image",
-        "l1",
-        "edges",
-        "lips",
-        "adversarial",
-        "occlusion_entropy",
-        "occlusion",
-        "occlusion_2",
-        "torso_cover",
-        "torso_image",
-    ):
-        doubled = terms(**{weight: 2 * start[weight]})
-        assert {name.removeprefix("source_") for name in plain} >= {weight}
-        for name in plain:
-            torch.testing.assert_close(doubled[name], (1 + (name.removeprefix("source_") == weight)) * plain[name])
+    weights = PLAIN | {"l1": 0.1, "torso_cover": 0.1, "torso_image": 0.1, "adversarial": 0.1}
+    check_factors(make, weights, pair_batch(generator), step=4)
 
 
 def test_an_error_far_from_the_torso_counts_a_half(config, generator):
@@ -168,16 +149,8 @@ def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(conf
 def test_the_best_checkpoint_is_that_of_the_perceptual_loss_and_never_of_psnr_beside_an_adversary(
     config, generator, monkeypatch
 ):
-    adversarial = replace(config, loss=PLAIN | {"adversarial": 0.001})
-    assert HTBSRTask(config, generator).best_metric == "psnr"
-    assert HTBSRTask(adversarial, generator).best_metric == ""
-    monkeypatch.setattr("tasks.stages.frame_pair_stage.PerceptualLoss.from_assets", tiny_perceptual_loss)
-    task = HTBSRTask(replace(adversarial, loss=adversarial.loss | {"perceptual": 0.1}), generator)
-    for module in task.modules.values():
-        module.eval()
-    with torch.no_grad():
-        assert float(task.validation_step(pair_batch(generator))[task.best_metric]) > 0
-    assert task.best_metric == "perceptual" and task.best_metric not in task.higher_is_better
+    configs = config, replace(config, loss=PLAIN | {"adversarial": 0.001})
+    check_best_metric(HTBSRTask, configs, pair_batch(generator), ("psnr", "perceptual"), monkeypatch)
 
 
 def test_frames_are_the_person_over_the_background_of_the_clip_unless_the_config_says_raw(config, generator):

@@ -17,14 +17,13 @@ from tasks.stages.image_terms import density_loss
 from tasks.stages.terms import weighted_terms
 from tests.modules.official.snapshot_files import CONFIG, write_snapshot
 from tests.tasks.steps import Steps
-from tests.tasks.terms import gain_of_best_metric, generator_terms
+from tests.tasks.terms import check_best_metric, check_factors, gain_of_best_metric, generator_terms
 from tests.tasks.tiny_images import (
     ADVERSARY,
     RATES,
     SIZE,
     changed_parts,
     tiny_model,
-    tiny_perceptual_loss,
     view_batch,
     write_tiny_clips,
 )
@@ -172,24 +171,12 @@ def test_a_discriminator_of_another_size_is_refused_at_the_start(config):
 
 
 def test_every_weight_is_the_factor_of_its_term(config, generator):
-    batch = view_batch(generator)
+    def make(weights):
+        loss = weights | {"adversarial_reference": 0.1, "adversarial_target": 0.1}
+        return I2PTask(replace(config, loss=loss, start_adversarial=0), torch.Generator().manual_seed(0))
 
-    def terms(**weights):
-        loss = PLAIN | {"adversarial_reference": 0.1, "adversarial_target": 0.1} | weights
-        task = I2PTask(replace(config, loss=loss, start_adversarial=0), torch.Generator().manual_seed(0))
-        return generator_terms(task, batch, step=19)
-
-    plain = terms()
-    for weight, names in {
-        "image": ("reference_image", "target_image"),
-        "image_raw": ("reference_image_raw", "target_image_raw"),
-        "edges": ("reference_edges", "target_edges"),
-        "mask": ("reference_mask", "target_mask"),
-        "density": ("target_density",),
-    }.items():
-        doubled = terms(**{weight: 2 * PLAIN[weight]})
-        for name in plain:
-            torch.testing.assert_close(doubled[name], (1 + (name in names)) * plain[name])
+    weights = {name: PLAIN[name] for name in ("image", "image_raw", "edges", "mask", "density")}
+    check_factors(make, weights, view_batch(generator), step=19)
 
 
 @pytest.mark.parametrize("view", ["reference", "target"])
@@ -238,16 +225,8 @@ def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(conf
 def test_the_best_checkpoint_is_that_of_the_perceptual_loss_and_never_of_psnr_beside_an_adversary(
     config, generator, monkeypatch
 ):
-    adversarial = replace(config, loss=PLAIN | {"adversarial_target": 0.1})
-    assert I2PTask(replace(config, loss=PLAIN), generator).best_metric == "psnr_turned"
-    assert I2PTask(adversarial, generator).best_metric == ""
-    monkeypatch.setattr("tasks.stages.i2p.PerceptualLoss.from_assets", tiny_perceptual_loss)
-    task = I2PTask(replace(adversarial, loss=adversarial.loss | {"perceptual": 0.1}), generator)
-    for module in task.modules.values():
-        module.eval()
-    with torch.no_grad():
-        assert float(task.validation_step(view_batch(generator))[task.best_metric]) > 0
-    assert task.best_metric == "perceptual_turned" and task.best_metric not in task.higher_is_better
+    configs = replace(config, loss=PLAIN), replace(config, loss=PLAIN | {"adversarial_target": 0.1})
+    check_best_metric(I2PTask, configs, view_batch(generator), ("psnr_turned", "perceptual_turned"), monkeypatch)
 
 
 def test_a_generator_from_a_file_teaches(eg3d, generator):

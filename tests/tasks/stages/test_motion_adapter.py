@@ -11,8 +11,8 @@ from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages.motion_adapter import INPUTS, TERMS, MotionAdapterTask, MotionAdapterTaskConfig
 from tests.tasks.steps import Steps
-from tests.tasks.terms import gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model, tiny_perceptual_loss
+from tests.tasks.terms import check_best_metric, check_factors, gain_of_best_metric, generator_terms
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
 
 PLAIN = {
     "image": 1.0,
@@ -210,19 +210,11 @@ def test_encoders_that_the_start_lacks_get_imagenet_weights(config, generator, t
 
 
 def test_every_weight_is_the_factor_of_its_term(config, generator):
-    batch = pair_batch(generator)
+    def make(weights):
+        loss = weights | {"adversarial": 0.1}
+        return MotionAdapterTask(replace(config, loss=loss, start_adversarial=0), torch.Generator().manual_seed(0))
 
-    def terms(**weights):
-        loss = PLAIN | {"adversarial": 0.1} | weights
-        task = MotionAdapterTask(replace(config, loss=loss, start_adversarial=0), torch.Generator().manual_seed(0))
-        return generator_terms(task, batch, step=47)
-
-    plain = terms()
-    for weight in ("image", "image_raw", "edges", "lips", "mask", "entropy", "density", "laplacian"):
-        doubled = terms(**{weight: 2 * PLAIN[weight]})
-        assert {name.removeprefix("source_") for name in plain} >= {weight}
-        for name in plain:
-            torch.testing.assert_close(doubled[name], (1 + (name.removeprefix("source_") == weight)) * plain[name])
+    check_factors(make, PLAIN, pair_batch(generator), step=47)
 
 
 def test_losses_that_are_computed_at_intervals_count_for_the_steps_between(config, generator):
@@ -261,13 +253,5 @@ def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(conf
 def test_the_best_checkpoint_is_that_of_the_perceptual_loss_and_never_of_psnr_beside_an_adversary(
     config, generator, monkeypatch
 ):
-    adversarial = replace(config, loss=PLAIN | {"adversarial": 0.001})
-    assert MotionAdapterTask(config, generator).best_metric == "psnr"
-    assert MotionAdapterTask(adversarial, generator).best_metric == ""
-    monkeypatch.setattr("tasks.stages.frame_pair_stage.PerceptualLoss.from_assets", tiny_perceptual_loss)
-    task = MotionAdapterTask(replace(adversarial, loss=adversarial.loss | {"perceptual": 0.1}), generator)
-    for module in task.modules.values():
-        module.eval()
-    with torch.no_grad():
-        assert float(task.validation_step(pair_batch(generator))[task.best_metric]) > 0
-    assert task.best_metric == "perceptual" and task.best_metric not in task.higher_is_better
+    configs = config, replace(config, loss=PLAIN | {"adversarial": 0.001})
+    check_best_metric(MotionAdapterTask, configs, pair_batch(generator), ("psnr", "perceptual"), monkeypatch)
