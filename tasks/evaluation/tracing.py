@@ -9,6 +9,8 @@ from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.metrics.series import ClipSeries
 
+MOST_FACES = 2  # that are looked for: a picture with exactly one must be told from others
+
 
 class Tracer:
     """Follows one video; truth and methods are followed alike, so that the detector's errors meet both.

@@ -108,7 +108,7 @@ def test_bad_videos_of_a_method_are_counted_and_stop_nothing(
     assert run(people, tmp_path / "out", f"methods={{{named}}}") == 0
     found = clips(tmp_path / "out")
     assert "Traceback" not in capsys.readouterr().err
-    assert found["short"]["anna"]["counts"]["made"] == 6 and found["short"]["anna"]["figures"]["face_found"] < 1
+    assert found["short"]["anna"]["counts"]["made"] == 6 and found["short"]["anna"]["figures"]["one_face"] < 1
     assert found["long"]["anna"]["counts"]["made"] == FRAMES
     assert found["faceless"]["anna"]["counts"]["without_face"] == FRAMES
     assert found["faceless"]["anna"]["figures"]["psnr"] > 0 and "aed_fit" not in found["faceless"]["anna"]["figures"]
