@@ -43,7 +43,7 @@ class TrueFrame:
     """
 
     def __init__(self, frame: np.ndarray, classes: np.ndarray) -> None:
-        self.picture, self.labels = to_unit(frame), torch.from_numpy(classes.astype(np.int64))[None]
+        self.picture, self.labels = to_unit(frame), torch.from_numpy(classes)[None]
         regions = {end: part_mask(self.labels, parts) for end, parts in REGIONS.items()}
         self.masks = {"": None, **{end: mask for end, mask in regions.items() if mask.any()}}
         self.pictures = TruePictures(self.picture, self.masks)

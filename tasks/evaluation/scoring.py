@@ -186,9 +186,12 @@ class Entrant:
         self.error, self.asked, self.made, self.compared = "", 0, 0, 0
         self._frames: Iterator[np.ndarray] = self._attempt(lambda: iter(method.frames(scene))) or iter(())
 
-    def next(self) -> np.ndarray | None:
-        """The next frame; None from where there is none on."""
-        frame = self._attempt(lambda: next(self._frames, None)) if not self.error else None
+    def next(self, true: np.ndarray) -> np.ndarray | None:
+        """The next frame, None from where there is none on; `true` is that of the clip, which is decoded for all."""
+        if self.is_truth:
+            frame: np.ndarray | None = true
+        else:
+            frame = self._attempt(lambda: next(self._frames, None)) if not self.error else None
         self.asked += 1
         self.made += frame is not None
         if not self.is_truth:
@@ -268,7 +271,7 @@ def score_pictures(
                 pictures = compared and config.protocol == "same_identity"
                 truth = TrueFrame(true, scene.facts.classes_of(number)) if pictures else None
                 for entrant in entrants:
-                    frame = entrant.next()
+                    frame = entrant.next(true)
                     if frame is None:
                         continue
                     if compared:
