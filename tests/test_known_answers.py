@@ -23,6 +23,7 @@ from modules.metrics.series import ClipSeries
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.head import EXPRESSIONS, expression_index, procedural_model
 from modules.procedural.person import sample_person
+from tests.conftest import ROOT
 
 FRAMES, SIZE, LATE = 24, 64, 3
 UPPER_FACE = ("blink_left", "blink_right", "brows_up", "brows_down", "gaze_x", "gaze_y", "squint", "eyes_wide")
@@ -162,6 +163,18 @@ def test_what_must_move_moves_and_nothing_else(name: str) -> None:
             assert value != still[metric], f"{name}: {metric} does not move"
         else:
             assert value == pytest.approx(still[metric], abs=1e-3), f"{name}: {metric} moves to {value:.4f}"
+
+
+def test_the_document_shows_this_table() -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in text.partition("| metric | ")[2].splitlines()]
+    names, rows = lines[0], lines[2 : lines.index([""])]
+    assert names == list(DISTURBANCES) and len(rows) == 14
+    for metric, *cells in rows:
+        for name, value in zip(names[1:], cells[1:], strict=True):
+            low, high = MOVES[name].get(metric, (0, 0))
+            assert (value == "·") == (metric not in MOVES[name]), f"{name}: {metric}"
+            assert value == "·" or low - 0.001 <= float(value) <= high + 0.001, f"{name}: {metric}"
 
 
 def test_without_a_disturbance_every_metric_has_its_best_value() -> None:

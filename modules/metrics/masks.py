@@ -1,6 +1,8 @@
 """Metrics of whole persons: the seam between head and torso, parts that get lost, faces that are no face or two."""
 
-import torch.nn.functional as F
+import cv2
+import numpy as np
+import torch
 from torch import Tensor
 
 from modules.analysis.segmentation_classes import BACKGROUND, HEAD_CLASSES, TORSO_CLASSES, part_mask
@@ -17,11 +19,13 @@ def neck_seam(classes: Tensor) -> Tensor:
         [B, 1, S, S] bool: no more than 8 / 512 S from both head and torso.
     """
     width = max(1, round(SEAM_WIDTH * classes.shape[-1] / 512))
-    near = [
-        F.max_pool2d(part_mask(classes, parts).float(), 2 * width + 1, stride=1, padding=width) > 0
-        for parts in (HEAD_CLASSES, TORSO_CLASSES)
-    ]
-    return near[0] & near[1]
+    kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+
+    def near(parts: tuple[int, ...]) -> np.ndarray:
+        masks = part_mask(classes, parts)[:, 0].cpu().numpy().view(np.uint8)
+        return np.stack([cv2.dilate(mask, kernel) for mask in masks])
+
+    return torch.from_numpy(near(HEAD_CLASSES) & near(TORSO_CLASSES)).bool()[:, None].to(classes.device)
 
 
 def neck_seam_error(made: Tensor, truth: Tensor, classes: Tensor) -> Tensor:
@@ -33,10 +37,14 @@ def neck_seam_error(made: Tensor, truth: Tensor, classes: Tensor) -> Tensor:
         made, truth: [B, 3, S, S] in [0, 1].
         classes: [B, S, S] of the true frames.
     Returns:
-        [B]; NaN where a frame has no seam.
+        [B]; NaN where a frame has no seam, or nothing is wrong.
     """
-    seam, person = neck_seam(classes), (classes != BACKGROUND)[:, None]
-    error = (made - truth).abs().float().mean(dim=1, keepdim=True)
+    return seam_share((made - truth).abs().mean(dim=1, keepdim=True), neck_seam(classes), classes)
+
+
+def seam_share(error: Tensor, seam: Tensor, classes: Tensor) -> Tensor:
+    """`neck_seam_error` of errors [B, 1, S, S] and the band [B, 1, S, S] of `neck_seam`; [B]."""
+    person = (classes != BACKGROUND)[:, None]
 
     def mean(mask: Tensor) -> Tensor:
         return (error * mask).flatten(1).sum(dim=1) / mask.flatten(1).sum(dim=1)

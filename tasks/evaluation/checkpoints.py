@@ -10,14 +10,18 @@ import torch
 from inference.motion import Motion, natural_pose, periodic_blink
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
+from inference.rig import RigPainter
 from inference.track import Track
 from inference.workers import map_in_order
-from modules.analysis.landmarks import detect_clip
-from modules.analysis.segmentation import segment_crop
+from modules.analysis.crop import crop_picture
+from modules.analysis.mediapipe_models import person_confidence
+from modules.analysis.segmentation import ANALYSIS_SIZE, segment_crop
 from modules.face3d.coefficients import FaceCoefficients
-from modules.face3d.fitting import fit_clip, fit_photo
+from modules.face3d.fitting import fit_photo
 from modules.media.pixels import to_pixels
 from modules.portrait.driving import head_camera, project_landmarks, torso_keypoints
+from modules.rig.draw import draw
+from modules.rig.rig import RigPhoto
 from modules.system.errors import UserError
 from tasks.evaluation.clips import Source
 from tasks.evaluation.methods import Scene, to_size
@@ -34,14 +38,16 @@ class Checkpoint:
     Frames of another size than the evaluation's are resized (cubic).
     """
 
-    def __init__(self, name: str, folder: Path, talker: TalkingPortrait, drive: str, seed: int = 0) -> None:
+    def __init__(self, name: str, place: str, talker: TalkingPortrait, drive: str, seed: int = 0) -> None:
         """
+        Args:
+            place: where it is, in words.
         Raises:
             UserError: it should listen and cannot.
         """
-        self.name, self.origin, self.talker = name, f"checkpoint {folder}", talker
+        self.name, self.origin, self.talker = name, f"checkpoint {place}", talker
         if drive == "sound" and self.talker.speech is None:
-            raise UserError(f"{folder} has no folder audio2motion: it cannot listen; leave it out of this protocol")
+            raise UserError(f"{place} has no folder audio2motion: it cannot listen; leave it out of this protocol")
         self.drive, self.seed, self.by_sound = drive, seed, drive == "sound"
 
     def frames(self, scene: Scene) -> Iterator[np.ndarray]:
@@ -55,11 +61,9 @@ class Checkpoint:
 
     def from_motion(self, scene: Scene) -> Iterator[np.ndarray]:
         """Every frame of the clip from its own expression, pose and camera: nothing is mapped, smoothed or tied."""
-        landmarks = detect_clip(scene.clip.frames(), name=scene.clip.path.name)
-        face = fit_clip(self.talker.face_model, torch.from_numpy(landmarks).float())
+        face = scene.fit(self.talker.face_model)
         own = scene.case.source == scene.case.driver
-        portrait = self.portrait(scene.source, face[0] if own else None)
-        return self.render(portrait, face.replace(identity=portrait.identity))
+        return self.exact(scene.source, face[0] if own else None, face)
 
     def from_sound(self, scene: Scene) -> Iterator[np.ndarray]:
         """What inference makes of the photo and the sound, with natural pose and blinks of the case's seed."""
@@ -67,7 +71,7 @@ class Checkpoint:
         motion = self.motion(scene, generator)
         motion = motion.with_pose(*natural_pose(len(motion), generator))
         motion = motion.with_blink(periodic_blink(len(motion), generator))
-        return self.talker.frames(self.portrait(scene.source), motion)
+        return self.performed(scene.source, motion)
 
     def motion(self, scene: Scene, generator: torch.Generator) -> Motion:
         """The lip motion of the clip's sound, head still.
@@ -79,25 +83,38 @@ class Checkpoint:
             raise UserError(f"{scene.clip.path.name} has no sound track")
         return self.talker.motion_from_speech(scene.sound, generator)
 
+    def performed(self, source: Source, motion: Motion) -> Iterator[np.ndarray]:
+        """Frames as `inference.run` makes them."""
+        return self.talker.frames(self.portrait(source), motion)
+
     def portrait(self, source: Source, face: FaceCoefficients | None = None) -> Portrait:
         """The photo as the checkpoint takes it, with a given fit (one row) or its own."""
-        landmarks = source.landmarks
-        face = face or fit_photo(self.talker.face_model, torch.from_numpy(landmarks).float())
-        picture, classes = segment_crop(source.frame, source.box, landmarks, self.talker.size)
-        return Portrait.from_picture(picture, classes, face, self.talker.face_model.name)
+        picture, classes = segment_crop(source.frame, source.box, source.landmarks, self.talker.size)
+        return Portrait.from_picture(picture, classes, face or self.fitted(source), self.talker.face_model.name)
 
-    def render(self, portrait: Portrait, face: FaceCoefficients) -> Iterator[np.ndarray]:
-        """Frames of coefficients (T rows), exactly as they are: uint8 [s, s, 3], s of the checkpoint."""
-        talker, track = self.talker, self.track(portrait, face)
+    def fitted(self, source: Source) -> FaceCoefficients:
+        """The face of a photo, one row."""
+        return fit_photo(self.talker.face_model, torch.from_numpy(source.landmarks).float())
+
+    def exact(
+        self, source: Source, photo_face: FaceCoefficients | None, face: FaceCoefficients
+    ) -> Iterator[np.ndarray]:
+        """Frames of coefficients (T rows), exactly as they are: uint8 [s, s, 3], s of the checkpoint.
+
+        Args:
+            photo_face: the fit of the photo, one row; None fits it.
+        """
+        portrait = self.portrait(source, photo_face)
+        talker, track = self.talker, self.track(portrait, face.replace(identity=portrait.identity))
         batch = talker.batch
         with torch.inference_mode():
-            source = talker.model.encode(talker.photo(portrait, track))
+            encoded = talker.model.encode(talker.photo(portrait, track))
             still = talker.still_pncc(portrait, track)
 
         def make(start: int) -> np.ndarray:
             with torch.inference_mode():
                 driving = talker.driving(portrait, track, slice(start, start + batch), still)
-                return to_pixels(talker.model(source, talker.readable(driving)).image)
+                return to_pixels(talker.model(encoded, talker.readable(driving)).image)
 
         for frames in map_in_order(make, range(0, len(face), batch), talker.workers):
             yield from frames
@@ -113,6 +130,39 @@ class Checkpoint:
             closing=torch.zeros(len(face)),
             source_expression=face.expression[:1] if config.source_pncc == "first_driving" else portrait.expression,
         )
+
+
+class RigCheckpoint(Checkpoint):
+    """The motion of a checkpoint, drawn by the photo itself in 3D (`inference.run --renderer rig`) at the table's size.
+
+    Its frames are of the size of the photo's square as the evaluation cuts it.
+    """
+
+    def painter(self, source: Source, face: FaceCoefficients | None = None) -> RigPainter:
+        """The photo, ready to be moved, with a given fit (one row) or its own."""
+        size = len(source.picture)
+        picture, classes = segment_crop(source.frame, source.box, source.landmarks, max(size, ANALYSIS_SIZE))
+        person = person_confidence(crop_picture(source.frame, source.box, ANALYSIS_SIZE))
+        photo = RigPhoto(picture, classes, person, source.landmarks, face or self.fitted(source))
+        return RigPainter(photo, self.talker.face_model, size, self.talker.device)
+
+    def performed(self, source: Source, motion: Motion) -> Iterator[np.ndarray]:
+        return self.painter(source).frames(motion, batch=self.talker.batch, workers=self.talker.workers)
+
+    def exact(
+        self, source: Source, photo_face: FaceCoefficients | None, face: FaceCoefficients
+    ) -> Iterator[np.ndarray]:
+        painter, batch = self.painter(source, photo_face), self.talker.batch
+        rows = [
+            x.to(self.talker.device) for x in (face.expression, face.euler, face.translation, torch.zeros(len(face)))
+        ]
+
+        def make(start: int) -> np.ndarray:
+            drawn = draw(painter.rig, *(x[start : start + batch] for x in rows), painter.size)
+            return to_pixels(drawn.over(painter.rig.plate))
+
+        for frames in map_in_order(make, range(0, len(face), batch), self.talker.workers):
+            yield from frames
 
 
 @lru_cache(maxsize=4)

@@ -17,6 +17,7 @@ from modules.media.rates import FRAME_RATE
 from modules.media.video_reader import open_video
 from modules.system.errors import UserError
 from modules.system.files import whole_file
+from tasks.evaluation.phones import ENDING
 from tasks.evaluation.settings import EvaluationConfig
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -90,7 +91,7 @@ def list_videos(folder: Path) -> tuple[dict[str, Path], int]:
     others = 0
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
         if path.suffix.lower() not in VIDEOS:
-            others += 1
+            others += not path.name.endswith(ENDING)
         elif path.stem in found:
             raise UserError(f"{folder} has two videos called {path.stem}; rename one")
         else:

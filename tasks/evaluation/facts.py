@@ -14,7 +14,7 @@ from modules.metrics.series import ClipSeries
 from modules.system.files import whole_file
 from tasks.evaluation.clips import TrueClip, open_clip
 from tasks.evaluation.settings import EvaluationConfig
-from tasks.evaluation.tracing import Tracer
+from tasks.evaluation.tracing import MOST_FACES, Tracer
 
 CLASSES_SIZE = 256  # pixels a side at which true frames are divided into head, torso and background
 
@@ -79,7 +79,7 @@ def find_facts(video: Path, config: EvaluationConfig) -> ClipFacts:
     """
     clip = open_clip(video, config)
     classes = []
-    with FaceFinder() as finder:
+    with FaceFinder(MOST_FACES) as finder:
         tracer = Tracer(finder, clip.size)
         for number, frame in enumerate(clip.frames()):
             tracer.add(frame)

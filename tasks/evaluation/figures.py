@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -11,13 +12,15 @@ from torch import Tensor
 
 from modules.analysis.segmentation_classes import HEAD_CLASSES, TORSO_CLASSES, part_mask
 from modules.audio.features import read_audio
-from modules.metrics import image, lips, masks, motion
+from modules.metrics import lips, masks, motion
 from modules.metrics.identity import csim, identity_drift
+from modules.metrics.image import TruePictures
 from modules.metrics.series import ClipSeries
+from tasks.evaluation.measures import OWN_SYNCNET
 from tasks.evaluation.networks import Networks
+from tasks.evaluation.phones import Phones
 
-PICTURE_METRICS = {"psnr": image.frame_psnr, "ssim": image.ssim, "l1": image.l1, "detail": image.detail}
-MARGIN = 12  # pixels around a region that are cut out with it: more than the window of SSIM and the Laplacian see
+REGIONS = {"_head": HEAD_CLASSES, "_torso": TORSO_CLASSES}
 SYNC_SIZE = 256  # pixels a side of the frames that are kept for the sync network
 
 Figures = dict[str, float]
@@ -26,6 +29,29 @@ Figures = dict[str, float]
 def to_unit(frame: np.ndarray) -> Tensor:
     """uint8 [S, S, 3] -> [1, 3, S, S] in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
+
+
+class TrueFrame:
+    """A compared frame of the true clip, with what all methods that are compared with it share.
+
+    Args:
+        frame: uint8 [S, S, 3]; `classes` [S, S], the six classes.
+
+    Attributes:
+        masks: end of a measure's name -> what it is measured in, [1, 1, S, S]; None: everywhere. Regions that the frame
+            does not show are left out.
+    """
+
+    def __init__(self, frame: np.ndarray, classes: np.ndarray) -> None:
+        self.picture, self.labels = to_unit(frame), torch.from_numpy(classes)[None]
+        regions = {end: part_mask(self.labels, parts) for end, parts in REGIONS.items()}
+        self.masks = {"": None, **{end: mask for end, mask in regions.items() if mask.any()}}
+        self.pictures = TruePictures(self.picture, self.masks)
+
+    @cached_property
+    def seam(self) -> Tensor:
+        """The band of `seam`, [1, 1, S, S]."""
+        return masks.neck_seam(self.labels)
 
 
 class PictureFigures:
@@ -43,22 +69,17 @@ class PictureFigures:
         self.vectors: dict[str, list[Tensor]] = defaultdict(list)
         self.references = {name: self._vector(name, photo, landmarks) for name in self._identity_networks()}
 
-    def compare(self, made: np.ndarray, truth: np.ndarray, classes: np.ndarray) -> None:
-        """A frame against the true one (uint8 [S, S, 3]) with its six classes [S, S]: whole, head and torso."""
-        pair, labels = (to_unit(made), to_unit(truth)), torch.from_numpy(classes.astype(np.int64))[None]
-        for end, mask in {
-            "": None,
-            "_head": part_mask(labels, HEAD_CLASSES),
-            "_torso": part_mask(labels, TORSO_CLASSES),
-        }.items():
-            if mask is not None and not mask.any():
-                continue
-            a, b, region = (*pair, None) if mask is None else _around(*pair, mask)
-            for name, metric in PICTURE_METRICS.items():
-                self.values[name + end].append(float(metric(a, b, region)))
-            if "lpips_alex" in self.networks:
-                self.values[f"lpips{end}"].append(float(self.networks["lpips_alex"](*pair, mask)))
-        self.values["seam"].append(float(masks.neck_seam_error(*pair, labels)))
+    def compare(self, made: np.ndarray, truth: TrueFrame) -> None:
+        """A frame, uint8 [S, S, 3], against the true one: whole, head and torso."""
+        picture = to_unit(made)
+        found = truth.pictures.compare(picture)
+        if "lpips_alex" in self.networks:
+            for end, mask in truth.masks.items():
+                found[f"lpips{end}"] = self.networks["lpips_alex"](picture, truth.picture, mask)
+        error = (picture - truth.picture).abs().mean(dim=1, keepdim=True)
+        found["seam"] = masks.seam_share(error, truth.seam, truth.labels)
+        for name, value in found.items():
+            self.values[name].append(float(value))
 
     def describe(self, made: np.ndarray, landmarks: np.ndarray, true: tuple[np.ndarray, np.ndarray] | None) -> None:
         """Vectors and features of a frame [S, S, 3] with landmarks [478, 2] in pixels; `true`: the true frame's two."""
@@ -77,8 +98,7 @@ class PictureFigures:
             vectors = torch.stack(rows)
             key = "csim" if name == "csim_arcface" else name
             result[key] = _mean(csim(vectors, self.references[name]).tolist())
-            if name == "csim_arcface":
-                result["drift"] = identity_drift(vectors)
+            result["drift" if name == "csim_arcface" else "drift_dlib"] = identity_drift(vectors)
         return result
 
     def _identity_networks(self) -> list[str]:
@@ -99,15 +119,17 @@ class Speech:
     Attributes:
         waveform: [N] at 16 kHz.
         late: frames by which it comes after the true lips; 0 if nobody knows.
+        phones: when p, b, m and other sounds are in it; None if nobody knows.
     """
 
     waveform: Tensor
     late: float = 0.0
+    phones: Phones | None = None
 
     @classmethod
-    def read(cls, path: Path | None, late: float) -> "Speech | None":
+    def read(cls, path: Path | None, late: float, phones: Phones | None = None) -> "Speech | None":
         """The sound file of a case; None without one."""
-        return cls(read_audio(path), late) if path else None
+        return cls(read_audio(path), late, phones) if path else None
 
 
 def series_figures(made: ClipSeries, truth: ClipSeries, speech: Speech | None, by_sound: bool) -> Figures:
@@ -119,7 +141,7 @@ def series_figures(made: ClipSeries, truth: ClipSeries, speech: Speech | None, b
         speech: what drives, or None.
         by_sound: whether the method was driven by it, so that its lips are as late as the sound.
     """
-    result: Figures = {"face_found": float(made.seen.float().mean())}
+    result: Figures = {"one_face": masks.one_face(made.faces)}
     both = made.seen & truth.seen
     if both.sum() < 3:
         return result
@@ -140,12 +162,34 @@ def series_figures(made: ClipSeries, truth: ClipSeries, speech: Speech | None, b
     late = speech.late if speech is not None and by_sound else 0.0
     result["lip_correlation"] = lips.opening_correlation(made.mouth_opening, truth.mouth_opening, late)
     if speech is not None:
-        silent = lips.silence(speech.waveform, len(made))
-        if not by_sound:  # true lips rest as much earlier as the sound is late
-            silent = torch.roll(silent, -round(speech.late))
-        result["silence_motion"] = lips.motion_in_silence(made.mouth_opening, silent)
-        result["silence_opening"] = lips.opening_in_silence(made.mouth_opening, silent)
+        result |= speech_figures(made.mouth_opening, speech, by_sound)
     return result
+
+
+def speech_figures(opening: Tensor, speech: Speech, by_sound: bool) -> Figures:
+    """What the mouth's opening [T] does in silence and on p, b and m; arguments as of `series_figures`."""
+    silent = lips.silence(speech.waveform, len(opening))
+    if not by_sound:  # true lips rest as much earlier as the sound is late
+        silent = torch.roll(silent, -round(speech.late))
+    result = {
+        "silence_motion": lips.motion_in_silence(opening, silent),
+        "silence_opening": lips.opening_in_silence(opening, silent),
+    }
+    if speech.phones is not None:
+        phones = speech.phones.moved(0.0 if by_sound else -speech.late, len(opening))
+        closure = lips.lip_closure(opening, phones.bilabials, phones.others)
+        result |= {"pbm_closed": closure.kept, "pbm_false": closure.false}
+    return result
+
+
+def own_sync_figures(networks: Networks, series: ClipSeries, speech: Speech | None) -> Figures:
+    """What this project's SyncNet says of a fit; empty without it, without sound, or of another face model's motion."""
+    if OWN_SYNCNET not in networks.loaded or speech is None:
+        return {}
+    score = networks.loaded[OWN_SYNCNET](series.identity, series.expression, speech.waveform)
+    if score is None:
+        return {}
+    return {"sync_own_c": score.confidence, "sync_own_d": score.distance, "sync_own_late": -float(score.offset)}
 
 
 def sync_figures(networks: Networks, frames: list[np.ndarray], series: ClipSeries, speech: Speech | None) -> Figures:
@@ -160,14 +204,6 @@ def sync_figures(networks: Networks, frames: list[np.ndarray], series: ClipSerie
 def small(frame: np.ndarray) -> np.ndarray:
     """A frame at `SYNC_SIZE`."""
     return cv2.resize(frame, (SYNC_SIZE, SYNC_SIZE), interpolation=cv2.INTER_AREA)
-
-
-def _around(made: Tensor, truth: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The part of [1, 3, S, S] pictures that matters for the mask [1, 1, S, S]; the same numbers in less time."""
-    rows, columns = (mask[0, 0].any(dim=axis).nonzero().flatten() for axis in (1, 0))
-    part = tuple(slice(max(int(x[0]) - MARGIN, 0), int(x[-1]) + 1 + MARGIN) for x in (rows, columns))
-    a, b, region = (x[..., part[0], part[1]] for x in (made, truth, mask))
-    return a, b, region
 
 
 def _mean(values: list[float]) -> float:

@@ -1,14 +1,15 @@
 """From the names of a config to methods that can be asked for frames or motion."""
 
-from pathlib import Path
-
+from modules.system.config import nearest
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
-from tasks.evaluation.checkpoints import Checkpoint, is_checkpoint, load_checkpoint
+from tasks.evaluation.checkpoints import Checkpoint, RigCheckpoint, is_checkpoint, load_checkpoint
 from tasks.evaluation.clips import list_videos
+from tasks.evaluation.measures import measures_of
 from tasks.evaluation.methods import Method, Similarity, Still, Truth, VideoFolder
 from tasks.evaluation.motions import Loudness, MotionMethod, SpeechCheckpoint, StillMotion, TrueMotion
-from tasks.evaluation.settings import SOUND_DRIVEN, EvaluationConfig
+from tasks.evaluation.phones import read_phones
+from tasks.evaluation.settings import SOUND_DRIVEN, Entry, EvaluationConfig
 
 VIDEO_METHODS = {method.name: method for method in (Truth, Still, Similarity)}
 MOTION_METHODS = {method.name: method for method in (TrueMotion, StillMotion, Loudness)}
@@ -18,12 +19,22 @@ def check_methods(config: EvaluationConfig, cases: list[Case]) -> list[str]:
     """Find what is wrong with the named folders before any work begins; what the report says of them.
 
     Raises:
-        UserError: a folder is missing, holds neither a checkpoint nor a video, or does not suit the protocol.
+        UserError: a folder is missing, holds neither a checkpoint nor a video, or does not suit the protocol; a file of
+            phones cannot be read.
     """
     notes = []
-    for name, folder in config.named.items():
+    known = {measure.network for measure in measures_of(config.protocol)} - {""}
+    for name in config.without:
+        if name not in known:
+            raise UserError(f"without names {name}, no network of {config.protocol}{nearest(name, known)}")
+    for case in cases:
+        read_phones(case.driver)
+    for name, entry in config.named.items():
+        folder = entry.folder
         if is_checkpoint(folder):
             load_checkpoint(folder, config.device)
+        elif entry.renderer != "planes":
+            raise UserError(f"{folder} ({name}) holds no checkpoint; a renderer is for those alone")
         elif config.protocol == "speech_to_motion":
             raise UserError(f"{folder} ({name}) holds no checkpoint; videos have no place in speech_to_motion")
         elif folder == config.checkpoint:
@@ -38,19 +49,24 @@ def check_methods(config: EvaluationConfig, cases: list[Case]) -> list[str]:
     return notes
 
 
-def video_method(name: str, folder: Path | None, config: EvaluationConfig) -> Method:
+def video_method(name: str, entry: Entry | None, config: EvaluationConfig) -> Method:
     """A method that makes frames."""
-    if folder is None:
+    if entry is None:
         return VIDEO_METHODS[name]()
-    if not is_checkpoint(folder):
-        return VideoFolder(name, folder, by_sound=config.protocol in SOUND_DRIVEN)
+    if not is_checkpoint(entry.folder):
+        return VideoFolder(name, entry.folder, by_sound=config.protocol in SOUND_DRIVEN)
+    return checkpoint_method(name, entry, config)
+
+
+def checkpoint_method(name: str, entry: Entry, config: EvaluationConfig) -> Checkpoint:
+    """A checkpoint of ours as the protocol drives it."""
+    kind = RigCheckpoint if entry.renderer == "rig" else Checkpoint
     drive = "sound" if config.protocol in SOUND_DRIVEN else "motion"
-    return Checkpoint(name, folder, load_checkpoint(folder, config.device), drive, config.seed)
+    return kind(name, str(entry), load_checkpoint(entry.folder, config.device), drive, config.seed)
 
 
-def motion_method(name: str, folder: Path | None, config: EvaluationConfig) -> MotionMethod:
+def motion_method(name: str, entry: Entry | None, config: EvaluationConfig) -> MotionMethod:
     """A method that makes motion alone."""
-    if folder is None:
+    if entry is None:
         return MOTION_METHODS[name]()
-    checkpoint = Checkpoint(name, folder, load_checkpoint(folder, config.device), "sound", config.seed)
-    return SpeechCheckpoint(checkpoint, config.face_model)
+    return SpeechCheckpoint(checkpoint_method(name, entry, config), config.face_model)

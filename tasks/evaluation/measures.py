@@ -6,6 +6,7 @@ from typing import Literal
 from tasks.evaluation.settings import Protocol
 
 SAME, CROSS, AUDIO, SPEECH = "same_identity", "cross_identity", "audio_driven", "speech_to_motion"
+OWN_SYNCNET = "syncnet_own"  # the one network that no file of modules/system/assets.yaml brings: the key `syncnet`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class Measure:
         better: "higher", "lower", "one" (as the truth is best), or "" (says nothing by itself).
         definition: what is computed, with its unit.
         protocols: the tables that show it.
-        network: name in modules/metrics/networks.py of the network that it needs; empty for none.
+        network: name in modules/metrics/networks.py of the network that it needs, or `OWN_SYNCNET`; empty for none.
     """
 
     name: str
@@ -70,7 +71,7 @@ MEASURES = (
     Measure(
         name="csim_dlib",
         better="higher",
-        definition="the same with dlib's network",
+        definition="`csim` with dlib's network",
         protocols=_VIDEO,
         network="csim_dlib",
     ),
@@ -80,6 +81,13 @@ MEASURES = (
         definition="1 - cosine of the mean ArcFace vectors of the first and the last quarter",
         protocols=_VIDEO,
         network="csim_arcface",
+    ),
+    Measure(
+        name="drift_dlib",
+        better="lower",
+        definition="`drift` with dlib's network",
+        protocols=_VIDEO,
+        network="csim_dlib",
     ),
     Measure(
         name="aed_fit",
@@ -164,6 +172,42 @@ MEASURES = (
         name="sync_d", better="lower", definition="LSE-D: its distance", protocols=(AUDIO,), network="syncnet"
     ),
     Measure(
+        name="sync_own_c",
+        better="higher",
+        definition="confidence of this project's own SyncNet, trained on synthetic speech, which sees the fit and not "
+        "the picture: another scale than LSE-C",
+        protocols=_LIPS,
+        network=OWN_SYNCNET,
+    ),
+    Measure(
+        name="sync_own_d",
+        better="lower",
+        definition="its distance at the best offset, 0 to 2",
+        protocols=_LIPS,
+        network=OWN_SYNCNET,
+    ),
+    Measure(
+        name="sync_own_late",
+        better="",
+        definition="frames by which the sound is late at that offset: what the clip is said to be (`sound_late`) for "
+        "the truth, 0 for what is made from the sound",
+        protocols=_LIPS,
+        network=OWN_SYNCNET,
+    ),
+    Measure(
+        name="pbm_closed",
+        better="higher",
+        definition="share of the sounds p, b and m at which the lips close (below 15 % of the 95 % quantile of the "
+        "opening, a frame to either side), where a file says when they are",
+        protocols=_LIPS,
+    ),
+    Measure(
+        name="pbm_false",
+        better="lower",
+        definition="the same of all other sounds, without pauses",
+        protocols=_LIPS,
+    ),
+    Measure(
         name="jitter",
         better="one",
         definition="mean length of the landmarks' second difference in time over that of the driver; 1 is best",
@@ -183,7 +227,17 @@ MEASURES = (
         protocols=(SAME, CROSS),
     ),
     Measure(
-        name="face_found", better="higher", definition="share of frames in which a face is found", protocols=_VIDEO
+        name="lost_at_rest",
+        better="lower",
+        definition="share of the photo's person (hair on shoulders, shoulders) that is background in the first frame, "
+        "in which the photo is at rest; both by the same segmentation",
+        protocols=(SAME, AUDIO),
+    ),
+    Measure(
+        name="one_face",
+        better="higher",
+        definition="share of frames in which exactly one face is found",
+        protocols=_VIDEO,
     ),
 )  # fmt: skip
 

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from modules.analysis.crop import crop_picture, resize
+from modules.analysis.landmarks import detect_clip
 from modules.analysis.segmentation import segment
+from modules.face3d.coefficients import FaceCoefficients
+from modules.face3d.fitting import fit_clip
+from modules.face3d.morphable_model import MorphableModel
 from modules.media.video_reader import open_video
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
@@ -43,6 +48,25 @@ class Scene:
     def classes(self) -> np.ndarray:
         """The six classes of the photo, [S, S] uint8."""
         return segment(self.source.picture, self.source.landmarks)
+
+    @cached_property
+    def followed(self) -> np.ndarray:
+        """Landmarks [T, 478, 2] of the driving clip as inference follows it, fractions; once for all checkpoints.
+
+        Raises:
+            UserError: its face cannot be followed.
+        """
+        return detect_clip(self.clip.frames(), name=self.clip.path.name)
+
+    @cached_property
+    def _fits(self) -> dict[str, FaceCoefficients]:
+        return {}
+
+    def fit(self, model: MorphableModel) -> FaceCoefficients:
+        """`model` fitted to `followed`, T rows; once for each face model."""
+        if model.name not in self._fits:
+            self._fits[model.name] = fit_clip(model, torch.from_numpy(self.followed).float())
+        return self._fits[model.name]
 
 
 class Method(Protocol):

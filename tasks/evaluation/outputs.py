@@ -80,10 +80,10 @@ def kept_cases(results: Results) -> list[str]:
 def about_run(results: Results, notes: list[str]) -> dict[str, Any]:
     """How every number was made: settings, seed, networks, files, versions, counts."""
     config = results.config
-    networks = load_networks(config.protocol, config.device)
+    networks = load_networks(config)
     return {
         "settings": to_dict(config),
-        "methods": {name: str(folder or "baseline") for name, folder in config.table.items()},
+        "methods": {name: str(entry or "baseline") for name, entry in config.table.items()},
         "counts": {method: results.counts(method) for method in results.of},
         "errors": {method: errors for method in results.of if (errors := results.errors(method))},
         "notes": notes,

@@ -11,30 +11,44 @@ import numpy as np
 import torch
 
 from modules.analysis.mediapipe_models import FaceFinder
+from modules.analysis.segmentation import segment
 from modules.face_models import load_face_model
 from modules.media.audio import read_sound
 from modules.media.video_writer import VideoWriter
+from modules.metrics.masks import lost_person
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
 from tasks.evaluation.checkpoints import is_checkpoint
 from tasks.evaluation.clips import PHOTOS, list_videos, open_clip, open_photo, write_sound
 from tasks.evaluation.facts import ClipFacts, find_facts, is_compared
-from tasks.evaluation.figures import Figures, PictureFigures, Speech, series_figures, small, sync_figures
+from tasks.evaluation.figures import (
+    Figures,
+    PictureFigures,
+    Speech,
+    TrueFrame,
+    own_sync_figures,
+    series_figures,
+    small,
+    sync_figures,
+)
 from tasks.evaluation.lineup import motion_method, video_method
+from tasks.evaluation.measures import AUDIO, OWN_SYNCNET, SAME
 from tasks.evaluation.methods import Method, Scene, Truth
 from tasks.evaluation.networks import load_networks
+from tasks.evaluation.phones import phones_path, read_phones
 from tasks.evaluation.results import Result, curves_of, stamp_of, video_path
-from tasks.evaluation.settings import SOUND_DRIVEN, EvaluationConfig
-from tasks.evaluation.tracing import Tracer
+from tasks.evaluation.settings import SOUND_DRIVEN, Entry, EvaluationConfig
+from tasks.evaluation.tracing import MOST_FACES, Tracer
 
+AT_REST = (SAME, AUDIO)  # protocols whose first frame is to show the photo as it is
 Value = TypeVar("Value")
 
 
 def pending(case: Case, config: EvaluationConfig, keep: bool) -> dict[str, str]:
     """The methods that lack a result of a case (or its video, if it is to be kept), each with its stamp."""
     waiting = {}
-    for name, folder in config.table.items():
-        stamp = result_stamp(case, folder, config)
+    for name, entry in config.table.items():
+        stamp = result_stamp(case, entry, config)
         result = Result.load(config.output, name, case.name)
         wanted = keep and config.protocol != "speech_to_motion" and result is not None and not result.error
         if (
@@ -46,15 +60,18 @@ def pending(case: Case, config: EvaluationConfig, keep: bool) -> dict[str, str]:
     return waiting
 
 
-def result_stamp(case: Case, folder: Path | None, config: EvaluationConfig) -> str:
-    """Changes with whatever changes the figures of a method (of `folder`; None: a baseline) in a case."""
-    files = [case.source, case.driver]
-    if folder is not None and is_checkpoint(folder):
-        files.append(folder)
-    elif folder is not None:
-        files += [path for name, path in list_videos(folder)[0].items() if name == case.name]
-    networks = sorted(load_networks(config.protocol, config.device).loaded)
-    return stamp_of(config, [networks, config.sound_late.get(case.driver.stem, 0.0)], files)
+def result_stamp(case: Case, entry: Entry | None, config: EvaluationConfig) -> str:
+    """Changes with whatever changes the figures of a method (None: a baseline) in a case."""
+    files = [case.source, case.driver, phones_path(case.driver)]
+    if entry is not None and is_checkpoint(entry.folder):
+        files.append(entry.folder)
+    elif entry is not None:
+        files += [path for name, path in list_videos(entry.folder)[0].items() if name == case.name]
+    networks = sorted(load_networks(config).loaded)
+    if OWN_SYNCNET in networks:
+        files.append(config.syncnet)
+    facts = [networks, config.sound_late.get(case.driver.stem, 0.0), entry.renderer if entry else ""]
+    return stamp_of(config, facts, files)
 
 
 def score_case(case: Case, config: EvaluationConfig, keep: bool) -> int:
@@ -81,7 +98,8 @@ def _score(case: Case, config: EvaluationConfig, keep: bool, waiting: dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         try:
             scene = read_scene(case, config, Path(folder))
-            speech = Speech.read(scene.sound, config.sound_late.get(case.driver.stem, 0.0))
+            late = config.sound_late.get(case.driver.stem, 0.0)
+            speech = Speech.read(scene.sound, late, read_phones(case.driver))
         except UserError as error:
             for result in blank.values():
                 replace(result, error=f"left out: {error}").save(config.output)
@@ -141,6 +159,7 @@ def score_motion(
             replace(result, error=str(error)).save(config.output)
             continue
         figures = series_figures(series, truth, speech, method.by_sound)
+        figures |= own_sync_figures(load_networks(config), series, speech)
         counts = {"frames": len(truth), "made": len(series), "without_face": int((~series.seen).sum())}
         replace(result, origin=method.origin, figures=figures, counts=counts, curves=curves_of(series)).save(
             config.output
@@ -159,30 +178,45 @@ class Entrant:
 
     def __init__(self, method: Method, scene: Scene, finder: FaceFinder, config: EvaluationConfig) -> None:
         self.method, self.scene, self.config = method, scene, config
-        self.networks = load_networks(config.protocol, config.device)
+        self.networks = load_networks(config)
         self.tracer = Tracer(finder, scene.clip.size)
         self.pictures = PictureFigures(self.networks, scene.source.picture, scene.source.landmarks * scene.clip.size)
         self.for_sync: list[np.ndarray] = []
+        self.at_rest: Figures = {}
         self.error, self.asked, self.made, self.compared = "", 0, 0, 0
         self._frames: Iterator[np.ndarray] = self._attempt(lambda: iter(method.frames(scene))) or iter(())
 
-    def next(self) -> np.ndarray | None:
-        """The next frame; None from where there is none on."""
-        frame = self._attempt(lambda: next(self._frames, None)) if not self.error else None
+    def next(self, true: np.ndarray) -> np.ndarray | None:
+        """The next frame, None from where there is none on; `true` is that of the clip, which is decoded for all."""
+        if self.is_truth:
+            frame: np.ndarray | None = true
+        else:
+            frame = self._attempt(lambda: next(self._frames, None)) if not self.error else None
         self.asked += 1
         self.made += frame is not None
         if not self.is_truth:
             self.tracer.add(frame)
         if frame is not None and "syncnet" in self.networks.loaded:
             self.for_sync.append(small(frame))
+        if frame is not None and self.asked == 1 and self.config.protocol in AT_REST:
+            self.at_rest = {"lost_at_rest": lost_share(self.scene, frame, self.landmarks)}
         return frame
 
-    def compare(self, frame: np.ndarray, true: np.ndarray, number: int) -> None:
-        """Picture `number` of those that are compared; `number` counts from 0 in `ClipFacts.classes`."""
-        if self.config.protocol == "same_identity":
-            self.pictures.compare(frame, true, self.scene.facts.classes_of(number))
-        shown = self.scene.facts.series.landmarks[self.asked - 1].double().numpy()
-        self.pictures.describe(frame, shown if self.is_truth else self.tracer.latest, (true, shown))
+    @property
+    def landmarks(self) -> np.ndarray:
+        """Of the frame that `next` gave, [478, 2] pixels; NaN without a face."""
+        return self.true_landmarks if self.is_truth else self.tracer.latest
+
+    @property
+    def true_landmarks(self) -> np.ndarray:
+        """The same of the true frame."""
+        return self.scene.facts.series.landmarks[self.asked - 1].double().numpy()
+
+    def compare(self, frame: np.ndarray, true: np.ndarray, truth: TrueFrame | None) -> None:
+        """A frame with the true one, as pixels and, where pictures are compared, with what is known of them."""
+        if truth is not None:
+            self.pictures.compare(frame, truth)
+        self.pictures.describe(frame, self.landmarks, (true, self.true_landmarks))
         self.compared += 1
 
     def result(self, blank: Result, speech: Speech | None) -> Result:
@@ -196,6 +230,8 @@ class Entrant:
             **self.pictures.figures(),
             **series_figures(series, truth, speech, self.method.by_sound),
             **sync_figures(self.networks, self.for_sync, series, speech),
+            **own_sync_figures(self.networks, series, speech),
+            **self.at_rest,
         }
         counts = {"frames": len(truth), "made": self.made, "compared": self.compared}
         counts["without_face"] = int((~series.seen).sum()) - (len(truth) - self.made)
@@ -218,7 +254,7 @@ def score_pictures(
     scene: Scene, speech: Speech | None, blank: dict[str, Result], config: EvaluationConfig, keep: bool
 ) -> None:
     """Results, and kept videos, of methods that make frames; holds one frame of each at a time."""
-    with FaceFinder() as finder:
+    with FaceFinder(MOST_FACES) as finder:
         entrants = []
         for name, result in blank.items():
             try:
@@ -232,12 +268,14 @@ def score_pictures(
             number = 0
             for moment, true in enumerate(scene.clip.frames()):
                 compared = is_compared(moment, config)
+                pictures = compared and config.protocol == "same_identity"
+                truth = TrueFrame(true, scene.facts.classes_of(number)) if pictures else None
                 for entrant in entrants:
-                    frame = entrant.next()
+                    frame = entrant.next(true)
                     if frame is None:
                         continue
                     if compared:
-                        entrant.compare(frame, true, number)
+                        entrant.compare(frame, true, truth)
                     if keep:
                         name = entrant.method.name
                         if name not in writers:
@@ -247,6 +285,16 @@ def score_pictures(
         for entrant in entrants:
             result = entrant.result(blank[entrant.method.name], speech)
             result.save(config.output, entrant.pictures.features)
+
+
+def lost_share(scene: Scene, frame: np.ndarray, landmarks: np.ndarray) -> float:
+    """`lost_at_rest` of a first frame, uint8 [S, S, 3], with its landmarks [478, 2] in pixels; NaN without a face."""
+    if not np.isfinite(landmarks).all():
+        return float("nan")
+    made, photo = (
+        torch.from_numpy(x.astype(np.int64)) for x in (segment(frame, landmarks / len(frame)), scene.classes)
+    )
+    return float(lost_person(made[None], photo))
 
 
 def open_video_of(entrant: Entrant, config: EvaluationConfig) -> VideoWriter:

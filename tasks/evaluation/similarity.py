@@ -52,4 +52,8 @@ def moved_frames(
             matrix = to_face @ fit_similarity(first, points) @ np.linalg.inv(to_face)
         warped = cv2.warpAffine(picture, matrix[:2], (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
         alpha = cv2.warpAffine(edge, matrix[:2], (size, size), flags=cv2.INTER_LINEAR)[..., None]
-        yield np.rint(alpha * warped + (1 - alpha) * behind).clip(0, 255).astype(np.uint8)
+        left, top, width, height = cv2.boundingRect((alpha > 0).astype(np.uint8))
+        part = np.s_[top : top + height, left : left + width]
+        share, frame = alpha[part], behind.copy()
+        frame[part] = np.rint(share * warped[part] + (1 - share) * behind[part]).clip(0, 255).astype(np.uint8)
+        yield frame

@@ -9,6 +9,8 @@ from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.metrics.series import ClipSeries
 
+MOST_FACES = 2  # that are looked for: a picture with exactly one must be told from others
+
 
 class Tracer:
     """Follows one video; truth and methods are followed alike, so that the detector's errors meet both.
@@ -44,8 +46,22 @@ class Tracer:
         """All that was seen, with the fit of `model` to the frames that show a face."""
         landmarks = torch.from_numpy(np.array(self.rows)).float()
         seen = landmarks.isfinite().flatten(1).all(dim=1)
-        face = fit_clip(model, landmarks[seen]) if seen.any() else no_face(len(landmarks))
-        return ClipSeries.of(landmarks * self.size, self.size, face, torch.tensor(self.faces))
+        return ClipSeries.of(landmarks * self.size, self.size, fitted(model, landmarks, seen), torch.tensor(self.faces))
+
+
+def fitted(model: MorphableModel, landmarks: torch.Tensor, seen: torch.Tensor) -> FaceCoefficients:
+    """The fit of the frames `seen` [T] of landmarks [T, 478, 2], fractions; a picture that stands still is fitted once.
+
+    The fit of equal frames is that of one of them, number for number.
+    """
+    if not seen.any():
+        return no_face(len(landmarks))
+    rows = landmarks[seen]
+    if not torch.equal(rows, rows[:1].expand_as(rows)):
+        return fit_clip(model, rows)
+    face = fit_clip(model, rows[:1])
+    moving = (x.expand(len(rows), -1) for x in (face.expression, face.euler, face.translation))
+    return FaceCoefficients(face.identity, *moving)
 
 
 def no_face(frames: int) -> FaceCoefficients:

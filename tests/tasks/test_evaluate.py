@@ -1,5 +1,9 @@
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +15,8 @@ from modules.media.video_writer import VideoWriter
 from tasks.evaluate import main
 from tasks.evaluation.results import result_path
 from tests.conftest import ROOT
-from tests.tasks.small_evaluation import FRAMES, person_frames, run
+from tests.modules.metrics.test_own_syncnet import write as write_syncnet
+from tests.tasks.small_evaluation import FRAMES, SETTINGS, WITHOUT, person_frames, run
 from tests.videos import counting_frames, write_video
 
 
@@ -86,6 +91,22 @@ def test_two_workers_give_the_same_figures_to_the_last_digit(
     assert table(tmp_path) == table(same_identity) and clips(tmp_path) == clips(same_identity)
 
 
+@pytest.mark.slow
+def test_a_killed_run_goes_on(same_identity: Path, people: Path, assets: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tasks.evaluate", "configs/evaluate/same_identity.yaml", f"videos={people}"]
+    settings = [f"output={tmp_path}", f"methods={{copy: {people}}}", *SETTINGS, *WITHOUT]
+    with subprocess.Popen([*command, *settings], cwd=ROOT, stdout=subprocess.DEVNULL) as process:  # noqa: S603
+        first = result_path(tmp_path, "copy", "anna")
+        while not first.is_file() and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL and not result_path(tmp_path, "copy", "bert").is_file()
+    kept = first.stat().st_mtime_ns
+    assert run(people, tmp_path, f"methods={{copy: {people}}}") == 0
+    assert table(tmp_path) == table(same_identity) and clips(tmp_path) == clips(same_identity)
+    assert first.stat().st_mtime_ns == kept
+
+
 def test_bad_videos_of_a_method_are_counted_and_stop_nothing(
     people: Path, assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -108,7 +129,7 @@ def test_bad_videos_of_a_method_are_counted_and_stop_nothing(
     assert run(people, tmp_path / "out", f"methods={{{named}}}") == 0
     found = clips(tmp_path / "out")
     assert "Traceback" not in capsys.readouterr().err
-    assert found["short"]["anna"]["counts"]["made"] == 6 and found["short"]["anna"]["figures"]["face_found"] < 1
+    assert found["short"]["anna"]["counts"]["made"] == 6 and found["short"]["anna"]["figures"]["one_face"] < 1
     assert found["long"]["anna"]["counts"]["made"] == FRAMES
     assert found["faceless"]["anna"]["counts"]["without_face"] == FRAMES
     assert found["faceless"]["anna"]["figures"]["psnr"] > 0 and "aed_fit" not in found["faceless"]["anna"]["figures"]
@@ -132,6 +153,9 @@ def test_bad_videos_of_a_method_are_counted_and_stop_nothing(
         (["videos={people}", "checkpoint={empty}"], "holds no checkpoint"),
         (["videos={people}", "--compare", "still", "stil"], "no such method"),
         (["videos={people}", "--workers", "0"], "give at least 1"),
+        (["videos={people}", "without=[csim_dlip]"], "did you mean csim_dlib"),
+        (["videos={people}", "methods={{b: {{folder: {people}, renderer: rig}}}}"], "a renderer is for those alone"),
+        (["videos={people}", "methods={{b: {{folder: {people}, renderer: rug}}}}"], "methods.b must be"),
     ],
 )
 def test_mistakes_are_one_line(people: Path, tmp_path: Path, arguments: list[str], words: str, capsys) -> None:
@@ -157,17 +181,44 @@ def test_cross_identity_pairs_everybody_with_the_next(people: Path, assets: Path
     assert rows["truth"]["anna__bert"]["figures"]["aed_fit"] == 0 < rows["still"]["anna__bert"]["figures"]["aed_fit"]
 
 
-def test_a_checkpoint_is_driven_by_motion_and_by_sound(
+def test_a_checkpoint_is_driven_by_motion_and_by_sound_and_drawn_by_either_renderer(
     checkpoint: Path, people: Path, assets: Path, tmp_path: Path
 ) -> None:
+    rig = f"methods={{rig: {{folder: {checkpoint}, renderer: rig}}}}"
     for protocol in ("same_identity", "cross_identity", "audio_driven", "speech_to_motion"):
         output = tmp_path / protocol
         assert (
-            run(people, output, f"checkpoint={checkpoint}", "clips=1", "frames=6", "size=256", protocol=protocol) == 0
+            run(people, output, f"checkpoint={checkpoint}", rig, "clips=1", "frames=6", "size=128", protocol=protocol)
+            == 0
         )
-        (result,) = clips(output)[checkpoint.name].values()
-        assert not result["error"] and result["counts"]["made"] == 6, protocol
+        for name in (checkpoint.name, "rig"):
+            (result,) = clips(output)[name].values()
+            assert not result["error"] and result["counts"]["made"] == 6, (protocol, name)
     assert math.isfinite(result["figures"]["lip_correlation"])
+    assert clips(output)["rig"]["anna"]["figures"] == clips(output)[checkpoint.name]["anna"]["figures"]  # one motion
+    rig_figures = clips(tmp_path / "same_identity")["rig"]["anna"]["figures"]
+    assert rig_figures["detail_head"] > 0.4  # the photo, and not what the random network draws
+    assert 0 <= clips(tmp_path / "audio_driven")["rig"]["anna"]["figures"]["pbm_closed"] <= 1
+    assert "renderer rig" in json.loads((output / "run.json").read_text())["methods"]["rig"]
+
+
+def test_what_is_known_of_the_baselines(same_identity: Path, people: Path, assets: Path, tmp_path: Path) -> None:
+    rows = table(same_identity)
+    assert rows["truth"]["lost_at_rest"]["mean"] == 0 == rows["still"]["lost_at_rest"]["mean"]
+    assert rows["similarity"]["lost_at_rest"]["mean"] < 0.1 and rows["truth"]["one_face"]["mean"] == 1
+    assert run(people, tmp_path, "clips=1", "syncnet=nowhere", protocol="speech_to_motion") == 0
+    found = clips(tmp_path)
+    assert found["truth"]["anna"]["figures"]["pbm_closed"] in (0, 1)  # of one p
+    assert "pbm_closed" not in found["still"]["anna"]["figures"] or found["still"]["anna"]["figures"]["pbm_closed"] == 0
+    missing = json.loads((tmp_path / "run.json").read_text())["missing_networks"]
+    assert "configs/demo/syncnet.yaml" in missing["syncnet_own"] and "sync_own_c" not in table(tmp_path)["truth"]
+
+
+def test_our_own_sync_network_is_used_where_it_is(people: Path, assets: Path, tmp_path: Path) -> None:
+    network = write_syncnet(tmp_path / "syncnet")
+    assert run(people, tmp_path / "out", "clips=1", f"syncnet={network}", protocol="speech_to_motion") == 0
+    rows = table(tmp_path / "out")
+    assert 0 <= rows["truth"]["sync_own_d"]["mean"] <= 2 and abs(rows["truth"]["sync_own_late"]["mean"]) <= 15
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
 
-from modules.metrics.image import detail, frame_psnr, l1, psnr, ssim
+from modules.metrics.image import TruePictures, detail, frame_psnr, l1, psnr, ssim
 
 
 def test_psnr_of_a_known_error():
@@ -61,6 +62,29 @@ def test_ssim_of_a_constant_pair_is_its_luminance_term():
     expected = (2 * a * b + c1) / (a * a + b * b + c1)
     value = ssim(torch.full((1, 3, 24, 24), a), torch.full((1, 3, 24, 24), b))
     assert float(value) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_ssim_is_that_of_the_library(pictures, generator, flat):
+    near = 4e-6 if flat else 1e-6  # bright and flat: rounding of float32
+    truth = torch.full((2, 3, 40, 33), 0.9) if flat else pictures
+    made = (truth + 0.1 * torch.randn(truth.shape, generator=generator)).clamp(0, 1)
+    _, map_ = structural_similarity_index_measure(  # in float64: the library's own float32 is off by 1e-5
+        made.double(), truth.double(), data_range=1.0, reduction="none", return_full_image=True
+    )
+    torch.testing.assert_close(ssim(made, truth).double(), map_.mean(dim=(1, 2, 3)), rtol=0, atol=near)
+    mask = torch.rand(2, 1, *truth.shape[2:], generator=generator) > 0.5
+    expected = (map_.mean(dim=1, keepdim=True) * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+    torch.testing.assert_close(ssim(made, truth, mask).double(), expected, rtol=0, atol=near)
+
+
+def test_a_comparison_of_all_at_once_gives_the_same_numbers(pictures, generator):
+    made = (pictures + 0.1 * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)
+    masks = {"": None, "_part": torch.rand(2, 1, 32, 32, generator=generator) > 0.5}
+    found = TruePictures(pictures, masks).compare(made)
+    for name, metric in {"l1": l1, "psnr": frame_psnr, "ssim": ssim, "detail": detail}.items():
+        for end, mask in masks.items():
+            torch.testing.assert_close(found[name + end], metric(made, pictures, mask), rtol=1e-5, atol=1e-6)
 
 
 def test_detail_falls_with_blur_rises_with_noise_and_scales_with_contrast(pictures, generator):

@@ -4,10 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from modules.face3d.coefficients import FaceCoefficients
 from modules.metrics.lips import (
     blink_pose_coupling,
-    estimate_sound_offset,
     eye_closure,
     lip_closure,
     motion_in_silence,
@@ -17,9 +15,6 @@ from modules.metrics.lips import (
     silence,
     vowel_loudness,
 )
-from modules.metrics.series import mouth_opening
-from modules.procedural.head import procedural_model
-from modules.procedural.speech import synthesize
 from tests.metric_clips import series_of
 
 
@@ -49,20 +44,6 @@ def test_a_frame_and_a_half_is_between_two_and_frames_without_a_face_do_not_coun
     assert math.isnan(opening_correlation(torch.full_like(opening, torch.nan), opening))
 
 
-@pytest.mark.parametrize("late", [-4, 0, 2.5])
-def test_the_offset_of_a_clip_is_found_by_a_predictor_that_hears_its_lips(opening, late, generator):
-    position = (torch.arange(200) - late).clamp(0, 199)
-    below = position.floor().long().clamp(max=198)
-    predicted = opening[below] * (below + 1 - position) + opening[below + 1] * (position - below)
-    predicted = predicted + 0.2 * torch.randn(200, generator=generator)
-    found = estimate_sound_offset(opening, predicted)
-    assert found.frames == pytest.approx(late, abs=0.3) and found.margin > 0.3 and found.correlation > 0.7
-    rising = estimate_sound_offset(torch.arange(50.0) ** 2, (torch.arange(50.0) - 20) ** 2, reach=4)
-    assert rising.margin == 0 and abs(rising.frames) == 4
-    nothing = estimate_sound_offset(opening, torch.randn(200, generator=generator))
-    assert nothing.margin < 0.2 and nothing.correlation < 0.4
-
-
 def test_vowels_are_loud_where_the_sound_is_and_silence_is_where_it_is_not():
     time = torch.arange(4 * 16000) / 16000
     tone = 0.3 * torch.sin(2 * math.pi * 500 * time)
@@ -75,15 +56,6 @@ def test_vowels_are_loud_where_the_sound_is_and_silence_is_where_it_is_not():
     assert silence(tone, 120)[101:].all()  # the sound ends early
     hum = 0.3 * torch.sin(2 * math.pi * 4000 * time)
     assert vowel_loudness(hum, 100).mean() < loud[:24].mean() - 2
-
-
-def test_the_vowel_band_follows_the_mouth_of_formant_speech():
-    speech = synthesize(3, 4.0)
-    frames = len(speech.expression)
-    face = FaceCoefficients.neutral(frames).replace(expression=speech.expression)
-    points = procedural_model().landmarks(face.identity, face.expression, 478)
-    found = estimate_sound_offset(mouth_opening(points), vowel_loudness(speech.audio, frames))
-    assert found.correlation > 0.3 and abs(found.frames) < 1.5  # mouths do not follow loudness: a weak predictor
 
 
 def test_a_mouth_that_rests_in_silence_has_0_and_one_that_goes_on_has_1(opening):

@@ -38,11 +38,9 @@ def test_a_network_without_its_file_is_missing_by_name_with_what_to_do(name: str
 def test_a_network_without_its_package_is_missing_too(
     name: str, package: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def absent(module: str) -> None:
-        if module != "face_recognition_models":
-            raise ImportError(module)
-
-    monkeypatch.setattr(networks.importlib, "import_module", absent)
+    monkeypatch.setattr(
+        networks.importlib.util, "find_spec", lambda module: object() if module == "face_recognition_models" else None
+    )
     missing = load(name)
     assert (
         isinstance(missing, Missing) and package in missing.how_to_get and networks.REQUIREMENTS in missing.how_to_get

@@ -1,12 +1,13 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from modules.face3d.coefficients import FaceCoefficients
 from modules.metrics.series import ClipSeries
-from tasks.evaluation.figures import PictureFigures, Speech, series_figures, sync_figures
+from tasks.evaluation.figures import PictureFigures, Speech, TrueFrame, series_figures, sync_figures
 from tasks.evaluation.networks import Networks
 
 FRAMES, SIZE = 60, 64
@@ -21,12 +22,12 @@ def series(generator: torch.Generator) -> ClipSeries:
 
 
 def networks() -> Networks:
-    found = Networks("same_identity", "cpu")
+    found = Networks("same_identity", "cpu", Path("nowhere"), "procedural")
     found.loaded = {}
     return found
 
 
-def test_masked_figures_do_not_depend_on_the_cut_around_the_mask(generator: torch.Generator) -> None:
+def test_masked_figures_are_those_of_the_metrics(generator: torch.Generator) -> None:
     from modules.metrics.image import frame_psnr, ssim
     from tasks.evaluation.figures import to_unit
 
@@ -34,7 +35,7 @@ def test_masked_figures_do_not_depend_on_the_cut_around_the_mask(generator: torc
     classes = np.zeros((SIZE, SIZE), np.uint8)
     classes[20:34, 25:40] = 3
     pictures = PictureFigures(networks(), made, np.zeros((478, 2)))
-    pictures.compare(made, true, classes)
+    pictures.compare(made, TrueFrame(true, classes))
     found, mask = pictures.figures(), torch.from_numpy(classes == 3)[None, None]
     assert math.isclose(found["psnr_head"], float(frame_psnr(to_unit(made), to_unit(true), mask)), rel_tol=1e-5)
     assert math.isclose(found["ssim_head"], float(ssim(to_unit(made), to_unit(true), mask)), abs_tol=1e-5)
@@ -52,7 +53,7 @@ def test_lips_that_are_as_late_as_the_sound_correlate(generator: torch.Generator
 def test_a_video_without_faces_has_that_figure_alone(generator: torch.Generator) -> None:
     truth = series(generator)
     blind = ClipSeries.of(torch.full((FRAMES, 478, 2), torch.nan), SIZE, FaceCoefficients.neutral(FRAMES))
-    assert series_figures(blind, truth, None, by_sound=False) == {"face_found": 0.0}
+    assert series_figures(blind, truth, None, by_sound=False) == {"one_face": 0.0}
 
 
 def test_without_its_network_there_is_no_sync_score(generator: torch.Generator) -> None:
