@@ -16,7 +16,7 @@ import numpy as np
 from mediapipe import Image, ImageFormat
 from mediapipe.tasks.python import BaseOptions, vision
 
-from modules.system.assets import find_asset
+from modules.system.assets import ANALYSIS, find_asset, require_assets
 from modules.system.errors import UserError
 
 LANDMARKS = 478
@@ -46,10 +46,11 @@ class FaceFinder:
         max_faces: how many faces are looked for.
         track: False for unrelated pictures, True for the frames of a clip in order.
     Raises:
-        UserError: the model file is missing or damaged.
+        UserError: the model file is missing or damaged; of several that will be missed all are named.
     """
 
     def __init__(self, max_faces: int = 1, track: bool = False) -> None:
+        require_assets((name,) for name in ANALYSIS)  # whoever looks for a face will segment it
         path = find_asset("face_landmarker.task")
         mode = vision.RunningMode.VIDEO if track else vision.RunningMode.IMAGE
         self._track = track
