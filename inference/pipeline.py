@@ -38,6 +38,7 @@ from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import Driving, PNCCInputs, draw_pncc, head_camera
 from modules.portrait.photo import Photo, Surroundings
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Source
+from modules.system.checkpoint import checkpoint_step, list_checkpoints
 from modules.system.errors import UserError
 
 Made = TypeVar("Made")  # of a frame: its pixels, or more
@@ -384,5 +385,11 @@ def find_portrait(checkpoint: Path) -> Path:
         raise UserError(
             f"{checkpoint} is a checkpoint of the original; convert it: "
             f"python -m scripts.convert_checkpoint {checkpoint} checkpoints/official"
+        )
+    if list_checkpoints(checkpoint) or checkpoint_step(checkpoint) >= 0 or checkpoint.name == "best":
+        raise UserError(
+            f"{checkpoint} is of a training run; make a checkpoint of it: python -m scripts.export_checkpoint "
+            f"--portrait {checkpoint} --audio2motion checkpoints/demo/audio2motion --output my_checkpoint (a run of "
+            "speech is for --audio2motion), then use --checkpoint my_checkpoint"
         )
     raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")

@@ -8,6 +8,7 @@ A clip is a folder:
                       from version 2 on also version, fps, source and licence; then also person and video
     audio.wav         optional, 16 kHz mono, as long as the video
     speech_KIND.npz   optional, KIND mel, whisper or hubert: features [Tx, A] and f0 [Tx] at 50 Hz
+    field_NAME.npy    optional, [T, ...]: what modules/clips/fields.py declares
     pncc_N.npy        optional, uint8 [T + 1, 3, N, N]: the PNCC of every frame, then that of the neutral face
 Images of head, torso and person are composed from video and mask when they are read. A clip for the speech stages may
 have no pictures: then the first three files are missing.
@@ -39,6 +40,7 @@ from modules.system.errors import UserError
 from modules.system.files import whole_file
 
 CLIP_VERSION = 2  # 1 had no version, fps, source and licence; it is read as well
+SILENCE = 1e-4  # of full scale
 KEY_EVERY = 5  # frames from one key frame to the next
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, RuntimeError, BadZipFile, zlib.error,
            struct.error)  # fmt: skip  # what the readers of videos, pictures, sounds and arrays raise
@@ -277,6 +279,15 @@ class Clip:
 def has_stored_pncc(folder: Path, size: int) -> bool:
     """Whether the clip has PNCCs of `size` pixels a side (`Clip.stored_pncc`)."""
     return _pncc_file(folder, size).is_file()
+
+
+def has_sound(folder: Path) -> bool:
+    """Whether a clip has a sound that is not silent throughout, or features of one."""
+    path = folder / "audio.wav"
+    if not path.is_file():
+        return any(folder.glob("speech_*.npz"))
+    with _reading(path):
+        return bool(np.abs(soundfile.read(path, dtype="float32")[0]).max(initial=0.0) > SILENCE)
 
 
 def _pncc_file(folder: Path, size: int) -> Path:
