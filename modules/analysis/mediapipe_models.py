@@ -3,6 +3,7 @@
 Opening a segmenter takes longer than using it, so that each is opened once in a process and stays open.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mediapipe import Image, ImageFormat
-from mediapipe.tasks.python import BaseOptions, vision
 
 from modules.system.assets import ANALYSIS, find_asset, require_assets
 from modules.system.errors import UserError
+
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # MediaPipe draws with it; a HOME it cannot write is no news
+from mediapipe import Image, ImageFormat  # noqa: E402
+from mediapipe.tasks.python import BaseOptions, vision  # noqa: E402
 
 LANDMARKS = 478
 _SILENCE = threading.Lock()
