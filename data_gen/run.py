@@ -2,6 +2,7 @@
 
     python -m data_gen.run configs/data/procedural.yaml
     python -m data_gen.run configs/data/videos.yaml videos=FOLDER folder=data/own
+    python -m data_gen.run configs/data/videos.yaml folder=data/own --add mouth_opening
 
 The file names its `source`; the other keys are the settings of that source. A run that was stopped continues where it
 stopped, and several runs may work on the same folder.
@@ -12,11 +13,18 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
 from data_gen import procedural, synthetic_speech, videos
+from data_gen.audio_track import FeatureSources
+from data_gen.speech import add_features
+from modules.audio.features import FeatureKind
+from modules.audio.hubert import DEFAULT_HUBERT
+from modules.audio.whisper import DEFAULT_WHISPER
+from modules.clips.fields import FIELDS, add_field
+from modules.clips.format import list_clips
 from modules.system.config import from_dict, load_yaml
 from modules.system.errors import UserError, run_command
 from modules.system.interrupts import Interrupts
@@ -67,12 +75,43 @@ def run(path: Path, overrides: list[str]) -> str:
     return source.summary(config)
 
 
+def add(path: Path, overrides: list[str], name: str) -> str:
+    """Add a field, or speech features, to the finished clips of the folder that the file at `path` describes.
+
+    Raises:
+        UserError: there are no clips, or one is damaged.
+    """
+    settings = load_yaml(path, overrides)
+    clips = list_clips(Path(str(settings.get("folder", ""))))
+    if name in get_args(FeatureKind):
+        sources = FeatureSources(
+            hubert=str(settings.get("hubert", DEFAULT_HUBERT)), whisper=str(settings.get("whisper", DEFAULT_WHISPER))
+        )
+        added = add_features(clips, name, sources)
+    else:
+        added = (add_field(clip, name) for clip in clips)
+    with Interrupts() as interrupts:
+        count = 0
+        for new in tqdm(added, total=len(clips), desc=name, unit="clip"):
+            count += new
+            interrupts.check()
+    have = "have it now" if name in get_args(FeatureKind) else "were without it"
+    return f"{settings['folder']}: {name}; {count} of {len(clips)} clips {have}"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data_gen.run", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
-    options = parser.parse_args(arguments)
-    return run_command(lambda: print(run(options.config, options.overrides)))
+    choices = (*FIELDS, *get_args(FeatureKind))
+    parser.add_argument("--add", choices=choices, help="fill this into the finished clips of the folder, no more")
+    options = parser.parse_intermixed_args(arguments)
+
+    def body() -> None:
+        config, overrides = options.config, options.overrides
+        print(add(config, overrides, options.add) if options.add else run(config, overrides))
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,10 @@ from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.whisper import DEFAULT_WHISPER
 from modules.clips.format import LARGEST_SIDE, CannotWrite, ClipContent, write_clip
 from modules.clips.pncc import all_pncc
-from modules.face_models import check_face_model, load_face_model
+from modules.face_models import FACE_MODEL_FILES, check_face_model, load_face_model
 from modules.media.rates import FRAME_RATE
 from modules.media.video_reader import open_video
-from modules.system.assets import ANALYSIS, find_asset
+from modules.system.assets import ANALYSIS, find_asset, require_assets
 from modules.system.errors import UserError
 from modules.system.processes import run_all
 
@@ -212,6 +212,7 @@ def check_models(config: VideoDataConfig) -> None:
     Raises:
         UserError: one is missing; the message says how to get it.
     """
+    require_assets((name,) for name in (*ANALYSIS, *FACE_MODEL_FILES.get(config.face_model, ())))
     for name in ANALYSIS:
         find_asset(name)
     load_face_model(config.face_model)

@@ -18,13 +18,14 @@ _FORMAT = "real3d-motion"
 _VERSION = 1
 OFFICIAL = ".npy"  # the original's *_coeff_fit_mp.npy
 MOTION_FILES = (".json", ".npz", OFFICIAL)
+_FACTS = ("relative", "smoothed")  # of the header; files of earlier versions lack them
 _ARRAYS = {"expression": 64, "euler": 3, "translation": 3, "blink": 1}
 _LIMITS = {"expression": (-100, 100), "euler": (-6.3, 6.3), "translation": (-1000, 1000), "blink": (-0.01, 1.01)}
 
 
 @dataclass(frozen=True)
 class Motion:
-    """One row a frame, 25 frames a second.
+    """One row a frame, 25 frames a second. `motion[10:60]` is a part of it, `first + second` both in turn.
 
     Attributes:
         expression: [T, 64], coefficients of the face model's expression modes, at most 100.
@@ -33,6 +34,9 @@ class Motion:
         translation: [T, 3] in decimetres, likewise; at most 1000.
         blink: [T, 1] in [0, 1], how far both eyes are closed on top of the expression.
         face_model: name of the model whose expression modes these are (modules/face_models.py).
+        relative: True: euler and translation count from the photo's own pose, as under speech; False: they are the
+            driver's own, as of a clip.
+        smoothed: whether the pose is even in time already. Frames smooth cameras and torso over 7 frames unless it is.
     """
 
     expression: Tensor
@@ -40,6 +44,8 @@ class Motion:
     translation: Tensor
     blink: Tensor
     face_model: str
+    relative: bool = False
+    smoothed: bool = False
 
     def __post_init__(self) -> None:
         frames = self.expression.shape[0] if self.expression.ndim else "frames"
@@ -54,9 +60,31 @@ class Motion:
     def __len__(self) -> int:
         return len(self.expression)
 
-    def with_pose(self, euler: Tensor, translation: Tensor) -> "Motion":
-        """The same expressions under another pose sequence of the same length."""
-        return replace(self, euler=euler, translation=translation)
+    def __getitem__(self, part: slice) -> "Motion":
+        """The rows of a slice, such as `motion[:50]`, the first two seconds.
+
+        Raises:
+            UserError: there are none.
+        """
+        return replace(self, **{name: getattr(self, name)[part] for name in _ARRAYS})
+
+    def __add__(self, other: "Motion") -> "Motion":
+        """Both in turn. The poses are joined as they are: where they differ, the head jumps.
+
+        Raises:
+            UserError: they are of different face models, or only one pose is relative.
+        """
+        if (self.face_model, self.relative) != (other.face_model, other.relative):
+            raise UserError(
+                f"motions cannot be joined: face model {self.face_model}, relative {self.relative}; "
+                f"face model {other.face_model}, relative {other.relative}"
+            )
+        joined = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in _ARRAYS}
+        return replace(self, **joined, smoothed=self.smoothed and other.smoothed)
+
+    def with_pose(self, euler: Tensor, translation: Tensor, relative: bool = True) -> "Motion":
+        """The same expressions under another pose sequence of the same length; `relative` as of the class."""
+        return replace(self, euler=euler, translation=translation, relative=relative)
 
     def with_blink(self, blink: Tensor) -> "Motion":
         """The same motion with closing amounts [T, 1] for both eyes."""
@@ -72,6 +100,7 @@ class Motion:
             raise UserError(f"cannot save a motion as {path.name}; use a name that ends in .json or .npz")
         arrays = {name: getattr(self, name).float().cpu().numpy() for name in _ARRAYS}
         header = {"format": _FORMAT, "version": _VERSION, "fps": FRAME_RATE, "face_model": self.face_model}
+        header |= {name: getattr(self, name) for name in _FACTS}
         with named_file(path) as part, part.open("wb") as file:
             if path.suffix.lower() == ".json":
                 rows = {name: np.round(value, 5).tolist() for name, value in arrays.items()}
@@ -100,6 +129,7 @@ class Motion:
             header = (str(content["format"]), int(content["version"]), int(content["fps"]))
             arrays = [_rows(name, content[name]) for name in _ARRAYS]
             face_model = str(content["face_model"])
+            facts = {name: bool(content.get(name, False)) for name in _FACTS}
         except FileNotFoundError as error:
             raise UserError(f"no motion file {path}") from error
         except Exception as error:  # any other content is no motion file
@@ -108,7 +138,7 @@ class Motion:
             raise UserError(
                 f"{path}: format, version, fps are {header}; this program reads {(_FORMAT, _VERSION, FRAME_RATE)}"
             )
-        return _named(path, *arrays, face_model)
+        return replace(_named(path, *arrays, face_model), **facts)
 
 
 def _named(path: Path, *fields: Tensor | str) -> Motion:

@@ -4,6 +4,7 @@ Nothing here is slow to import: a wrong option is answered at once.
 """
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from PIL import ImageColor
 
+from modules.media.endings import ANIMATIONS, LONGEST_ANIMATION, OPAQUE, STILLS, VIDEO, WITH_ALPHA
 from modules.media.picture_kinds import check_clip
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.config import load_yaml
@@ -27,6 +29,8 @@ POSES = ("natural", "still")
 BACKGROUNDS = ("photo", "transparent")
 RENDERERS = ("planes", "rig")
 RIG_SIZES = (256, 512, 1024)  # pixels a side, of --renderer rig; the networks have one size
+OUTPUT_FOLDER = Path("infer_out")
+LONGEST_NAME = 60  # letters of an input's name in that of an output
 
 # The options that act with some inputs alone. Each input has a name (`inputs_of`); all other options act with all.
 # fmt: off
@@ -63,18 +67,29 @@ NOT_WITH_RIG = {  # what acts with the planes alone, and what the rig does in it
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse what cannot be done or would not be used.
+    """Refuse what cannot be done or would not be used; and name the output where no name was given.
 
     Args:
         options: of `inference.run.parse`; `given` holds the names of those that stand on the command line.
     Raises:
         UserError: naming the option.
     """
+    if options.output is None:
+        options.output = default_output(options)
     _check_values(options)
     _check_use(options)
     _check_files(options)
     if inputs_of(options)["speech"]:
         _check_ears(options)
+
+
+def default_output(options: argparse.Namespace) -> Path:
+    """The name of the output, made from those of the inputs: infer_out/face_hello.mp4; talk.mp4 without any."""
+    who = options.source
+    what = options.driving or options.motion or options.audio
+    suffix = ".webm" if options.background == "transparent" else VIDEO
+    names = [path.stem[:LONGEST_NAME] if path else other for path, other in ((who, "person"), (what, "talk"))]
+    return OUTPUT_FOLDER / f"{'_'.join(names) if who or what else 'talk'}{suffix}"
 
 
 def inputs_of(options: argparse.Namespace) -> dict[str, bool]:
@@ -100,7 +115,9 @@ def _check_values(options: argparse.Namespace) -> None:
             raise UserError(f"{_called(name)} is {getattr(options, name)}; give a number from 0 to 1")
     if not 0 <= options.seed <= LARGEST_SEED:
         raise UserError(f"--seed is {options.seed}; give a whole number from 0 to {LARGEST_SEED}")
-    for name, least in (("batch", 1), ("face", 0), ("driving_face", 0)):
+    if options.seconds is not None and not 0 < options.seconds < math.inf:
+        raise UserError(f"--seconds is {options.seconds}; give a positive number")
+    for name, least in (("batch", 1), ("threads", 1), ("face", 0), ("driving_face", 0)):
         if getattr(options, name) is not None and getattr(options, name) < least:
             raise UserError(f"{_called(name)} is {getattr(options, name)}; give at least {least}")
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", options.device):
@@ -112,12 +129,18 @@ def _check_outputs(options: argparse.Namespace) -> None:
     if str(options.output) == "-":
         raise UserError("--output -: a video is written to a file, not to a pipe; give a name such as talk.mp4")
     transparent = options.background == "transparent"
-    suffixes = (".webm", ".mov") if transparent else (".mp4",)
-    if options.output.suffix.lower() not in suffixes:
+    suffixes, suffix = WITH_ALPHA if transparent else OPAQUE, options.output.suffix.lower()
+    if suffix not in suffixes:
         raise UserError(
-            f"--output {options.output.name}: use a name that ends in {' or '.join(suffixes)}"
+            f"--output {options.output.name}: use a name that ends in {', '.join(filter(None, suffixes))}"
             + (" for a transparent background" if transparent else "")
+            + ", or one without an ending for a folder of pictures"
         )
+    if suffix in ANIMATIONS and (options.seconds or 0) > LONGEST_ANIMATION:
+        raise UserError(f"--output {options.output.name}: an animation has at most {LONGEST_ANIMATION:g} seconds")
+    if suffix not in STILLS and options.output.is_dir() and (suffix or any(options.output.iterdir())):
+        what = "is a folder; give the name of a file to write" if suffix else "is a folder with files; give a new name"
+        raise UserError(f"--output {options.output} {what}")
     if options.save_motion and options.save_motion.suffix.lower() not in MOTION_SUFFIXES:
         raise UserError(f"--save-motion {options.save_motion.name}: use a name that ends in .json or .npz")
     if transparent and options.debug_video:
@@ -196,7 +219,7 @@ def _check_colour(text: str) -> None:
 
 
 def _check_writable(option: str, path: Path) -> None:
-    if os.path.isdir(path):
+    if os.path.isdir(path) and path.suffix:
         raise UserError(f"{option} {path} is a folder; give the name of a file to write")
     folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     if not os.path.isdir(folder):

@@ -1,11 +1,12 @@
 """TalkingPortrait: loads the networks once, then turns a Portrait and a Motion into frames, a few at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait
 from inference.speech import SpeechToMotion
 from inference.track import PoseMode, Track, make_track
+from inference.views import Planes, View, depth_map, turned_motion
 from inference.workers import map_in_order
 from modules.analysis.crop import clip_crop, crop_landmarks
 from modules.analysis.inpainting import BackgroundMethod
@@ -36,8 +38,10 @@ from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import Driving, PNCCInputs, draw_pncc, head_camera
 from modules.portrait.photo import Photo, Surroundings
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Source
+from modules.system.checkpoint import checkpoint_step, list_checkpoints
 from modules.system.errors import UserError
 
+Made = TypeVar("Made")  # of a frame: its pixels, or more
 NO_PROCEDURAL = "this checkpoint knows no procedural people; give a photo with --source"
 
 
@@ -230,21 +234,62 @@ class TalkingPortrait:
         track = self.track(portrait, motion, pose_mode)
         yield from self._render(portrait, track, None if background == "transparent" else background, batch, pixels)
 
+    # ---- in space
+
+    def view(self, portrait: Portrait, yaw: float = 0.0, pitch: float = 0.0, expression: Tensor | None = None) -> View:
+        """A finished picture of the portrait from another side, with depth and alpha.
+
+        Args:
+            yaw, pitch: degrees by which the head is turned from its pose in the photo: to the right side of the
+                picture, and down.
+            expression: [64], coefficients of the face model; None: the photo's.
+        """
+        return next(self._views(portrait, torch.tensor([yaw]), torch.tensor([pitch]), expression))
+
+    def turntable(
+        self, portrait: Portrait, yaw: float = 30.0, pitch: float = 10.0, frames: int = 100, turns: int = 1
+    ) -> Iterator[View]:
+        """Views while the head looks around in an ellipse of `yaw` by `pitch` degrees, `turns` times in `frames`."""
+        angle = 2 * torch.pi * turns * torch.arange(frames) / frames
+        return self._views(portrait, yaw * torch.sin(angle), -pitch * torch.cos(angle), None)
+
+    def planes(self, portrait: Portrait) -> Planes:
+        """P_cano, the tri-plane of the portrait's head, and what it holds at points in space."""
+        track = self.track(portrait, turned_motion(portrait, torch.zeros(1), torch.zeros(1)))
+        with self._inference():
+            planes = self.model.canonical_planes(self.photo(portrait, track))
+        return Planes(planes[0].float(), self.model.renderer)
+
+    def _views(self, portrait: Portrait, yaw: Tensor, pitch: Tensor, expression: Tensor | None) -> Iterator[View]:
+        track = self.track(portrait, turned_motion(portrait, yaw, pitch, expression))
+        cameras = iter(range(len(yaw)))
+
+        def maps(driving: Driving, output: PortraitOutput) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+            depth = depth_map(output, self.size).cpu().numpy()
+            alpha = output.decoded.alpha[:, 0].float().cpu().numpy()
+            return list(zip(to_pixels(output.image), depth, alpha))
+
+        for picture, depth, alpha in self._render(portrait, track, None, None, maps):
+            number = next(cameras)
+            yield View(picture, depth, alpha, track.cameras[number : number + 1])
+
+    # ---- how
+
     def _render(
         self,
         portrait: Portrait,
         track: Track,
         background: Tensor | None,
         batch: int | None,
-        pixels: Callable[[Driving, PortraitOutput], np.ndarray],
-    ) -> Iterator[np.ndarray]:
+        pixels: Callable[[Driving, PortraitOutput], Iterable[Made]],
+    ) -> Iterator[Made]:
         batch = batch or self.batch
 
         def encode(photo: Photo) -> tuple[Source, Tensor]:
             with self._inference():
                 return self.model.encode(photo), self.still_pncc(portrait, track)
 
-        def batch_of_frames(start: int) -> np.ndarray:
+        def batch_of_frames(start: int) -> Iterable[Made]:
             with self._inference():
                 driving = self.driving(portrait, track, slice(start, start + batch), still)
                 return pixels(driving, self.model(source, self.readable(driving)))
@@ -336,5 +381,11 @@ def find_portrait(checkpoint: Path) -> Path:
         raise UserError(
             f"{checkpoint} is a checkpoint of the original; convert it: "
             f"python -m scripts.convert_checkpoint {checkpoint} checkpoints/official"
+        )
+    if list_checkpoints(checkpoint) or checkpoint_step(checkpoint) >= 0 or checkpoint.name == "best":
+        raise UserError(
+            f"{checkpoint} is of a training run; make a checkpoint of it: python -m scripts.export_checkpoint "
+            f"--portrait {checkpoint} --audio2motion checkpoints/demo/audio2motion --output my_checkpoint (a run of "
+            "speech is for --audio2motion), then use --checkpoint my_checkpoint"
         )
     raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")

@@ -103,6 +103,8 @@ class RigPainter:
     ) -> Iterator[np.ndarray]:
         expression, closing = apply_blinks(motion, self.model)
         euler, translation = head_poses(self.face, motion.euler, motion.translation)
+        if motion.relative:  # a part of a motion need not begin in the photo's pose
+            euler, translation = euler + motion.euler[:1], translation + motion.translation[:1]
         rows = [values.to(self.device, torch.float32) for values in (expression, euler, translation, closing)]
 
         def some(start: int) -> np.ndarray:

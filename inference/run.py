@@ -89,12 +89,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--renderer", choices=RENDERERS, default="planes", help="planes: the networks; rig: the photo itself in 3D"
     )
-    parser.add_argument("--size", type=int, choices=RIG_SIZES, help="pixels a side of --renderer rig; without it 512")
+    parser.add_argument(
+        "--size",
+        type=int,
+        choices=RIG_SIZES,
+        help="pixels a side under --renderer rig, 512 without it; networks have one size, the embedded ones 256",
+    )
     parser.add_argument(
         "--checkpoint", type=path, default=DEMO_CHECKPOINT, help="folder with portrait/ and audio2motion/"
     )
     parser.add_argument("--hubert", help="folder or hub name of HuBERT, instead of the one that the checkpoint names")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--threads", type=int, help="CPU threads; without it as many as PyTorch takes, often all")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument(
         "--batch", type=int, help="frames rendered together; more need more memory; without it 1 on a CPU, 4 elsewhere"
@@ -104,8 +110,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """What is written."""
     parser.add_argument(
-        "--output", type=path, default=Path("infer_out/talk.mp4"), help=".mp4; .webm or .mov if transparent"
+        "--output",
+        type=path,
+        help="video .mp4 (transparent: .webm, .mov), animation .gif or .webp, still .png or .jpg, or a name without an "
+        "ending for a folder of PNGs; without it a name in infer_out/ made from those of the inputs",
     )
+    parser.add_argument("--seconds", type=float, help="only the first seconds, for a look; of a still: its moment")
     parser.add_argument(
         "--debug-video", action="store_true", help="source, PNCC, raw render, depth and final picture side by side"
     )

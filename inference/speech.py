@@ -116,7 +116,7 @@ class SpeechToMotion:
         frames = -(-len(waveform) // FRAME_SAMPLES)
         index = torch.arange(frames).clamp(max=len(expression) - 1)  # features may end a frame early
         euler, translation = still_pose(frames)
-        return Motion(expression[index], euler, translation, torch.zeros(frames, 1), self.face_model)
+        return Motion(expression[index], euler, translation, torch.zeros(frames, 1), self.face_model, relative=True)
 
     @cached_property
     def _network(self) -> FeatureNetwork | None:

@@ -13,6 +13,7 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.geometry.camera import Camera
 from modules.geometry.trajectory import prepare_poses, smooth_cameras, smooth_features
 from modules.portrait.driving import DrivingConfig, head_camera, project_landmarks, torso_keypoints
+from modules.system.errors import UserError
 
 SMOOTHING = 7  # frames, of cameras and torso key points (docs/spec/face3d.md#8)
 PoseMode = Literal["relative", "absolute"]
@@ -49,17 +50,24 @@ def make_track(
         config: how the checkpoint's cameras and PNCCs are made.
         pose_mode: relative: the head starts in the photo's pose, moves as the driver does, and keeps its distance;
             absolute: it has the driver's pose, distance included.
+    Raises:
+        UserError: an absolute pose is asked of a motion that has none of its own.
     """
+    if pose_mode == "absolute" and motion.relative:
+        raise UserError("the pose of this motion counts from the photo's own; it cannot be used as absolute")
+    width = 1 if motion.smoothed else SMOOTHING
     euler, translation = motion.euler, motion.translation
-    if pose_mode == "relative":
+    if motion.relative:
+        euler, translation = portrait.euler + euler, portrait.translation + translation
+    elif pose_mode == "relative":
         euler, translation = prepare_poses(portrait.euler, portrait.translation, euler, translation, len(motion))
     expression, closing = apply_blinks(motion, model)
     driving = FaceCoefficients(portrait.identity, expression, euler, translation)
     keypoints = torso_keypoints(project_landmarks(model, driving), inside=True)
     source = torso_keypoints(project_landmarks(model, portrait.face), inside=True)
     return Track(
-        cameras=smooth_cameras(head_camera(euler, translation, config), SMOOTHING),
-        keypoints=smooth_features(keypoints, SMOOTHING),
+        cameras=smooth_cameras(head_camera(euler, translation, config), width),
+        keypoints=smooth_features(keypoints, width),
         source_keypoints=source,
         expression=expression,
         closing=closing,

@@ -1,24 +1,28 @@
 """The video that the options of `inference.run` ask for: portrait, motion and background, rendered and written."""
 
 import argparse
-import sys
+import math
+import time
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
-from tqdm import tqdm
 
 from inference.background import load_background
 from inference.motion import Motion, natural_pose, periodic_blink, still_pose
 from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
 from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
+from inference.progress import with_progress
 from inference.rig import RigPainter, procedural_rig_photo, rig_photo
 from modules.media.audio import Sound, read_sound
+from modules.media.endings import STILLS
+from modules.media.picture_writer import open_output
 from modules.media.rates import FRAME_RATE
-from modules.media.video_writer import VideoWriter
 from modules.rig.rig import RigPhoto
-from modules.system.errors import UserError
+from modules.system.errors import UserError, note
 from modules.system.interrupts import Interrupts
 
 RIG_SIZE = 512  # pixels a side, without --size
@@ -33,6 +37,9 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
     Raises:
         UserError: an input cannot be used, or the video cannot be written.
     """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    began = time.monotonic()
     pipeline = TalkingPortrait.load(options.checkpoint, options.device, options.precision, options.hubert)
     rig = options.renderer == "rig"
     if options.background != "photo" and pipeline.config.stage < 3 and not rig:
@@ -44,26 +51,49 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
     background = load_background(options.background, size)
     photo = make_rig_photo(options, pipeline, size) if rig else make_portrait(options, pipeline)
     motion, sound = make_motion(options, pipeline)
+    motion = shortened(motion, options)
     if options.save_motion:
         motion.save(options.save_motion)
-    if isinstance(photo, RigPhoto):
-        painter = RigPainter(photo, pipeline.face_model, size, pipeline.device)
-        make_frames = painter.debug_frames if options.debug_video else painter.frames
-        frames = make_frames(motion, background, options.batch or pipeline.batch, pipeline.workers)
-    else:
-        make_frames = pipeline.debug_frames if options.debug_video else pipeline.frames
-        frames = make_frames(photo, motion, background, options.batch, options.pose_mode)
+    if options.output.exists():
+        note(f"{options.output} is there and will be replaced")
+    frames = make_frames(options, pipeline, photo, motion, background, size)
     first = next(frames)
-    progress = tqdm(chain([first], frames), total=len(motion), unit="frame", disable=not sys.stderr.isatty())
     with (
         Interrupts() as interrupts,
-        VideoWriter(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video,
+        open_output(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video,
     ):
-        for frame in progress:
+        for frame in with_progress(chain([first], frames), len(motion)):
             interrupts.check()
             video.write(frame)
         interrupts.check()
-    return f"{options.output}: {len(motion)} frames, {len(motion) / FRAME_RATE:.2f} s", video.note
+    what = "a still" if options.output.suffix.lower() in STILLS else f"{len(motion)} frames"
+    length = f"{len(motion) / FRAME_RATE:.2f} s"
+    seconds = time.monotonic() - began
+    return f"{options.output}: {what} of {first.shape[1]} x {first.shape[0]}, {length}, in {seconds:.0f} s", video.note
+
+
+def make_frames(
+    options: argparse.Namespace,
+    pipeline: TalkingPortrait,
+    photo: RigPhoto | Portrait,
+    motion: Motion,
+    background: torch.Tensor | str | None,
+    size: int,
+) -> Iterator[np.ndarray]:
+    """The frames, drawn by the networks or by the rig, uint8 [H, W, 3 or 4]."""
+    if isinstance(photo, RigPhoto):
+        painter = RigPainter(photo, pipeline.face_model, size, pipeline.device)
+        draw = painter.debug_frames if options.debug_video else painter.frames
+        return draw(motion, background, options.batch or pipeline.batch, pipeline.workers)
+    render = pipeline.debug_frames if options.debug_video else pipeline.frames
+    return render(photo, motion, background, options.batch, options.pose_mode)
+
+
+def shortened(motion: Motion, options: argparse.Namespace) -> Motion:
+    """The first --seconds of a motion; for a still without them its first frame."""
+    if options.seconds is not None:
+        return motion[: max(1, math.ceil(options.seconds * FRAME_RATE))]
+    return motion[:1] if options.output.suffix.lower() in STILLS else motion
 
 
 def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple[Motion, Sound | None]:
@@ -85,7 +115,8 @@ def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple
     elif options.pose == "still":
         motion = motion.with_pose(*still_pose(frames))
     else:
-        motion = motion.with_pose(*pipeline.pose_from_file(Path(options.pose), frames, options.driving_face))
+        pose = pipeline.pose_from_file(Path(options.pose), frames, options.driving_face)
+        motion = motion.with_pose(*pose, relative=False)
     if options.blink == "period":
         motion = motion.with_blink(periodic_blink(frames, generator))
     return motion, read_sound(audio, beside_pictures=False)  # as the motion was made from it

@@ -1,8 +1,8 @@
 """Outside files: which there are, how to get them, and what is missing on this machine.
 
-python -m scripts.assets list
-python -m scripts.assets fetch face_landmarker.task selfie_segmenter.tflite hair_segmenter.tflite
-python -m scripts.assets fetch analysis            # everything that photos and clips need
+python -m scripts.assets list                      # what each command needs, then every file
+python -m scripts.assets fetch stage1              # all that one of them needs
+python -m scripts.assets fetch mit-b0              # or single files
 python -m scripts.assets check
 """
 
@@ -17,12 +17,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from modules.system.assets import (
-    ANALYSIS,
     DEFAULT_FOLDER,
     DEMO_CHECKPOINT,
+    FILE_GROUPS,
     Asset,
     asset_folders,
     checksum_is_right,
+    group_files,
     locate,
     manifest,
 )
@@ -52,14 +53,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every outside file with size, licence, and whether it is here")
-    fetching = commands.add_parser("fetch", help="download files by name")
-    fetching.add_argument("names", nargs="+", metavar="NAME", help="names of the list, or: analysis")
+    fetching = commands.add_parser("fetch", help="download the files of a group, or files by name")
+    fetching.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(FILE_GROUPS)}, or names of the list")
     commands.add_parser("check", help="what would stop which command on this machine")
     return parser.parse_args(arguments)
 
 
 def list_assets(folder: Path | None) -> Iterator[str]:
-    """Lines that describe every asset."""
+    """Lines that describe the groups, then every asset."""
+    yield "groups: python -m scripts.assets fetch GROUP"
+    for group, command in FILE_GROUPS.items():
+        yield f"{group:12}{_state_of(group, folder):24}{command}"
+    yield ""
     for asset in manifest().values():
         here = locate(asset.name, folder)
         state = "here" if here else "by hand" if not asset.fetchable else "missing"
@@ -76,19 +81,35 @@ def list_assets(folder: Path | None) -> Iterator[str]:
             )
 
 
+def _state_of(group: str, folder: Path | None) -> str:
+    """What of a group is missing, in a word or two."""
+    missing = [asset for asset in group_files(group) if not locate(asset.name, folder)]
+    by_hand = sum(not asset.fetchable for asset in missing)
+    if not missing:
+        return "here"
+    return f"{len(missing)} missing" + (f" ({by_hand} by hand)" if by_hand else "")
+
+
 def fetch_assets(names: list[str], folder: Path | None) -> Iterator[str]:
     """Download assets one after the other; yields a line before and after each.
 
+    Of a group, what is here is left alone, and what must be got by hand is explained at the end.
+
     Raises:
-        UserError: a name is unknown, or see `fetch`.
+        UserError: a name is unknown, see `fetch`; or something of a group must be got by hand.
     """
     from modules.system.download import fetch  # needs packages whose absence `check` should be able to report
 
-    expanded = [name for given in names for name in (ANALYSIS if given == "analysis" else (given,))]
-    assets = [lookup(name) for name in expanded]
-    for asset in assets:
+    members = {asset.name: asset for given in names if given in FILE_GROUPS for asset in group_files(given)}
+    missing = [asset for asset in members.values() if not locate(asset.name, folder)]
+    chosen = [lookup(given) for given in names if given not in FILE_GROUPS]
+    yield from (f"{name}: here" for name, asset in members.items() if asset not in missing)
+    for asset in [*(asset for asset in missing if asset.fetchable), *chosen]:
         yield f"{asset.name}: {asset.what}, {readable(asset.size)}, licence: {asset.licence}"
         yield f"  -> {fetch(asset, asset_folders(folder)[0])}"
+    by_hand = [f"{asset.name}: {asset.how}" for asset in missing if not asset.fetchable]
+    if by_hand:
+        raise UserError(f"to be got by hand: {'; '.join(by_hand)}")
 
 
 def lookup(name: str) -> Asset:
@@ -99,9 +120,9 @@ def lookup(name: str) -> Asset:
     """
     known = manifest()
     if name not in known:
-        near = get_close_matches(name, known, 1, 0.3)
+        near = get_close_matches(name, [*FILE_GROUPS, *known], 1, 0.3)
         raise UserError(
-            f"there is no asset {name}; "
+            f"there is no asset or group {name}; "
             + (f"did you mean {near[0]}? " if near else "")
             + "All names: python -m scripts.assets list"
         )

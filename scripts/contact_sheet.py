@@ -4,10 +4,11 @@ python -m scripts.contact_sheet people --output people.png
 python -m scripts.contact_sheet expressions --seed 5 --output expressions.png
 python -m scripts.contact_sheet turntable --seed 5 --output turntable.png
 python -m scripts.contact_sheet views --output views.png         (what stage 1 of the demo trains on)
-python -m scripts.contact_sheet video a.mp4 b.mp4 --output sheet.png    (evenly spaced frames, a row for each video)
+python -m scripts.contact_sheet video a.mp4 b.mp4 --output sheet.png    (frames, whole rows for each video)
 """
 
 import argparse
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ DEFAULTS = {  # default, and the sheets for which the option is
     "count": (20, ("people", "views", "video")),
     "size": (256, ("people", "expressions", "turntable", "views")),
 }
+WIDEST = 8  # pictures of a video in a row
 TURNS = tuple((pitch, yaw) for pitch in (-20, 0, 20) for yaw in (-38, -19, 0, 19, 38))  # degrees
 
 
@@ -127,7 +129,14 @@ def chosen(options: argparse.Namespace) -> tuple[Tensor, int]:
         return turntable(options.seed, options.size), 5
     if options.what == "views":
         return views(options.seed, options.count, options.size), stage_1_views().views
-    return videos(options.files, options.count), options.count
+    return videos(options.files, options.count), columns_of_videos(len(options.files), options.count)
+
+
+def columns_of_videos(files: int, count: int) -> int:
+    """Pictures in a row: a square of one video; of several, rows that each begin and end with a video's."""
+    if files == 1 or count <= WIDEST:
+        return count if count <= WIDEST else math.ceil(math.sqrt(count))
+    return next((columns for columns in range(WIDEST, 1, -1) if count % columns == 0), count)
 
 
 def check(options: argparse.Namespace) -> None:

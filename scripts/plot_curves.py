@@ -5,21 +5,24 @@ python -m scripts.plot_curves runs/demo/i2p runs/demo/motion_adapter runs/demo/h
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 from modules.system.errors import UserError, run_command
 from modules.system.files import keep_inputs, named_file
+
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a HOME that it cannot write is no news
+import matplotlib  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.figure import Figure, SubFigure  # noqa: E402
+from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
 WIDTH, ROW_HEIGHT = 1400, 380  # pixels
 DOTS = 100  # an inch

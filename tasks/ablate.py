@@ -14,7 +14,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from modules.clips.format import list_clips
 from modules.procedural.person import HELD_OUT_SEED
 from modules.system.checkpoint import find_checkpoint, read_config
 from modules.system.config import Settings, changed_keys, load_yaml, nearest
+from modules.system.config_keys import key_names
 from modules.system.errors import UserError, run_command
 from modules.system.files import whole_file
-from tasks.ablation_table import as_markdown, rows_of
+from tasks.ablation_table import as_markdown, mean_of_seeds, rows_of
 from tasks.engine.run_log import writing
 from tasks.engine.settings import RunSettings, read_settings
 from tasks.engine.trainer import Trainer
@@ -72,7 +74,13 @@ class Run:
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the command line; None means the arguments of this process."""
     parser = argparse.ArgumentParser(prog="python -m tasks.ablate", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("configs/ablations"), help="folder of ablations")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="FOLDER key=value",
+        help="folder of ablations (default: configs/ablations), and settings of all runs whose stage has the key",
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each, with other seeds: mean and spread")
     parser.add_argument("--demo", action="store_true", help="use the small configs, on procedural people")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these ablations (default: all)")
     budget = parser.add_mutually_exclusive_group()
@@ -80,7 +88,15 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     budget.add_argument("--steps", type=int, help="the same in steps, which are equal on a busy machine too")
     parser.add_argument("--output", type=Path, help="folder of runs and table (default: where tasks.run puts them)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    return parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    folders = [Path(text) for text in options.inputs if "=" not in text]
+    options.overrides = [text for text in options.inputs if "=" in text]
+    options.folder = folders[0] if folders else Path("configs/ablations")
+    if len(folders) > 1:
+        parser.error(f"one folder of ablations, not {len(folders)}")
+    if options.seeds < 1:
+        parser.error(f"--seeds is {options.seeds}; give at least 1")
+    return options
 
 
 # ---- which runs
@@ -127,6 +143,7 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
         raise UserError(f"no ablations in {folder}; give a folder of YAML files such as configs/ablations")
     small = sorted(folder.glob("demo/*.yaml")) if demo else []
     known = {default_output(path): path for path in [*ablations, *small]}
+    used: set[str] = set()
     budget = [f"max_minutes={options.minutes}"] if options.minutes is not None else []
     if options.steps is not None:
         budget = [f"steps={options.steps}", "max_minutes=null"]
@@ -140,7 +157,9 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
         )
 
     def add(path: Path, base: Path, changed: tuple[str, ...] = (), baseline: str = "") -> None:
-        overrides = [*changed, *budget]
+        own = own_overrides(base, options.overrides)
+        used.update(own)
+        overrides = [*own, *changed, *budget]
         settings = read_settings(base, overrides)
         named = {key: settings.resolved.get(key) for key in STARTS}
         starts = {key: known[Path(value)] for key, value in named.items() if value and Path(value) in known}
@@ -168,7 +187,26 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
         if base.stem not in runs:
             add(base, base)
         add(path, base, own_changes(path, values), base.stem)
+    if unused := [text for text in options.overrides if text not in used]:
+        raise UserError(f"no stage of this set has the key {unused[0].partition('=')[0]}; leave {unused[0]} out")
     return runs
+
+
+def own_overrides(config: Path, overrides: list[str]) -> list[str]:
+    """Those of the overrides whose key the stage of a config has; groups of free names (loss, model) have any."""
+    settings = read_settings(config)
+    known = {*key_names(type(settings.trainer)), *key_names(type(settings.task_config))}
+    free = ("loss.", "model.")
+    return [o for o in overrides if (key := o.partition("=")[0]) in known or (key.startswith(free) and "loss" in known)]
+
+
+def of_seed(run: Run, number: int) -> Run:
+    """The same run with the seed of its config plus `number`, in a folder of its own; 0: the run itself."""
+    if number == 0:
+        return run
+    overrides = (*run.overrides, f"seed={run.settings.trainer.seed + number}")
+    folder = run.folder.with_name(f"{run.folder.name}_seed{number}")
+    return replace(run, folder=folder, overrides=overrides, settings=read_settings(run.config, list(overrides)))
 
 
 def in_order(runs: Mapping[str, Run], chosen: list[str]) -> list[Run]:
@@ -279,6 +317,7 @@ def result_of(run: Run, trainer: Trainer) -> Result:
         "changed": list(run.changed),
         "parameters": {name: count for name, count in parameters.items() if count},
         "metrics": last_validation(run.folder / "metrics.jsonl"),
+        "losses": last_of(run.folder / "metrics.jsonl", "loss/"),
         "steps": trainer.step,
         "minutes": round(trainer.elapsed / 60, 2),
         "seed": run.settings.trainer.seed,
@@ -287,13 +326,23 @@ def result_of(run: Run, trainer: Trainer) -> Result:
 
 def last_validation(path: Path) -> dict[str, float]:
     """The last validation metrics of a run; empty if it never validated."""
+    return last_of(path, "validation/")
+
+
+def last_of(path: Path, group: str) -> dict[str, float]:
+    """The last numbers of a run whose names begin with `group`, by the rest of the name."""
     last: dict[str, float] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        values = {
-            name.partition("/")[2]: value for name, value in json.loads(line).items() if name.startswith("validation/")
-        }
+        values = {name.removeprefix(group): v for name, v in json.loads(line).items() if name.startswith(group)}
         last = values or last
     return last
+
+
+def finished(run: Run, seeds: int) -> Result | None:
+    """The result of a run with all its seeds, None where one is missing."""
+    results = [of_seed(run, number).result for number in range(seeds)]
+    whole = [result for result in results if result is not None]
+    return mean_of_seeds(whole) if len(whole) == seeds else None
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -312,9 +361,10 @@ def ablate(options: argparse.Namespace) -> None:
     runs = read_set(options)
     todo = in_order(runs, chosen_names(runs, options.only))
     for run in todo:
-        check(run)
+        for number in range(options.seeds):
+            check(of_seed(run, number))
     output = options.output or default_output(options.folder / ("demo/table" if options.demo else "table")).parent
-    results = {run.name: run.result for run in in_order(runs, chosen_names(runs, None))}  # in the table's order
+    results = {run.name: finished(run, options.seeds) for run in in_order(runs, chosen_names(runs, None))}  # in order
     for number, run in enumerate(todo, 1):
         same = changes_nothing(run, runs)
         state = "nothing changes at this size" if same else "finished before" if results[run.name] else "training"
@@ -326,7 +376,12 @@ def ablate(options: argparse.Namespace) -> None:
                 "baseline": run.baseline,
                 "changed": [*run.changed, "(nothing at this size)"],
             }
-        results[run.name] = results[run.name] or train_run(run, options.device)
+        results[run.name] = results[run.name] or mean_of_seeds(
+            [
+                seed.result or train_run(seed, options.device)
+                for seed in map(partial(of_seed, run), range(options.seeds))
+            ]
+        )
         rows = rows_of([result for result in results.values() if result])
         write_whole(output / "table.json", json.dumps(rows, indent=1))
         write_whole(output / "table.md", as_markdown(rows))

@@ -1,13 +1,36 @@
-"""The table of a set of ablations: results beside those of their baselines, as rows and as Markdown."""
+"""The table of a set of ablations: results beside those of their baselines, as rows and as Markdown.
 
+With several seeds a metric is a mean with its spread, and a difference within both spreads is no difference: (none).
+"""
+
+import math
 from collections.abc import Mapping
+from statistics import mean, stdev
 from typing import Any
 
 Result = Mapping[str, Any]
 
 
+def mean_of_seeds(results: list[Result]) -> dict[str, Any]:
+    """One result of runs that differ in their seed: means of the metrics, and `spread`, their standard deviations."""
+    first = dict(results[0])
+    if len(results) == 1:
+        return first
+    values = {name: [result["metrics"][name] for result in results] for name in first["metrics"]}
+    minutes = sum(result["minutes"] for result in results)
+    return first | {
+        "metrics": {name: mean(numbers) for name, numbers in values.items()},
+        "spread": {name: stdev(numbers) for name, numbers in values.items()},
+        "seeds": [result["seed"] for result in results],
+        "minutes": minutes,
+    }
+
+
 def rows_of(results: list[Result]) -> list[dict[str, Any]]:
-    """Add to each result of `tasks.ablate.result_of` the `difference` of its metrics to those of its baseline."""
+    """Add to each result of `tasks.ablate.result_of` the `difference` of its metrics to those of its baseline.
+
+    `none` names the metrics whose difference is within the spread of the seeds.
+    """
     named = {result["name"]: result for result in results}
     rows = []
     for result in results:
@@ -21,7 +44,8 @@ def rows_of(results: list[Result]) -> list[dict[str, Any]]:
             if baseline
             else {}
         )
-        rows.append({**result, "difference": difference})
+        within = [name for name, value in difference.items() if abs(value) <= _spread(result, baseline, name)]
+        rows.append({**result, "difference": difference, "none": within})
     return rows
 
 
@@ -49,7 +73,7 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
                     ]
                 )
             )
-        lines.append("")
+        lines += ["", *shares_of_losses(group)]
     return "\n".join(lines)
 
 
@@ -65,10 +89,32 @@ def parameter_counts(row: Result, baseline: Result | None) -> str:
     return f"{total} ({'; '.join(other)})" if other else total
 
 
+def shares_of_losses(group: list[Mapping[str, Any]]) -> list[str]:
+    """A line for each run: the shares of the weighted losses in their sum at the end, largest first."""
+    lines = []
+    for row in group:
+        total = sum(map(abs, row.get("losses", {}).values()))
+        if total:
+            shares = sorted(row["losses"].items(), key=lambda item: -abs(item[1]))
+            lines.append(f"- {row['name']}: " + ", ".join(f"{name} {abs(v) / total:.2g}" for name, v in shares))
+    return ["Share of each weighted loss in their sum, at the end:", "", *lines, ""] if lines else []
+
+
+def _spread(result: Result, baseline: Result | None, name: str) -> float:
+    """How far a difference may come from the seeds alone; -1 where there is one seed."""
+    if "spread" not in result or baseline is None or "spread" not in baseline:
+        return -1.0
+    return math.hypot(result["spread"].get(name, 0.0), baseline["spread"].get(name, 0.0))
+
+
 def _metric(row: Result, name: str) -> str:
     if name not in row["metrics"]:
         return ""
     value = f"{row['metrics'][name]:.4g}"
+    if name in row.get("spread", {}):
+        value += f" ± {row['spread'][name]:.2g}"
+    if name in row.get("none", ()):
+        return f"{value} (none)"
     return f"{value} ({row['difference'][name]:+.3g})" if name in row["difference"] else value
 
 

@@ -5,6 +5,7 @@ torchrun --nproc-per-node 8 -m tasks.run configs/i2p.yaml
 """
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -14,14 +15,14 @@ from lightning.fabric import Fabric
 
 from modules.system.assets import require_assets
 from modules.system.checkpoint import newest_whole, read_config
-from modules.system.config import changed_keys, save_yaml
+from modules.system.config import changed_keys, save_yaml, to_dict
 from modules.system.errors import UserError, run_command
 from modules.system.files import keep_inputs
 from modules.system.interrupts import Stopped
 from tasks.engine.devices import launch_fabric
 from tasks.engine.run_log import writing
 from tasks.engine.seeds import derived_seed
-from tasks.engine.settings import RunSettings, read_settings
+from tasks.engine.settings import RunSettings, keys_in_words, read_settings
 from tasks.engine.trainer import Trainer
 
 
@@ -32,10 +33,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: steps=1000 loss.l1=0.5")
     parser.add_argument("--output", type=Path, help="folder of the run; default runs/ and the name of the config")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--keys", action="store_true", help="list every key with type, value and meaning, train nothing"
+    )
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true", help="resume from the last checkpoint, which must exist")
     begin.add_argument("--fresh", action="store_true", help="start anew; an older run of that folder is moved aside")
     return parser.parse_intermixed_args(arguments)
+
+
+def show_keys(options: argparse.Namespace) -> None:
+    """Print every key of the config: name, value, type and meaning."""
+    keys = keys_in_words(read_settings(options.config, options.overrides))
+    rows = [(key.name, json.dumps(to_dict(key.value)), key.type, key.meaning) for key in keys]
+    widths = [min(max(len(row[column]) for row in rows), 34) for column in range(3)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths)) + f"  {row[3]}".rstrip())
 
 
 def default_output(config: Path) -> Path:
@@ -108,7 +121,7 @@ def train(options: argparse.Namespace) -> Trainer:
             ]
     try:
         trainer = build_trainer(settings, folder, fabric, resume)
-        for note in notes:
+        for note in [*notes, *settings.task.notes(settings.task_config)]:
             trainer.log.line(f"note: {note}")
         if resume:
             announce(trainer, read_config(resume), settings)
@@ -141,7 +154,7 @@ def announce(trainer: Trainer, old: dict, settings: RunSettings) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, 2 after a user's error, 128 + N after signal N (Ctrl-C 130, SIGTERM 143)."""
     options = parse(arguments)
-    return run_command(lambda: train(options))
+    return run_command(lambda: show_keys(options) if options.keys else train(options))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ def media() -> Path:
 def assets(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of outside model files, set as $REAL3D_ASSETS for the test."""
     folder = Path(os.environ.get("REAL3D_ASSETS", SHARED / "models"))
+    if not folder.is_dir():
+        folder = ROOT / "checkpoints" / "assets"
     if not (folder / "face_landmarker.task").is_file():
         pytest.skip(f"no MediaPipe models in {folder}; set REAL3D_ASSETS")
     monkeypatch.setenv("REAL3D_ASSETS", str(folder))

@@ -36,6 +36,7 @@ FLOORS = ("system", "layers", "geometry", "media", "face3d", "rendering", "losse
 
 # Files without a test file of their own, and why.
 WITHOUT_MIRROR = {
+    "modules/media/endings.py": "names of endings; tested by what is written and what is refused",
     "modules/media/rates.py": "five numbers",
     "modules/portrait/photo.py": "two records; the decoders and the pipeline fill them",
     "modules/system/errors.py": "two exits, tested by every command",

@@ -3,6 +3,7 @@
 Opening a segmenter takes longer than using it, so that each is opened once in a process and stays open.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mediapipe import Image, ImageFormat
-from mediapipe.tasks.python import BaseOptions, vision
 
-from modules.system.assets import find_asset
+from modules.system.assets import ANALYSIS, find_asset, require_assets
 from modules.system.errors import UserError
+
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # MediaPipe draws with it; a HOME it cannot write is no news
+from mediapipe import Image, ImageFormat  # noqa: E402
+from mediapipe.tasks.python import BaseOptions, vision  # noqa: E402
 
 LANDMARKS = 478
 _SILENCE = threading.Lock()
@@ -46,10 +49,11 @@ class FaceFinder:
         max_faces: how many faces are looked for.
         track: False for unrelated pictures, True for the frames of a clip in order.
     Raises:
-        UserError: the model file is missing or damaged.
+        UserError: the model file is missing or damaged; of several that will be missed all are named.
     """
 
     def __init__(self, max_faces: int = 1, track: bool = False) -> None:
+        require_assets((name,) for name in ANALYSIS)  # whoever looks for a face will segment it
         path = find_asset("face_landmarker.task")
         mode = vision.RunningMode.VIDEO if track else vision.RunningMode.IMAGE
         self._track = track

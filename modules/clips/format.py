@@ -9,6 +9,7 @@ A clip is a folder:
     audio.wav         optional, 16 kHz mono, as long as the video
     speech_KIND.npz   optional, KIND mel, whisper or hubert: features [Tx, A] and f0 [Tx] at 50 Hz, and its tracker
                       pitch; without it Praat's method
+    field_NAME.npy    optional, [T, ...]: what modules/clips/fields.py declares
     pncc_N.npy        optional, uint8 [T + 1, 3, N, N]: the PNCC of every frame, then that of the neutral face
 Images of head, torso and person are composed from video and mask when they are read. A clip for the speech stages may
 have no pictures: then the first three files are missing.
@@ -43,6 +44,7 @@ from modules.system.files import whole_file
 
 CLIP_VERSION = 2  # 1 had no version, fps, source and licence; it is read as well
 LARGEST_SIDE = 4096  # pixels a side of pictures and PNCCs
+SILENCE = 1e-4  # of full scale
 KEY_EVERY = 5  # frames from one key frame to the next
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, RuntimeError, BadZipFile, zlib.error,
            struct.error)  # fmt: skip  # what the readers of videos, pictures, sounds and arrays raise
@@ -288,6 +290,15 @@ def _tracker(arrays: Mapping[str, np.ndarray]) -> PitchKind:
 def has_stored_pncc(folder: Path, size: int) -> bool:
     """Whether the clip has PNCCs of `size` pixels a side (`Clip.stored_pncc`)."""
     return _pncc_file(folder, size).is_file()
+
+
+def has_sound(folder: Path) -> bool:
+    """Whether a clip has a sound that is not silent throughout, or features of one."""
+    path = folder / "audio.wav"
+    if not path.is_file():
+        return any(folder.glob("speech_*.npz"))
+    with _reading(path):
+        return bool(np.abs(soundfile.read(path, dtype="float32")[0]).max(initial=0.0) > SILENCE)
 
 
 def _pncc_file(folder: Path, size: int) -> Path:

@@ -5,7 +5,7 @@ on is a function of the seed and the name alone, and so does not change when dat
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,24 +49,29 @@ class ClipSplit:
     test: list[Path]
 
 
-def split_clips(folder: str, config: SplitConfig, validation_folder: str = "") -> ClipSplit:
+def split_clips(
+    folder: str, config: SplitConfig, validation_folder: str = "", usable: Callable[[Path], bool] | None = None
+) -> ClipSplit:
     """Divide the clips of a folder.
+
+    Where chance, in a small folder, leaves nobody for validation, the person whose number is the next is held out.
 
     Args:
         validation_folder: a folder of clips for validation; then all of `folder` are trained on.
+        usable: says of a clip whether it can be used at all (speech needs sound); None: all can.
     Raises:
         UserError: there are no clips, a side that is asked for has nobody, somebody is in both folders or on two
             sides of the file, or the file does not know somebody.
     """
-    people = {clip: person_of(clip) for clip in list_clips(Path(folder))}
+    people = {clip: person_of(clip) for clip in _usable(Path(folder), usable)}
     if validation_folder:
-        held_out = {clip: person_of(clip) for clip in list_clips(Path(validation_folder))}
+        held_out = {clip: person_of(clip) for clip in _usable(Path(validation_folder), usable)}
         both = sorted({*people.values()} & {*held_out.values()})
         if both:
             raise UserError(f"{_few(both)} in {folder} and in {validation_folder}; remove one of them from one of both")
         return ClipSplit(list(people), list(held_out), [])
     names = sorted({*people.values()})
-    sides = sides_of_file(Path(config.file), names, folder) if config.file else {n: side_of(n, config) for n in names}
+    sides = sides_of_file(Path(config.file), names, folder) if config.file else sides_by_chance(names, config)
     split = ClipSplit(*([clip for clip, name in people.items() if sides[name] == side] for side in SIDES))
     if not split.train or not split.validation and (config.file or config.validation > 0):
         side = "validation" if split.train else "train"
@@ -84,13 +89,35 @@ def check_folders(validation_folder: str, config: SplitConfig) -> None:
         raise ValueError(f"validation_folder is {validation_folder} and split.file {config.file}; give one of them")
 
 
+def sides_by_chance(people: list[str], config: SplitConfig) -> dict[str, str]:
+    """The side of each person; of two or more, somebody is for validation if its share is above 0."""
+    sides = {person: side_of(person, config) for person in people}
+    rest = [person for person in people if sides[person] == "train"]
+    if config.validation > 0 and "validation" not in sides.values() and len(rest) > 1:
+        sides[min(rest, key=lambda person: _chance(person, config))] = "validation"
+    return sides
+
+
 def side_of(person: str, config: SplitConfig) -> str:
     """The side of a person by chance, of `SIDES`."""
-    digest = hashlib.sha256(f"{config.seed} {person}".encode()).digest()
-    chance = int.from_bytes(digest[:8], "big") / 2**64
+    chance = _chance(person, config)
     if chance < config.test:
         return "test"
     return "validation" if chance < config.test + config.validation else "train"
+
+
+def _chance(person: str, config: SplitConfig) -> float:
+    """A number in [0, 1), the same on every machine."""
+    digest = hashlib.sha256(f"{config.seed} {person}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _usable(folder: Path, usable: Callable[[Path], bool] | None) -> list[Path]:
+    clips = list_clips(folder)
+    good = [clip for clip in clips if usable is None or usable(clip)]
+    if not good:
+        raise UserError(f"none of the {len(clips)} clips in {folder} has sound; prepare others, or name another folder")
+    return good
 
 
 def sides_of_file(path: Path, people: list[str], folder: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Files that do not come with the repository: the list of them (assets.yaml), and their paths on this machine."""
+"""Outside files: the list of them (assets.yaml), the groups that commands need, and their paths on this machine."""
 
 import hashlib
 import os
@@ -16,6 +16,16 @@ CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 DEFAULT_FOLDER = CHECKPOINTS / "assets"
 DEMO_CHECKPOINT = CHECKPOINTS / "demo"  # the embedded one
 MANIFEST = Path(__file__).with_suffix(".yaml")
+FILE_GROUPS = {  # what a command needs together, with the settings of its YAML
+    "photo": "inference.run: photos and clips of people (comes with the repository)",
+    "own-clips": "data_gen.run configs/data/videos.yaml face_model=ict, and training on such clips",
+    "stage1": "tasks.run configs/i2p.yaml",
+    "stage2": "tasks.run configs/motion_adapter.yaml",
+    "stage3": "tasks.run configs/htbsr.yaml",
+    "speech": "tasks.run configs/syncnet.yaml and configs/a2m.yaml",
+    "evaluation": "tasks.evaluate: the networks of its measures, each of which is left out without its own",
+    "official": "scripts.convert_checkpoint and the released weights",
+}
 ANALYSIS = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")  # of photos and clips
 
 
@@ -35,6 +45,7 @@ class Asset:
         sha256: the checksum, or its published beginning, where known.
         how: what to do to get it by hand (gated, converted or unknown addresses).
         optional: True if there is something to use instead.
+        groups: names in `FILE_GROUPS`.
     """
 
     name: str
@@ -48,12 +59,15 @@ class Asset:
     sha256: str | None = None
     how: str | None = None
     optional: bool = False
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.address and self.hub:
             raise ValueError(f"{self.name}: give an address or a hub name, not both")
         if not (self.address or self.hub or self.how):
             raise ValueError(f"{self.name}: without an address it must say how to get it")
+        if not set(self.groups) <= FILE_GROUPS.keys():
+            raise ValueError(f"{self.name}: groups are {', '.join(FILE_GROUPS)}")
 
     @property
     def fetchable(self) -> bool:
@@ -72,8 +86,14 @@ class Asset:
 def manifest() -> dict[str, Asset]:
     """All outside files by name, in the order of assets.yaml."""
     entries = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
-    assets = [Asset(**{**entry, "needed_by": tuple(entry["needed_by"])}) for entry in entries]
+    lists = ("needed_by", "groups")
+    assets = [Asset(**entry | {key: tuple(entry.get(key, ())) for key in lists}) for entry in entries]
     return {asset.name: asset for asset in assets}
+
+
+def group_files(group: str) -> list[Asset]:
+    """The files of a group of `FILE_GROUPS`."""
+    return [asset for asset in manifest().values() if group in asset.groups]
 
 
 def asset_folders(folder: Path | None = None) -> list[Path]:
@@ -122,11 +142,20 @@ def require_assets(needed: Iterable[tuple[str, ...]]) -> None:
     if len(missing) < 2:
         return
     known = [manifest()[name] for name in missing if name in manifest()]
-    fetchable = " ".join(asset.name for asset in known if asset.fetchable)
-    ways = [f"get them with: python -m scripts.assets fetch {fetchable}"] if fetchable else []
+    fetchable = [asset.name for asset in known if asset.fetchable]
+    ways = [f"get them with: python -m scripts.assets fetch {_shortest(fetchable)}"] if fetchable else []
     ways += [f"{asset.name}: {asset.how}" for asset in known if not asset.fetchable]
     searched = " or ".join(str(folder) for folder in asset_folders())
     raise UserError("; ".join([f"{len(missing)} files are missing in {searched}: {', '.join(missing)}", *ways]))
+
+
+def _shortest(names: list[str]) -> str:
+    """The name of the group of which these files are all that is missing and can be fetched, or else their names."""
+    for group in FILE_GROUPS:
+        lacking = [asset.name for asset in group_files(group) if asset.fetchable and not locate(asset.name)]
+        if sorted(lacking) == sorted(names):
+            return group
+    return " ".join(names)
 
 
 def checksum_is_right(path: Path, sha256: str | None) -> bool:

@@ -23,6 +23,18 @@ T = TypeVar("T")
 COMMAND_LINE = "the command line"
 
 
+class UnknownKeyError(UserError):
+    """A config has a key that its dataclass has not.
+
+    Attributes:
+        key: dotted.
+    """
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class Settings(dict):
     """A merged mapping that remembers how it was written.
 
@@ -259,7 +271,8 @@ class _Builder:
             start = self.preset(kind, values, prefix)
         for name in values:
             if name not in known:
-                raise self.fail(prefix + name, f"unknown key {prefix}{name}{nearest(name, known)}")
+                error = self.fail(prefix + name, f"unknown key {prefix}{name}{nearest(name, known)}")
+                raise UnknownKeyError(str(error), prefix + name)
         hints = get_type_hints(kind)
         arguments = {
             name: self.value(hints[name], value, _start(known[name], start), prefix + name)

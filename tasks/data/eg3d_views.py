@@ -40,7 +40,7 @@ class EG3DViewsConfig:
     truncation: float = 0.7  # psi
     pose_clips: str = ""  # folder of clips whose fitted cameras are every other view; empty: all views are drawn
     discriminator: Literal["snapshot", "random"] = "snapshot"  # the first weights of the student's
-    seed: int = 999
+    seed: int = 999  # of people and views
 
 
 class EG3DSeeds(Dataset):

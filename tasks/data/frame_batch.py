@@ -1,7 +1,7 @@
 """FrameBatch: a batch of `FramePairs` as the inputs of the model (source photo, driving) and as targets."""
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -78,6 +78,14 @@ class Frame:
     def mouth(self) -> Tensor:
         """Middle of the lips, [B, 2] (x, y) in image widths."""
         return self.landmarks[:, OUTER_LIPS_68].mean(dim=1)
+
+    def fields(self, names: Iterable[str]) -> dict[str, Callable[[], Tensor]]:
+        """By name what gives a field of this frame, [B, ...] (modules/clips/fields.py)."""
+        return {name: partial(self.field, name) for name in names}
+
+    def field(self, name: str) -> Tensor:
+        """A field of this frame, [B, ...]."""
+        return self._batch[name][:, self.number]
 
     def mask(self, parts: tuple[int, ...]) -> Tensor:
         """Mask of the classes `parts`, bool [B, 1, H, W]."""

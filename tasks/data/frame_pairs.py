@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from modules.analysis.inpainting import inpaint_torso
+from modules.clips.fields import check_fields, read_field
 from modules.clips.format import Clip, has_stored_pncc
 from modules.clips.pncc import pncc_pixels
 from modules.clips.splits import SplitConfig, check_folders
@@ -42,21 +43,23 @@ class ClipDataConfig:
     empty: frames are decoded each time.
     """
 
-    folder: str = "data/celebv_hq"
-    validation_folder: str = ""
+    folder: str = "data/celebv_hq"  # prepared clips
+    validation_folder: str = ""  # clips for validation; empty: some people of folder (split)
     split: SplitConfig = SplitConfig()
     face_model: str = ""  # of modules/face_models.py; empty: that of the model
     pncc_size: int = 0  # 0: as the model reads them
-    cache: str = ""
+    cache: str = ""  # folder for decoded frames; empty: decoded each time
     pairs_per_clip: int = 1000  # length of an epoch
     torso: bool = False  # add the source's in-painted torso and the background
     eye_closing: bool = False  # add three PNCCs with partly closed eyes
     perturbation: float = 0.0  # add a PNCC with noise of this size on its coefficients; 0: none
-    seed: int = 999
+    seed: int = 999  # of which frames make a pair
+    fields: tuple[str, ...] = ()  # further arrays of the clips (modules/clips/fields.py), by name in every batch
 
     def __post_init__(self) -> None:
         if self.face_model:
             check_face_model(self.face_model)
+        check_fields(self.fields)
         if self.pairs_per_clip < 1:
             raise ValueError(f"pairs_per_clip is {self.pairs_per_clip}; it must be at least 1")
         check_folders(self.validation_folder, self.split)
@@ -88,6 +91,7 @@ class FramePairs(Dataset):
         euler, translation: [2, 3] in radians and decimetres, source then target.
         keypoints: [2, 68, 2], the landmarks (x, y) in image widths, y down.
         torso, background: uint8 [3, H, W]; with `torso`.
+        NAME: [2, ...], of source and target, for each field of `fields`.
     Tasks see a Dataset of numbered items and no files. To stream clips from packed shards, give `_OpenClip` an object
     with the methods of `Clip` that reads a position in a shard instead of a folder.
     """
@@ -124,6 +128,7 @@ class FramePairs(Dataset):
             "euler": clip.clip.face.euler[both],
             "translation": clip.clip.face.translation[both],
             "keypoints": clip.keypoints[both],
+            **{name: clip.field(name)[both] for name in self.config.fields},
         }
         if self._stored:
             item["pncc"] = clip.pncc(rows if self.neighbours else rows[: TARGET + 1], self.config.pncc_size, self.model)
@@ -181,6 +186,13 @@ class _OpenClip:
         face = clip.face
         self.keypoints = project_landmarks(model, face)  # [T, 68, 2]
         self._arrays: dict[str, np.ndarray] = {}
+        self._fields: dict[str, Tensor] = {}
+
+    def field(self, name: str) -> Tensor:
+        """[T, ...], an array that was added to the clip."""
+        if name not in self._fields:
+            self._fields[name] = torch.from_numpy(read_field(self.clip, name))
+        return self._fields[name]
 
     def frames(self, indices: list[int]) -> np.ndarray:
         return self.clip.frames(indices) if self._cache is None else self._decoded("frames")[indices]

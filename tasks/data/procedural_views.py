@@ -41,20 +41,20 @@ EXPRESSION_FRAMES = 25  # length of the random motion from which a view's expres
 class ViewsConfig:
     """People and cameras of the procedural teacher; angles in degrees, distances in decimetres (-t_z)."""
 
-    people: int = 600
+    people: int = 600  # seen in training
     views: int = 6  # images of each person
-    first_seed: int = 0
-    size: int = 256
-    yaw: float = 38.0
-    pitch: float = 26.0
-    roll: float = 5.0
-    nearest: float = 3.5
-    farthest: float = 6.5
+    first_seed: int = 0  # of the first person
+    size: int = 256  # pixels a side of a view
+    yaw: float = 38.0  # largest turn to a side, degrees
+    pitch: float = 26.0  # largest nod, degrees
+    roll: float = 5.0  # largest tilt, degrees
+    nearest: float = 3.5  # distance of the head, decimetres
+    farthest: float = 6.5  # likewise
     shift: float = 0.3  # largest sideways and vertical translation
     sources: int = 0  # views of each person that may be references, posed as in photos; 0: any view may be
     source_share: float = 0.3  # share of the ranges above, around their middles, in which the poses of sources lie
     poses: str = "random"  # or "fan": frontal, then turned by 20 degrees to one side, the other, 40, ...
-    cache: str = "runs/cache"
+    cache: str = "runs/cache"  # folder of rendered views
     workers: int = 2  # processes that render
 
     def __post_init__(self) -> None:

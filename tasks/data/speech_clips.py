@@ -25,7 +25,7 @@ from modules.audio.features import (
     mel_frames,
 )
 from modules.audio.whisper import DEFAULT_WHISPER, load_whisper
-from modules.clips.format import Clip, write_speech
+from modules.clips.format import Clip, has_sound, write_speech
 from modules.clips.splits import SplitConfig, check_folders, split_clips
 from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.person import HELD_OUT_SEED
@@ -46,16 +46,16 @@ class SpeechDataConfig:
     sound that is trained on, before its features are extracted; stored features (HuBERT's) cannot be augmented.
     """
 
-    folder: str = "data/voxceleb2"
-    validation_folder: str = ""
+    folder: str = "data/voxceleb2"  # prepared clips; empty: procedural speech
+    validation_folder: str = ""  # clips for validation; empty: some people of folder (split)
     split: SplitConfig = SplitConfig()
     max_clips: int = 512  # clips in a batch
     max_tokens: int = 20_000  # audio frames of a batch, padding included
     min_frames: int = 32  # video frames; shorter clips are left out
-    seconds: float = 4.16
+    seconds: float = 4.16  # of a procedural utterance
     utterances: int = 100_000  # procedural utterances in an epoch
     augment: AugmentConfig = AugmentConfig()
-    seed: int = 9999
+    seed: int = 9999  # of procedural speech and of augmentation
     whisper: str = DEFAULT_WHISPER  # folder of scripts/convert_whisper.py; procedural speech with features whisper
 
     def __post_init__(self) -> None:
@@ -300,6 +300,6 @@ def speech_datasets(
             ProceduralSpeech(config, model, config.utterances, features=features),
             ProceduralSpeech(as_recorded, model, VALIDATION_UTTERANCES, HELD_OUT_SEED, features),
         )
-    split = split_clips(config.folder, config.split, config.validation_folder)
+    split = split_clips(config.folder, config.split, config.validation_folder, usable=has_sound)
     train = PreparedSpeech(config, model, features, split.train, pitch)
     return train, PreparedSpeech(as_recorded, model, features, split.validation, pitch) if split.validation else None

@@ -36,6 +36,8 @@ class I2PPatchesTask(I2PTask):
     """Train the image-to-plane network and the decoder on patches of the teacher's views."""
 
     config_class = I2PPatchesConfig
+    terms = PATCH_TERMS
+    other_losses = {}  # noqa: RUF012
     order = ("generator",)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:

@@ -34,6 +34,8 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
     """Train motion adapter, image-to-plane network and decoder on patches of frame pairs."""
 
     config_class = MotionAdapterPatchesConfig
+    terms = PATCH_TERMS
+    other_losses = PLANE_LOSSES
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
         """Losses of random patches and of the planes; every `self_reenactment_every` steps the source is the target."""

@@ -4,9 +4,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from modules.system.config import from_dict, load_yaml, nearest, to_dict
+from modules.system.config import UnknownKeyError, from_dict, load_yaml, nearest, to_dict
+from modules.system.config_keys import Key, key_names, keys_of
 from modules.system.errors import UserError
-from tasks.engine.registry import find_task
+from tasks.engine.registry import BUILT_IN, find_task
 from tasks.engine.task import Task
 from tasks.engine.trainer_config import TrainerConfig
 
@@ -54,13 +55,50 @@ def read_settings(path: Path | str, overrides: list[str] | None = None) -> RunSe
     own = {field.name for field in fields(task.config_class)}
     for key in values:
         if key not in shared | own | {"task"}:
-            hint = f"; it is called {RENAMED[key]} now" if key in RENAMED else nearest(key, shared | own)
+            hint = where_else(key, task) or nearest(key, shared | own)
+            hint = f"; it is called {RENAMED[key]} now" if key in RENAMED else hint
             raise UserError(f"{values.sources[key]}: unknown key {key}{hint}")
     for key in RENAMED.keys() & values.sources.keys():
         if "." in key:
             raise UserError(f"{values.sources[key]}: unknown key {key}; it is called {RENAMED[key]} now")
-    trainer = from_dict(TrainerConfig, values.part(shared))
-    config: Any = from_dict(task.config_class, values.part(own))
+    try:
+        trainer = from_dict(TrainerConfig, values.part(shared))
+        config: Any = from_dict(task.config_class, values.part(own))
+    except UnknownKeyError as error:
+        elsewhere = where_else(error.key, task)
+        raise UserError(str(error).partition(";")[0] + elsewhere if elsewhere else str(error)) from error
     return RunSettings(
         task=task, trainer=trainer, task_config=config, resolved={"task": name, **to_dict(trainer), **to_dict(config)}
     )
+
+
+def where_else(key: str, task: type[Task]) -> str:
+    """Where a key stands that this task has not: under another name in its own config, or in other tasks; or nothing.
+
+    Args:
+        key: dotted.
+    """
+    word = key.rpartition(".")[2]
+    own = [name for name in key_names(task.config_class) if name.rpartition(".")[2] == word]
+    others = [
+        name
+        for name in BUILT_IN
+        if "patches" not in name and name != task.name and key in key_names(find_task(name).config_class)
+    ]
+    ways = ([f"here it is {' or '.join(own)}"] if own else []) + (
+        [f"it is a key of the task{'s' if len(others) > 1 else ''} {', '.join(others)}"] if others else []
+    )
+    return f"; {', and '.join(ways)}" if ways else ""
+
+
+def keys_in_words(settings: RunSettings) -> list[Key]:
+    """Every key of a run's YAML, with the weight of each loss that the task knows."""
+    keys = [*keys_of(settings.trainer), *keys_of(settings.task_config)]
+    losses = {f"loss.{name}": term.meaning for name, term in settings.task.terms.items()}
+    losses |= {f"loss.{name}": meaning for name, meaning in settings.task.other_losses.items()}
+    weights = getattr(settings.task_config, "loss", None)
+    if not isinstance(weights, dict):
+        return keys
+    names = [*losses, *(f"loss.{name}" for name in weights if f"loss.{name}" not in losses)]
+    listed = [Key(name, "float", weights.get(name[5:], 0.0), losses.get(name, "")) for name in names]
+    return [item for key in keys for item in (listed if key.name == "loss" else [key])]

@@ -83,7 +83,8 @@ class Task:
     Attributes:
         name: set by `register`.
         config_class: the dataclass of the task's keys in the YAML; `model_keys` are those that fix the shapes of the
-            weights (a run is not resumed when they change).
+            weights (a run is not resumed when they change); `terms` is the table of its losses (stages/terms.py),
+            `other_losses` says of those outside of it what they are.
         modules: saved by name, moved to the device, trained if any of their parameters is in an optimiser (else in
             eval mode and without gradients).
         frozen: helpers that are neither trained nor saved (perceptual networks, teacher, face model); moved to the
@@ -98,6 +99,8 @@ class Task:
     name: ClassVar[str] = ""
     config_class: ClassVar[type]
     model_keys: ClassVar[tuple[str, ...]] = ("model",)
+    terms: ClassVar[Mapping[str, Any]] = {}
+    other_losses: ClassVar[Mapping[str, str]] = {}
     order: tuple[str, ...] = ()
     best_metric: str = "loss"
     higher_is_better: tuple[str, ...] = ()
@@ -116,6 +119,11 @@ class Task:
             config: an instance of `config_class`.
             fresh: whether the run starts (`begin`); False: it resumes.
         """
+        return []
+
+    @classmethod
+    def notes(cls, config: Any) -> list[str]:
+        """What is as well to know before a run with these settings begins, a line each."""
         return []
 
     @property

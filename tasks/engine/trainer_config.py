@@ -26,8 +26,8 @@ class LoaderConfig:
 class CheckpointConfig:
     """When checkpoints are written: every `every` steps, every `minutes` minutes (0: not), at the end, when stopped."""
 
-    every: int = 2000
-    minutes: float = 0.0
+    every: int = 2000  # steps between checkpoints
+    minutes: float = 0.0  # between checkpoints by the clock; 0: by steps alone
     keep: int = 2  # newest ones that stay
     milestone: int = 50000  # multiples of it stay for ever; 0: none
     best: bool = True  # keep the best by the metric as `best`
@@ -49,11 +49,11 @@ class LogConfig:
     """When numbers and pictures are written, in steps (0: never)."""
 
     every: int = 50  # losses, rates, speed: means since the last time
-    pictures_every: int = 1000
+    pictures_every: int = 1000  # steps between pictures; 0: none
     videos_every: int = 10000  # short videos, of the tasks that make them
-    validate_every: int = 2000
+    validate_every: int = 2000  # steps between validations; 0: none
     validation_batches: int = 50  # at most
-    tensorboard: bool = True
+    tensorboard: bool = True  # write event files
 
     def __post_init__(self) -> None:
         others = (self.pictures_every, self.videos_every, self.validate_every, self.validation_batches)
@@ -69,9 +69,9 @@ class TrainerConfig:
     if that is ahead of the steps; such a run is saved and resumed like others, but two of them are not bit-equal.
     """
 
-    steps: int = 100000
-    max_minutes: float | None = None
-    seed: int = 0
+    steps: int = 100000  # of the whole run
+    max_minutes: float | None = None  # ends the run earlier by the clock; null: no
+    seed: int = 0  # of first weights, order of the data, and all that is drawn
     strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each holds all weights, or a part of them
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16-mixed on CUDA, 32-true on a CPU
     accumulate: int = 1  # batches per step, whose gradients are averaged

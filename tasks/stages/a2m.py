@@ -43,16 +43,16 @@ LAPLACIANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class A2MLossConfig:
     """Weights of the losses, of which 0 switches a term off; configs/a2m.yaml holds those of the released run."""
 
-    kl: float = 0.0
+    kl: float = 0.0  # of the latent against its prior
     kl_rise: int = 2000  # cyclic annealing: steps in which the weight rises from 0 to `kl`,
     kl_hold: int = 2000  # then steps in which it stays there, before it starts again from 0
-    expression: float = 0.0
-    landmarks: float = 0.0
-    laplacian: float = 0.0
+    expression: float = 0.0  # squared error of the coefficients
+    landmarks: float = 0.0  # squared error of the landmarks
+    laplacian: float = 0.0  # curvature of the motion in time
     laplacian_ends: Literal["free", "zero_ends"] = "free"  # zero_ends: as the original, which pulls the ends to 0
-    magnitude: float = 0.0
+    magnitude: float = 0.0  # size of the coefficients
     closure: float = 0.0  # of the lips where they meet; not in the paper
-    sync: float = 0.0
+    sync: float = 0.0  # of the sync network
     sync_pairs: int = 8096  # windows in a step
 
     def __post_init__(self) -> None:
@@ -67,13 +67,14 @@ class A2MConfig:
     """The keys of A2M; `sync_checkpoint` is a checkpoint or a run of the syncnet task."""
 
     model: Audio2MotionConfig = field(default_factory=Audio2MotionConfig)
-    features: FeatureKind = "hubert"
+    features: FeatureKind = "hubert"  # of the sound
     pitch: PitchKind = "praat"  # tracker of the pitch: Praat's method, or world (pyworld); of the model.pitch condition
     face_model: str = "bfm"  # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     loss: A2MLossConfig = field(default_factory=A2MLossConfig)
-    sync_checkpoint: str = ""
+    sync_checkpoint: str = ""  # checkpoint or run of syncnet, for loss.sync
     learning_rates: LearningRates = field(default_factory=LearningRates)
+    init_from: str = ""  # checkpoint or run to start from, such as checkpoints/demo
 
     def __post_init__(self) -> None:
         check_face_model(self.face_model)
@@ -84,6 +85,11 @@ class A2MConfig:
             raise ValueError(
                 f"loss.sync is {self.loss.sync} but sync_checkpoint is empty; train the syncnet task and "
                 "name its checkpoint, or set loss.sync=0"
+            )
+        if self.loss.expression > 0 and self.model.motion_size > EXPRESSION_SIZE:
+            raise ValueError(
+                f"loss.expression is {self.loss.expression}, but with an identity (model.motion_size "
+                f"{self.model.motion_size}) the landmarks alone count; set it to 0"
             )
         if self.model.motion_size not in (EXPRESSION_SIZE, IDENTITY_SIZE + EXPRESSION_SIZE):
             raise ValueError(

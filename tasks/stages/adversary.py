@@ -20,7 +20,7 @@ class AdversaryConfig:
     """The discriminator and the weight of its R1 penalty."""
 
     discriminator: DualDiscriminatorConfig | None = None  # None: the released widths at the model's image size
-    gradient_penalty: float = 5.0
+    gradient_penalty: float = 5.0  # weight of the R1 penalty
 
 
 class Adversary(nn.Module):

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class FramePairTask(Task):
 
     best_metric = "psnr"
     higher_is_better = ("psnr", "psnr_raw", "psnr_of_the_source")
-    terms: Terms
+    terms: ClassVar[Terms]
 
     def __init__(self, config: Any, generator: torch.Generator) -> None:
         super().__init__(config, generator)
@@ -55,6 +55,17 @@ class FramePairTask(Task):
         if reads("network", config.loss, cls.terms):
             names += PERCEPTUAL_FILES
         return [(name,) for name in names]
+
+    @classmethod
+    def notes(cls, config: Any) -> list[str]:
+        embedded, ours = "procedural", config.model.driving.face_model
+        if ours == embedded:
+            return []
+        return [
+            f"this model knows expressions of the {ours} face model, the embedded speech those of {embedded}, which "
+            "mean other things: it will follow clips (--driving), but speech only after stages 4 and 5 on such clips "
+            "(docs/finetune.md)"
+        ]
 
     @cached_property
     def clips(self) -> ClipSplit:

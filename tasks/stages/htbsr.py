@@ -29,7 +29,8 @@ from modules.metrics.image import psnr
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.htbsr.fusion import HTBSR, HTBSROutput
 from modules.portrait.real3d_portrait import PortraitOutput, Source
-from modules.system.checkpoint import find_checkpoint, load_state
+from modules.system.checkpoint import load_state
+from modules.system.errors import UserError
 from tasks.data.frame_batch import TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
@@ -47,7 +48,7 @@ from tasks.stages.image_terms import (
 from tasks.stages.learning_rates import ImageLearningRates, always
 from tasks.stages.sizes import adversary_of_model, data_of_model
 from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
-from tasks.stages.warm_start import check_face_model, warm_start, warm_start_if_present
+from tasks.stages.warm_start import BLOCKS, check_face_model, source_of, warm_start, warm_start_if_present
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
 OUTSIDE = 0.5  # weight of pixels far from the torso; docs/spec/training.md#2-1
@@ -101,7 +102,10 @@ class HTBSRTaskConfig:
             object.__setattr__(self, "adversary", adversary_of_model(self.adversary, self.model))
         learned = self.model.htbsr.torso.keypoint_source == "learned"
         check_weights(
-            self.loss, {**TERMS, **KEYPOINT_TERMS}, (*INPUTS, *(KEYPOINT_INPUTS if learned else ())), ("adversarial",)
+            self.loss,
+            {**TERMS, **KEYPOINT_TERMS},
+            (*INPUTS, *self.data.fields, *(KEYPOINT_INPUTS if learned else ())),
+            ("adversarial",),
         )
 
 
@@ -111,6 +115,10 @@ class HTBSRTask(FramePairTask):
 
     config_class = HTBSRTaskConfig
     terms = TERMS
+    other_losses = {  # noqa: RUF012
+        "adversarial": "The adversary's.",
+        **{name: term.meaning for name, term in KEYPOINT_TERMS.items()},
+    }
 
     def begin(self) -> None:
         if start := self.config.init_from:
@@ -183,6 +191,7 @@ class HTBSRTask(FramePairTask):
             return losses.resize_mask(frame.mask(parts), half)
 
         return {
+            **frame.fields(self.config.data.fields),
             "image": lambda: output.image,
             "target": lambda: frame.image,
             "near_torso": lambda: dilated(frame.mask(TORSO_CLASSES)),
@@ -237,7 +246,10 @@ def start_from_superresolution(htbsr: HTBSR, path: str) -> None:
     Raises:
         UserError: there is no such checkpoint.
     """
-    state = load_state(find_checkpoint(path), "superresolution")
-    for name in ("block0", "block1"):
+    folder = source_of(path, "superresolution")
+    if folder is None:
+        raise UserError(f"init_from is {path}, which has neither htbsr nor a superresolution to begin it with")
+    state = load_state(folder, "superresolution")
+    for name in BLOCKS:
         part = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
         getattr(htbsr, name).load_state_dict(part)

@@ -59,7 +59,11 @@ TERMS = {
 }
 INPUTS = ("error", "image", "target", "image_raw", "target_raw", "ray_weights", "network")
 IMAGE_ERRORS: Mapping[str, ImageError] = {"l1": mean_l1, "squared": F.mse_loss}
-FURTHER_LOSSES = ("adversarial_reference", "adversarial_target", "density")  # computed outside the table
+FURTHER_LOSSES = {  # computed outside the table
+    "adversarial_reference": "The adversary's, of the reference view.",
+    "adversarial_target": "The adversary's, of the target view.",
+    "density": "Difference of the densities of neighbouring points.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ class I2PConfig:
 
     model: Real3DPortraitConfig = field(default_factory=partial(Real3DPortraitConfig.full, 1))
     adversary: AdversaryConfig = AdversaryConfig()
-    teacher: Literal["eg3d", "procedural"] = "eg3d"
+    teacher: Literal["eg3d", "procedural"] = "eg3d"  # who gives the views
     eg3d: EG3DViewsConfig = EG3DViewsConfig()
     views: ViewsConfig = ViewsConfig()  # of the procedural teacher
     loss: Weights = field(default_factory=dict)
@@ -79,7 +83,7 @@ class I2PConfig:
     unfreeze: Unfreezing = Unfreezing()
     start_adversarial: int = 30_000  # steps; from here on the reference view is frequent (`reference_runs`)
     held_out_people: int = 8  # for validation
-    init_from: str = ""  # checkpoint to start from
+    init_from: str = ""  # checkpoint or run to start from (tasks/stages/warm_start.py)
     initial_weights: InitialWeights = "imagenet"  # of the ResNet, without init_from
 
     def __post_init__(self) -> None:
@@ -125,6 +129,8 @@ class I2PTask(Task):
     """Train image-to-plane network, decoder and super-resolution on the teacher's views."""
 
     config_class = I2PConfig
+    terms = TERMS
+    other_losses = FURTHER_LOSSES
     best_metric = "psnr_turned"
     higher_is_better = ("psnr", "psnr_turned", "psnr_raw")
     order: tuple[str, ...] = ("generator", "generator")  # the reference view, then the target view

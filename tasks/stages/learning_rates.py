@@ -25,12 +25,12 @@ class LearningRates:
     but smoothly, both down to `floor`; `linear` and `cosine` to 0 as progress runs from 0 to 1.
     """
 
-    schedule: Schedule = "step"
+    schedule: Schedule = "step"  # how the rate decays after the warm-up
     generator: float = 1e-4  # full rate of the modules that have no rate of their own
     warmup: int = 0  # steps in which the rate rises to the full rate
-    decay: float = 1.0
+    decay: float = 1.0  # factor of the rate in each interval, of the schedules step and exponential
     decay_interval: int = 1  # steps
-    floor: float = 0.0
+    floor: float = 0.0  # least rate of these schedules
     beta1: float = 0.9  # Adam's first beta
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class ImageLearningRates(LearningRates):
     The discriminator has no warm-up.
     """
 
-    discriminator: float = 2e-4
+    discriminator: float = 2e-4  # full rate of the discriminator
     constant_discriminator: bool = False  # the discriminator's rate does not decay
     image_to_plane: float | None = None  # None: as generator; 0: fixed
     renderer: float | None = None  # of the renderer's decoder; None: as generator
@@ -96,8 +96,8 @@ class ImageLearningRates(LearningRates):
 class Unfreezing:
     """First steps at which modules are trained; 0: from the start."""
 
-    renderer: int = 0
-    superresolution: int = 0
+    renderer: int = 0  # step from which it is trained
+    superresolution: int = 0  # likewise
 
     def share(self, group: str, step: int) -> float | None:
         """1, or None while the module is fixed."""
@@ -108,7 +108,7 @@ class Unfreezing:
 class MotionAdapterUnfreezing(Unfreezing):
     """First steps at which the modules of stage 2 are trained; 0: from the start."""
 
-    motion_adapter: int = 0
+    motion_adapter: int = 0  # step from which it is trained
 
 
 def always(group: str, step: int) -> float | None:

@@ -61,7 +61,10 @@ TERMS = {
 INPUTS = ("image", "target", "near_head", "image_raw", "target_raw", "near_head_raw", "lip_boxes", "ray_weights",
           "head_raw", "network")
 # fmt: on
-PLANE_LOSSES = ("density", "laplacian")
+PLANE_LOSSES = {
+    "density": "Difference of the densities of neighbouring points.",
+    "laplacian": "Curvature of P_diff in time.",
+}
 PLANE_LAPLACIANS = {"mean": losses.laplacian_mean, "norm": losses.laplacian_squared}
 
 
@@ -117,7 +120,7 @@ class MotionAdapterTaskConfig:
         Raises:
             ValueError: there is one.
         """
-        check_weights(self.loss, TERMS, INPUTS, (*PLANE_LOSSES, "adversarial"))
+        check_weights(self.loss, TERMS, (*INPUTS, *self.data.fields), (*PLANE_LOSSES, "adversarial"))
 
     @property
     def share(self) -> Share:
@@ -165,6 +168,7 @@ class MotionAdapterTask(FramePairTask):
 
     config_class = MotionAdapterTaskConfig
     terms = TERMS
+    other_losses = {**PLANE_LOSSES, "adversarial": "The adversary's."}  # noqa: RUF012
 
     def __init__(self, config: MotionAdapterTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
@@ -176,8 +180,8 @@ class MotionAdapterTask(FramePairTask):
         start = self.config.init_from
         started: tuple[str, ...] = ()  # modules whose weights come from it
         if start:
-            warm_start(start, self.modules, HEAD_PARTS)
-            started = (*HEAD_PARTS, *warm_start_if_present(start, self.modules, ("motion_adapter", "discriminator")))
+            started = warm_start(start, self.modules, HEAD_PARTS)
+            started = (*started, *warm_start_if_present(start, self.modules, ("motion_adapter", "discriminator")))
         if "motion_adapter" in started:
             check_face_model(start, self.config.model)
         if self.config.initial_weights == "imagenet":
@@ -221,6 +225,7 @@ class MotionAdapterTask(FramePairTask):
         target, size = frame.head_view(self.model.neural_resolution), self.model.neural_resolution
         head = frame.mask(HEAD_CLASSES)
         return {
+            **frame.fields(self.config.data.fields),
             "image": lambda: output.image,
             "target": lambda: target.image,
             "image_raw": lambda: output.image_raw,

@@ -8,13 +8,16 @@ from torch.utils.data import Dataset
 
 from modules.audio.features import PitchKind
 from modules.face_models import FACE_MODEL_FILES, load_face_model
+from modules.system.errors import note
 from tasks.data.speech_clips import Sample, collate, speech_datasets
 from tasks.engine.task import OptimizerSpec, ParameterGroup, Task
 from tasks.stages.learning_rates import LearningRates
+from tasks.stages.warm_start import SPEECH, check_speech, source_of, warm_start
 
 
 class SpeechTask(Task):
-    """Base class of the tasks on speech with motion; their configs have features, face_model, data, learning_rates.
+    """Base class of the tasks on speech with motion; their configs have features, face_model, data,
+    learning_rates, init_from.
 
     Attributes:
         face: the face model, which turns expressions into landmarks.
@@ -26,6 +29,14 @@ class SpeechTask(Task):
     def __init__(self, config: Any, generator: torch.Generator) -> None:
         super().__init__(config, generator)
         self.face = load_face_model(config.face_model)
+
+    def begin(self) -> None:
+        if start := self.config.init_from:
+            check_speech(start, self.config.features, self.config.face_model)
+            present = tuple(name for name in self.modules if source_of(start, name, SPEECH))
+            warm_start(start, self.modules, present, SPEECH)
+            for name in self.modules.keys() - set(present):
+                note(f"{start} has no {name}: it starts fresh")
 
     @classmethod
     def files(cls, config: Any, fresh: bool) -> list[tuple[str, ...]]:

@@ -32,11 +32,12 @@ class SyncNetTaskConfig:
     """The keys of the lip-sync expert."""
 
     model: SyncNetConfig = field(default_factory=SyncNetConfig)
-    features: FeatureKind = "hubert"
+    features: FeatureKind = "hubert"  # of the sound
     face_model: str = "bfm"  # of modules/face_models.py
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     pairs: int = 8192  # pairs in a step
     learning_rates: LearningRates = field(default_factory=LearningRates)
+    init_from: str = ""  # checkpoint or run to start from
 
     def __post_init__(self) -> None:
         check_face_model(self.face_model)

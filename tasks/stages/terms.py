@@ -28,6 +28,12 @@ class Term:
     function: Callable[..., Tensor]
     inputs: tuple[str, ...]
 
+    @property
+    def meaning(self) -> str:
+        """The first line of the function's docstring."""
+        function = getattr(self.function, "func", self.function)  # of a partial
+        return (function.__doc__ or "").strip().partition("\n")[0]
+
 
 Terms = Mapping[str, Term]
 

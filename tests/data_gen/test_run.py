@@ -29,6 +29,16 @@ def test_a_config_makes_its_clips(config, tmp_path, capsys):
     assert [path.name for path in list_clips(tmp_path / "clips")] == ["person_000007"]
 
 
+def test_a_field_is_filled_into_finished_clips(config, tmp_path, capsys):
+    assert run.main([str(config)]) == 0
+    capsys.readouterr()
+    assert run.main([str(config), "--add", "brightness"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'clips'}: brightness; 1 of 1 clips were without it\n"
+    assert run.main([str(config), "--add", "brightness"]) == 0
+    assert "0 of 1 clips" in capsys.readouterr().out
+    assert run.main([str(config), "--add", "brightness", f"folder={tmp_path / 'none'}"]) == 2
+
+
 @pytest.mark.parametrize("override", ["source=nothing", "peeple=3", "frames=0", "first_seed=-1"])
 def test_wrong_settings_are_explained(config, override, capsys):
     assert run.main([str(config), override]) == 2

@@ -15,9 +15,8 @@ from pathlib import Path
 import torch
 
 from modules.procedural.head import procedural_model
-from modules.system.assets import locate
+from modules.system.assets import ANALYSIS, locate
 from modules.system.errors import UserError, run_command
-from scripts.assets import ANALYSIS
 from scripts.convert_checkpoint import convert
 from tests.conftest import golden_folder
 from tests.golden.file import Golden

@@ -18,7 +18,7 @@ from inference.speech import SpeechToMotion
 from modules.media.audio import read_sound
 from modules.media.video_reader import open_video
 from modules.media.video_writer import VideoWriter
-from scripts.assets import ANALYSIS
+from modules.system.assets import ANALYSIS
 from scripts.convert_checkpoint import main as convert
 from tests.conftest import ROOT
 from tests.golden.official import HUBERT, write_all, write_hubert, write_official

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,31 @@ def test_a_saved_motion_comes_back(tmp_path, name):
     assert again.face_model == "procedural"
     for field in ("expression", "euler", "translation", "blink"):
         torch.testing.assert_close(getattr(again, field), getattr(motion, field), atol=1e-5, rtol=0)
+
+
+def test_a_motion_is_cut_and_joined_like_a_list():
+    motion = replace(some_motion(6), relative=True, smoothed=True)
+    again = motion[:2] + motion[2:]
+    assert len(motion[1:3]) == 2 and motion[1:3].relative and again.smoothed
+    for field in ("expression", "euler", "translation", "blink"):
+        assert torch.equal(getattr(again, field), getattr(motion, field))
+    assert not (motion + replace(motion, smoothed=False)).smoothed
+    with pytest.raises(UserError, match="no frames"):
+        motion[6:]
+    with pytest.raises(UserError, match="cannot be joined"):
+        motion + replace(motion, relative=False)
+
+
+def test_what_a_motion_says_of_its_pose_is_kept_in_its_file(tmp_path):
+    for name in ("m.json", "m.npz"):
+        replace(some_motion(), relative=True, smoothed=True).save(tmp_path / name)
+        again = Motion.load(tmp_path / name)
+        assert again.relative and again.smoothed
+    content = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+    del content["relative"], content["smoothed"]  # as earlier versions wrote it
+    (tmp_path / "m.json").write_text(json.dumps(content), encoding="utf-8")
+    assert not Motion.load(tmp_path / "m.json").relative
+    assert some_motion().with_pose(*still_pose(5)).relative
 
 
 def test_a_json_motion_can_be_edited_by_hand(tmp_path):

@@ -78,6 +78,8 @@ VALUES = {
     "debug_video": None,
     "renderer": "planes",
     "size": "512",
+    "seconds": "2",
+    "threads": "1",
 }
 
 
@@ -106,6 +108,28 @@ def test_the_rig_refuses_what_acts_with_the_planes_alone(folder, more):
     assert "the photo itself" in refusal("--source", "portrait.safetensors", "--renderer", "rig")
 
 
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        ([], "talk.mp4"),
+        (["--source", "face.jpg", "--audio", "speech.wav"], "face_speech.mp4"),
+        (["--source", "face.jpg"], "face_talk.mp4"),
+        (["--driving", "clip.mp4", "--background", "transparent"], "person_clip.webm"),
+        (["--motion", "motion.json", "--output", "mine.mp4"], None),
+    ],
+)
+def test_an_output_without_a_name_is_called_by_its_inputs(folder, arguments, name):
+    options = parse(["--checkpoint", "hubert", *arguments])
+    check(options)
+    assert options.output == (Path("infer_out", name) if name else Path("mine.mp4"))
+
+
+@pytest.mark.parametrize("output", ["a.gif", "a.webp", "a.png", "a.JPG", "new_folder", "empty"])
+def test_pictures_are_outputs_too(folder, output):
+    (folder / "empty").mkdir()
+    assert refusal("--output", output) == ""
+
+
 def test_every_option_that_there_is_was_tried(folder):
     inputs = {"source", "audio", "driving", "motion"}
     assert {*VALUES, *inputs} == vars(parse([])).keys() - {"given"}
@@ -125,7 +149,13 @@ def test_every_option_that_there_is_was_tried(folder):
         (["--temperature", "-0.1"], "--temperature is -0.1"),
         (["--device", "abacus"], "--device abacus"),
         (["--output", "-"], "--output -"),
-        (["--output", "out.gif"], "--output out.gif"),
+        (["--output", "out.avi"], "--output out.avi"),
+        (["--output", "out.gif", "--background", "transparent"], "for a transparent background"),
+        (["--output", "out.gif", "--seconds", "31"], "at most 30 seconds"),
+        (["--output", "hubert"], "--output hubert is a folder with files"),
+        (["--seconds", "0"], "--seconds is 0"),
+        (["--seconds", "nan"], "--seconds is nan"),
+        (["--threads", "0"], "--threads is 0"),
         (["--output", "out.mp4", "--background", "transparent"], "transparent"),
         (["--output", "out.webm", "--background", "transparent", "--debug-video"], "--debug-video"),
         (["--save-motion", "m.txt"], "--save-motion m.txt"),
@@ -161,12 +191,12 @@ def test_blinks_of_a_model_that_has_none_are_refused(folder):
 
 
 CHOICES_AND_FLAGS = {"debug_video", "anyway", "inpainting", "pose_mode", "seed", "blink", "precision", "batch"}
-CHOICES_AND_FLAGS |= {"renderer", "size"}
+CHOICES_AND_FLAGS |= {"renderer", "size", "threads"}
 
 
 @pytest.mark.parametrize("name", sorted(VALUES.keys() - CHOICES_AND_FLAGS))
 def test_an_empty_text_is_refused(folder, name):
-    numbers = ("face", "driving_face", "mouth_amplitude", "temperature")
+    numbers = ("face", "driving_face", "mouth_amplitude", "temperature", "seconds")
     if name in numbers:
         with pytest.raises(SystemExit) as stop:
             refusal(f"--{name.replace('_', '-')}", "")

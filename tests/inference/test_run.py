@@ -151,6 +151,38 @@ def test_a_sound_track_that_starts_after_the_pictures_is_heard_with_the_lips_tha
     assert np.argmax(np.abs(heard.samples()[:, 0]) > 0.1) / heard.rate < 0.12
 
 
+def test_a_preview_is_the_beginning_of_the_video(run):
+    _, whole, _ = run()
+    code, frames, _ = run("--seconds", "0.2", "--threads", "1")
+    assert code == 0 and len(frames) == 5
+    assert np.abs(frames[:2].astype(int) - whole[:2]).mean() < 2  # later ones are smoothed with frames that are missing
+
+
+def test_the_result_is_one_line_with_the_size_and_a_file_that_is_replaced_is_mentioned(checkpoint, tmp_path, capfd):
+    options = ["--checkpoint", str(checkpoint), "--output", str(tmp_path / "out.png"), "--device", "cpu"]
+    assert main(options) == 0
+    first = capfd.readouterr()
+    assert first.out.startswith(f"{tmp_path / 'out.png'}: a still of 64 x 64, 0.04 s, in ") and first.err == ""
+    assert main(options) == 0
+    assert capfd.readouterr().err == f"note: {tmp_path / 'out.png'} is there and will be replaced\n"
+
+
+def test_pictures_instead_of_a_video(checkpoint, speech, tmp_path):
+    arguments = ["--checkpoint", str(checkpoint), "--audio", str(speech), "--device", "cpu", "--seconds", "0.12"]
+    for name in ("a.gif", "a.webp", "folder", "a.jpg"):
+        assert main([*arguments, "--output", str(tmp_path / name), "--background", "#204060"]) == 0
+    for name in ("a.gif", "a.webp"):  # pictures that are alike may be one of as long
+        with Image.open(tmp_path / name) as animation:
+            assert animation.size == (64, 64)
+            for number in range(animation.n_frames):
+                animation.seek(number)
+            assert 40 <= animation.n_frames * 40 <= 120
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["00000.png", "00001.png", "00002.png"]
+    assert main([*arguments, "--output", str(tmp_path / "clear.webp"), "--background", "transparent"]) == 0
+    assert Image.open(tmp_path / "clear.webp").mode == "RGBA"
+    assert {path.name for path in tmp_path.iterdir()} == {"a.gif", "a.webp", "folder", "a.jpg", "clear.webp"}
+
+
 def test_a_transparent_video_is_written(run):
     code, frames, _ = run("--background", "transparent", name="out.webm")
     assert code == 0 and len(frames) == 11
@@ -193,7 +225,7 @@ def bad_files(folder) -> dict[str, list[str]]:
         "code in a pose": ["--pose", str(folder / "code.npy")],
         "no such checkpoint": ["--checkpoint", str(folder / "nothing")],
         "no such background": ["--background", "nowhere.png"],
-        "wrong ending": ["--output", str(folder / "out.gif")],
+        "wrong ending": ["--output", str(folder / "out.avi")],
         "output is a folder": ["--output", str(folder / "taken.mp4")],
         "no such device": ["--device", "abacus"],
         "amplitude out of range": ["--mouth-amplitude", "-1"],
@@ -286,5 +318,5 @@ def test_a_signal_leaves_no_half_video(checkpoint, tmp_path, numbers, code, mome
         _, message = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == code and message == "stopped\n"
+    assert process.returncode == code and message.splitlines()[-1] == "stopped"
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from modules.system import download
-from modules.system.assets import manifest
+from modules.system.assets import ANALYSIS, FILE_GROUPS, manifest
 from scripts import assets as command
 
 
@@ -14,18 +14,36 @@ def test_list_shows_size_licence_and_how_to_get_what_is_missing(tmp_path: Path, 
     text = capsys.readouterr().out
     for asset in manifest().values():
         assert asset.name in text and asset.licence in text
-    lines = {line.split()[0]: line for line in text.splitlines() if not line.startswith(" ")}
+    groups, _, files = text.partition("\n\n")
+    lines = {line.split()[0]: line for line in files.splitlines() if not line.startswith(" ")}
     assert " here " in lines["face_landmarker.task"] and "3.8 MB" in lines["face_landmarker.task"]
     assert " missing " in lines["selfie_segmenter.tflite"]
     assert " by hand " in lines["BFM_model_front.mat"] and "faces.dmi.unibas.ch" in text
+    states = {line.split()[0]: line for line in groups.splitlines()[1:]}
+    assert list(states) == list(FILE_GROUPS)
+    assert " 2 missing " in states["photo"] and "(2 by hand)" in states["own-clips"]
 
 
-def test_fetch_takes_names_and_the_group_for_photos(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch):
+def test_fetch_takes_names_and_groups_and_leaves_alone_what_is_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch
+):
     fetched = []
     monkeypatch.setattr(download, "fetch", lambda asset, folder: fetched.append(asset.name) or folder / asset.name)
-    assert command.main(["--assets", str(tmp_path), "fetch", "analysis", "vgg_face_dag.pth"]) == 0
-    assert fetched == [*command.ANALYSIS, "vgg_face_dag.pth"]
+    (tmp_path / ANALYSIS[0]).touch()
+    assert command.main(["--assets", str(tmp_path), "fetch", "photo", "vgg_face_dag.pth"]) == 0
+    assert fetched == [*ANALYSIS[1:], "vgg_face_dag.pth"]
     assert "non-commercial" in capsys.readouterr().out
+
+
+def test_fetch_gets_what_it_can_of_a_group_and_explains_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch
+):
+    fetched = []
+    monkeypatch.setattr(download, "fetch", lambda asset, folder: fetched.append(asset.name) or folder / asset.name)
+    assert command.main(["--assets", str(tmp_path), "fetch", "own-clips"]) == 2
+    assert fetched == [*ANALYSIS]
+    error = capsys.readouterr().err
+    assert "ict_facekit.npz: clone" in error and "convert_ict" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -59,7 +77,7 @@ def test_check_says_what_stops_which_command(findings, tmp_path: Path, monkeypat
 
 
 def test_check_is_content_where_everything_needed_is_there(findings, tmp_path: Path, monkeypatch, assets: Path):
-    for name in command.ANALYSIS:
+    for name in ANALYSIS:
         shutil.copy(assets / name, tmp_path / name)
     for name in ("portrait", "audio2motion", "whisper"):
         (tmp_path / "demo" / name).mkdir(parents=True)

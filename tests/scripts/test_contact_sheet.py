@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from modules.media.pixels import to_float
-from scripts.contact_sheet import STAGE_1, TURNS, main, sheet, views
+from scripts.contact_sheet import STAGE_1, TURNS, columns_of_videos, main, sheet, views
 from tasks.data.procedural_views import CachedViews
 from tasks.engine.settings import read_settings
 from tests.videos import counting_frames, write_video
@@ -49,6 +49,11 @@ def test_a_sheet_of_videos_has_a_row_for_each(tmp_path):
     assert picture.shape == (32, 96, 3)
     cells = picture.reshape(2, 16, 3, 32, 3).mean(axis=(1, 3, 4))
     assert np.abs(cells - [[20, 36, 52], [172, 92, 20]]).max() < 7
+
+
+@pytest.mark.parametrize("files, count, columns", [(1, 20, 5), (1, 6, 6), (2, 20, 5), (3, 24, 8), (2, 11, 11)])
+def test_many_pictures_of_a_video_are_a_grid(files, count, columns):
+    assert columns_of_videos(files, count) == columns
 
 
 def test_a_video_with_fewer_frames_than_its_row_shows_them_again(tmp_path):

@@ -11,7 +11,7 @@ from torch import Tensor
 from modules.audio.syncnet import SyncNet, SyncNetConfig
 from modules.portrait.build import build_portrait
 from modules.system.checkpoint import list_checkpoints, save_checkpoint
-from modules.system.config import to_dict
+from modules.system.config import load_yaml, to_dict
 from tasks import ablate
 from tasks.ablate import arguments_of, chosen_names, in_order, main, read_set
 from tasks.engine.task import StepState, Task
@@ -76,6 +76,22 @@ def test_all_runs_have_the_budget_that_is_asked_for(toys):
     assert [row["steps"] for row in table(toys).values()] == [4, 4]
     runs = read_set(arguments_of([str(toys), "--minutes", "0.5"]))
     assert {run.settings.trainer.max_minutes for run in runs.values()} == {0.5}
+
+
+def test_settings_of_all_runs_and_several_seeds(toys):
+    assert run(toys, "--only", "wide", "--seeds", "2", "noise=0.1", "loader.batch=4") == 0
+    rows = table(toys)
+    assert len(set(rows["wide"]["seeds"])) == 2
+    assert rows["wide"]["spread"]["loss"] > 0 and set(rows["wide"]["losses"]) and rows["wide"]["changed"] != []
+    config = load_yaml(toys.parent / "runs" / "wide_seed1" / "config.yaml")
+    assert config["noise"] == 0.1 and config["loader"]["batch"] == 4
+    before = {path: path.stat().st_mtime_ns for path in (toys.parent / "runs").glob("*/result.json")}
+    assert run(toys, "--only", "wide", "--seeds", "2", "noise=0.1", "loader.batch=4") == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before and len(before) == 4
+
+
+def test_a_setting_that_no_stage_has_is_refused(toys, capsys):
+    assert "no stage of this set has the key nose" in error_of(run(toys, "nose=0.1"), capsys)
 
 
 def test_finished_runs_are_kept_and_the_table_grows(toys, capsys):

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.ablation_table import as_markdown, parameter_counts, rows_of
+from tasks.ablation_table import as_markdown, mean_of_seeds, parameter_counts, rows_of
 
 
 def result(name: str, baseline: str = "", **changes) -> dict:
@@ -21,6 +21,24 @@ def result(name: str, baseline: str = "", **changes) -> dict:
 def test_differences_are_to_the_baseline():
     rows = rows_of([result("i2p"), result("small", "i2p", metrics={"psnr": 19.25, "sharpness": 3.0})])
     assert rows[0]["difference"] == {} and rows[1]["difference"] == {"psnr": pytest.approx(-0.75)}
+
+
+def test_seeds_give_means_and_a_difference_within_their_spread_is_none():
+    def of_seeds(name: str, values: list[float], baseline: str = "") -> dict:
+        return mean_of_seeds([result(name, baseline, metrics={"psnr": v}, seed=s) for s, v in enumerate(values)])
+
+    base = of_seeds("i2p", [20.0, 20.4, 20.2])
+    rows = rows_of([base, of_seeds("same", [20.3, 20.2, 20.4], "i2p"), of_seeds("worse", [15.0, 15.1, 15.2], "i2p")])
+    assert rows[0]["metrics"]["psnr"] == pytest.approx(20.2) and rows[0]["spread"]["psnr"] == pytest.approx(0.2)
+    assert rows[1]["none"] == ["psnr"] and rows[2]["none"] == [] and rows[0]["seeds"] == [0, 1, 2]
+    text = as_markdown(rows)
+    assert "20.3 ± 0.1 (none)" in text and "15.1 ± 0.1 (-5.1)" in text
+    assert mean_of_seeds([result("one")]) == result("one")
+
+
+def test_the_share_of_each_loss_is_shown():
+    text = as_markdown(rows_of([result("i2p", losses={"image": 0.5, "laplacian": 5e-7})]))
+    assert "- i2p: image 1, laplacian 1e-06" in text
 
 
 def test_a_task_has_one_table_with_a_row_for_each_run():

@@ -263,7 +263,7 @@ def test_a_stage_cannot_start_from_a_checkpoint_of_another_task(
         str(tmp_path / "other"),
     ]
     error = error_of(main(arguments), capsys)
-    assert "image_to_plane.safetensors does not exist; the folder holds config.yaml, discriminator" in error
+    assert "which has no weights of image_to_plane, motion_adapter, renderer" in error
 
 
 def test_an_output_that_cannot_be_written_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

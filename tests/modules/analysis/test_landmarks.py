@@ -162,7 +162,7 @@ def test_a_clip_without_a_face_is_refused(assets: Path, frames: int, words: str)
 def test_a_missing_model_is_named_with_the_command_that_gets_it(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("REAL3D_ASSETS", str(tmp_path))
     monkeypatch.setattr("modules.system.assets.DEFAULT_FOLDER", tmp_path)
-    with pytest.raises(UserError, match="scripts.assets fetch face_landmarker.task"):
+    with pytest.raises(UserError, match="3 files are missing .*python -m scripts.assets fetch photo"):
         find_faces(np.zeros((64, 64, 3), np.uint8))
 
 

@@ -52,6 +52,18 @@ def test_a_side_does_not_change_when_data_is_added_and_does_with_the_seed(crowd)
     assert side_of("id37", replace(CHANCE, validation=0.6)) == side_of("id37", replace(CHANCE, validation=0.61))
 
 
+def test_of_few_people_somebody_is_held_out_and_only_usable_clips_count(tmp_path):
+    folder = write_people(tmp_path / "clips", "a_000000", "b_000000", "c_000000")
+    split = split_clips(folder, SplitConfig())
+    assert len(split.validation) == 1 and len(split.train) == 2
+    assert split_clips(folder, SplitConfig()) == split
+    silent = split.validation[0]
+    heard = split_clips(folder, SplitConfig(), usable=lambda clip: clip != silent)
+    assert len(heard.validation) == 1 and silent not in heard.validation + heard.train
+    with pytest.raises(UserError, match="none of the 3 clips"):
+        split_clips(folder, SplitConfig(), usable=lambda clip: False)
+
+
 def test_without_validation_nobody_is_held_out_for_it(crowd):
     split = split_clips(crowd, SplitConfig(validation=0, test=0))
     assert len(split.train) == 240 and not split.validation and not split.test
@@ -99,10 +111,11 @@ def test_a_file_that_does_not_divide_is_refused_in_one_line(tmp_path, text, mess
     assert "\n" not in str(caught.value)
 
 
-def test_few_people_of_whom_nobody_is_held_out_are_refused_in_one_line(tmp_path):
-    folder = write_people(tmp_path / "clips", "a_000000", "a_000100", "b_000000")
-    with pytest.raises(UserError, match="of the 2 people in .* nobody is for validation by seed 0 and the share 0.01"):
+def test_one_person_of_whom_nobody_is_held_out_is_refused_in_one_line(tmp_path):
+    folder = write_people(tmp_path / "clips", "a_000000", "a_000100")
+    with pytest.raises(UserError, match="of the 1 people in .* nobody is for validation by seed 0 and the share 0.01"):
         split_clips(folder, SplitConfig())
+    write_people(tmp_path / "clips", "b_000000")
     with pytest.raises(UserError, match="nobody is for train"):
         split_clips(folder, SplitConfig(validation=0.999, test=0))
 

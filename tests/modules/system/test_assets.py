@@ -5,8 +5,19 @@ from pathlib import Path
 import pytest
 
 from modules.system import assets
-from modules.system.assets import Asset, checksum_is_right, find_asset, locate, manifest, require_assets
+from modules.system.assets import (
+    ANALYSIS,
+    FILE_GROUPS,
+    Asset,
+    checksum_is_right,
+    find_asset,
+    group_files,
+    locate,
+    manifest,
+    require_assets,
+)
 from modules.system.errors import UserError
+from tasks.engine.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -73,6 +84,45 @@ def test_the_files_here_have_the_listed_checksums(assets: Path):
             assert asset.size is None or abs(asset.size - path.stat().st_size) <= 1
 
 
+def test_what_photos_need_comes_with_the_repository_as_its_page_says():
+    folder = ROOT / "checkpoints" / "assets"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\S+)` \| (\d+) \|.* `([0-9a-f]{64})` \|$", page, flags=re.MULTILINE)
+    assert sorted(name for name, *_ in rows) == sorted([*ANALYSIS, "ict_mp468.npz"])
+    for name, size, digest in rows:
+        content = (folder / name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (int(size), digest), name
+        assert manifest()[name].licence.split(",")[0] in page
+    assert "Version 2.0, January 2004" in (folder / "LICENSE-Apache-2.0.txt").read_text(encoding="utf-8")
+
+
+def test_every_group_has_files_and_a_stage_needs_nothing_beyond_its_group():
+    assert all(group_files(group) for group in FILE_GROUPS)
+    assert {asset.name for asset in group_files("photo")} == set(ANALYSIS)
+    for group, config in {"stage1": "i2p", "stage2": "motion_adapter", "stage3": "htbsr", "speech": "a2m"}.items():
+        settings = read_settings(ROOT / "configs" / f"{config}.yaml", ["init_from=runs/none"][: config != "a2m"])
+        asked = {names[0] for names in settings.task.files(settings.task_config, fresh=True)}
+        assert asked and asked <= {asset.name for asset in group_files(group)}, group
+
+
+def test_every_command_that_an_entry_names_exists():
+    commands = {command for asset in manifest().values() for command in asset.needed_by} | set(FILE_GROUPS.values())
+    for command in commands:
+        module, *words = re.sub(r"[(:].*", "", command).split()
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), command
+        assert all((ROOT / word).is_file() for word in words if word.startswith("configs/")), command
+        options = [word for word in words if word.startswith("--")]
+        assert not options or options[0] in inference_options(), command
+    names = {found for asset in manifest().values() for found in re.findall(r"python -m ([\w.]+)", asset.how or "")}
+    assert names and all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in names)
+
+
+def inference_options() -> set[str]:
+    from inference.run import parser
+
+    return {option for action in parser()._actions for option in action.option_strings}
+
+
 def test_the_beginning_of_a_checksum_is_enough(tmp_path: Path):
     (tmp_path / "a").write_bytes(b"content")
     digest = hashlib.sha256(b"content").hexdigest()
@@ -94,6 +144,8 @@ def test_all_missing_files_are_named_at_once(folders: tuple[Path, Path]):
     assert (
         "get them with: python -m scripts.assets fetch vgg19-dcbb9e9d.pth mit-b0; BFM_model_front.mat: gated" in message
     )
+    with pytest.raises(UserError, match="fetch stage1$"):  # all of a group, whatever else the command has
+        require_assets((asset.name,) for asset in group_files("stage1"))
     (folders[0] / "mit_b0.pth").touch()  # will do instead
     with pytest.raises(UserError, match="2 files are missing"):
         require_assets(needed)

@@ -1,12 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from modules.clips.fields import add_field
 from modules.clips.format import list_clips
 from modules.clips.splits import SplitConfig
+from modules.portrait.driving import DrivingConfig
 from modules.system.errors import UserError
-from tasks.data.frame_batch import SOURCE, TARGET
+from tasks.data.frame_batch import SOURCE, TARGET, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig, FramePairs, ValidationPairs, sample_pair
 from tests.tasks.tiny_images import SIZE, write_tiny_clips
 
@@ -34,6 +37,17 @@ def config(tmp_path):
         eye_closing=True,
         pairs_per_clip=5,
     )
+
+
+def test_fields_travel_by_name(config):
+    for clip in list_clips(Path(config.folder)):
+        add_field(clip, "brightness")
+    item = FramePairs(replace(config, fields=("brightness",)), list_clips(Path(config.folder)), FlatModel())[0]
+    assert item["brightness"].shape == (2, 1)
+    frame = FrameBatch({"brightness": item["brightness"][None]}, DrivingConfig()).target
+    assert torch.equal(frame.fields(["brightness"])["brightness"](), item["brightness"][None, 1])
+    with pytest.raises(ValueError, match="fields names sharpness"):
+        replace(config, fields=("sharpness",))
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""How far a rendering is: a bar on a terminal, elsewhere a line every ten seconds; and at the start an estimate."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import TextIO, TypeVar
+
+from tqdm import tqdm
+
+Frame = TypeVar("Frame")
+INTERVAL = 10.0  # seconds between lines
+WARM_UP = 1.0  # seconds of rendering from which the rest is estimated
+WORTH_SAYING = 5.0  # seconds; what ends sooner needs no words
+
+
+def with_progress(
+    frames: Iterable[Frame], total: int, stream: TextIO | None = None, interval: float = INTERVAL
+) -> Iterator[Frame]:
+    """The frames, one by one, while their progress is shown.
+
+    Args:
+        total: how many there will be.
+        stream: stderr by default.
+        interval: seconds between the lines that a stream gets which is no terminal.
+    """
+    stream = stream or sys.stderr
+    if stream.isatty():
+        yield from tqdm(frames, total=total, unit="frame", file=stream)
+        return
+    began = said = time.monotonic()
+    announced, first = False, 0.0  # when the first frame, which has the photo's share, was ready
+    for number, frame in enumerate(frames, 1):
+        yield frame
+        now = time.monotonic()
+        if number == 1:
+            first = now
+            continue
+        rate = (number - 1) / max(now - first, 1e-9)
+        left = (total - number) / rate
+        if not announced and now - first >= WARM_UP:
+            announced = True
+            if left >= WORTH_SAYING:
+                print(f"{total} frames, about {_clock(now - began + left)}", file=stream, flush=True)
+        if now - said >= interval:
+            said = now
+            print(f"frame {number}/{total}  {rate:.3g} frames/s  {_clock(left)} left", file=stream, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    """0:01:05"""
+    return str(timedelta(seconds=round(seconds)))
