@@ -33,7 +33,11 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
     Raises:
         UserError: an input cannot be used, or the video cannot be written.
     """
-    pipeline = TalkingPortrait.load(options.checkpoint, options.device, options.precision, options.hubert)
+    pipeline = TalkingPortrait.load(
+        options.checkpoint, options.device, options.precision, options.hubert, options.march
+    )
+    if options.precision == "auto":
+        print(f"precision: {'bf16' if pipeline.dtype == torch.bfloat16 else 'float32'}", file=sys.stderr)
     rig = options.renderer == "rig"
     if options.background != "photo" and pipeline.config.stage < 3 and not rig:
         raise UserError(
