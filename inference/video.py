@@ -36,8 +36,6 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
     pipeline = TalkingPortrait.load(
         options.checkpoint, options.device, options.precision, options.hubert, options.march
     )
-    if options.precision == "auto":
-        print(f"precision: {'bf16' if pipeline.dtype == torch.bfloat16 else 'float32'}", file=sys.stderr)
     rig = options.renderer == "rig"
     if options.background != "photo" and pipeline.config.stage < 3 and not rig:
         raise UserError(
@@ -67,7 +65,8 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
             interrupts.check()
             video.write(frame)
         interrupts.check()
-    return f"{options.output}: {len(motion)} frames, {len(motion) / FRAME_RATE:.2f} s", video.note
+    chosen = f", networks in {str(pipeline.dtype).removeprefix('torch.')}" if options.precision == "auto" else ""
+    return f"{options.output}: {len(motion)} frames, {len(motion) / FRAME_RATE:.2f} s{chosen}", video.note
 
 
 def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple[Motion, Sound | None]:
