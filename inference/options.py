@@ -63,6 +63,7 @@ NOT_WITH_RIG = {  # what acts with the planes alone, and what the rig does in it
     "pose_mode": "the head always starts in the photo's pose",
     "inpainting": "it continues the background in its own way",
     "precision": "it has no networks and computes in float32",
+    "march": "it casts no rays",
 }
 
 

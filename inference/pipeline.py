@@ -6,14 +6,14 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from inference.debug_panels import debug_panels
-from inference.devices import choose_device
+from inference.devices import choose_device, choose_precision
 from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait
 from inference.speech import SpeechToMotion
@@ -37,6 +37,7 @@ from modules.portrait.build import load_portrait, read_portrait_config
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import Driving, PNCCInputs, draw_pncc, head_camera
 from modules.portrait.photo import Photo, Surroundings
+from modules.portrait.prepared import prepare
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Source
 from modules.system.checkpoint import checkpoint_step, list_checkpoints
 from modules.system.errors import UserError
@@ -70,27 +71,37 @@ class TalkingPortrait:
 
     @classmethod
     def load(
-        cls, checkpoint: Path, device: str = "auto", precision: str = "float32", hubert: str | None = None
+        cls,
+        checkpoint: Path,
+        device: str = "auto",
+        precision: str = "float32",
+        hubert: str | None = None,
+        march: Literal["full", "band"] | None = None,
     ) -> "TalkingPortrait":
         """Read a folder that holds portrait/ and audio2motion/ (the latter is needed for speech alone).
+
+        The networks are those of the checkpoint, prepared for inference (`modules.portrait.prepared`).
 
         Args:
             checkpoint: a folder that `scripts.export_checkpoint` or `scripts.convert_checkpoint` wrote.
             device: auto, cpu, cuda, cuda:N or mps.
-            precision: "float32" or "bf16".
+            precision: "float32", "bf16", or "auto", see `choose_precision`.
             hubert: folder or hub name, instead of the one that the checkpoint names.
+            march: of the renderer, instead of the checkpoint's (see `RendererConfig`).
         Raises:
             UserError: the folder, a file, a tensor, or the face model's file is missing; no such device.
         """
         chosen = choose_device(device)
         folder = find_portrait(checkpoint)
         config = read_portrait_config(folder)
+        if march is not None:
+            config = replace(config, renderer=replace(config.renderer, march=march))
         official = config.driving.torso_points == "official"
         face_model = load_official_bfm() if official else load_face_model(config.driving.face_model)
-        model = load_portrait(folder, config)
+        dtype = choose_precision(precision, chosen)
+        model = prepare(load_portrait(folder, config), dtype)
         speech_folder = checkpoint / "audio2motion"
         speech = SpeechToMotion.load(speech_folder, chosen, hubert) if speech_folder.is_dir() else None
-        dtype = {"float32": torch.float32, "bf16": torch.bfloat16}[precision]
         return cls(model, config, face_model, speech, chosen, dtype)
 
     @property

@@ -101,7 +101,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hubert", help="folder or hub name of HuBERT, instead of the one that the checkpoint names")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=int, help="CPU threads; without it as many as PyTorch takes, often all")
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bf16", "auto"),
+        default="float32",
+        help="of the networks; auto: bf16 where this machine is faster with it",
+    )
+    parser.add_argument(
+        "--march",
+        choices=("full", "band"),
+        help="all samples of all rays, or those alone where the head is (faster); without it as the checkpoint says",
+    )
     parser.add_argument(
         "--batch", type=int, help="frames rendered together; more need more memory; without it 1 on a CPU, 4 elsewhere"
     )

@@ -40,7 +40,9 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
     if options.threads:
         torch.set_num_threads(options.threads)
     began = time.monotonic()
-    pipeline = TalkingPortrait.load(options.checkpoint, options.device, options.precision, options.hubert)
+    pipeline = TalkingPortrait.load(
+        options.checkpoint, options.device, options.precision, options.hubert, options.march
+    )
     rig = options.renderer == "rig"
     if options.background != "photo" and pipeline.config.stage < 3 and not rig:
         raise UserError(
@@ -69,7 +71,9 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
     what = "a still" if options.output.suffix.lower() in STILLS else f"{len(motion)} frames"
     length = f"{len(motion) / FRAME_RATE:.2f} s"
     seconds = time.monotonic() - began
-    return f"{options.output}: {what} of {first.shape[1]} x {first.shape[0]}, {length}, in {seconds:.0f} s", video.note
+    shape = f"{first.shape[1]} x {first.shape[0]}"
+    chosen = f", networks in {str(pipeline.dtype).removeprefix('torch.')}" if options.precision == "auto" else ""
+    return f"{options.output}: {what} of {shape}, {length}, in {seconds:.0f} s{chosen}", video.note
 
 
 def make_frames(

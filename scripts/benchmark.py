@@ -1,29 +1,33 @@
 """How long each part of a frame takes, variants side by side in one run.
 
     python -m scripts.benchmark --size full --precision float32,bf16 --frames 3
+    python -m scripts.benchmark --ways plain,prepared,band --busy 1
     python -m scripts.benchmark --checkpoint checkpoints/demo --device cuda --compile --batch 8 --json speed.json
 
 Every repetition measures all variants one after the other, so that a machine that warms up or is busy treats them
-alike; the table shows medians, and ratios to the first variant. Without a checkpoint the weights are random, which
-takes the same time.
+alike; the table shows medians of wall time, of the whole frame also of process time, and ratios to the first variant.
+Ways: the networks as they are trained, prepared for inference, and those with the band march. Without a checkpoint the
+weights are random: networks take the same time, but the march finds no head where it could save samples.
 """
 
 import argparse
 import json
 import math
+import multiprocessing
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from inference.devices import choose_device
+from inference.devices import PRECISIONS, choose_device
 from inference.motion import Motion, natural_pose
 from inference.pipeline import TalkingPortrait, find_portrait
 from inference.portrait import Portrait, to_pixels
@@ -31,15 +35,16 @@ from inference.track import make_track
 from modules.portrait.build import build_portrait, load_portrait, read_portrait_config
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import Driving
+from modules.portrait.prepared import prepare
 from modules.portrait.real3d_portrait import Real3DPortrait, Source
 from modules.procedural.head import procedural_model
 from modules.system.errors import UserError, run_command
 from modules.system.files import named_file
 
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+WAYS = ("plain", "prepared", "band")
 PERSON = 900_007  # seed of a procedural person
 ONCE = ("image to plane", "source of HTB-SR")  # parts that are done once a photo
-WHOLE = "whole frame"
+WHOLE, PROCESS = "whole frame", "whole frame, process time"
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
 
 
@@ -109,11 +114,13 @@ class Benchmark:
         ):
             for name, function in self.parts(variant.model):
                 synchronize(self.device)
-                start = time.perf_counter()
+                start, busy = time.perf_counter(), time.process_time()
                 function()
                 synchronize(self.device)
                 if record:
                     variant.seconds.setdefault(name, []).append(time.perf_counter() - start)
+                if record and name == WHOLE:
+                    variant.seconds.setdefault(PROCESS, []).append(time.process_time() - busy)
         if record:
             peak = peak_memory(self.device)
             variant.peak = peak if variant.peak is None else max(variant.peak, peak)
@@ -145,17 +152,46 @@ def peak_memory(device: torch.device) -> int | None:
     return int(line.split()[1]) * 1024
 
 
-def variants(model: Real3DPortrait, precisions: list[str], compiled: bool) -> list[Variant]:
-    """Every precision as it is, and compiled if asked for: a copy of the model whose parts are compiled when called."""
+def variants(model: Real3DPortrait, precisions: list[str], ways: list[str], compiled: bool) -> list[Variant]:
+    """Every precision in every way, and compiled if asked for: a copy whose parts are compiled when called."""
     result = []
-    for name in precisions:
-        result.append(Variant(name, DTYPES[name], model))
-        if compiled:
-            copy = deepcopy(model)
-            for part in copy.children():
-                part.compile()
-            result.append(Variant(f"{name} compiled", DTYPES[name], copy, compiled=True))
+    for precision in precisions:
+        for way in ways:
+            name = precision if way == "plain" else f"{precision} {way}"
+            result.append(Variant(name, PRECISIONS[precision], in_way(model, way, PRECISIONS[precision])))
+            if compiled:
+                copy = deepcopy(result[-1].model)
+                for part in copy.children():
+                    part.compile()
+                result.append(Variant(f"{name} compiled", PRECISIONS[precision], copy, compiled=True))
     return result
+
+
+def in_way(model: Real3DPortrait, way: str, dtype: torch.dtype) -> Real3DPortrait:
+    """A model of its own for each way but "plain"."""
+    model = deepcopy(model) if way == "plain" else prepare(model, dtype)
+    model.renderer.config = replace(model.renderer.config, march="band" if way == "band" else "full")
+    return model
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """So many processes that do nothing but compute, while the `with` lasts."""
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=_spin, daemon=True) for _ in range(count)]
+    for other in others:
+        other.start()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.terminate()
+            other.join()
+
+
+def _spin() -> None:
+    while True:
+        pass
 
 
 def table(measured: list[Variant], batch: int) -> str:
@@ -231,19 +267,24 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     which.add_argument("--size", choices=("full", "demo"), default="demo", help="random weights of this size")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--precision", default="float32", help="one or several of float32,bf16")
+    parser.add_argument("--ways", default="plain,prepared", help=f"one or several of {','.join(WAYS)}")
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside it all the time")
     parser.add_argument("--compile", action="store_true", help="also with torch.compile")
     parser.add_argument("--frames", type=int, default=8, help="frames that each variant makes")
     parser.add_argument("--batch", type=int, default=1, help="frames made together")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args(arguments)
-    options.precision = options.precision.split(",")
+    options.precision, options.ways = options.precision.split(","), options.ways.split(",")
     return options
 
 
 def check(options: argparse.Namespace) -> None:
-    wrong = [name for name in options.precision if name not in DTYPES]
-    if wrong or len(set(options.precision)) < len(options.precision):
-        raise UserError(f"--precision {','.join(options.precision)}: give one or several of {','.join(DTYPES)}")
+    for name, known in (("precision", tuple(PRECISIONS)), ("ways", WAYS)):
+        given = getattr(options, name)
+        if set(given) - set(known) or len(set(given)) < len(given):
+            raise UserError(f"--{name} {','.join(given)}: give one or several of {','.join(known)}")
+    if options.busy < 0:
+        raise UserError(f"--busy is {options.busy}; give 0 or more")
     for name in ("frames", "batch"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} is {getattr(options, name)}; give at least 1")
@@ -256,15 +297,17 @@ def main(arguments: list[str] | None = None) -> int:
         check(options)
         device = choose_device(options.device)
         bench = Benchmark(*build(options), options.batch, device)
-        measured = variants(bench.pipeline.model, options.precision, options.compile)
+        measured = variants(bench.pipeline.model, options.precision, options.ways, options.compile)
         repetitions = math.ceil(options.frames / options.batch)
-        for repetition in range(repetitions + 1):
-            for variant in measured:
-                attempt(bench, variant, record=repetition > 0)
+        with busy_processes(options.busy):
+            for repetition in range(repetitions + 1):
+                for variant in measured:
+                    attempt(bench, variant, record=repetition > 0)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
         facts = {
             "device": f"{device} ({name})",
             "threads": torch.get_num_threads(),
+            "busy beside it": options.busy,
             "torch": torch.__version__,
             "model": str(options.checkpoint or options.size),
             "picture": bench.config.resolution,

@@ -92,19 +92,26 @@ def modulated_conv(
     """
     styles = styles.to(torch.promote_types(styles.dtype, torch.float32))
     bias = None if bias is None else bias.to(x.dtype)
-    scale = None
-    if demodulate:
-        energy = weight.to(styles.dtype).square().sum(dim=(2, 3))  # [O, I]
-        scale = torch.rsqrt(styles.square() @ energy.t() + 1e-8)  # [B or 1, O]
     if styles.shape[0] == 1:
-        weight = weight * styles[0, None, :, None, None]
-        weight = weight if scale is None else weight * scale[0, :, None, None, None]
-        x = _convolve(x, weight.to(x.dtype), bias, up)
+        x = _convolve(x, convolution_weight(weight, styles[0], demodulate).to(x.dtype), bias, up)
     else:
+        scale = _demodulation(weight, styles) if demodulate else None
         x = _convolve(x * styles[:, :, None, None].to(x.dtype), weight.to(x.dtype), None, up)
         x = x if scale is None else x * scale[:, :, None, None].to(x.dtype)
         x = x if bias is None else x + bias[:, None, None]
     return x if noise is None else x + noise.to(x.dtype)
+
+
+def convolution_weight(weight: Tensor, styles: Tensor, demodulate: bool) -> Tensor:
+    """The weight [O, I, k, k] of a plain convolution that equals a modulated one with styles [I] for all samples."""
+    modulated = weight * styles[None, :, None, None]
+    return modulated * _demodulation(weight, styles[None])[0, :, None, None, None] if demodulate else modulated
+
+
+def _demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """What brings every output filter [O] of modulated weights to unit norm: [B, O] of styles [B, I]."""
+    energy = weight.to(styles.dtype).square().sum(dim=(2, 3))  # [O, I]
+    return torch.rsqrt(styles.square() @ energy.t() + 1e-8)
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, up: int) -> Tensor:
@@ -121,15 +128,20 @@ def convolve_up(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def convolve_up_phases(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`convolve_up` as one 3x3 convolution to the four output phases; faster on a CPU.
+    """`convolve_up` as one 3x3 convolution to the four output phases; faster on a CPU."""
+    bias = None if bias is None else repeat(bias, "o -> (o n)", n=4)
+    return F.pixel_shuffle(F.conv2d(x, phase_weight(weight), bias, padding=1), 2)
+
+
+def phase_weight(weight: Tensor) -> Tensor:
+    """The weight [4 O, I, 3, 3] of the convolution in `convolve_up_phases`, from [O, I, 3, 3].
 
     Kernel and FIR make one 6x6 kernel e; output 2a+p is the sum over s in {-1, 0, 1} of x[a+s] e[p-2s].
     """
     out_channels, in_channels = weight.shape[:2]
     kernel = fir_filter(weight.reshape(-1, 1, 3, 3), padding=3, gain=4.0)  # [O*I, 1, 6, 6]
     phases = rearrange(kernel, "(o i) 1 (h p) (w q) -> (o p q) i h w", o=out_channels, i=in_channels, p=2, q=2)
-    bias = None if bias is None else repeat(bias, "o -> (o n)", n=4)
-    return F.pixel_shuffle(F.conv2d(x, phases.flip(2, 3), bias, padding=1), 2)
+    return phases.flip(2, 3)
 
 
 def normalize_second_moment(x: Tensor) -> Tensor:

@@ -6,13 +6,14 @@ See docs/spec/head.md#2.
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from modules.geometry.camera import Camera
-from modules.layers.precision import full_precision
+from modules.rendering.band import EMPTY, Colours, NeededColours, coarse_resolution, needed_samples
 from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
 from modules.rendering.planes import Decoder, mean_features, rescale_planes, stretch
 from modules.rendering.rays import official_limits, pixel_rays, visible_limits
@@ -26,6 +27,9 @@ class RendererConfig:
     missing_rays "skip": rays that miss the box, or whose box lies behind the camera, give feature -1, weight 0 and
     the far depth, independently of other rays. "official": the original's rules, in which limits and empty depths are
     shared by the whole batch and the near limit may lie behind the camera (to reproduce its numbers).
+
+    march "full": every ray evaluates all its samples. "band": pictures whose samples are not drawn at random evaluate
+    those alone that can matter (`band.py`); renderings with a generator, as in training, stay full.
     """
 
     plane_channels: int = 32  # C, channels of a feature
@@ -38,11 +42,14 @@ class RendererConfig:
     fixed_limits: tuple[float, float] | None = None  # near and far of all rays; None: where they meet the cube
     white_background: bool = False
     initial_gains: tuple[float, float] = (1.0, 1.0)  # on the decoder's first weights for density and for colours
+    march: Literal["full", "band"] = "full"
     least_plane_scale: float = 1.0  # below 1: renderings with random samples read the planes at a random resolution
 
     def __post_init__(self) -> None:
         if self.missing_rays not in ("skip", "official"):
             raise ValueError(f"missing_rays must be skip or official, not {self.missing_rays!r}")
+        if self.march not in ("full", "band"):
+            raise ValueError(f"march must be full or band, not {self.march!r}")
         if self.samples_coarse < (4 if self.samples_fine else 2):
             raise ValueError(f"samples_coarse is {self.samples_coarse}; it must be at least 2, or 4 with a fine pass")
         if min(self.plane_channels, self.plane_depth, self.hidden_channels) < 1 or self.samples_fine < 0:
@@ -64,7 +71,14 @@ class RendererConfig:
     @classmethod
     def demo(cls) -> "RendererConfig":
         """Gains that reach opaque surfaces and saturated colours with planes of unit size, after minutes."""
-        return cls(plane_channels=24, hidden_channels=32, samples_coarse=24, samples_fine=0, initial_gains=(10.0, 3.0))
+        return cls(
+            plane_channels=24,
+            hidden_channels=32,
+            samples_coarse=24,
+            samples_fine=0,
+            initial_gains=(10.0, 3.0),
+            march="band",
+        )
 
 
 @dataclass(frozen=True)
@@ -146,14 +160,24 @@ class VolumeRenderer(nn.Module):
             noise = RayNoise.centred(self.config, directions.device)
         else:
             noise = RayNoise.draw(self.config, batch, rays, generator, directions.device)
-        result = self.render_rays(planes, origins, directions, noise)
+        coarse = None
+        if self.config.march == "band" and generator is None:
+            coarse = self._coarse_march(planes, camera, coarse_resolution(resolution))
+        result = self.render_rays(planes, origins, directions, noise, coarse)
         images = [
             rearrange(values, "b (h w) c -> b c h w", h=resolution)
             for values in (result.feature, result.depth, result.weights)
         ]
         return RenderOutput(feature=images[0], depth=images[1], weights=images[2])
 
-    def render_rays(self, planes: Tensor, origins: Tensor, directions: Tensor, noise: RayNoise) -> RayOutput:
+    def render_rays(
+        self,
+        planes: Tensor,
+        origins: Tensor,
+        directions: Tensor,
+        noise: RayNoise,
+        band: tuple[Tensor, Tensor] | None = None,
+    ) -> RayOutput:
         """March rays twice: evenly, then where the first pass met density; the result uses all samples.
 
         Args:
@@ -161,25 +185,29 @@ class VolumeRenderer(nn.Module):
             origins: [B, 1 or R, 3].
             directions: [B, R, 3], unit.
             noise: see `RayNoise`.
+            band: depths and weights of coarse rays as `needed_samples` reads them, where the rays are those of a
+                picture; None: all samples are evaluated.
         """
         planes = planes.expand(directions.shape[0], -1, -1, -1, -1)
         near, far = self._limits(origins, directions)
         coarse_planes, fine_planes = self._rescaled(planes, noise.resolutions)
         coarse = stratified_depths(near, far, noise.jitter)  # [B, R, N]
-        coarse_sigma, coarse_logits = self._query(coarse_planes, origins, directions, coarse)
+        needed = None if band is None else needed_samples(*band, coarse)
+        coarse_sigma, coarse_colours = self._query(coarse_planes, origins, directions, coarse, needed)
         coarse_weights = interval_weights(coarse, coarse_sigma)
         if self.config.samples_fine == 0:
-            feature = self._feature([(sample_weights(coarse_weights), coarse_logits)])
+            feature = self._feature([(sample_weights(coarse_weights), coarse_colours)])
             return self._result(feature, coarse, coarse_sigma, coarse_weights, far, (coarse, coarse_weights))
         fine = importance_depths(coarse, coarse_weights, noise.importance)  # [B, R, F]
-        fine_sigma, fine_logits = self._query(fine_planes, origins, directions, fine)
+        needed = None if needed is None else needed.any(dim=-1, keepdim=True).expand_as(fine)
+        fine_sigma, fine_colours = self._query(fine_planes, origins, directions, fine, needed)
         depths, order = torch.sort(torch.cat([coarse, fine], dim=-1), dim=-1)  # [B, R, M]
         sigma = torch.cat([coarse_sigma, fine_sigma], dim=-1).gather(-1, order)
         weights = interval_weights(depths, sigma)
         # The weights go back to the samples' own order, so that the many colours need not be sorted.
         shares = torch.zeros_like(depths).scatter(-1, order, sample_weights(weights))
         parts = shares.split([coarse.shape[-1], fine.shape[-1]], dim=-1)
-        feature = self._feature([(parts[0], coarse_logits), (parts[1], fine_logits)])
+        feature = self._feature([(parts[0], coarse_colours), (parts[1], fine_colours)])
         return self._result(feature, depths, sigma, weights, far, (coarse, coarse_weights), fine)
 
     def density(self, planes: Tensor, points: Tensor) -> Tensor:
@@ -208,23 +236,41 @@ class VolumeRenderer(nn.Module):
         limits = official_limits if self.config.missing_rays == "official" else visible_limits
         return limits(origins, directions, self.config.box_size)
 
-    def _query(self, planes: Tensor, origins: Tensor, directions: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw density [B, R, S] and colour logits [B, R, S, C] at depths [B, R, S]."""
-        points = origins[:, :, None] + directions[:, :, None] * depths[..., None]  # [B, R, S, 3]
-        sigma, logits = self.query(planes, rearrange(points, "b r s xyz -> b (r s) xyz"))
-        return sigma.view_as(depths), rearrange(logits, "b (r s) c -> b r s c", s=depths.shape[-1])
+    def _coarse_march(self, planes: Tensor, camera: Camera, resolution: int) -> tuple[Tensor, Tensor]:
+        """Depths [B, g*g, N] of a grid of g x g rays and the weights of their intervals [B, g*g, N-1]."""
+        origins, directions = pixel_rays(camera.camera_to_world, camera.intrinsics, resolution)
+        near, far = self._limits(origins, directions)
+        depths = stratified_depths(near, far, RayNoise.centred(self.config, directions.device).jitter)
+        planes = planes.expand(directions.shape[0], -1, -1, -1, -1)
+        return depths, interval_weights(depths, self._query(planes, origins, directions, depths)[0])
 
-    def _feature(self, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def _query(
+        self, planes: Tensor, origins: Tensor, directions: Tensor, depths: Tensor, needed: Tensor | None = None
+    ) -> tuple[Tensor, Colours | NeededColours]:
+        """Raw density [B, R, S] and colours at depths [B, R, S]; with `needed` [B, R, S] the others are empty."""
+        if needed is None:
+            points = origins[:, :, None] + directions[:, :, None] * depths[..., None]  # [B, R, S, 3]
+            sigma, logits = self.query(planes, rearrange(points, "b r s xyz -> b (r s) xyz"))
+            return sigma.view_as(depths), Colours(rearrange(logits, "b (r s) c -> b r s c", s=depths.shape[-1]))
+        values = []
+        for sample, chosen in enumerate(needed):
+            ray, _ = chosen.nonzero(as_tuple=True)
+            origin = origins[sample, ray if origins.shape[1] > 1 else 0]
+            points = origin + directions[sample, ray] * depths[sample][chosen][:, None]
+            values.append(self.query(planes[sample, None], points[None]))
+        sigma, logits = (torch.cat([pair[index][0] for pair in values]) for index in range(2))
+        return torch.full_like(depths, EMPTY).masked_scatter(needed, sigma), NeededColours(logits, needed)
+
+    def _feature(self, parts: list[tuple[Tensor, Colours | NeededColours]]) -> Tensor:
         """Weighted sum of colours over all samples, mapped from [0, 1] to [-1, 1].
 
         Args:
-            parts: pairs of shares [B, R, S] and colour logits [B, R, S, C].
+            parts: pairs of shares [B, R, S] and the colours of those samples.
         Returns:
             [B, R, C].
         """
-        with full_precision():  # sums of many samples stay float32
-            total = reduce(torch.add, (shares.sum(dim=-1, keepdim=True) for shares, _ in parts))
-            mean = reduce(torch.add, ((shares[:, :, None] @ logits.sigmoid())[:, :, 0] for shares, logits in parts))
+        total = reduce(torch.add, (shares.sum(dim=-1, keepdim=True) for shares, _ in parts))
+        mean = reduce(torch.add, (colours.mean(shares) for shares, colours in parts))
         feature = stretch(mean, total)
         if self.config.white_background:
             feature = feature + 1 - total

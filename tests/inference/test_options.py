@@ -72,6 +72,7 @@ VALUES = {
     "checkpoint": "mel",
     "device": "cpu",
     "precision": "bf16",
+    "march": "band",
     "batch": "2",
     "output": "out.mp4",
     "save_motion": "saved.json",
@@ -99,7 +100,7 @@ def test_an_option_acts_with_the_inputs_of_the_table_and_is_refused_by_name_with
         assert message.startswith(option) and "not used" in message and "leave" in message and "\n" not in message
 
 
-@pytest.mark.parametrize("more", [("--inpainting", "nearest"), ("--precision", "float32")])
+@pytest.mark.parametrize("more", [("--inpainting", "nearest"), ("--precision", "float32"), ("--march", "full")])
 def test_the_rig_refuses_what_acts_with_the_planes_alone(folder, more):
     rig = ("--source", "face.jpg", "--renderer", "rig")
     assert refusal(*rig, "--size", "1024", "--batch", "2", "--face", "0") == ""
@@ -190,7 +191,7 @@ def test_blinks_of_a_model_that_has_none_are_refused(folder):
     assert refusal("--blink", "none") == refusal("--blink", "period") == ""
 
 
-CHOICES_AND_FLAGS = {"debug_video", "anyway", "inpainting", "pose_mode", "seed", "blink", "precision", "batch"}
+CHOICES_AND_FLAGS = {"debug_video", "anyway", "inpainting", "pose_mode", "seed", "blink", "precision", "march", "batch"}
 CHOICES_AND_FLAGS |= {"renderer", "size", "threads"}
 
 

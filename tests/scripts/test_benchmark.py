@@ -13,7 +13,7 @@ from modules.portrait.driving import DrivingConfig
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from scripts import benchmark
-from scripts.benchmark import Benchmark, Variant, main, table, variants
+from scripts.benchmark import WAYS, Benchmark, Variant, main, table, variants
 from tests.conftest import ROOT
 from tests.tiny import tiny_portrait_config
 
@@ -27,7 +27,7 @@ start = peak_memory(device)
 torch.ones(32 * 2**20)
 print((peak_memory(device) - start) / 2**20)
 """
-FRAME_PARTS = ["PNCC", "motion adapter", "render", "HTB-SR", "whole frame"]
+FRAME_PARTS = ["PNCC", "motion adapter", "render", "HTB-SR", "whole frame", "whole frame, process time"]
 
 
 def tiny_bench(stage: int = 3, batch: int = 2) -> Benchmark:
@@ -50,6 +50,10 @@ def test_the_command_compares_precisions_at_demo_size(capsys, tmp_path):
                 "cpu",
                 "--precision",
                 "float32,bf16",
+                "--ways",
+                "band",
+                "--busy",
+                "1",
                 "--frames",
                 "2",
                 "--json",
@@ -67,8 +71,8 @@ def test_the_command_compares_precisions_at_demo_size(capsys, tmp_path):
         least, most = (second - error) / (first + error), (second + error) / max(first - error, 1e-9)
         assert least - 0.00501 <= ratio <= most + 0.00501
     written = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
-    assert list(written["variants"]) == ["float32", "bf16"] and written["batch"] == 1
-    for name, column in (("float32", 0), ("bf16", 1)):
+    assert list(written["variants"]) == ["float32 band", "bf16 band"] and written["batch"] == 1
+    for name, column in (("float32 band", 0), ("bf16 band", 1)):
         assert len(written["variants"][name]["seconds"]["render"]) == 2
         speed = written["variants"][name]["frames_per_second"]
         assert speed == pytest.approx(rows["frames a second"][column], abs=0.01)
@@ -121,12 +125,26 @@ def test_compiled_parts_are_used_and_the_plain_model_stays_plain(monkeypatch):
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_counted)
     bench = tiny_bench(batch=1)
-    plain, compiled = variants(bench.pipeline.model, ["float32"], compiled=True)
+    plain, compiled = variants(bench.pipeline.model, ["float32"], ["plain"], compiled=True)
     bench.measure(plain, record=True)
     assert calls == []
     bench.measure(compiled, record=True)
+    assert plain.model.renderer.config.march == "full"
     assert {"ImageToPlane", "MotionAdapter", "VolumeRenderer", "HTBSR"} == set(calls)
     assert not {*map(id, compiled_parts)} & {*map(id, bench.pipeline.model.modules())}
+
+
+def test_every_way_gives_nearly_the_same_picture():
+    bench = tiny_bench(batch=1)
+    pictures = []
+    for variant in variants(bench.pipeline.model, ["float32"], list(WAYS), compiled=False):
+        with torch.inference_mode():
+            pictures.append(variant.model(variant.model.encode(bench.photo), bench.driving()).image)
+        assert variant.name == ("float32" if len(pictures) == 1 else f"float32 {WAYS[len(pictures) - 1]}")
+        assert variant.model.renderer.config.march == ("band" if len(pictures) == 3 else "full")
+    for picture in pictures[1:]:
+        assert (picture - pictures[0]).norm() < 0.01 * pictures[0].norm()
+    assert not torch.equal(pictures[0], pictures[1])  # rounding differs
 
 
 def test_where_nothing_compiles_one_line_says_so(monkeypatch, capsys):
@@ -163,6 +181,8 @@ def test_the_peak_of_memory_is_that_since_the_reset():
     [
         ["--precision", "int8"],
         ["--precision", "bf16,bf16"],
+        ["--ways", "quick"],
+        ["--busy", "-1"],
         ["--frames", "0"],
         ["--batch", "0"],
         ["--checkpoint", "nowhere"],

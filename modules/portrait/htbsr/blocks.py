@@ -83,6 +83,13 @@ class SpectralConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self._weight().to(x.dtype), self.bias.to(x.dtype), padding=self.padding)
 
+    def plain(self) -> nn.Conv2d:
+        """The convolution that this one is in eval mode."""
+        out_channels, in_channels, kernel_size, _ = self.weight_orig.shape
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=self.padding, device=self.bias.device)
+        conv.weight, conv.bias = nn.Parameter(self._weight().detach()), nn.Parameter(self.bias.detach())
+        return conv
+
     @full_precision()  # in bfloat16 an iteration loses what the one before has found
     def _weight(self) -> Tensor:
         """The weight over its largest singular value."""
