@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.audio.hubert import RECEPTIVE_FIELD
-from modules.audio.pitch import pitch_at_hop
+from modules.audio.pitch import Samples, pitch_at_hop
 from modules.media.audio import read_mono
 from modules.media.rates import FRAME_SAMPLES, HOP, SAMPLE_RATE
 from modules.system.errors import UserError
@@ -62,12 +62,21 @@ def read_audio(path: Path) -> Tensor:
         UserError: what `read_mono` refuses; or the sound is shorter than one window of the features.
     """
     wave = read_mono(path, SAMPLE_RATE)
-    if len(wave) < FEATURE_WINDOW:
+    check_speech(path, len(wave))
+    return torch.from_numpy(wave)
+
+
+def check_speech(path: Path, samples: int) -> None:
+    """Refuse a file of so many samples at 16 kHz.
+
+    Raises:
+        UserError: it is shorter than one window of the features.
+    """
+    if samples < FEATURE_WINDOW:
         raise UserError(
-            f"{path} lasts {1000 * len(wave) / SAMPLE_RATE:.0f} ms; speech must last at least "
+            f"{path} lasts {1000 * samples / SAMPLE_RATE:.0f} ms; speech must last at least "
             f"{1000 * FEATURE_WINDOW // SAMPLE_RATE} ms"
         )
-    return torch.from_numpy(wave)
 
 
 @lru_cache(maxsize=2)
@@ -156,9 +165,14 @@ def extract(
     if waveform.ndim != 1 or len(waveform) < FEATURE_WINDOW:
         raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {FEATURE_WINDOW} samples")
     features = feature_frames(waveform, kind, network, whole_end)
-    voiced_frames = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, len(features))
-    f0 = torch.from_numpy(pitch_at_hop(waveform.cpu().numpy(), voiced_frames)).float()
-    return AudioFeatures(features, F.pad(f0, (0, len(features) - len(f0))).to(features.device))
+    return AudioFeatures(features, pitch_frames(waveform.cpu().numpy(), len(features)).to(features.device))
+
+
+def pitch_frames(waveform: Samples, frames: int) -> Tensor:
+    """The pitch that belongs to the features: waveform [N] at 16 kHz, N >= 512 -> [frames] Hz, 0 = unvoiced."""
+    voiced_frames = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, frames)
+    f0 = torch.from_numpy(pitch_at_hop(waveform, voiced_frames)).float()
+    return F.pad(f0, (0, frames - len(f0)))
 
 
 def feature_frames(
