@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-import torch
 from tqdm import tqdm
 
 from data_gen.audio_track import FeatureSources, speech_features
@@ -47,7 +46,7 @@ def _new_features(clip: Clip, kind: FeatureKind, sources: FeatureSources) -> Ite
     """Features and pitch of a clip, or stored features with new pitch; nothing for a silent clip."""
     wave, stored = clip.audio(), clip.speech(kind)
     if stored is not None and wave is not None:
-        f0 = pitch_frames(torch.from_numpy(wave), len(stored), sources.pitch)
+        f0 = pitch_frames(wave, len(stored), sources.pitch)
         yield replace(stored, f0=f0, pitch=sources.pitch)
     elif stored is None:
         yield from speech_features(wave, (kind,), sources).values()

@@ -142,13 +142,13 @@ def sample_talk(seed: int, seconds: float, with_flite: bool) -> tuple[Talk, floa
     if kind < _NOISE_SHARE:
         return Talk(_noise(samples, random), (PAUSE,), np.array([seconds])), openness
     if with_flite and kind > _NOISE_SHARE + _FORMANT_SHARE * (1 - _NOISE_SHARE):
-        return _sentences(seconds, random).cut(samples), openness
+        return spoken_sentences(seconds, random).cut(samples), openness
     speech = synthesize(seed, seconds, openness)
     names, ends = zip(*((phoneme.name, phoneme.end) for phoneme in speech.phonemes))
     return Talk(speech.audio.double().numpy(), names, np.array(ends)), openness
 
 
-def _sentences(seconds: float, random: np.random.Generator) -> Talk:
+def spoken_sentences(seconds: float, random: np.random.Generator) -> Talk:
     """Sentences of one flite voice, at one pitch, with pauses between, at least `seconds` long."""
     voice, rate, stretch = str(random.choice(flite.VOICES)), np.exp(random.uniform(*np.log(_RATES))), 1.0
     parts = [_rest(random.uniform(0.02, 0.6))]

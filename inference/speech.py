@@ -1,7 +1,8 @@
 """Speech to motion: an audio-to-motion checkpoint, its features, and the face model whose expressions it speaks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import get_args
 
@@ -10,13 +11,26 @@ from torch import Tensor
 
 from inference.motion import Motion, periodic_blink, still_pose
 from modules.audio.amplitude import run_centres
-from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
-from modules.audio.features import FeatureKind, FeatureNetwork, PitchKind, extract, read_audio
+from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, SpeechConditions
+from modules.audio.features import (
+    GROUP,
+    FeatureKind,
+    FeatureNetwork,
+    PitchKind,
+    check_speech,
+    feature_frames,
+    mel_frames,
+    pitch_frames,
+)
 from modules.audio.hubert import DEFAULT_HUBERT, load_hubert
+from modules.audio.pitch import Samples
 from modules.audio.whisper import DEFAULT_WHISPER, WhisperFeatures, load_whisper
-from modules.media.rates import FRAME_SAMPLES
+from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
+from modules.media.stored_sound import stored_mono
 from modules.system.checkpoint import CONFIG, load_module, read_config, read_model_config
 from modules.system.errors import UserError
+
+_PART = 2048  # audio frames that are made together, about: 41 s
 
 
 def blink_condition(audio_frames: int, generator: torch.Generator) -> Tensor:
@@ -97,26 +111,63 @@ class SpeechToMotion:
         """
         if blinks and not self.model.config.blink:
             raise UserError("the checkpoint's audio-to-motion model has no blinks; draw them: --blink period")
-        waveform = read_audio(audio)
-        device = next(self.model.parameters()).device
-        whole_end = self.model.config.hears_whole_end
-        audio_features = extract(waveform.to(device), self.features, self._network, whole_end, self.pitch)
-        expression = (
-            self.model.generate(
-                audio_features.features[None].to(device),
-                audio_features.f0[None].to(device),
-                blink_condition(len(audio_features), generator).to(device) if blinks else None,
-                generator=generator,
-                temperature=temperature,
-                mouth_amplitude=torch.tensor([[mouth_amplitude]], device=device),
-            )[0]
-            .float()
-            .cpu()
-        )
+        with stored_mono(audio, SAMPLE_RATE) as waveform:
+            check_speech(audio, len(waveform))
+            expression = self.expression(waveform, generator, temperature, mouth_amplitude, blinks)
+        frames = len(expression)
+        return Motion(expression, *still_pose(frames), torch.zeros(frames, 1), self.face_model, relative=True)
+
+    @torch.inference_mode()
+    def expression(
+        self,
+        waveform: Samples,
+        generator: torch.Generator,
+        temperature: float = 0.2,
+        mouth_amplitude: float = 0.45,
+        blinks: bool = False,
+    ) -> Tensor:
+        """Expression coefficients [T, 64] on the CPU for speech [N] at 16 kHz, N >= 512, T = ceil(N / 640).
+
+        Made in parts that overlap by what the network hears: with "whisper" features nothing but the result and the
+        pitch grows with the length of the speech.
+        """
+        device, unit = next(self.model.parameters()).device, self._unit
+        reach, part = unit * -(-self.model.config.reach // unit), unit * max(1, _PART // unit)
+        hear, count = self._ears(waveform)
+        f0 = pitch_frames(waveform, count, self.pitch)
+        blink = blink_condition(count, generator) if blinks else None
+        noise = self.model.noise(1, count, generator, temperature)
+        amplitude = torch.tensor([[mouth_amplitude]], device=device)
+        parts = []
+        for start in range(0, count, part):
+            end = min(start + part, count)
+            first, last = max(0, start - reach), min(end + reach, count)
+            conditions = SpeechConditions(
+                hear(first, last - first)[None].to(device),
+                f0[None, first:last].to(device),
+                None if blink is None else blink[:, first:last].to(device),
+                amplitude,
+            )
+            motion = self.model.decode_noise(conditions, noise[:, :, first // GROUP : last // GROUP].to(device))
+            parts.append(motion[0, (start - first) // 2 : (end - first) // 2].float().cpu())
+        expression = torch.cat(parts)
         frames = -(-len(waveform) // FRAME_SAMPLES)
         index = torch.arange(frames).clamp(max=len(expression) - 1)  # features may end a frame early
-        euler, translation = still_pose(frames)
-        return Motion(expression[index], euler, translation, torch.zeros(frames, 1), self.face_model, relative=True)
+        return expression[index]
+
+    @property
+    def _unit(self) -> int:
+        """Audio frames of which parts hold a multiple."""
+        return self._network.config.block if isinstance(self._network, WhisperFeatures) else GROUP
+
+    def _ears(self, waveform: Samples) -> tuple[Callable[[int, int], Tensor], int]:
+        """A function that gives features [frames, A] from a first frame on, and how many there are."""
+        network = self._network
+        if isinstance(network, WhisperFeatures):
+            return partial(network.part, waveform), mel_frames(len(waveform))
+        whole = torch.as_tensor(waveform[:]).to(next(self.model.parameters()).device)
+        features = feature_frames(whole, self.features, network, self.model.config.hears_whole_end)
+        return lambda first, frames: features[first : first + frames], len(features)
 
     @cached_property
     def _network(self) -> FeatureNetwork | None:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from inference.motion import Motion
 from inference.pipeline import TalkingPortrait
@@ -23,8 +22,9 @@ from modules.analysis.landmarks import find_faces
 from modules.audio.features import read_audio
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.media.pixels import to_pixels, to_tensor
-from modules.media.rates import FRAME_RATE, SAMPLE_RATE
+from modules.media.rates import FRAME_RATE
 from modules.metrics.image import psnr
+from modules.metrics.lips import frame_loudness
 from modules.metrics.series import mouth_opening
 from modules.procedural.clips import sample_motion
 from modules.procedural.person import HELD_OUT_SEED, sample_person
@@ -87,19 +87,12 @@ def mouth_following(pipeline: TalkingPortrait, seed: int, frames: int) -> tuple[
     return float(np.corrcoef(driving[seen], detected[seen])[0, 1]), float(seen.mean())
 
 
-def loudness(waveform: Tensor, frames: int) -> np.ndarray:
-    """Root mean square of the sound in every frame of 40 ms, [frames]."""
-    step = SAMPLE_RATE // FRAME_RATE
-    padded = torch.nn.functional.pad(waveform, (0, max(0, frames * step - len(waveform))))[: frames * step]
-    return padded.view(frames, step).square().mean(dim=1).sqrt().numpy()
-
-
 def speech_following(pipeline: TalkingPortrait, portrait: Portrait, path: Path) -> dict[str, float]:
     """Correlation of mouth opening with loudness, and opening in the quietest tenth as a share of the 90 % quantile."""
     motion = pipeline.motion_from_speech(path, torch.Generator().manual_seed(0))
     points = pipeline.face_model.landmarks(portrait.identity, motion.expression, 478)
     opening = mouth_opening(points[..., :2]).numpy()
-    loud = loudness(read_audio(path), len(motion))
+    loud = frame_loudness(read_audio(path), len(motion)).numpy()
     rest = np.quantile(opening, 0.02)
     quiet = opening[loud <= np.quantile(loud, 0.1)].mean() - rest
     return {

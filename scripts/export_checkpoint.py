@@ -17,8 +17,10 @@ from modules.system.files import keep_inputs
 WEIGHT_FILES = {
     "portrait": ("image_to_plane", "tri_grid", "motion_adapter", "renderer", "superresolution", "htbsr"),
     "audio2motion": ("audio2motion",),
+    "syncnet": ("syncnet",),
 }
-CONFIG_KEYS = {"portrait": ("model",), "audio2motion": ("model", "features", "face_model")}
+_SPEECH_KEYS = ("model", "features", "face_model")
+CONFIG_KEYS = {"portrait": ("model",), "audio2motion": _SPEECH_KEYS, "syncnet": _SPEECH_KEYS}
 LATER_KEYS = ("pitch",)  # which runs of earlier versions lack
 
 
@@ -57,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.export_checkpoint", description=__doc__.splitlines()[0])
     parser.add_argument("--portrait", type=Path, help="run of stage 1, 2 or 3")
     parser.add_argument("--audio2motion", type=Path, help="run of the audio-to-motion stage")
+    parser.add_argument("--syncnet", type=Path, help="run of the lip-sync expert, which evaluation uses")
     parser.add_argument(
         "--whisper",
         type=Path,

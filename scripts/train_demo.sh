@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train the demo checkpoint from nothing: about an hour on 2 CPU cores, minutes on a GPU. Stop it at any time and run it
-# again: it resumes where it was. Writes checkpoints/demo/{portrait,audio2motion}; the layers of Whisper in
+# again: it resumes where it was. Writes checkpoints/demo/{portrait,audio2motion,syncnet}; the layers of Whisper in
 # checkpoints/demo/whisper are not trained (scripts/convert_whisper.py). Speech is better with flite, a small synthesiser
 # (Debian: apt-get install flite); without it the lips miss more p, b and m.
 set -euo pipefail
@@ -26,4 +26,5 @@ train_twice htbsr                # torso, background, super-resolution
 .venv/bin/python -m data_gen.run configs/data/speech.yaml first_seed=900000 clips=20 folder=data/speech/held_out
 train_twice syncnet              # lip-sync expert
 train_twice a2m                  # speech -> expression
-.venv/bin/python -m scripts.export_checkpoint --portrait runs/demo/htbsr --audio2motion runs/demo/a2m --output checkpoints/demo
+.venv/bin/python -m scripts.export_checkpoint --output checkpoints/demo \
+  --portrait runs/demo/htbsr --audio2motion runs/demo/a2m --syncnet runs/demo/syncnet

@@ -56,6 +56,13 @@ class Audio2MotionConfig:
         return 1 + self.pitch + self.blink + self.mouth_amplitude + self.eye_amplitude
 
     @property
+    def reach(self) -> int:
+        """Audio frames to either side on which a frame of motion depends, rounded up to whole latents."""
+        latents = self.flow_couplings * self.flow_layers * (self.flow_kernel // 2) + 2  # 2: strided convolutions
+        frames = self.decoder_layers * (self.kernel // 2) + 2  # 2: convolutions of the conditions
+        return 8 * (latents + -(-frames // 4))
+
+    @property
     def hears_whole_end(self) -> bool:
         """Whether the model's last frame hears all of itself (`extract`); that of the released weights never did."""
         return self.downsample != "nearest"
@@ -261,9 +268,13 @@ class Audio2Motion(nn.Module):
             latent = self.vae.prior_flow.inverse(noise, everywhere[:, :, ::4], s)
         return rearrange(self.vae.decoder(latent, everywhere, g), "b d t -> b t d")
 
-    def noise(self, batch: int, audio_frames: int, generator: torch.Generator | None) -> Tensor:
-        """Standard normal noise [B, C, Tx/8] for Tx = `audio_frames`, drawn on the CPU."""
-        return torch.randn(batch, self.config.latent_size, audio_frames // 8, generator=generator)
+    def noise(
+        self, batch: int, audio_frames: int, generator: torch.Generator | None, temperature: float = 1.0
+    ) -> Tensor:
+        """Normal noise [B, C, Tx/8] of deviation `temperature` for Tx = `audio_frames`, drawn on the CPU."""
+        if temperature < 0:
+            raise ValueError(f"temperature is {temperature}; it must be at least 0")
+        return temperature * torch.randn(batch, self.config.latent_size, audio_frames // 8, generator=generator)
 
     @torch.no_grad()
     def generate(
@@ -287,9 +298,7 @@ class Audio2Motion(nn.Module):
         Returns:
             [B, Tx/2, D] expression coefficients, 25 frames a second.
         """
-        if temperature < 0:
-            raise ValueError(f"temperature is {temperature}; it must be at least 0")
-        noise = temperature * self.noise(audio.shape[0], audio.shape[1], generator)
+        noise = self.noise(audio.shape[0], audio.shape[1], generator, temperature)
         return self.decode_noise(SpeechConditions(audio, f0, blink, mouth_amplitude), noise.to(audio))
 
     def _halve(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.audio.hubert import RECEPTIVE_FIELD
-from modules.audio.pitch import Array, pitch_at_hop
+from modules.audio.pitch import Array, Samples, pitch_at_hop
 from modules.audio.world import world_pitch_at_hop
 from modules.media.audio import read_mono
 from modules.media.rates import FRAME_SAMPLES, HOP, SAMPLE_RATE
@@ -28,7 +28,7 @@ _DYNAMIC_RANGE = 2.4  # log10 units (48 dB) below the active level, the floor of
 FeatureKind = Literal["hubert", "mel", "whisper"]
 PitchKind = Literal["praat", "world"]
 FeatureNetwork = Callable[[Tensor], Tensor]  # HubertFeatures or WhisperFeatures: waveform [N] -> [T, A]
-PITCH_TRACKERS: dict[PitchKind, Callable[[Array, int], Array]] = {"praat": pitch_at_hop, "world": world_pitch_at_hop}
+PITCH_TRACKERS: dict[PitchKind, Callable[[Samples, int], Array]] = {"praat": pitch_at_hop, "world": world_pitch_at_hop}
 _SIZES = {
     "mel": f"{MEL_BANDS} numbers a frame",
     "hubert": "as many numbers a frame as HuBERT (large: 1024)",
@@ -67,12 +67,21 @@ def read_audio(path: Path) -> Tensor:
         UserError: what `read_mono` refuses; or the sound is shorter than one window of the features.
     """
     wave = read_mono(path, SAMPLE_RATE)
-    if len(wave) < FEATURE_WINDOW:
+    check_speech(path, len(wave))
+    return torch.from_numpy(wave)
+
+
+def check_speech(path: Path, samples: int) -> None:
+    """Refuse a file of so many samples at 16 kHz.
+
+    Raises:
+        UserError: it is shorter than one window of the features.
+    """
+    if samples < FEATURE_WINDOW:
         raise UserError(
-            f"{path} lasts {1000 * len(wave) / SAMPLE_RATE:.0f} ms; speech must last at least "
+            f"{path} lasts {1000 * samples / SAMPLE_RATE:.0f} ms; speech must last at least "
             f"{1000 * FEATURE_WINDOW // SAMPLE_RATE} ms"
         )
-    return torch.from_numpy(wave)
 
 
 @lru_cache(maxsize=2)
@@ -168,14 +177,15 @@ def extract(
     if waveform.ndim != 1 or len(waveform) < FEATURE_WINDOW:
         raise ValueError(f"waveform is {tuple(waveform.shape)}; it must be [N] with at least {FEATURE_WINDOW} samples")
     features = feature_frames(waveform, kind, network, whole_end)
-    return AudioFeatures(features, pitch_frames(waveform, len(features), pitch), pitch)
+    f0 = pitch_frames(waveform.cpu().numpy(), len(features), pitch)
+    return AudioFeatures(features, f0.to(features.device), pitch)
 
 
-def pitch_frames(waveform: Tensor, frames: int, pitch: PitchKind) -> Tensor:
-    """The pitch that goes with features: [N] at 16 kHz, N >= 512 -> [frames] Hz, 0 = unvoiced, on the same device."""
+def pitch_frames(waveform: Samples, frames: int, pitch: PitchKind) -> Tensor:
+    """The pitch that goes with features: waveform [N] at 16 kHz, N >= 512 -> [frames] Hz, 0 = unvoiced."""
     voiced = min((len(waveform) - FEATURE_WINDOW) // HOP + 1, frames)
-    f0 = torch.from_numpy(PITCH_TRACKERS[pitch](waveform.cpu().numpy(), voiced)).float()
-    return F.pad(f0, (0, frames - voiced)).to(waveform.device)
+    f0 = torch.from_numpy(PITCH_TRACKERS[pitch](waveform, voiced)).float()
+    return F.pad(f0, (0, frames - voiced))
 
 
 def feature_frames(

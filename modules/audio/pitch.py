@@ -5,6 +5,7 @@ candidates of the frames, a few numbers each, are kept for the whole of a sound.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from torch import Tensor
 
-from modules.media.rates import SAMPLE_RATE
+from modules.media.rates import HOP, SAMPLE_RATE
 
 Array = NDArray[np.float64]
 AT_ONCE = 500  # frames at once: 10 s
@@ -35,8 +36,8 @@ class PitchConfig:
     def __post_init__(self) -> None:
         if not 0 < self.floor < self.ceiling:
             raise ValueError(f"floor {self.floor} Hz and ceiling {self.ceiling} Hz must be positive and ascending")
-        if self.candidates < 2:
-            raise ValueError(f"candidates is {self.candidates}; it must be at least 2")
+        if not 2 <= self.candidates <= 127:
+            raise ValueError(f"candidates is {self.candidates}; it must be from 2 to 127")
 
 
 @dataclass(frozen=True)
@@ -59,37 +60,60 @@ def coarse_pitch(f0: Tensor) -> Tensor:
     return (scaled.clamp(1, 255) + 0.5).long()
 
 
-def track_pitch(waveform: Array, config: PitchConfig | None = None) -> PitchTrack:
-    """Pitch of a mono waveform [N] at 16 kHz; an empty track if it is shorter than three periods of the floor."""
+class Samples(Protocol):
+    """A sound in memory (an array) or on disk (`StoredSound`): its length, and slices of it as arrays."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> NDArray[np.floating]: ...
+
+
+def track_pitch(waveform: Samples, config: PitchConfig | None = None, length: int | None = None) -> PitchTrack:
+    """Pitch of a mono waveform [N] at 16 kHz; an empty track if it is shorter than three periods of the floor.
+
+    Args:
+        waveform: only slices of some seconds are held at a time.
+        config: None: the released system's.
+        length: samples, at least N: beyond the end there are zeros; None: N.
+    """
     config = config or PitchConfig()
-    wave = np.asarray(waveform)
-    duration = len(wave) / SAMPLE_RATE
+    length = length or len(waveform)
+    duration = length / SAMPLE_RATE
     frames = int(np.floor((duration - 3 / config.floor) / config.step)) + 1
     if frames < 1:
         return PitchTrack(np.zeros(0), 0.0, config.step)
     first = duration / 2 - frames * config.step / 2 + config.step / 2
     centres = first + config.step * np.arange(frames)
-    mean = float(wave.mean(dtype=np.float64))
-    peak = max(float(wave.max()) - mean, mean - float(wave.min()))
-    parts = []
+    peak = _largest_deviation(waveform, length)
+    path = _BestPath(config)
     for block in np.split(centres, range(AT_ONCE, frames, AT_ONCE)):
-        lags = _normalised_autocorrelation(wave, block, peak, config)
-        parts.append((*_candidates(lags.correlation, lags.silent, config), lags.intensity))
-    frequency, strength, intensity = (np.concatenate(part) for part in zip(*parts))
-    path = _best_path(frequency, strength, intensity, config)
-    f0 = frequency[np.arange(frames), path]
+        lags = _normalised_autocorrelation(waveform, block, peak, config)
+        path.extend(*_candidates(lags.correlation, lags.silent, config), lags.intensity)
+    f0 = path.frequencies()
     f0[(f0 <= 0) | (f0 >= config.ceiling)] = 0
     return PitchTrack(f0, first, config.step)
 
 
-def pitch_at_hop(waveform: Array, frames: int) -> Array:
+def pitch_at_hop(waveform: Samples, frames: int) -> Array:
     """Pitch of a waveform [N] at 16 kHz, padded with zeros: [frames] Hz, 50 a second, frame i centred at (i + 1) 20 ms.
 
     See docs/spec/audio2motion.md#6-3 and #6-4.
     """
-    padding = (len(waveform) // 320 + 1) * 320 - len(waveform)
-    f0 = track_pitch(np.pad(waveform, (0, padding))).f0[:frames]
+    f0 = track_pitch(waveform, length=(len(waveform) // HOP + 1) * HOP).f0[:frames]
     return np.pad(f0, (0, frames - len(f0)))
+
+
+def _largest_deviation(wave: Samples, length: int) -> float:
+    """From the mean of the wave with zeros behind it up to `length` samples."""
+    step = AT_ONCE * HOP
+    total, low, high = 0.0, np.inf, -np.inf
+    for start in range(0, len(wave), step):
+        block = wave[start : start + step]
+        total += float(block.sum(dtype=np.float64))
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+    if length > len(wave):
+        low, high = min(low, 0.0), max(high, 0.0)
+    mean = total / length
+    return max(high - mean, mean - low)
 
 
 @dataclass(frozen=True)
@@ -99,7 +123,7 @@ class _Lags:
     silent: NDArray[np.bool_]  # [F]
 
 
-def _normalised_autocorrelation(wave: Array, centres: Array, global_peak: float, config: PitchConfig) -> _Lags:
+def _normalised_autocorrelation(wave: Samples, centres: Array, global_peak: float, config: PitchConfig) -> _Lags:
     """Of the frames around `centres`, which ascend; `global_peak` is the largest deviation from the wave's mean."""
     window_length = int(3 * SAMPLE_RATE / config.floor)
     half = window_length // 2 - 1
@@ -220,30 +244,52 @@ def _maximise(correlation: Array, row: NDArray[np.int64], lag: NDArray[np.int64]
     return best, np.maximum(at_a, at_b)
 
 
-def _best_path(frequency: Array, strength: Array, intensity: Array, config: PitchConfig) -> NDArray[np.int64]:
-    """Candidate of each frame on the path of largest total score (dynamic programming) -> [F]."""
-    frames, count = frequency.shape
-    voiced = (frequency > 0) & (frequency < config.ceiling)
-    log_frequency = np.log2(np.where(voiced, frequency, 1))
-    silence = 2 - intensity * (1 + config.voicing_threshold) / config.silence_threshold
-    unvoiced_score = config.voicing_threshold + np.maximum(0, silence)
-    score = np.where(
-        voiced, strength - config.octave_cost * (np.log2(config.ceiling) - log_frequency), unvoiced_score[:, None]
-    )
-    score[np.isneginf(strength)] = -np.inf
-    correction = 0.01 / config.step
-    back = np.zeros((frames, count), dtype=np.int16)
-    total = score[0]
-    for t in range(1, frames):
-        both = voiced[t - 1][:, None] & voiced[t][None]
-        one = voiced[t - 1][:, None] ^ voiced[t][None]
-        jump = np.abs(log_frequency[t - 1][:, None] - log_frequency[t][None])
-        cost = correction * (config.voicing_cost * one + config.octave_jump_cost * jump * both)
-        reached = total[:, None] - cost  # [from, to]
-        back[t] = reached.argmax(axis=0)
-        total = reached.max(axis=0) + score[t]
-    path = np.zeros(frames, dtype=np.int64)
-    path[-1] = total.argmax()
-    for t in range(frames - 1, 0, -1):
-        path[t - 1] = back[t, path[t]]
-    return path
+class _BestPath:
+    """Candidate of each frame on the path of largest total score (dynamic programming), frames as they come.
+
+    Kept of a frame are the frequencies of its candidates and where each came from.
+    """
+
+    def __init__(self, config: PitchConfig) -> None:
+        self.config = config
+        self.heard: list[Array] = []  # [F, K] frequencies of each part
+        self.back: list[NDArray[np.int8]] = []  # [F, K] likewise: candidate of the frame before
+        self.last: tuple[Array, NDArray[np.bool_], Array] | None = None  # of the latest frame
+
+    def extend(self, frequency: Array, strength: Array, intensity: Array) -> None:
+        """The next frames: frequencies and strengths [F, K], intensities [F]."""
+        config = self.config
+        voiced = (frequency > 0) & (frequency < config.ceiling)
+        log_frequency = np.log2(np.where(voiced, frequency, 1))
+        silence = 2 - intensity * (1 + config.voicing_threshold) / config.silence_threshold
+        unvoiced_score = config.voicing_threshold + np.maximum(0, silence)
+        score = np.where(
+            voiced, strength - config.octave_cost * (np.log2(config.ceiling) - log_frequency), unvoiced_score[:, None]
+        )
+        score[np.isneginf(strength)] = -np.inf
+        correction = 0.01 / config.step
+        back = np.zeros(frequency.shape, dtype=np.int8)
+        for t in range(len(frequency)):
+            total = score[t]
+            if self.last is not None:
+                reached, sung, pitch = self.last
+                both = sung[:, None] & voiced[t][None]
+                one = sung[:, None] ^ voiced[t][None]
+                jump = np.abs(pitch[:, None] - log_frequency[t][None])
+                cost = correction * (config.voicing_cost * one + config.octave_jump_cost * jump * both)
+                paths = reached[:, None] - cost  # [from, to]
+                back[t] = paths.argmax(axis=0)
+                total = paths.max(axis=0) + score[t]
+            self.last = total, voiced[t], log_frequency[t]
+        self.heard.append(frequency)
+        self.back.append(back)
+
+    def frequencies(self) -> Array:
+        """Those of the best path, of all frames so far, at least one: [F]."""
+        assert self.last is not None
+        result, at = [], int(self.last[0].argmax())
+        for frequency, back in zip(reversed(self.heard), reversed(self.back)):
+            for t in range(len(frequency) - 1, -1, -1):
+                result.append(frequency[t, at])
+                at = int(back[t, at])
+        return np.array(result[::-1])

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.audio.features import MEL_BANDS, mel_basis
+from modules.audio.pitch import Samples
 from modules.media.rates import HOP, SAMPLE_RATE
 from modules.system.checkpoint import load_module, read_model_config
 
@@ -77,26 +78,42 @@ class WhisperFeatures(nn.Module):
         """Numbers of a frame."""
         return self.config.width
 
-    @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
         """waveform [N] at 16 kHz in [-1, 1] -> frames [ceil(N / 320), width], 50 a second.
 
         Frame i hears about the moment (i + 1/2) / 50 s. Before and after the sound there is silence.
         """
-        frames, config = -(-len(waveform) // HOP), self.config
-        if frames == 0:
-            return self.mean.new_zeros(0, config.width)
+        return self.part(waveform, 0, -(-len(waveform) // HOP))
+
+    @torch.no_grad()
+    def part(self, waveform: Samples | Tensor, first: int, frames: int) -> Tensor:
+        """`forward`'s frames `first` to `first + frames`, which may lie beyond the end of the sound: [frames, width].
+
+        Args:
+            waveform: [N] at 16 kHz; no more of it is read than these frames hear.
+            first: a multiple of `config.block`.
+        """
+        config = self.config
+        if first % config.block:
+            raise ValueError(f"the first frame is {first}; it must be a multiple of {config.block}")
         blocks = -(-frames // config.block)
-        mel_frames = 2 * config.window
-        before = config.before * HOP - _HALF_FRAME + MEL_WINDOW // 2
-        length = (mel_frames - 1) * MEL_HOP + MEL_WINDOW  # samples of a window
-        after = max(0, (blocks - 1) * config.block * HOP + length - before - len(waveform))
-        padded = F.pad(waveform.to(self.mean), (before, after))
-        windows = padded.unfold(0, length, config.block * HOP)[:blocks]  # [blocks, length]
         heard = self.mean.new_empty(blocks * config.block, config.width)
-        for part, windowed in zip(heard.split(_AT_ONCE * config.block), windows.split(_AT_ONCE)):
-            part.copy_(self._heard(windowed))
+        for number, part in enumerate(heard.split(_AT_ONCE * config.block)):
+            sound = self._cut(waveform, first + number * _AT_ONCE * config.block, len(part) // config.block)
+            part.copy_(self._heard(sound.unfold(0, self._window_samples, config.block * HOP)))
         return heard[:frames]
+
+    @property
+    def _window_samples(self) -> int:
+        return (2 * self.config.window - 1) * MEL_HOP + MEL_WINDOW
+
+    def _cut(self, waveform: Samples | Tensor, first: int, blocks: int) -> Tensor:
+        """What the blocks from frame `first` on hear; silence before and after the sound."""
+        start = (first - self.config.before) * HOP + _HALF_FRAME - MEL_WINDOW // 2
+        end = start + (blocks - 1) * self.config.block * HOP + self._window_samples
+        inside = torch.as_tensor(waveform[max(0, start) : max(0, end)]).to(self.mean)
+        before = max(0, -start)
+        return F.pad(inside, (before, end - start - before - len(inside)))
 
     def _heard(self, windows: Tensor) -> Tensor:
         """Samples of some windows [K, length] -> features of their blocks [K * block, width]."""

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 
-from modules.audio.pitch import AT_ONCE, Array, PitchConfig
+from modules.audio.pitch import AT_ONCE, Array, PitchConfig, Samples
 from modules.media.rates import HOP, SAMPLE_RATE
 from modules.system.packages import optional_package
 
@@ -24,7 +24,7 @@ def world() -> ModuleType:
     return optional_package("pyworld", "pitch: world", "set pitch=praat in preparation and training")
 
 
-def world_pitch_at_hop(waveform: Array, frames: int) -> Array:
+def world_pitch_at_hop(waveform: Samples, frames: int) -> Array:
     """As `pitch_at_hop`: [N] at 16 kHz -> [frames] Hz, 50 a second, frame i centred at (i + 1) 20 ms, 0 = unvoiced.
 
     Raises:

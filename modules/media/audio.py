@@ -64,15 +64,26 @@ def read_mono(path: Path, rate: int) -> np.ndarray:
         UserError: what `read_sound` refuses; or the file holds no sound, less than half of what it surely held, or
             samples that are not numbers.
     """
+    return np.concatenate(list(mono_pieces(path, rate)))
+
+
+def mono_pieces(path: Path, rate: int) -> Iterator[np.ndarray]:
+    """The sound of `read_mono` as it is read: pieces [n] float32; what that refuses is refused at the latest at the end.
+
+    Raises:
+        UserError: as `read_mono`.
+    """
     path = Path(path)
     sound = read_sound(path, beside_pictures=False)
-    wave = np.concatenate([np.zeros(0, np.float32), *sound.mono(rate)])
-    if len(wave) == 0:
+    length = 0
+    for piece in sound.mono(rate):
+        if not np.isfinite(piece).all():
+            raise UserError(f"{path} holds samples that are not numbers; convert it again")
+        length += len(piece)
+        yield piece
+    if length == 0:
         raise UserError(f"{path} holds no sound; give a file with speech")
-    check_length(path, len(wave) / rate, sound.seconds)
-    if not np.isfinite(wave).all():
-        raise UserError(f"{path} holds samples that are not numbers; convert it again")
-    return wave
+    check_length(path, length / rate, sound.seconds)
 
 
 def read_sound(path: Path, optional: bool = False, beside_pictures: bool = True) -> Sound | None:

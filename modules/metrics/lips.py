@@ -73,6 +73,26 @@ def vowel_loudness(waveform: Tensor, frames: int) -> Tensor:
     return energy.view(frames, 2).mean(dim=1)
 
 
+def frame_loudness(waveform: Tensor, frames: int) -> Tensor:
+    """Root mean square of the sound [N] at 16 kHz in every frame of 40 ms; silence where it ends early: [frames]."""
+    step = SAMPLE_RATE // FRAME_RATE
+    sound = F.pad(waveform.float(), (0, max(0, frames * step - len(waveform))))[: frames * step]
+    return sound.view(frames, step).square().mean(dim=1).sqrt()
+
+
+def loudness_correlation(opening: Tensor, waveform: Tensor, late: float = 0.0) -> float:
+    """Pearson correlation over time of the mouth's opening with the loudness of the sound (`frame_loudness`).
+
+    From -1 to 1, to be read beside that of the true lips: real mouths hardly follow loudness.
+
+    Args:
+        opening: [T].
+        waveform: [N] at 16 kHz.
+        late: frames by which the sound comes after this mouth; 0 for a mouth made from the sound.
+    """
+    return opening_correlation(frame_loudness(waveform, len(opening)).to(opening), opening, late)
+
+
 def silence(waveform: Tensor, frames: int) -> Tensor:
     """Frames without speech: at least 0.2 s in which the sound is 30 dB below the level of speech; [frames] bool.
 
@@ -82,9 +102,7 @@ def silence(waveform: Tensor, frames: int) -> Tensor:
         waveform: [N] at 16 kHz.
         frames: T, 25 a second.
     """
-    step = SAMPLE_RATE // FRAME_RATE
-    sound = F.pad(waveform.float(), (0, max(0, frames * step - len(waveform))))[: frames * step]
-    loudness = sound.view(frames, step).square().mean(dim=1).sqrt()
+    loudness = frame_loudness(waveform, frames)
     quiet = loudness <= loudness.quantile(0.9) * 10 ** (-_SILENCE / 20)
     long = torch.zeros_like(quiet)
     for first, last in _runs(quiet):
@@ -123,7 +141,7 @@ class Closure:
 
     Args:
         kept: of the sounds p, b, m during which the lips close; higher is better.
-        false: of the other sounds during which they close; lower is better.
+        false: of the frames of other sounds in which they are closed; lower is better.
     """
 
     kept: float
@@ -133,22 +151,29 @@ class Closure:
 def lip_closure(opening: Tensor, bilabials: Tensor, others: Tensor) -> Closure:
     """Whether the lips close on p, b and m, and not elsewhere.
 
-    Closed is an opening below 15 % of the clip's 95 % quantile, within the sound or one frame to either side of p, b
-    and m (inside of the others).
+    Closed is an opening below 15 % of the clip's 95 % quantile. A sound p, b or m is kept if the lips are closed in a
+    frame that it touches or in one next to those. Falsely closed are frames whose middle lies in another sound, if they
+    are neither touched by p, b or m nor next to such a frame: there lips may still be closed, or close already.
 
     Args:
         opening: [T].
-        bilabials, others: [N, 2] first and last moment of each sound, frames from the start of the clip.
+        bilabials, others: [N, 2] first and last moment of each sound, frames from the start of the clip (frame t lasts
+            from t to t + 1). Leave pauses out of `others`.
     """
     closed = opening < _CLOSED * opening[opening.isfinite()].quantile(0.95)
-
-    def share(spans: Tensor, slack: int) -> float:
-        hits = [
-            bool(closed[max(0, int(start) - slack) : int(np.ceil(end)) + slack].any()) for start, end in spans.tolist()
-        ]
-        return float(np.mean(hits)) if hits else float("nan")
-
-    return Closure(kept=share(bilabials, 1), false=share(others, 0))
+    near = torch.zeros(len(opening), dtype=torch.bool)
+    kept = []
+    for start, end in bilabials.tolist():
+        around = slice(max(0, int(start) - 1), int(np.ceil(end)) + 1)
+        kept.append(bool(closed[around].any()))
+        near[around] = True
+    middle = torch.arange(len(opening)) + 0.5
+    inside = ((middle >= others[:, :1]) & (middle < others[:, 1:])).any(dim=0)
+    elsewhere = closed[inside & ~near & opening.isfinite()]
+    return Closure(
+        kept=float(np.mean(kept)) if kept else float("nan"),
+        false=float(elsewhere.float().mean()) if len(elsewhere) else float("nan"),
+    )
 
 
 def blink_pose_coupling(series: ClipSeries) -> float:

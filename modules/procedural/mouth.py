@@ -1,8 +1,9 @@
 """How the mouth moves when somebody speaks: a target for every speech sound, blended over its neighbours.
 
 The targets are phonetic classes with round numbers, after the description of the sounds in phonetics (lips closed for
-p b m, lower lip at the teeth for f v, lips rounded for u o w, jaw low for a); nothing was fitted to faces. Loudness
-plays no part: in real speech it says next to nothing about the opening.
+p b m, lower lip at the teeth for f v, lips rounded for u o w, jaw low for a). No number was fitted, but the order of the
+classes, how pauses rest and the smoothing were settled with clips of real people in view. Loudness plays no part: in
+real speech it says next to nothing about the opening.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from modules.procedural.head import EXPRESSIONS
 Array = NDArray[np.float64]
 PAUSE = "pause"
 BILABIALS = ("p", "b", "m")
-LONG_PAUSE = 0.5  # seconds; a shorter pause keeps the lips apart, ready for what follows
+LONG_PAUSE = 0.5  # seconds of a pause in which the lips stay apart, ready for what follows
 _NEUTRAL = 0.45
 _GRID = 500  # Hz, on which the tracks are smoothed
 _OPENING_WIDTH, _SHAPE_WIDTH, _CLOSURE_WIDTH = 0.045, 0.055, 0.02  # seconds, deviations of the Gaussians
@@ -82,7 +83,8 @@ def mouth_track(names: Sequence[str], ends: Array, frames: int, openness: float 
     """The mouth of a stream of sounds as expression coefficients of the procedural head, [frames, 64].
 
     Opening, width and rounding glide from sound to sound (coarticulation); the lips meet for p, b and m however short
-    they are, rest half open in short pauses, and are closed in pauses of more than half a second.
+    they are, stay half open in a pause, and close when it has lasted half a second; before the first sound, if that is
+    later, they are closed from the start.
 
     Args:
         names: S keys of MOUTH_SHAPES.
@@ -91,10 +93,13 @@ def mouth_track(names: Sequence[str], ends: Array, frames: int, openness: float 
         openness: how far the speaker opens the mouth, 1 = normal.
     """
     shapes = [MOUTH_SHAPES[name] for name in names]
-    long_pauses = (np.array(names) == PAUSE) & (np.diff(ends, prepend=0.0) > LONG_PAUSE)
-    opening = np.where(long_pauses, 0.0, [shape.opening for shape in shapes])
+    starts = np.concatenate([[0.0], ends[:-1]])
+    shut = np.where(np.array(names) == PAUSE, starts + LONG_PAUSE, np.inf)  # when lips close in each sound
+    if ends[0] > LONG_PAUSE:
+        shut[0] -= LONG_PAUSE
     now = np.arange(frames * _GRID // FRAME_RATE) / _GRID
     at = np.minimum(np.searchsorted(ends, now, side="right"), len(ends) - 1)  # sound at each moment
+    opening = np.where(now >= shut[at], 0.0, np.array([shape.opening for shape in shapes])[at])
     closed = np.isin(names, BILABIALS).astype(float)[at]
     closure = np.minimum(_CLOSURE_GAIN * gaussian_filter1d(closed, _CLOSURE_WIDTH * _GRID), 1)
     firmness = np.array([shape.firmness for shape in shapes])[at]
@@ -103,7 +108,7 @@ def mouth_track(names: Sequence[str], ends: Array, frames: int, openness: float 
         width = _SHAPE_WIDTH * _GRID
         return gaussian_filter1d(firmness * np.array(values)[at], width) / gaussian_filter1d(firmness, width)
 
-    jaw = np.minimum(_JAW * openness * gaussian_filter1d(opening[at], _OPENING_WIDTH * _GRID), 1) * (1 - closure)
+    jaw = np.minimum(_JAW * openness * gaussian_filter1d(opening, _OPENING_WIDTH * _GRID), 1) * (1 - closure)
     tracks = {
         "jaw_open": jaw,
         "lip_corners": np.minimum(_CORNERS * shaped([s.corners for s in shapes]) + _BALANCE * jaw, 1),

@@ -17,6 +17,7 @@ from modules.audio.amplitude import blink_units, eye_amplitude, mouth_amplitude
 from modules.audio.augment import AugmentConfig
 from modules.audio.features import (
     FEATURE_WINDOW,
+    MEL_BANDS,
     AudioFeatures,
     FeatureKind,
     PitchKind,
@@ -160,6 +161,11 @@ class ProceduralSpeech(Dataset):
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def audio_size(self) -> int:
+        """Numbers of an audio frame."""
+        return MEL_BANDS if self.network is None else self.network.size
+
     def __getitem__(self, index: int) -> list[Sample]:
         return [self.sample(self.first + index)]
 
@@ -228,6 +234,12 @@ class PreparedSpeech(Dataset):
     def __len__(self) -> int:
         return len(self.buckets) * (1 + self.config.augment.variants)
 
+    @property
+    def audio_size(self) -> int:
+        """Numbers of an audio frame, those of the first clip."""
+        stored = Clip(self.clips[0]).speech(self.features)
+        return MEL_BANDS if stored is None else stored.features.shape[1]
+
     def __getitem__(self, index: int) -> list[Sample]:
         variant, bucket = divmod(index, len(self.buckets))
         return [self._changed(i, variant) if variant else self._sample(self.clips[i]) for i in self.buckets[bucket]]
@@ -281,7 +293,7 @@ class PreparedSpeech(Dataset):
 
 def speech_datasets(
     config: SpeechDataConfig, features: FeatureKind, model: MorphableModel, pitch: PitchKind | None = None
-) -> tuple[Dataset, Dataset | None]:
+) -> tuple[ProceduralSpeech | PreparedSpeech, ProceduralSpeech | PreparedSpeech | None]:
     """The data sets for training and for validation, None if nobody is held out.
 
     Args:

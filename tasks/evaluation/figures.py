@@ -161,7 +161,11 @@ def series_figures(made: ClipSeries, truth: ClipSeries, speech: Speech | None, b
     result |= {"mouth_gap": errors.mouth_gap, "eye_gap": errors.eye_gap}
     late = speech.late if speech is not None and by_sound else 0.0
     result["lip_correlation"] = lips.opening_correlation(made.mouth_opening, truth.mouth_opening, late)
+    result["width_correlation"] = lips.opening_correlation(made.mouth_width, truth.mouth_width, late)
     if speech is not None:
+        result["loudness_correlation"] = lips.loudness_correlation(
+            made.mouth_opening, speech.waveform, 0.0 if by_sound else speech.late
+        )
         result |= speech_figures(made.mouth_opening, speech, by_sound)
     return result
 

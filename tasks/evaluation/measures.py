@@ -144,6 +144,19 @@ MEASURES = (
         protocols=_ALL,
     ),
     Measure(
+        name="width_correlation",
+        better="higher",
+        definition="the same of the mouth's width (mouth corners over outer eye corners)",
+        protocols=_ALL,
+    ),
+    Measure(
+        name="loudness_correlation",
+        better="",
+        definition="correlation over time of the mouth's opening with the root mean square of the sound in each frame, "
+        "at the clip's sound offset; a mouth that only follows loudness has much more than the true one",
+        protocols=_LIPS,
+    ),
+    Measure(
         name="lip_range",
         better="one",
         definition="standard deviation of the mouth's opening over that of the driver's; 1 is best",

@@ -52,6 +52,9 @@ class A2MLossConfig:
     laplacian_ends: Literal["free", "zero_ends"] = "free"  # zero_ends: as the original, which pulls the ends to 0
     magnitude: float = 0.0  # size of the coefficients
     closure: float = 0.0  # of the lips where they meet; not in the paper
+    prior: float = (
+        0.0  # of all terms of motion, for motion that the speech alone gives, without noise; not in the paper
+    )
     sync: float = 0.0  # of the sync network
     sync_pairs: int = 8096  # windows in a step
 
@@ -139,6 +142,8 @@ class A2MTask(SpeechTask):
         noise = model.noise(*speech.f0.shape, state.generator).to(speech.audio)
         result = model.reconstruct(speech, self._target(batch), batch["mask"], noise)
         terms = self._motion_terms(result.motion.float(), batch)
+        if self.config.loss.prior > 0:  # the posterior sees closed lips, so that the prior need not hear them
+            terms["prior"] = self.config.loss.prior * sum(self._motion_terms(self._generate(batch), batch).values())
         weight = losses.kl_weight(step, self.config.loss.kl, self.config.loss.kl_rise, self.config.loss.kl_hold)
         terms["kl"] = weight * self._divergence(result)
         if "syncnet" in self.frozen:

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from modules.audio.features import PitchKind
 from modules.face_models import FACE_MODEL_FILES, load_face_model
-from modules.system.errors import note
+from modules.system.errors import UserError, note
 from tasks.data.speech_clips import Sample, collate, speech_datasets
 from tasks.engine.task import OptimizerSpec, ParameterGroup, Task
 from tasks.stages.learning_rates import LearningRates
@@ -44,8 +44,19 @@ class SpeechTask(Task):
 
     @cached_property
     def datasets(self) -> tuple[Dataset, Dataset | None]:
-        """Clips of speech with motion to train on, and held-out ones; built once, since that opens every clip."""
-        return speech_datasets(self.config.data, self.config.features, self.face, self.pitch)
+        """Clips of speech with motion to train on, and held-out ones; built once, since that opens every clip.
+
+        Raises:
+            UserError: there are none, or their features have another size than the network listens to.
+        """
+        train, validation = speech_datasets(self.config.data, self.config.features, self.face, self.pitch)
+        size, expected = train.audio_size, self.config.model.audio_size
+        if size != expected:
+            raise UserError(
+                f"the {self.config.features} features of the speech have {size} numbers a frame, model.audio_size is "
+                f"{expected}; set model.audio_size={size}"
+            )
+        return train, validation
 
     def train_dataset(self) -> Dataset:
         """Clips of speech with motion, to train on."""

@@ -10,7 +10,7 @@ import inference.speech
 from inference.motion import periodic_blink
 from inference.options import DEMO_SPEECH
 from inference.speech import SpeechToMotion, blink_condition
-from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
+from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, SpeechConditions
 from modules.audio.whisper import WhisperConfig, WhisperFeatures
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
@@ -63,6 +63,62 @@ def whisper_listener(tmp_path) -> SpeechToMotion:
         )
         save_checkpoint(tmp_path / "w" / "whisper", {"model": to_dict(sizes)}, {"whisper": WhisperFeatures(sizes)})
     return SpeechToMotion.load(tmp_path / "w" / "audio2motion", torch.device("cpu"))
+
+
+class Heard:
+    """A sound that remembers how much of it was held at once."""
+
+    def __init__(self, wave: np.ndarray) -> None:
+        self.wave, self.largest = wave, 0
+
+    def __len__(self) -> int:
+        return len(self.wave)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        piece = self.wave[part]
+        self.largest = max(self.largest, len(piece))
+        return piece
+
+
+def sung(samples: int) -> np.ndarray:
+    """A voice that glides, with pauses."""
+    phase = np.cumsum(np.linspace(100, 300, samples)) * 2 * np.pi / 16000
+    return (0.1 * sum(np.sin(k * phase) for k in range(1, 5)) * (np.arange(samples) % 9000 > 2000)).astype(np.float32)
+
+
+@pytest.mark.parametrize("part", [16, 32, 80])
+def test_speech_in_parts_gives_the_motion_of_the_whole(whisper_listener, monkeypatch, part):
+    wave = sung(6 * 16000 + 123)
+    monkeypatch.setattr(inference.speech, "_PART", 1 << 20)
+    whole = whisper_listener.expression(wave, seeded(), temperature=1.0, blinks=True)
+    monkeypatch.setattr(inference.speech, "_PART", part)
+    parts = whisper_listener.expression(wave, seeded(), temperature=1.0, blinks=True)
+    assert whole.shape == (151, 64) and whole.std() > 0.01
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
+
+
+def test_a_part_hears_all_that_its_motion_depends_on(whisper_listener):
+    model = whisper_listener.model.double()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for parameter in model.parameters():  # the flow starts as the identity, which hears nothing
+            torch.nn.init.normal_(parameter, std=0.3)
+    audio = torch.randn(1, 640, 8, dtype=torch.float64, requires_grad=True)
+    noise = torch.zeros(1, 16, 80, dtype=torch.float64)
+    motion = model.decode_noise(SpeechConditions(audio, torch.zeros(1, 640)), noise)
+    motion[0, 160].sum().backward()
+    heard = audio.grad[0].abs().sum(1).nonzero()[:, 0]
+    assert 320 - model.config.reach <= heard.min() < 310 and 330 < heard.max() < 322 + model.config.reach
+
+
+def test_no_more_than_a_part_of_long_speech_is_held(whisper_listener, monkeypatch):
+    monkeypatch.setattr(inference.speech, "_PART", 128)
+    largest = []
+    for seconds in (14, 28):
+        heard = Heard(sung(seconds * 16000))
+        assert len(whisper_listener.expression(heard, seeded())) == 25 * seconds
+        largest.append(heard.largest)
+    assert largest[0] == largest[1] < 11 * 16000
 
 
 @pytest.mark.parametrize("samples", [512, 640, 641, 4880, 5119, 5120, 5121, 7040, 15999])
@@ -182,8 +238,8 @@ def test_hubert_is_loaded_once(hubert_listener, speech, monkeypatch):
 
 
 def test_only_new_models_hear_the_whole_end(hubert_listener, speech, monkeypatch):
-    heard, extracted = [], inference.speech.extract
-    monkeypatch.setattr(inference.speech, "extract", lambda *given: heard.append(given[3]) or extracted(*given))
+    heard, extracted = [], inference.speech.feature_frames
+    monkeypatch.setattr(inference.speech, "feature_frames", lambda *given: heard.append(given[3]) or extracted(*given))
     hubert_listener.motion(speech, seeded())
     new = replace(hubert_listener, model=Audio2Motion(replace(hubert_listener.model.config, downsample="average")))
     new.motion(speech, seeded())

@@ -40,6 +40,14 @@ def test_full_precision_keeps_the_weights(run, tmp_path):
     assert torch.equal(load_state(tmp_path / "out" / "portrait", "image_to_plane")["weight"], source["weight"])
 
 
+def test_the_lip_sync_expert_is_exported_with_what_it_hears_and_sees(tmp_path):
+    settings = {"task": "syncnet", "model": {"base": 8}, "features": "mel", "face_model": "procedural", "pairs": 9}
+    save_checkpoint(tmp_path / "r" / "checkpoints" / "step_00000001", settings, {"syncnet": torch.nn.Linear(2, 2)})
+    assert main(["--syncnet", str(tmp_path / "r"), "--output", str(tmp_path / "out")]) == 0
+    assert read_config(tmp_path / "out" / "syncnet").keys() == {"model", "features", "face_model"}
+    assert load_state(tmp_path / "out" / "syncnet", "syncnet")["weight"].dtype == torch.float16
+
+
 def in_old_words(config: Real3DPortraitConfig) -> dict:
     """The settings of a model as an earlier version wrote them (see modules/portrait/old_configs.py)."""
     model = to_dict(config)

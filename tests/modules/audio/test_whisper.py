@@ -46,6 +46,16 @@ def test_speech_in_pieces_gives_the_same_frames(generator: torch.Generator) -> N
     assert_close(known, features(wave)[: len(known)], rtol=0, atol=1e-5)
 
 
+def test_a_part_is_that_of_the_whole_and_reads_no_more_than_it_hears(generator: torch.Generator) -> None:
+    features, wave = small_features(), torch.rand(300 * HOP + 11, generator=generator) - 0.5
+    whole = features(wave)
+    for first, frames in ((0, 24), (24, 50), (264, 37), (288, 13)):
+        assert_close(features.part(wave.numpy(), first, frames), whole[first : first + frames], rtol=0, atol=1e-5)
+    assert features.part(wave, 288, 40).shape == (40, 16)  # silence behind the end
+    with pytest.raises(ValueError, match="multiple of 24"):
+        features.part(wave, 7, 24)
+
+
 def test_frames_stand_where_the_sound_is(generator: torch.Generator) -> None:
     features = small_features(WhisperConfig(width=16, heads=2, layers=1, block=96, before=0, after=0))
     features.layers = torch.nn.Sequential()  # attention sees everything

@@ -7,7 +7,9 @@ import torch
 from modules.metrics.lips import (
     blink_pose_coupling,
     eye_closure,
+    frame_loudness,
     lip_closure,
+    loudness_correlation,
     motion_in_silence,
     opening_correlation,
     opening_in_silence,
@@ -68,14 +70,33 @@ def test_a_mouth_that_rests_in_silence_has_0_and_one_that_goes_on_has_1(opening)
     assert math.isnan(motion_in_silence(opening, torch.zeros(200, dtype=torch.bool)))
 
 
-def test_lips_that_close_on_p_b_m_only(opening):
+def test_lips_that_close_on_p_b_m_only():
     mouth = torch.full((100,), 0.3)
-    mouth[10:13], mouth[50:52] = 0.01, 0.01
-    bilabials = torch.tensor([[9.5, 12.0], [49.0, 50.0], [70.0, 73.0]])
-    others = torch.tensor([[20.0, 30.0], [48.0, 52.0]])
+    mouth[10:13], mouth[50:52], mouth[60] = 0.01, 0.01, 0.01
+    bilabials = torch.tensor([[9.5, 12.0], [48.0, 49.5], [70.0, 73.0]])
+    others = torch.tensor([[13.0, 30.0], [49.5, 62.0]])
     result = lip_closure(mouth, bilabials, others)
-    assert result.kept == pytest.approx(2 / 3) and result.false == 0.5
+    assert result.kept == pytest.approx(2 / 3)  # the second closes one frame late
+    assert result.false == pytest.approx(2 / (17 + 11))  # 51 and 60 of 13 to 29 and 51 to 61; 50 is next to a b
     assert math.isnan(lip_closure(mouth, bilabials[:0], others).kept)
+    assert math.isnan(lip_closure(mouth, bilabials, others[:0]).false)
+
+
+def test_frames_that_p_b_m_touch_or_neighbour_are_never_false():
+    mouth = torch.full((60,), 0.3)
+    mouth[18:24] = 0.0
+    result = lip_closure(mouth, torch.tensor([[20.2, 21.8]]), torch.tensor([[0.0, 20.2], [21.8, 60.0]]))
+    assert result.kept == 1 and result.false == pytest.approx(2 / (60 - 4))  # 18 and 23; 19 to 22 do not count
+
+
+def test_a_mouth_that_follows_loudness_is_told_from_one_that_does_not(opening, generator):
+    level = 0.1 + 0.2 * (opening - opening.min())
+    wave = (level[:, None] * torch.sin(torch.arange(640.0) * 0.3)).flatten()
+    assert loudness_correlation(opening, wave) > 0.99
+    early = torch.cat([opening[3:], opening[:3]])  # the mouth of a picture whose sound is 3 frames late
+    assert loudness_correlation(early, wave, late=3) > 0.99 > 0.7 > loudness_correlation(early, wave)
+    assert abs(loudness_correlation(torch.rand(200, generator=generator), wave)) < 0.3
+    assert frame_loudness(wave, 210)[200:].max() == 0
 
 
 def test_a_head_that_jerks_with_the_lids_is_coupled(generator):

@@ -78,10 +78,18 @@ def test_width_and_rounding_reach_over_consonants() -> None:
     assert before_wide > before_narrow + 0.03  # coarticulation
 
 
-def test_a_short_pause_is_half_open_and_a_long_one_closed() -> None:
+def test_a_pause_is_half_open_at_first_and_closed_when_it_lasts() -> None:
     names, ends = ["a", PAUSE, "a", PAUSE, "a"], np.array([0.4, 0.7, 1.1, 2.1, 2.5])
     jaw = mode(mouth_track(names, ends, 62), "jaw_open")
-    assert 0.25 < jaw[13] < 0.45 and jaw[35:47].max() < 0.03
+    assert 0.25 < jaw[13] < 0.45 and 0.25 < jaw[33:37].min() < jaw[33:37].max() < 0.45
+    assert jaw[44:50].max() < 0.03
+
+
+def test_the_mouth_is_closed_before_somebody_begins_to_speak() -> None:
+    jaw = mode(mouth_track([PAUSE, "a"], np.array([1.0, 2.0]), 50), "jaw_open")
+    assert jaw[:22].max() < 0.03 and jaw[30] > 0.6
+    soon = mode(mouth_track([PAUSE, "a"], np.array([0.4, 2.0]), 50), "jaw_open")
+    assert soon[:6].min() > 0.3
 
 
 def test_the_mouth_moves_smoothly_and_as_far_as_the_speaker_opens_it() -> None:

@@ -114,6 +114,15 @@ def test_features_that_were_prepared_are_not_made_again(face, tmp_path, monkeypa
     assert train[0][0]["audio"].shape == (80, 1024) and held_out is None
 
 
+def test_the_size_of_the_features_is_that_of_the_clips(face, tmp_path):
+    write_clip(tmp_path / "clip", 40)
+    write_speech(tmp_path / "clip", "whisper", AudioFeatures(torch.ones(80, 16), torch.zeros(80)))
+    config = SpeechDataConfig(folder=str(tmp_path), split=NOBODY)
+    assert speech_datasets(config, "whisper", face)[0].audio_size == 16
+    assert speech_datasets(config, "mel", face)[0].audio_size == 80
+    assert speech_datasets(SpeechDataConfig(folder=""), "mel", face)[0].audio_size == 80
+
+
 def test_missing_hubert_features_are_explained(face, tmp_path):
     for name in ("a", "b"):
         write_clip(tmp_path / name, 40)

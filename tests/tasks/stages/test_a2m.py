@@ -126,6 +126,22 @@ def test_every_weight_is_the_factor_of_its_term(face, tmp_path):
             torch.testing.assert_close(doubled[name], (1 + (name == weight)) * plain[name])
 
 
+def test_motion_of_the_speech_alone_is_trained_through_the_flow(face):
+    task = a2m_task(A2MLossConfig(prior=1.0, expression=0.5))
+    model = task.modules["audio2motion"]
+    for coupling in model.vae.prior_flow.flows[::2]:  # they start as the identity
+        torch.nn.init.normal_(coupling.post.weight, std=0.1)
+    batch = batch_of(task)
+    terms = task.training_step(batch, 1, "audio2motion", state())
+    terms["prior"].backward()
+    assert all(coupling.post.weight.grad.abs().max() > 0 for coupling in model.vae.prior_flow.flows[::2])
+    assert model.vae.encoder.out_proj.weight.grad is None
+    twice = a2m_task(A2MLossConfig(prior=2.0, expression=0.5))
+    twice.modules["audio2motion"].load_state_dict(model.state_dict())
+    doubled = twice.training_step(batch, 1, "audio2motion", state())
+    torch.testing.assert_close(doubled["prior"], 2 * terms["prior"], rtol=1e-3, atol=0)
+
+
 def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face):
     task = a2m_task(LOSSES)
     assert gain_of_best_metric(task, batch_of(task), steps=30) > 0

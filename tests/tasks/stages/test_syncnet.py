@@ -46,7 +46,11 @@ def test_training_lowers_the_loss(face):
         assert 0 <= task.validation_step(batch)["window_sync_accuracy"] <= 1
 
 
-def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face):
+def test_the_metric_of_the_best_checkpoint_gets_better_when_the_losses_fall(face, generator):
     task = sync_task(learning_rates=LearningRates(schedule="linear", generator=3e-3))
     data = task.train_dataset()
-    assert gain_of_best_metric(task, task.collate([data[i] for i in range(4)]), steps=150) > 0.05
+    batch = task.collate([data[i] for i in range(4)])
+    motion = torch.randn(4, 40, 64, generator=generator).cumsum(dim=1)[:, 8:]  # never repeats, and the sound tells all
+    heard = motion @ torch.randn(64, 80, generator=generator) / 8
+    batch |= {"expression": motion / 4, "audio": heard.repeat_interleave(2, dim=1) / 4}
+    assert gain_of_best_metric(task, batch, steps=40) > 0.05
