@@ -48,10 +48,10 @@ def mouth_correlation(prediction: Tensor, target: Tensor, mask: Tensor) -> Tenso
         prediction, target: [B, T, 1404], displacements of 468 landmarks in 0.1 dm, point-major xyz (`Keypoints`).
         mask: [B, T], 1 on real frames.
     """
-    return correlation(_lip_parting(prediction), _lip_parting(target), mask)
+    return correlation(lip_parting(prediction), lip_parting(target), mask)
 
 
-def _lip_parting(points: Tensor) -> Tensor:
+def lip_parting(points: Tensor) -> Tensor:
     """[B, T, 1404] displacements -> vertical displacement of the upper from the lower outer lip [B, T]."""
     upper, lower = OUTER_LIP_MIDDLES
     return points[..., 3 * upper + 1] - points[..., 3 * lower + 1]

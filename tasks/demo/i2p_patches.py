@@ -51,6 +51,10 @@ class I2PPatchesTask(I2PTask):
             terms |= {f"{name}_{key}": loss for key, loss in of_view.items()}
         return terms
 
+    def shown(self, name: str, output: PortraitOutput, view: DualView) -> dict[str, Tensor]:
+        """The raw render, as super-resolution is not trained."""
+        return {f"{name}, raw render, PSNR {float(self.view_psnr(output, view)):.1f} dB": output.image_raw}
+
     def view_psnr(self, output: PortraitOutput, view: DualView) -> Tensor:
         """PSNR of the raw render, as super-resolution is not trained."""
         return psnr(output.image_raw, view.image_raw)

@@ -17,6 +17,7 @@ from torch.utils.tensorboard import FileWriter, SummaryWriter
 from tqdm import tqdm
 
 from modules.system.errors import UserError
+from tasks.engine.sheet import text_line
 
 LINE_LOSSES = 4  # losses on the progress line
 FRAME_MILLISECONDS = 40
@@ -90,6 +91,12 @@ class RunLog:
                 for name, value in values.items():
                     self._board.add_scalar(name, value, step)
 
+    def text(self, name: str, text: str) -> None:
+        """Write a text, in Markdown, into TensorBoard."""
+        if self._board is not None:
+            with writing(self.folder):
+                self._board.add_text(name, text, 0)
+
     def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:
         """Write the losses of the interval as a line, or at the end of the bar."""
         losses = {name.partition("/")[2]: v for name, v in values.items() if name.startswith("loss/")}
@@ -101,8 +108,9 @@ class RunLog:
             self.line(f"step {step}/{self.steps}  {text}  {speed:.3g} images/s  {left} left")
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """Write pictures, uint8 [H, W, 3] each, into pictures/ and TensorBoard."""
-        for name, picture in pictures.items():
+        """Write pictures, uint8 [H, W, 3] each, under a line with the step, into pictures/ and TensorBoard."""
+        for name, sheet in pictures.items():
+            picture = torch.cat([text_line(f"step {step}", sheet.shape[1]), sheet.cpu()])
             with writing(self.folder):
                 Image.fromarray(picture.cpu().numpy()).save(self._path_of(step, name, "png"))
                 if self._board is not None:
@@ -143,6 +151,9 @@ class NullLog(RunLog):
         """Write nothing."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+    def text(self, name: str, text: str) -> None:
         """Write nothing."""
 
     def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:

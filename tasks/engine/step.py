@@ -184,6 +184,7 @@ class Stepper:
             check_finite(name, losses, batch)
             for loss, value in losses.items():
                 self.means.add(f"loss/{loss}", value)
+            self.means.add(f"total/{name}", torch.stack([value.detach().float() for value in losses.values()]).sum())
         return works
 
     def _wait(self) -> None:

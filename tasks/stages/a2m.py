@@ -19,14 +19,15 @@ from modules.audio.syncnet import AUDIO_WINDOW, WINDOW, SyncNet, SyncNetConfig, 
 from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE
 from modules.face_models import check_face_model
 from modules.losses import speech as losses
-from modules.metrics.motion import mouth_correlation
+from modules.metrics.motion import lip_parting, mouth_correlation
 from modules.system.checkpoint import find_checkpoint, load_module, read_config
 from modules.system.config import from_dict
 from modules.system.errors import UserError
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
-from tasks.engine.task import StepState, grid
+from tasks.engine.task import StepState
+from tasks.stages.curves import curves
 from tasks.stages.learning_rates import LearningRates
 from tasks.stages.previews import face_video
 from tasks.stages.speech_stage import SpeechTask
@@ -214,11 +215,16 @@ class A2MTask(SpeechTask):
         }
 
     def pictures(self, batch: Sample) -> Mapping[str, Tensor]:
-        """Expressions over time, target above prediction; dark is negative, bright is positive."""
-        pair = batch["expression"], self._generate(batch)[..., -EXPRESSION_SIZE:]
-        target, motion = (e.transpose(1, 2)[:, None] for e in pair)
-        scale = target.abs().max().clamp(min=1e-6)
-        return {"expression": grid([(target / scale).clamp(-1, 1), (motion / scale).clamp(-1, 1)], limit=4)}
+        """The first utterance over time: parting of the lips and size of the expression, predicted and true."""
+        sample = {name: value[:1] for name, value in batch.items()}
+        frames, target, motion = int(sample["mask"].sum()), sample["expression"], self._generate(sample)
+        lips, true_lips = (lip_parting(self._points("landmarks", m, sample))[0, :frames] for m in (motion, target))
+        own = motion[0, :frames, -EXPRESSION_SIZE:]
+        panels = {
+            "lips apart (0.1 dm)": {"predicted": lips, "true": true_lips},
+            "expression (norm)": {"predicted": own.norm(dim=-1), "true": target[0, :frames].norm(dim=-1)},
+        }
+        return {"expression": curves(panels, "one held-out utterance, generated without noise")}
 
     def videos(self, batch: Sample) -> Mapping[str, Tensor]:
         """Faces that speak the first utterance, with the predicted and with the target motion."""

@@ -34,7 +34,8 @@ from modules.system.errors import UserError
 from tasks.data.frame_batch import TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
-from tasks.engine.task import OptimizerSpec, StepState, grid
+from tasks.engine.sheet import captioned
+from tasks.engine.task import OptimizerSpec, StepState
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.frame_pair_stage import FramePairTask
 from tasks.stages.image_terms import (
@@ -219,19 +220,16 @@ class HTBSRTask(FramePairTask):
         frames = self.frames(batch)
         output = self.reenacted(frames, frames.target)
         htbsr = cast(HTBSROutput, output.decoded)
-        return {
-            "source_target_output": grid(
-                [
-                    frames.source.image,
-                    frames.target.image,
-                    output.image,
-                    output.image_raw,
-                    htbsr.torso_image,
-                    to_float(batch["torso"]),
-                    2 * htbsr.occlusion_2 - 1,
-                ]
-            )
+        rows = {
+            "photo": frames.source.image,
+            "truth": frames.target.image,
+            f"output, PSNR {float(psnr(output.image, frames.target.image)):.1f} dB": output.image,
+            "raw render of the head": output.image_raw,
+            "torso of the network": htbsr.torso_image,
+            "torso of the photo, continued": to_float(batch["torso"]),
+            "where the torso covers": 2 * htbsr.occlusion_2 - 1,
         }
+        return {"source_target_output": captioned(rows)}
 
     def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """Source, driving PNCC, prediction and target of one frame."""

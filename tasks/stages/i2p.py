@@ -31,7 +31,8 @@ from tasks.data.procedural_views import ProceduralTeacher, ViewsConfig
 from tasks.data.teacher import TeacherBatch, TeacherViews
 from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
-from tasks.engine.task import OptimizerSpec, StepState, Task, grid
+from tasks.engine.sheet import captioned
+from tasks.engine.task import OptimizerSpec, StepState, Task
 from tasks.stages.adversary import Adversary, AdversaryConfig
 from tasks.stages.image_terms import (
     ImageError,
@@ -256,12 +257,23 @@ class I2PTask(Task):
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         views = self.teacher_batch(batch).views
-        source, rows = self.model.encode(photo_of(views[0])), []
-        for view in views:
+        source, rows = self.model.encode(photo_of(views[0])), {}
+        for number, view in enumerate(views):
             output = self.model(source, Driving(view.camera))
-            depth = depth_picture(output.rendered.depth, output.rendered.weights)
-            rows += [view.image, output.image, output.image_raw, depth]
-        return {"source_and_turned": grid(rows)}
+            name = f"turned view {number}" if number else "photo"
+            rows |= {
+                f"{name}, truth": view.image,
+                **self.shown(name, output, view),
+                f"{name}, depth (near is bright)": depth_picture(output.rendered.depth, output.rendered.weights),
+            }
+        return {"source_and_turned": captioned(rows)}
+
+    def shown(self, name: str, output: PortraitOutput, view: DualView) -> dict[str, Tensor]:
+        """Pictures of the networks that are trained, by caption."""
+        return {
+            f"{name}, output, PSNR {float(psnr(output.image, view.image)):.1f} dB": output.image,
+            f"{name}, raw render": output.image_raw,
+        }
 
 
 def photo_of(view: DualView) -> Photo:

@@ -25,7 +25,8 @@ from tasks.data.frame_batch import AFTER, BEFORE, TARGET, Frame, FrameBatch
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
 from tasks.engine.sharding import process_mean
-from tasks.engine.task import OptimizerSpec, StepState, grid
+from tasks.engine.sheet import captioned
+from tasks.engine.task import OptimizerSpec, StepState
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.frame_pair_stage import FramePairTask
 from tasks.stages.image_terms import (
@@ -306,19 +307,17 @@ class MotionAdapterTask(FramePairTask):
 
     def pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         frames = self.frames(batch)
-        output = self.reenacted(frames)
-        return {
-            "source_target_output": grid(
-                [
-                    frames.source.head,
-                    frames.target.head,
-                    output.image,
-                    output.image_raw,
-                    depth_picture(output.rendered.depth, output.rendered.weights),
-                    *frames.pncc(TARGET),
-                ]
-            )
+        output, truth = self.reenacted(frames), frames.target.head
+        best = self.best_prediction(output, truth)
+        rows = {
+            "photo": frames.source.head,
+            "truth": truth,
+            f"output, PSNR {float(psnr(best, truth)):.1f} dB": best,
+            "raw render": output.image_raw,
+            "depth (near is bright)": depth_picture(output.rendered.depth, output.rendered.weights),
+            "driving PNCC": frames.pncc(TARGET)[0],
         }
+        return {"source_target_output": captioned(rows)}
 
     def video_columns(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """Source, driving PNCC, prediction and target of one frame."""

@@ -10,6 +10,7 @@ from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
+from tasks.engine.sheet import SMALLEST
 from tasks.stages.htbsr import INPUTS, TERMS, HTBSRTask, HTBSRTaskConfig
 from tests.tasks.steps import Steps
 from tests.tasks.terms import check_best_metric, check_factors, gain_of_best_metric, generator_terms
@@ -106,7 +107,7 @@ def test_validation_measures_and_shows(config, generator):
     task, batch = HTBSRTask(config, generator), pair_batch(generator)
     with torch.no_grad():
         assert all(torch.isfinite(torch.as_tensor(v)) for v in task.validation_step(batch).values())
-        assert task.pictures(batch)["source_target_output"].shape[1:] == (2 * SIZE, 3)
+        assert task.pictures(batch)["source_target_output"].shape[1:] == (2 * SMALLEST, 3)
 
 
 def test_clips_without_torso_are_refused(config):

@@ -11,6 +11,7 @@ from modules.system.checkpoint import save_checkpoint
 from modules.system.errors import UserError
 from tasks.data.eg3d_views import EG3DViewsConfig
 from tasks.engine.optimization import build_optimizer
+from tasks.engine.sheet import CAPTION, SMALLEST
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import INPUTS, TERMS, I2PConfig, I2PTask, reference_runs
 from tasks.stages.image_terms import density_loss
@@ -122,7 +123,7 @@ def test_validation_measures_and_shows(config, generator):
     task, batch = I2PTask(config, generator), view_batch(generator)
     with torch.no_grad():
         assert {"psnr", "psnr_turned", "psnr_raw"} <= task.validation_step(batch).keys()
-        assert task.pictures(batch)["source_and_turned"].shape == (12 * SIZE, 2 * SIZE, 3)
+        assert task.pictures(batch)["source_and_turned"].shape == (12 * (SMALLEST + CAPTION), 2 * SMALLEST, 3)
 
 
 def test_only_a_run_from_scratch_asks_for_imagenet_weights(config, generator, tmp_path):
@@ -242,7 +243,7 @@ def test_a_generator_from_a_file_teaches(eg3d, generator):
     batch = default_collate([task.validation_dataset()[0]])
     with torch.no_grad():
         assert task.validation_step(batch)["psnr_turned"] > 5
-        assert task.pictures(batch)["source_and_turned"].shape == (12 * SIZE, SIZE, 3)
+        assert task.pictures(batch)["source_and_turned"].shape == (12 * (SMALLEST + CAPTION), SMALLEST, 3)
 
 
 def test_a_run_begins_with_the_teachers_weights_and_resumes_without(eg3d, generator):

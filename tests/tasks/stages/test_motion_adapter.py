@@ -9,6 +9,7 @@ from modules.losses.image import masked_l1
 from modules.system.checkpoint import save_checkpoint
 from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
+from tasks.engine.sheet import CAPTION, SMALLEST
 from tasks.stages.motion_adapter import INPUTS, TERMS, MotionAdapterTask, MotionAdapterTaskConfig
 from tests.tasks.steps import Steps
 from tests.tasks.terms import check_best_metric, check_factors, gain_of_best_metric, generator_terms
@@ -151,7 +152,7 @@ def test_validation_measures_and_shows(config, generator):
     with torch.no_grad():
         assert all(torch.isfinite(torch.as_tensor(v)) for v in task.validation_step(batch).values())
         picture = task.pictures(batch)["source_target_output"]
-    assert picture.shape == (6 * SIZE, 2 * SIZE, 3) and picture.dtype == torch.uint8
+    assert picture.shape == (6 * (SMALLEST + CAPTION), 2 * SMALLEST, 3) and picture.dtype == torch.uint8
 
 
 def test_settings_that_do_not_fit_are_refused(config):
