@@ -213,8 +213,13 @@ def test_features_of_an_unknown_kind_are_named(tmp_path):
 
 
 def test_speech_is_heard_with_the_pitch_of_the_training(hubert_listener, tmp_path, speech, monkeypatch):
-    heard, extracted = [], inference.speech.extract
-    monkeypatch.setattr(inference.speech, "extract", lambda *given: heard.append(given[4]) or extracted(*given[:4]))
+    heard, found = [], inference.speech.pitch_frames
+
+    def noted(waveform, frames, pitch):
+        heard.append(pitch)
+        return found(waveform, frames, "praat")
+
+    monkeypatch.setattr(inference.speech, "pitch_frames", noted)
     hubert_listener.motion(speech, seeded())  # of an earlier version, which names no pitch
     config = tmp_path / "c" / "config.yaml"
     config.write_text(config.read_text() + "pitch: world\n")
