@@ -71,8 +71,8 @@ def uncoupled(stage: str, folder: Path) -> tuple[Task, Batch]:
     return task, batch
 
 
-def after_steps(stage: str, folder: Path, parts: int) -> tuple[Stepper, set[str]]:
-    """The state after `STEPS`, and the passes that were seen to change weights."""
+def after_steps(stage: str, folder: Path, parts: int) -> tuple[Stepper, dict[str, float]]:
+    """The state after `STEPS`, and the passes that were seen to change weights, with their mean gradient norms."""
     task, batch = uncoupled(stage, folder)
     with float64():
         stepper = double_stepper(task)
@@ -85,14 +85,16 @@ def after_steps(stage: str, folder: Path, parts: int) -> tuple[Stepper, set[str]
             stepper.step(batches, step, 0.0)
             left = [p for module in task.modules.values() for p in module.parameters() if p.grad is not None]
             assert not left, "gradients leak into the next step"
-    norms = {name.partition("/")[2] for name in stepper.means.read() if name.startswith("gradient_norm/")}
+    kind, read = "gradient_norm/", stepper.means.read()
+    norms = {name.removeprefix(kind): float(value) for name, value in read.items() if name.startswith(kind)}
     return stepper, norms
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_several_batches_are_one_large_one(stage: str, face: MorphableModel, equal_draws: None, tmp_path: Path) -> None:
     (one, passes), (several, others) = (after_steps(stage, tmp_path / str(parts), parts) for parts in (1, 2))
-    assert passes == others == set(one.order)
+    assert passes.keys() == set(one.order)
+    assert others == pytest.approx(passes, rel=1e-5)  # Adam would hide a factor
     for name, module in one.task.modules.items():
         expected = dict(module.named_parameters())
         for key, parameter in several.task.modules[name].named_parameters():
