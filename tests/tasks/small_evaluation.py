@@ -17,7 +17,7 @@ from tasks.evaluation.phones import phones_path
 from tests.conftest import ROOT, SHARED
 from tests.videos import write_video
 
-SIZE, FRAMES = 256, 11
+SIZE, FRAMES = 256, 7
 
 
 def person_frames(seed: int, frames: int = FRAMES, size: int = SIZE) -> list[np.ndarray]:
@@ -45,7 +45,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SETTINGS = ("size=128", "min_frames=5", "picture_every=5", "samples=100", "keep=1")
+SETTINGS = ("size=128", "min_frames=5", "picture_every=3", "samples=100", "keep=1")
 WITHOUT = ("without=[csim_dlib]",)  # a quarter of a second a picture; tests/modules/metrics/ has it
 
 

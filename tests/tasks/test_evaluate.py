@@ -77,7 +77,7 @@ def test_a_second_run_makes_nothing_and_a_lost_result_is_made_again_to_the_same_
 
 def test_other_settings_make_the_results_anew(same_identity: Path, people: Path, assets: Path, capsys) -> None:
     anna = result_path(same_identity, "still", "anna").read_text()
-    assert run(people, same_identity, "clips=1", "frames=8", "methods={}") == 0
+    assert run(people, same_identity, "clips=1", "frames=6", "methods={}") == 0
     assert "anna: 3 methods" in capsys.readouterr().out
     assert run(people, same_identity, f"methods={{copy: {people}}}") == 0
     assert json.loads(result_path(same_identity, "still", "anna").read_text()) == json.loads(anna)
@@ -113,7 +113,7 @@ def test_bad_videos_of_a_method_are_counted_and_stop_nothing(
     folders = {}
     frames = person_frames(900_001)
     for name, made in {
-        "short": frames[:6],
+        "short": frames[:4],
         "long": [*frames, *frames],
         "faceless": counting_frames(FRAMES, 128, 128),
         "wide": [np.pad(frame, ((0, 0), (40, 40), (0, 0))) for frame in frames],
@@ -129,7 +129,7 @@ def test_bad_videos_of_a_method_are_counted_and_stop_nothing(
     assert run(people, tmp_path / "out", f"methods={{{named}}}") == 0
     found = clips(tmp_path / "out")
     assert "Traceback" not in capsys.readouterr().err
-    assert found["short"]["anna"]["counts"]["made"] == 6 and found["short"]["anna"]["figures"]["one_face"] < 1
+    assert found["short"]["anna"]["counts"]["made"] == 4 and found["short"]["anna"]["figures"]["one_face"] < 1
     assert found["long"]["anna"]["counts"]["made"] == FRAMES
     assert found["faceless"]["anna"]["counts"]["without_face"] == FRAMES
     assert found["faceless"]["anna"]["figures"]["psnr"] > 0 and "aed_fit" not in found["faceless"]["anna"]["figures"]
@@ -188,7 +188,7 @@ def test_a_checkpoint_is_driven_by_motion_and_by_sound_and_drawn_by_either_rende
     for protocol in ("same_identity", "cross_identity", "audio_driven", "speech_to_motion"):
         output = tmp_path / protocol
         assert (
-            run(people, output, f"checkpoint={checkpoint}", rig, "clips=1", "frames=6", "size=128", protocol=protocol)
+            run(people, output, f"checkpoint={checkpoint}", rig, "clips=1", "frames=6", "size=256", protocol=protocol)
             == 0
         )
         for name in (checkpoint.name, "rig"):
@@ -204,8 +204,9 @@ def test_a_checkpoint_is_driven_by_motion_and_by_sound_and_drawn_by_either_rende
 
 def test_what_is_known_of_the_baselines(same_identity: Path, people: Path, assets: Path, tmp_path: Path) -> None:
     rows = table(same_identity)
-    assert rows["truth"]["lost_at_rest"]["mean"] == 0 == rows["still"]["lost_at_rest"]["mean"]
-    assert rows["similarity"]["lost_at_rest"]["mean"] < 0.1 and rows["truth"]["one_face"]["mean"] == 1
+    for name, most in (("truth", 0.01), ("still", 0.01), ("similarity", 0.1)):
+        assert 0 <= rows[name]["lost_at_rest"]["mean"] < most
+    assert rows["truth"]["one_face"]["mean"] == 1
     assert run(people, tmp_path, "clips=1", "syncnet=nowhere", protocol="speech_to_motion") == 0
     found = clips(tmp_path)
     assert found["truth"]["anna"]["figures"]["pbm_closed"] in (0, 1)  # of one p
