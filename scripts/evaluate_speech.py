@@ -164,8 +164,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
         show(kept, rests)
         if options.json:
-            figures = {kind: {name: asdict(f) for name, f in each.items()} for kind, each in
-                       (("closures", kept), ("rest", rests))}
+            figures = {
+                kind: {name: asdict(f) for name, f in each.items()}
+                for kind, each in (("closures", kept), ("rest", rests))
+            }
             with named_file(options.json) as part:
                 part.write_text(json.dumps(figures, indent=1))
 

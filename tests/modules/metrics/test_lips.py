@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from modules.face3d.coefficients import FaceCoefficients
 from modules.metrics.lips import (
     blink_pose_coupling,
     estimate_sound_offset,
@@ -19,9 +18,6 @@ from modules.metrics.lips import (
     silence,
     vowel_loudness,
 )
-from modules.metrics.series import mouth_opening
-from modules.procedural.head import procedural_model
-from modules.procedural.speech import synthesize
 from tests.metric_clips import series_of
 
 
@@ -77,15 +73,6 @@ def test_vowels_are_loud_where_the_sound_is_and_silence_is_where_it_is_not():
     assert silence(tone, 120)[101:].all()  # the sound ends early
     hum = 0.3 * torch.sin(2 * math.pi * 4000 * time)
     assert vowel_loudness(hum, 100).mean() < loud[:24].mean() - 2
-
-
-def test_the_vowel_band_follows_the_mouth_of_formant_speech():
-    speech = synthesize(3, 4.0)
-    frames = len(speech.expression)
-    face = FaceCoefficients.neutral(frames).replace(expression=speech.expression)
-    points = procedural_model().landmarks(face.identity, face.expression, 478)
-    found = estimate_sound_offset(mouth_opening(points), vowel_loudness(speech.audio, frames))
-    assert found.correlation > 0.3 and abs(found.frames) < 1.5  # mouths do not follow loudness: a weak predictor
 
 
 def test_a_mouth_that_rests_in_silence_has_0_and_one_that_goes_on_has_1(opening):
