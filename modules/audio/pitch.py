@@ -254,7 +254,9 @@ class _BestPath:
         self.config = config
         self.heard: list[Array] = []  # [F, K] frequencies of each part
         self.back: list[NDArray[np.int8]] = []  # [F, K] likewise: candidate of the frame before
-        self.last: tuple[Array, NDArray[np.bool_], Array] | None = None  # of the latest frame
+        self.total = np.zeros(0)  # [K] scores of the paths to the candidates of the latest frame,
+        self.voiced = np.zeros(0, bool)  # whether these are voiced,
+        self.pitch = np.zeros(0)  # and the logarithms of their frequencies
 
     def extend(self, frequency: Array, strength: Array, intensity: Array) -> None:
         """The next frames: frequencies and strengths [F, K], intensities [F]."""
@@ -271,23 +273,21 @@ class _BestPath:
         back = np.zeros(frequency.shape, dtype=np.int8)
         for t in range(len(frequency)):
             total = score[t]
-            if self.last is not None:
-                reached, sung, pitch = self.last
-                both = sung[:, None] & voiced[t][None]
-                one = sung[:, None] ^ voiced[t][None]
-                jump = np.abs(pitch[:, None] - log_frequency[t][None])
+            if len(self.total):
+                both = self.voiced[:, None] & voiced[t][None]
+                one = self.voiced[:, None] ^ voiced[t][None]
+                jump = np.abs(self.pitch[:, None] - log_frequency[t][None])
                 cost = correction * (config.voicing_cost * one + config.octave_jump_cost * jump * both)
-                paths = reached[:, None] - cost  # [from, to]
+                paths = self.total[:, None] - cost  # [from, to]
                 back[t] = paths.argmax(axis=0)
                 total = paths.max(axis=0) + score[t]
-            self.last = total, voiced[t], log_frequency[t]
+            self.total, self.voiced, self.pitch = total, voiced[t], log_frequency[t]
         self.heard.append(frequency)
         self.back.append(back)
 
     def frequencies(self) -> Array:
         """Those of the best path, of all frames so far, at least one: [F]."""
-        assert self.last is not None
-        result, at = [], int(self.last[0].argmax())
+        result, at = [], int(np.argmax(self.total))
         for frequency, back in zip(reversed(self.heard), reversed(self.back)):
             for t in range(len(frequency) - 1, -1, -1):
                 result.append(frequency[t, at])

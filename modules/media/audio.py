@@ -68,7 +68,7 @@ def read_mono(path: Path, rate: int) -> np.ndarray:
 
 
 def mono_pieces(path: Path, rate: int) -> Iterator[np.ndarray]:
-    """The sound of `read_mono` as it is read: pieces [n] float32; what that refuses is refused at the latest at the end.
+    """The sound of `read_mono` as it is read: pieces [n] float32; some refusals come after the last one.
 
     Raises:
         UserError: as `read_mono`.

@@ -70,24 +70,38 @@ def sync_score(speech: Tensor, lips: Tensor, reach: int = REACH) -> SyncScore:
     if speech.shape != lips.shape or not len(lips):
         raise ValueError(f"speech {tuple(speech.shape)} and lips {tuple(lips.shape)} must be alike [N, D]")
     padded = F.pad(speech.float(), (0, 0, reach, reach)).unfold(0, len(lips), 1)  # [2 reach + 1, D, N]
-    distances = F.pairwise_distance(padded.transpose(1, 2), lips.float()).mean(dim=1)
+    return _best(F.pairwise_distance(padded.transpose(1, 2), lips.float()).mean(dim=1))
+
+
+def _best(distances: Tensor) -> SyncScore:
+    """The score of mean distances at the offsets from -reach to reach, [2 reach + 1]."""
     best = int(distances.argmin())
     distance = float(distances[best])
-    return SyncScore(distance=distance, confidence=float(distances.median()) - distance, offset=reach - best)
+    confidence = float(distances.median()) - distance
+    return SyncScore(distance=distance, confidence=confidence, offset=len(distances) // 2 - best)
 
 
 def own_sync_score(sync: SyncNet, audio: Tensor, points: Tensor, reach: int = REACH) -> SyncScore:
     """`sync_score` of this project's own SyncNet, which sees landmarks: the column `sync_own`.
 
-    Its scale has nothing to do with that of the published network: distances of unit vectors, 0 to 2.
+    Its scale has nothing to do with that of the published network: distances of unit vectors, 0 to 2. At each offset
+    the mean is over the windows that lie within both: zeros beyond the ends would be nearer to unit vectors than these
+    are to each other.
 
     Args:
         sync: the network of stage SyncNet; not the one that the tested audio-to-motion was trained with.
         audio: [Tx, A] features at 50 Hz of the kind that it was trained on, Tx at least 2 T.
         points: [T, P] landmark displacements in 0.1 dm (`Keypoints` of its kind), 25 Hz, T at least 6.
-        reach: largest offset, frames.
+        reach: largest offset, frames; less if the clip is shorter.
     """
     starts = torch.arange(min(len(points), len(audio) // 2) - WINDOW + 1, device=points.device)
     lips = sync.embed_mouth(windows(points[None], starts, WINDOW))
     speech = sync.embed_audio(windows(audio[None], 2 * starts, AUDIO_WINDOW))
-    return sync_score(speech, lips, reach)
+    count = len(lips)
+    reach = min(reach, count - 1)
+    parts = [(max(0, -late), min(count, count - late)) for late in range(-reach, reach + 1)]
+    means = [
+        F.pairwise_distance(speech[first + late : last + late], lips[first:last]).mean()
+        for late, (first, last) in zip(range(-reach, reach + 1), parts)
+    ]
+    return _best(torch.stack(means))

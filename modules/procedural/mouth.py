@@ -1,9 +1,9 @@
 """How the mouth moves when somebody speaks: a target for every speech sound, blended over its neighbours.
 
 The targets are phonetic classes with round numbers, after the description of the sounds in phonetics (lips closed for
-p b m, lower lip at the teeth for f v, lips rounded for u o w, jaw low for a). No number was fitted, but the order of the
-classes, how pauses rest and the smoothing were settled with clips of real people in view. Loudness plays no part: in
-real speech it says next to nothing about the opening.
+p b m, lower lip at the teeth for f v, lips rounded for u o w, jaw low for a). No number was fitted, but the order of
+the classes, how pauses rest and the smoothing were settled with clips of real people in view. Loudness plays no part:
+in real speech it says next to nothing about the opening.
 """
 
 from collections.abc import Sequence

@@ -53,9 +53,7 @@ class A2MLossConfig:
     laplacian_ends: Literal["free", "zero_ends"] = "free"  # zero_ends: as the original, which pulls the ends to 0
     magnitude: float = 0.0  # size of the coefficients
     closure: float = 0.0  # of the lips where they meet; not in the paper
-    prior: float = (
-        0.0  # of all terms of motion, for motion that the speech alone gives, without noise; not in the paper
-    )
+    prior: float = 0.0  # of all terms of motion, for what the speech alone gives, without noise; not in the paper
     sync: float = 0.0  # of the sync network
     sync_pairs: int = 8096  # windows in a step
 
