@@ -84,15 +84,15 @@ class A2MConfig:
                 f"loss.sync is {self.loss.sync} but sync_checkpoint is empty; train the syncnet task and "
                 "name its checkpoint, or set loss.sync=0"
             )
-        if self.loss.expression > 0 and self.model.motion_size > EXPRESSION_SIZE:
-            raise ValueError(
-                f"loss.expression is {self.loss.expression}, but with an identity (model.motion_size "
-                f"{self.model.motion_size}) the landmarks alone count; set it to 0"
-            )
         if self.model.motion_size not in (EXPRESSION_SIZE, IDENTITY_SIZE + EXPRESSION_SIZE):
             raise ValueError(
                 f"model.motion_size is {self.model.motion_size}; use {EXPRESSION_SIZE} for the expression "
                 f"or {IDENTITY_SIZE + EXPRESSION_SIZE} for identity and expression"
+            )
+        if self.loss.expression > 0 and self.model.motion_size > EXPRESSION_SIZE:
+            raise ValueError(
+                f"loss.expression is {self.loss.expression}, but with an identity (model.motion_size "
+                f"{self.model.motion_size}) the landmarks alone count; set it to 0"
             )
 
 
