@@ -53,7 +53,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     media, folder = media_folder(), tmp_path_factory.mktemp("newcomer") / "clone"
     if not (ROOT / ".git").exists() or not (ROOT / ".venv").exists():
         pytest.skip("no git repository, or no .venv beside it")
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)  # noqa: S607
+    subprocess.run([shutil.which("git"), "clone", "--quiet", str(ROOT), str(folder)], check=True)
     (folder / ".venv").symlink_to((ROOT / ".venv").resolve())
     shutil.copyfile(media / "portraits" / "long_hair_woman_outdoor.jpg", folder / "me.jpg")
     wave, rate = soundfile.read(media / "speech" / "en_24k_mono.wav")
@@ -78,8 +78,13 @@ def run(clone: Path) -> Callable[[str], str]:
     def call(line: str) -> str:
         more = next((shorter for begin, shorter in SHORTER.items() if line.startswith(begin)), "")
         done = subprocess.run(
-            ["bash", "-ec", f"{line} {more}"], cwd=clone, env=environment, capture_output=True, text=True, check=False
-        )  # noqa: S607
+            [shutil.which("bash"), "-ec", f"{line} {more}"],
+            cwd=clone,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         return done.stdout + done.stderr
 
