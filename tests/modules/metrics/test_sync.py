@@ -52,3 +52,23 @@ def test_our_own_network_hears_what_a_clip_shifted_by_two_frames_says(generator)
     assert own_sync_score(Echo(), audio, phase[:, None]).offset == 0
     shifted = own_sync_score(Echo(), audio, phase[:, None].roll(2, 0))
     assert shifted.offset == 2 and shifted.distance < 0.2 < shifted.confidence
+
+
+class Doubtful(Echo):
+    """Unit vectors that agree a little when they belong together: their distance is above 1, that of zeros."""
+
+    def embed_mouth(self, landmarks: torch.Tensor) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        heard = landmarks[:, 0] + 6 * torch.randn(len(landmarks), landmarks.shape[2], generator=generator)
+        return torch.nn.functional.normalize(heard, dim=-1)
+
+    def embed_audio(self, audio: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(audio[:, 0], dim=-1)
+
+
+def test_the_ends_of_a_clip_are_not_taken_for_agreement(generator):
+    motion = torch.randn(40, 64, generator=generator)
+    score = own_sync_score(Doubtful(), motion.repeat_interleave(2, dim=0), motion)
+    assert score.offset == 0 and score.distance > 1.2 and score.confidence > 0.05
+    short = own_sync_score(Echo(), motion[:8, :1].repeat_interleave(2, dim=0), motion[:8, :1])
+    assert short.offset == 0  # fewer windows than offsets
