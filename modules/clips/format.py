@@ -40,7 +40,7 @@ from modules.system.errors import UserError
 from modules.system.files import whole_file
 
 CLIP_VERSION = 2  # 1 had no version, fps, source and licence; it is read as well
-SILENCE = 1e-4  # of full scale
+_SILENT = 1e-4  # of full scale
 KEY_EVERY = 5  # frames from one key frame to the next
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, RuntimeError, BadZipFile, zlib.error,
            struct.error)  # fmt: skip  # what the readers of videos, pictures, sounds and arrays raise
@@ -287,7 +287,7 @@ def has_sound(folder: Path) -> bool:
     if not path.is_file():
         return any(folder.glob("speech_*.npz"))
     with _reading(path):
-        return bool(np.abs(soundfile.read(path, dtype="float32")[0]).max(initial=0.0) > SILENCE)
+        return bool(np.abs(soundfile.read(path, dtype="float32")[0]).max(initial=0.0) > _SILENT)
 
 
 def _pncc_file(folder: Path, size: int) -> Path:
