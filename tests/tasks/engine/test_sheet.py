@@ -1,6 +1,6 @@
 import torch
 
-from tasks.engine.sheet import CAPTION, SHEET_HEIGHT, SMALLEST, SHEET_WIDTH, captioned, text_line
+from tasks.engine.sheet import CAPTION, SHEET_HEIGHT, SHEET_WIDTH, SMALLEST, captioned, text_line
 
 
 def test_rows_have_captions_and_samples_stand_side_by_side():
