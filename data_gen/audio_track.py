@@ -11,10 +11,9 @@ from modules.audio.features import FEATURE_WINDOW, AudioFeatures, FeatureKind, F
 from modules.audio.hubert import DEFAULT_HUBERT, load_hubert
 from modules.audio.whisper import DEFAULT_WHISPER, load_whisper
 from modules.audio.world import world
+from modules.clips.format import is_heard
 from modules.media.audio import read_sound
 from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
-
-SILENCE = 1e-3  # root mean square below which a piece counts as silent: -60 dB of full scale
 
 
 class AudioTrack:
@@ -53,7 +52,7 @@ class AudioTrack:
         samples = np.concatenate([np.zeros(0, np.float32), *pieces])[first - self._position :]
         self._position, self._rest = first, samples
         wave = np.pad(samples[: last - first], (0, max(last - first - len(samples), 0)))
-        return wave if np.sqrt(np.mean(wave.astype(np.float64) ** 2)) > SILENCE else None
+        return wave if is_heard(wave) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,10 +41,10 @@ def with_progress(
         if not announced and now - first >= WARM_UP:
             announced = True
             if left >= WORTH_SAYING:
-                print(f"{total} frames, about {_clock(now - began + left)}", file=stream, flush=True)
+                stream.write(f"{total} frames, about {_clock(now - began + left)}\n")
         if now - said >= interval:
             said = now
-            print(f"frame {number}/{total}  {rate:.3g} frames/s  {_clock(left)} left", file=stream, flush=True)
+            stream.write(f"frame {number}/{total}  {rate:.3g} frames/s  {_clock(left)} left\n")
 
 
 def _clock(seconds: float) -> str:

@@ -44,7 +44,7 @@ from modules.system.files import whole_file
 
 CLIP_VERSION = 2  # 1 had no version, fps, source and licence; it is read as well
 LARGEST_SIDE = 4096  # pixels a side of pictures and PNCCs
-SILENCE = 1e-4  # of full scale
+SILENCE = 1e-3  # root mean square below which a sound counts as silent: -60 dB of full scale
 KEY_EVERY = 5  # frames from one key frame to the next
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, RuntimeError, BadZipFile, zlib.error,
            struct.error)  # fmt: skip  # what the readers of videos, pictures, sounds and arrays raise
@@ -292,13 +292,18 @@ def has_stored_pncc(folder: Path, size: int) -> bool:
     return _pncc_file(folder, size).is_file()
 
 
+def is_heard(wave: np.ndarray) -> bool:
+    """Whether a sound [N] in [-1, 1] is more than silence."""
+    return len(wave) > 0 and bool(np.sqrt(np.mean(wave.astype(np.float64) ** 2)) > SILENCE)
+
+
 def has_sound(folder: Path) -> bool:
     """Whether a clip has a sound that is not silent throughout, or features of one."""
     path = folder / "audio.wav"
     if not path.is_file():
         return any(folder.glob("speech_*.npz"))
     with _reading(path):
-        return bool(np.abs(soundfile.read(path, dtype="float32")[0]).max(initial=0.0) > SILENCE)
+        return is_heard(soundfile.read(path, dtype="float32")[0])
 
 
 def _pncc_file(folder: Path, size: int) -> Path:

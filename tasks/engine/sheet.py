@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tasks.engine.task import grid
 
-HEIGHT, WIDTH = 1000, 1600  # pixels of a sheet, at most
+SHEET_HEIGHT, SHEET_WIDTH = 1000, 1600  # pixels of a sheet, at most
 CAPTION = 14  # pixels of a line of text
 SMALLEST = 48  # pixels a side of a picture, whatever the sheet's size
 
@@ -23,7 +23,7 @@ def captioned(rows: Mapping[str, Tensor], limit: int = 8) -> Tensor:
     """
     count = min(limit, *(len(row) for row in rows.values()))
     largest = max(row.shape[-2] for row in rows.values())
-    side = max(SMALLEST, min(largest, HEIGHT // len(rows) - CAPTION, WIDTH // count))
+    side = max(SMALLEST, min(largest, SHEET_HEIGHT // len(rows) - CAPTION, SHEET_WIDTH // count))
     lines = []
     for caption, row in rows.items():
         small = nn.functional.interpolate(row[:count].detach().float().cpu(), (side, side), mode="area")

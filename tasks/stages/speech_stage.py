@@ -12,7 +12,7 @@ from modules.system.errors import UserError, note
 from tasks.data.speech_clips import Sample, collate, speech_datasets
 from tasks.engine.task import OptimizerSpec, ParameterGroup, Task
 from tasks.stages.learning_rates import LearningRates
-from tasks.stages.warm_start import SPEECH, check_speech, source_of, warm_start
+from tasks.stages.warm_start import SPEECH_PART, check_speech, source_of, warm_start
 
 
 class SpeechTask(Task):
@@ -33,8 +33,8 @@ class SpeechTask(Task):
     def begin(self) -> None:
         if start := self.config.init_from:
             check_speech(start, self.config.features, self.config.face_model)
-            present = tuple(name for name in self.modules if source_of(start, name, SPEECH))
-            warm_start(start, self.modules, present, SPEECH)
+            present = tuple(name for name in self.modules if source_of(start, name, SPEECH_PART))
+            warm_start(start, self.modules, present, SPEECH_PART)
             for name in self.modules.keys() - set(present):
                 note(f"{start} has no {name}: it starts fresh")
 

@@ -14,11 +14,11 @@ from modules.portrait.old_configs import update_model_config
 from modules.system.checkpoint import find_checkpoint, load_module, load_state, read_config, read_model_config
 from modules.system.errors import UserError, note
 
-PORTRAIT, SPEECH = "portrait", "audio2motion"  # folders of a checkpoint that videos are made with
+PORTRAIT_PART, SPEECH_PART = "portrait", "audio2motion"  # folders of a checkpoint that videos are made with
 FORMER_DECODER, BLOCKS = "htbsr", ("block0", "block1")  # where HTB-SR has a super-resolution of its own
 
 
-def sources(path: str, kind: str = PORTRAIT) -> list[Path]:
+def sources(path: str, kind: str = PORTRAIT_PART) -> list[Path]:
     """The checkpoints that `init_from` names, the first to be asked first.
 
     Raises:
@@ -28,7 +28,7 @@ def sources(path: str, kind: str = PORTRAIT) -> list[Path]:
     return [find_checkpoint(folder / kind if (folder / kind).is_dir() else folder) for folder in reversed(folders)]
 
 
-def source_of(path: str, name: str, kind: str = PORTRAIT) -> Path | None:
+def source_of(path: str, name: str, kind: str = PORTRAIT_PART) -> Path | None:
     """The checkpoint that has weights of the module `name`; None if none has.
 
     Raises:
@@ -38,7 +38,7 @@ def source_of(path: str, name: str, kind: str = PORTRAIT) -> Path | None:
 
 
 def warm_start(
-    path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...], kind: str = PORTRAIT
+    path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...], kind: str = PORTRAIT_PART
 ) -> tuple[str, ...]:
     """Load those of `names` that are among `modules`; returns those that were there, and notes which start fresh.
 
@@ -106,7 +106,7 @@ def check_speech(path: str, features: str, face_model: str) -> None:
     Raises:
         UserError: they are; or there is no checkpoint.
     """
-    for folder in sources(path, SPEECH):
+    for folder in sources(path, SPEECH_PART):
         config = read_config(folder)
         theirs = config.get("face_model")
         if theirs is not None and theirs != face_model:

@@ -356,3 +356,11 @@ def test_a_picture_is_no_driving_clip(tmp_path, pipeline):
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
     with pytest.raises(UserError, match="photo.png is a picture.*--driving"):
         pipeline.motion_from_clip(tmp_path / "photo.png")
+
+
+def test_a_training_run_as_a_checkpoint_is_answered_with_its_export(tmp_path):
+    step = tmp_path / "run" / "checkpoints" / "step_00000010"
+    save_checkpoint(step, {"task": "htbsr"}, {"htbsr": torch.nn.Linear(1, 1)})
+    for path in (tmp_path / "run", step):
+        with pytest.raises(UserError, match=f"export_checkpoint --portrait {path} --audio2motion"):
+            TalkingPortrait.load(path, "cpu")

@@ -269,3 +269,13 @@ def test_a_stage_cannot_start_from_a_checkpoint_of_another_task(
 def test_an_output_that_cannot_be_written_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert "cannot write to" in error_of(run_toy(tmp_path, output="file/run"), capsys)
+
+
+def test_keys_are_listed_and_a_key_of_another_stage_is_answered_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(ROOT / "configs" / "demo" / "htbsr.yaml")
+    assert main([config, "--keys", "data.validation_folder="]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert '""' in lines["data.validation_folder"] and "float" in lines["loss.torso_cover"]
+    assert "steps between checkpoints" in lines["checkpoint.every"]
+    assert "here it is model.driving.face_model" in error_of(main([config, "face_model=ict"]), capsys)
+    assert error_of(main([config, "data.max_clips=3"]), capsys).endswith("it is a key of the tasks syncnet, a2m")

@@ -1,6 +1,6 @@
 import torch
 
-from tasks.engine.sheet import CAPTION, HEIGHT, SMALLEST, WIDTH, captioned, text_line
+from tasks.engine.sheet import CAPTION, SHEET_HEIGHT, SHEET_WIDTH, SMALLEST, captioned, text_line
 
 
 def test_rows_have_captions_and_samples_stand_side_by_side():
@@ -14,5 +14,5 @@ def test_rows_have_captions_and_samples_stand_side_by_side():
 
 def test_a_sheet_fits_a_screen():
     picture = captioned({str(number): torch.zeros(8, 3, 512, 512) for number in range(7)})
-    assert picture.shape[0] <= HEIGHT and picture.shape[1] <= WIDTH
+    assert picture.shape[0] <= SHEET_HEIGHT and picture.shape[1] <= SHEET_WIDTH
     assert captioned({"a": torch.zeros(1, 3, 16, 16)}).shape == (CAPTION + SMALLEST, SMALLEST, 3)
