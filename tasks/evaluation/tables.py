@@ -122,7 +122,8 @@ def number(value: float) -> str:
     """Three or four significant digits; "-" for none."""
     if not math.isfinite(value):
         return "-"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
+    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
+    return text if float(text) else text.removeprefix("-")
 
 
 def cell(interval: Interval | None) -> str:

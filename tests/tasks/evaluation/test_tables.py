@@ -8,7 +8,7 @@ from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
 from tasks.evaluation.results import Result
 from tasks.evaluation.settings import EvaluationConfig
-from tasks.evaluation.tables import Results, as_csv, as_json, differences, markdown, table_of
+from tasks.evaluation.tables import Results, as_csv, as_json, differences, markdown, number, table_of
 
 
 def results_in(folder: Path) -> Results:
@@ -17,9 +17,9 @@ def results_in(folder: Path) -> Results:
         protocol="same_identity", videos=folder, output=folder, methods={"ours": folder}, samples=500
     )
     cases = [Case(name, Path(name), Path(name)) for name in "abc"]
-    for number, case in enumerate(cases, start=1):
-        features = list(torch.randn(3, 4, generator=torch.Generator().manual_seed(number)))
-        for method, value in (("still", 20.0), ("ours", 20.0 + number), ("truth", 100.0)):
+    for place, case in enumerate(cases, start=1):
+        features = list(torch.randn(3, 4, generator=torch.Generator().manual_seed(place)))
+        for method, value in (("still", 20.0), ("ours", 20.0 + place), ("truth", 100.0)):
             figures = {"psnr": value, "ssim": math.nan}
             failed = method == "truth" and case.name == "c"
             result = Result(case.name, method, "x", "1", {} if failed else figures, {"frames": 5, "made": 5})
@@ -53,3 +53,9 @@ def test_all_numbers_are_in_the_csv(tmp_path: Path) -> None:
     results = results_in(tmp_path)
     lines = as_csv(table_of(results), results).splitlines()
     assert "ours,psnr,b,22.0,,,1" in lines and any(line.startswith("ours,psnr,all,22.0,") for line in lines)
+
+
+def test_nothing_has_no_sign() -> None:
+    assert [number(value) for value in (-1e-9, -0.5, 12.25, 123.4, float("nan"))] == [
+        "0.000", "-0.500", "12.25", "123", "-"
+    ]  # fmt: skip
