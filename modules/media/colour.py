@@ -64,6 +64,7 @@ def frame_to_rgb(frame: av.VideoFrame, width: int | None = None) -> np.ndarray:
         dst_colorspace=MATRICES[matrix],
         src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
+        threads=1,  # or each reader keeps one for every core of the machine
     ).to_ndarray()
     space = Space.of_codes(primaries, transfer)
     return pixels if space == Space() else np.array(space_to_srgb(Image.fromarray(pixels), space))

@@ -118,6 +118,7 @@ class VideoWriter:
             dst_color_range=ColorRange.MPEG,
             dst_color_primaries=ColorPrimaries.BT709,
             dst_color_trc=ColorTrc.BT709,
+            threads=1,
         )
         picture.pts, picture.time_base = self._frames, Fraction(1, self._fps)
         self._frames += 1

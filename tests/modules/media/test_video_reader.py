@@ -1,3 +1,4 @@
+import os
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,8 @@ from modules.media.video_reader import evenly, of_one_size, open_video
 from modules.system.errors import UserError
 from tests.media_files import write_film
 from tests.videos import counting_frames, levels, write_video
+
+TASKS = Path("/proc/self/task")
 
 
 def variable_rate_file(path: Path, times_ms: list[int]) -> Path:
@@ -168,3 +171,16 @@ def test_a_truncated_video_is_used_if_most_of_it_is_there(tmp_path: Path, media:
     (tmp_path / "little.mp4").write_bytes(content[: round(0.3 * len(content))])
     with pytest.raises(UserError, match="little.mp4 is truncated: .* can be read; copy it again"):
         list(open_video(tmp_path / "little.mp4")[1])
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="threads are listed on Linux alone")
+def test_readers_that_were_left_keep_no_threads(tmp_path):
+    write_video(tmp_path / "v.mp4", counting_frames(4))
+    left = []
+    for _ in range(4):
+        frames = open_video(tmp_path / "v.mp4")[1]
+        next(frames)
+        left.append((frames, len(list(TASKS.iterdir()))))
+    assert (
+        left[-1][1] - left[0][1] <= 3 * (os.cpu_count() or 1) + 3
+    )  # of the decoders; with scaling 16 a reader and more
