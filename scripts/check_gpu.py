@@ -30,7 +30,7 @@ from modules.system.files import named_file
 from scripts.benchmark import peak_memory, reset_peak
 from tasks.run import main as train
 
-SIZE, FRAMES = 512, 40  # of the stand-in clips
+CLIP_SIZE, CLIP_FRAMES = 512, 40  # of the stand-in clips
 SHORT = ("max_minutes=null", "log.validate_every=0", "log.pictures_every=0", "log.videos_every=0", "log.every=1",
          "log.tensorboard=false", "checkpoint.minutes=0")  # fmt: skip
 NOBODY = "data.split={validation: 0, test: 0}"  # is held out
@@ -47,9 +47,9 @@ class Stage:
     settings: tuple[str, ...]
 
 
-STAGES = {
+FULL_STAGES = {
     "i2p": Stage("configs/i2p.yaml", (*ALL_AT_ONCE, "loss.perceptual_raw=0", "teacher=procedural", "views.people=2",
-                 "views.views=3", f"views.size={SIZE}", "views.cache={work}/views", "held_out_people=1",
+                 "views.views=3", f"views.size={CLIP_SIZE}", "views.cache={work}/views", "held_out_people=1",
                  "initial_weights=none", "density_every=1", "unfreeze={renderer: 0, superresolution: 0}")),
     "motion_adapter": Stage("configs/motion_adapter.yaml", (*ALL_AT_ONCE, *FACE, NOBODY, "loss.perceptual_raw=0",
                             "data.folder={work}/clips", "initial_weights=none", "density_every=1", "laplacian_every=1",
@@ -84,26 +84,27 @@ class Result:
 def stand_in_clips(folder: Path) -> Path:
     """Two clips of noise, 512 pixels, with PNCCs and HuBERT features of noise, in `folder`."""
     random, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    classes = np.zeros((SIZE, SIZE), np.uint8)
+    classes = np.zeros((CLIP_SIZE, CLIP_SIZE), np.uint8)
     classes[96:320, 128:384], classes[320:, 64:448] = 3, 4
-    frames = random.integers(0, 255, (4, SIZE, SIZE, 3), np.uint8).repeat(FRAMES // 4, axis=0)
-    pncc = random.integers(0, 255, (FRAMES + 1, 3, SIZE, SIZE), np.uint8)
+    frames = random.integers(0, 255, (4, CLIP_SIZE, CLIP_SIZE, 3), np.uint8).repeat(CLIP_FRAMES // 4, axis=0)
+    pncc = random.integers(0, 255, (CLIP_FRAMES + 1, 3, CLIP_SIZE, CLIP_SIZE), np.uint8)
     speech = AudioFeatures(
-        torch.randn(2 * FRAMES, 1024, generator=generator), 100 + 50 * torch.rand(2 * FRAMES, generator=generator)
+        torch.randn(2 * CLIP_FRAMES, 1024, generator=generator),
+        100 + 50 * torch.rand(2 * CLIP_FRAMES, generator=generator),
     )
     for number in range(2):
-        face = FaceCoefficients.neutral(FRAMES).replace(
-            expression=0.3 * torch.randn(FRAMES, 64, generator=generator),
-            translation=torch.tensor([[0, 0, -5.0]] * FRAMES),
+        face = FaceCoefficients.neutral(CLIP_FRAMES).replace(
+            expression=0.3 * torch.randn(CLIP_FRAMES, 64, generator=generator),
+            translation=torch.tensor([[0, 0, -5.0]] * CLIP_FRAMES),
         )
         content = ClipContent(
             frames=frames,
-            classes=[classes] * FRAMES,
+            classes=[classes] * CLIP_FRAMES,
             background=frames[0],
             face=face,
             face_model="procedural",
-            landmarks=np.zeros((FRAMES, 68, 2)),
-            audio=np.zeros(640 * FRAMES, np.float32),
+            landmarks=np.zeros((CLIP_FRAMES, 68, 2)),
+            audio=random.normal(0, 0.1, 640 * CLIP_FRAMES).astype(np.float32),
             speech={"hubert": speech},
             pncc=pncc,
         )
@@ -180,7 +181,7 @@ def report(results: list[Result], processes: bool, say: Callable[[str], None] = 
 
 def main(arguments: list[str] | None = None, stages: Mapping[str, Stage] | None = None) -> int:
     """Run the command; the exit code is 0, 2 after an error or a loss that is out of bounds."""
-    stages = stages or STAGES
+    stages = stages or FULL_STAGES
     parser = argparse.ArgumentParser(prog="python -m scripts.check_gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for runs, stand-ins and gpu.json")
     parser.add_argument("--stages", nargs="+", choices=list(stages), default=list(stages))

@@ -97,6 +97,8 @@ class WhisperFeatures(nn.Module):
         if first % config.block:
             raise ValueError(f"the first frame is {first}; it must be a multiple of {config.block}")
         blocks = -(-frames // config.block)
+        if not blocks:
+            return self.mean.new_empty(0, config.width)
         heard = self.mean.new_empty(blocks * config.block, config.width)
         for number, part in enumerate(heard.split(_AT_ONCE * config.block)):
             sound = self._cut(waveform, first + number * _AT_ONCE * config.block, len(part) // config.block)

@@ -238,7 +238,7 @@ I2P_CASES = {
 }
 
 
-@checks("i2p")
+@checks("i2p", slow=True)
 def input_modes_and_scales(g: Golden) -> None:
     count = g.shape("in.small_image")[0]
     image = photo(g, "i2p.small_image", count, 128)

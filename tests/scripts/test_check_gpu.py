@@ -8,7 +8,7 @@ import torch
 
 from modules.clips.format import Clip
 from scripts import check_gpu
-from scripts.check_gpu import NOBODY, STAGES, Result, Stage, check_processes, main, report, stand_in_clips
+from scripts.check_gpu import FULL_STAGES, NOBODY, Result, Stage, check_processes, main, report, stand_in_clips
 from tasks.engine.settings import read_settings
 from tests.conftest import ROOT
 
@@ -26,7 +26,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the stand-in clips, small."""
     folder = tmp_path_factory.mktemp("gpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check_gpu, "SIZE", 32)
+        patch.setattr(check_gpu, "CLIP_SIZE", 32)
         stand_in_clips(folder / "clips")
     return folder
 
@@ -68,9 +68,9 @@ def test_stand_ins_are_clips(work: Path) -> None:
     assert clip.stored_speech("hubert") == (80, "praat") and clip.frames([3]).shape == (1, 32, 32, 3)
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", FULL_STAGES)
 def test_the_settings_of_every_full_stage_are_read(name: str, tmp_path: Path) -> None:
-    stage = STAGES[name]
+    stage = FULL_STAGES[name]
     settings = [setting.replace("{work}", str(tmp_path)) for setting in (*check_gpu.SHORT, *stage.settings)]
     assert read_settings(ROOT / stage.config, settings).resolved["task"] == name
 
