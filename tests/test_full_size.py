@@ -12,7 +12,7 @@ from safetensors import safe_open
 import tasks.stages.adversary
 from modules.system.checkpoint import list_checkpoints
 from scripts.benchmark import peak_memory
-from scripts.check_gpu import ALL_AT_ONCE, FACE, SIZE, stand_in_clips
+from scripts.check_gpu import ALL_AT_ONCE, CLIP_SIZE, FACE, stand_in_clips
 from tasks.run import main
 from tests.conftest import ROOT
 from tests.tasks.helpers import metrics
@@ -87,7 +87,7 @@ def test_image_to_plane(tmp_path: Path, penalty: None) -> None:
         "teacher=procedural",
         "views.people=1",
         "views.views=3",
-        f"views.size={SIZE}",
+        f"views.size={CLIP_SIZE}",
         f"views.cache={tmp_path}",
         "views.workers=1",
         "held_out_people=1",
