@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from data_gen.audio_track import speech_features
-from modules.clips.format import LARGEST_SIDE, ClipContent, write_clip
+from modules.clips.format import ClipContent, check_sides, write_clip
 from modules.clips.pncc import all_pncc
 from modules.face3d.coefficients import pose_points, project
 from modules.face_models import load_face_model
@@ -39,8 +39,7 @@ class ProceduralDataConfig:
                 f"people {self.people}, frames {self.frames}, size {self.size} and workers {self.workers} "
                 f"must be positive, pncc_size {self.pncc_size} and first_seed {self.first_seed} not negative"
             )
-        if max(self.size, self.pncc_size) > LARGEST_SIDE:
-            raise ValueError(f"size {self.size} and pncc_size {self.pncc_size} may be {LARGEST_SIDE} at most")
+        check_sides(self.size, self.pncc_size)
 
     @property
     def seeds(self) -> range:

@@ -26,7 +26,7 @@ from modules.analysis.inpainting import BackgroundMethod, inpaint_background
 from modules.audio.features import FeatureKind, PitchKind
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.whisper import DEFAULT_WHISPER
-from modules.clips.format import LARGEST_SIDE, CannotWrite, ClipContent, write_clip
+from modules.clips.format import CannotWrite, ClipContent, check_sides, write_clip
 from modules.clips.pncc import all_pncc
 from modules.face_models import FACE_MODEL_FILES, check_face_model, load_face_model
 from modules.media.rates import FRAME_RATE
@@ -72,8 +72,7 @@ class VideoDataConfig:
                 f"size {self.size} must be even and at least 64, pncc_size {self.pncc_size} not negative, "
                 f"workers {self.workers} at least 1"
             )
-        if max(self.size, self.pncc_size) > LARGEST_SIDE:
-            raise ValueError(f"size {self.size} and pncc_size {self.pncc_size} may be {LARGEST_SIDE} at most")
+        check_sides(self.size, self.pncc_size)
         if not 0.2 <= self.shortest <= self.longest:
             raise ValueError(f"shortest {self.shortest} must be from 0.2 to longest ({self.longest}) seconds")
         try:

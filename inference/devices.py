@@ -7,6 +7,9 @@ import torch.nn.functional as F
 
 from modules.system.errors import UserError
 
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+CLEARLY_FASTER = 1.3  # how many times bfloat16 must be, for what it loses
+
 
 def choose_device(name: str) -> torch.device:
     """The device of that name: auto (CUDA if there is one), cpu, cuda, cuda:N or mps.
@@ -23,10 +26,6 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device {name} cannot be used here ({reason}); use auto or cpu") from error
     return device
-
-
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
-CLEARLY_FASTER = 1.3  # how many times bfloat16 must be, for what it loses
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

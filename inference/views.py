@@ -13,6 +13,7 @@ from inference.motion import Motion
 from inference.portrait import Portrait
 from modules.geometry.camera import Camera
 from modules.portrait.real3d_portrait import PortraitOutput
+from modules.rendering.compositing import density
 from modules.rendering.planes import colours, mean_features
 from modules.rendering.renderer import VolumeRenderer
 from modules.system.errors import UserError
@@ -72,7 +73,7 @@ class Planes:
     def density_at(self, points: Tensor) -> Tensor:
         """Density [N], at least 0, per world unit, at points [N, 3]."""
         raw = self.renderer.density(self.planes[None], points[None].to(self.planes))
-        return torch.nn.functional.softplus(raw - 1)[0, :, 0]
+        return density(raw)[0, :, 0]
 
     @torch.inference_mode()
     def colours_at(self, points: Tensor) -> Tensor:

@@ -292,6 +292,12 @@ def has_stored_pncc(folder: Path, size: int) -> bool:
     return _pncc_file(folder, size).is_file()
 
 
+def check_sides(size: int, pncc_size: int) -> None:
+    """Refuse sizes of pictures and PNCCs that nothing could draw: ValueError, for configs."""
+    if max(size, pncc_size) > LARGEST_SIDE:
+        raise ValueError(f"size {size} and pncc_size {pncc_size} may be {LARGEST_SIDE} at most")
+
+
 def is_heard(wave: np.ndarray) -> bool:
     """Whether a sound [N] in [-1, 1] is more than silence."""
     return len(wave) > 0 and bool(np.sqrt(np.mean(wave.astype(np.float64) ** 2)) > SILENCE)

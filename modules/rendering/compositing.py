@@ -9,17 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def density(sigma: Tensor) -> Tensor:
+    """Density per world unit, at least 0, of raw density of any shape."""
+    return F.softplus(sigma - 1.0)
+
+
 def interval_weights(depths: Tensor, sigma: Tensor) -> Tensor:
     """Share of every interval in the pixel.
 
     Args:
         depths: [..., N], increasing.
-        sigma: [..., N], raw density; the density of an interval is softplus(mean of its ends - 1).
+        sigma: [..., N], raw density; an interval has the `density` of the mean of its ends.
     Returns:
         [..., N-1], non-negative, sum at most 1.
     """
     middle = 0.5 * (sigma[..., :-1] + sigma[..., 1:])
-    optical = F.softplus(middle - 1.0) * (depths[..., 1:] - depths[..., :-1])
+    optical = density(middle) * (depths[..., 1:] - depths[..., :-1])
     before = F.pad(torch.cumsum(optical, dim=-1)[..., :-1], (1, 0))
     transmitted = torch.exp(-before)  # product of the earlier 1 - alpha
     return -torch.expm1(-optical) * transmitted
