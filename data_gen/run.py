@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from tqdm import tqdm
-
 from data_gen import procedural, synthetic_speech, videos
 from data_gen.audio_track import FeatureSources
 from data_gen.speech import add_features
@@ -28,6 +26,7 @@ from modules.clips.format import list_clips
 from modules.system.config import from_dict, load_yaml
 from modules.system.errors import UserError, run_command
 from modules.system.interrupts import Interrupts
+from modules.system.progress import with_progress
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def run(path: Path, overrides: list[str]) -> str:
     config = from_dict(source.config, settings)
     items = source.prepare(config)
     with Interrupts() as interrupts:
-        for _ in tqdm(items, total=next(items), desc=name, unit=source.unit):
+        for _ in with_progress(items, next(items), source.unit):
             interrupts.check()
     return source.summary(config)
 
@@ -92,7 +91,7 @@ def add(path: Path, overrides: list[str], name: str) -> str:
         added = (add_field(clip, name) for clip in clips)
     with Interrupts() as interrupts:
         count = 0
-        for new in tqdm(added, total=len(clips), desc=name, unit="clip"):
+        for new in with_progress(added, len(clips), "clip"):
             count += new
             interrupts.check()
     have = "have it now" if name in get_args(FeatureKind) else "were without it"

@@ -14,14 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from tqdm import tqdm
-
 from data_gen.audio_track import FeatureSources, speech_features
 from modules.audio.features import AudioFeatures, FeatureKind, PitchKind, pitch_frames
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.whisper import DEFAULT_WHISPER
 from modules.clips.format import CannotWrite, Clip, list_clips, speech_file, write_speech
 from modules.system.errors import run_command
+from modules.system.progress import with_progress
 
 
 def add_features(clips: list[Path], kind: FeatureKind, sources: FeatureSources) -> Iterator[bool]:
@@ -69,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         sources = FeatureSources(hubert=options.hubert, whisper=options.whisper, pitch=options.pitch)
         sources.check(())
         added = add_features(clips, options.features, sources)
-        count = sum(tqdm(added, total=len(clips), desc=options.features, unit="clip"))
+        count = sum(with_progress(added, len(clips), "clip"))
         print(f"{options.folder}: {count} of {len(clips)} clips have {options.features} features, the others no sound")
 
     return run_command(body)

@@ -27,7 +27,7 @@ from modules.audio.pitch import Samples
 from modules.audio.whisper import DEFAULT_WHISPER, WhisperFeatures, load_whisper
 from modules.media.rates import FRAME_SAMPLES, SAMPLE_RATE
 from modules.media.stored_sound import stored_mono
-from modules.system.checkpoint import CONFIG, load_module, read_config, read_model_config
+from modules.system.checkpoint import CONFIG, build_network, load_module, read_config, read_model_config
 from modules.system.errors import UserError
 
 _PART = 2048  # audio frames that are made together, about: 41 s
@@ -81,7 +81,8 @@ class SpeechToMotion:
                     f"{folder} is no audio-to-motion checkpoint; {key} in its {CONFIG} is {config.get(key)}, none of "
                     f"{', '.join(kinds)}"
                 )
-        model = Audio2Motion(read_model_config(folder, Audio2MotionConfig))
+        settings = read_model_config(folder, Audio2MotionConfig)
+        model = build_network(folder, lambda: Audio2Motion(settings))
         load_module(folder, "audio2motion", model)
         return cls(
             model.to(device).eval(),

@@ -15,7 +15,6 @@ from inference.motion import Motion, natural_pose, periodic_blink, still_pose
 from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
 from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
-from inference.progress import with_progress
 from inference.rig import RigPainter, procedural_rig_photo, rig_photo
 from modules.media.audio import Sound, read_sound
 from modules.media.endings import STILLS
@@ -24,6 +23,7 @@ from modules.media.rates import FRAME_RATE
 from modules.rig.rig import RigPhoto
 from modules.system.errors import UserError, note
 from modules.system.interrupts import Interrupts
+from modules.system.progress import with_progress
 
 RIG_SIZE = 512  # pixels a side, without --size
 DEMO_PERSON = 900007  # seed of a procedural person that no training saw

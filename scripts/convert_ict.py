@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from modules.system.errors import UserError, run_command
 from modules.system.files import named_file
+from modules.system.progress import with_progress
 
 NEUTRAL = "generic_neutral_mesh.obj"
 EXPRESSION_FILE = "vertex_indices.json"  # key "expressions": their order
@@ -57,7 +57,9 @@ def convert(folder: Path, output: Path) -> None:
     triangles, of_polygon = triangulate(neutral, polygons)
     names = _expression_names(folder / EXPRESSION_FILE)
     modes = [*(f"identity{i:03d}" for i in range(IDENTITIES)), *names]
-    basis = np.stack([_difference(folder / f"{mode}.obj", neutral) for mode in tqdm(modes)])
+    basis = np.stack(
+        [_difference(folder / f"{mode}.obj", neutral) for mode in with_progress(modes, len(modes), "mode")]
+    )
     basis = basis.astype(np.float16)  # [M, V, 3] cm
     with named_file(output) as part, part.open("wb") as file:
         np.savez_compressed(

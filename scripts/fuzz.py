@@ -46,6 +46,7 @@ from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError, run_command
+from modules.system.progress import with_progress
 from scripts import fuzz_cases as cases
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -386,12 +387,11 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> None:
         numbers = range(options.first, options.first + options.count)
         wrong = 0
-        bar = tqdm(fuzz(tuple(options.kinds), numbers, options.seed, options.output),
-                   total=len(options.kinds) * len(numbers), unit="case")  # fmt: skip
-        for kind, number, verdict in bar:
+        results = fuzz(tuple(options.kinds), numbers, options.seed, options.output)
+        for kind, number, verdict in with_progress(results, len(options.kinds) * len(numbers), "case"):
             if not verdict.startswith("ok"):
                 wrong += 1
-                bar.write(f"{kind} {number}: {verdict}")
+                tqdm.write(f"{kind} {number}: {verdict}", file=sys.stderr)
         print(summary(options.output / "results.tsv"))
         if wrong:
             raise UserError(f"{wrong} cases are wrong; their files lie in {options.output}")

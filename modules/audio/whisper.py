@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from modules.audio.features import MEL_BANDS, mel_basis
 from modules.audio.pitch import Samples
 from modules.media.rates import HOP, SAMPLE_RATE
-from modules.system.checkpoint import load_module, read_model_config
+from modules.system.checkpoint import build_network, load_module, read_model_config
 
 DEFAULT_WHISPER = "checkpoints/demo/whisper"
 MEL_WINDOW, MEL_HOP = 400, 160  # samples of Whisper's mel spectrum
@@ -151,6 +151,7 @@ def load_whisper(folder: Path) -> WhisperFeatures:
     Raises:
         UserError: it is not there, damaged, or of another network.
     """
-    features = WhisperFeatures(read_model_config(folder, WhisperConfig))
+    settings = read_model_config(folder, WhisperConfig)
+    features = build_network(folder, lambda: WhisperFeatures(settings))
     load_module(folder, "whisper", features)
     return features

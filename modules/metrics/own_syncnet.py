@@ -16,7 +16,7 @@ from modules.audio.syncnet import WINDOW, SyncNet, SyncNetConfig
 from modules.audio.whisper import load_whisper
 from modules.face_models import load_face_model
 from modules.metrics.sync import SyncScore, own_sync_score
-from modules.system.checkpoint import find_checkpoint, load_module, read_config, read_model_config
+from modules.system.checkpoint import build_network, find_checkpoint, load_module, read_config, read_model_config
 from modules.system.errors import UserError
 
 
@@ -68,7 +68,8 @@ def load_own_lip_sync(folder: Path, whisper: Path) -> OwnLipSync:
     kind = config.get("features")
     if kind not in get_args(FeatureKind) or kind == "hubert":
         raise UserError(f"{folder} was trained with features={kind}; the measure needs one of mel or whisper")
-    network = SyncNet(read_model_config(checkpoint, SyncNetConfig))
+    settings = read_model_config(checkpoint, SyncNetConfig)
+    network = build_network(checkpoint, lambda: SyncNet(settings))
     load_module(checkpoint, "syncnet", network)
     hearing = load_whisper(whisper) if kind == "whisper" else None
     return OwnLipSync(network.requires_grad_(False), kind, hearing, str(config.get("face_model", "bfm")))

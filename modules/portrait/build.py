@@ -15,7 +15,7 @@ from modules.portrait.old_configs import update_model_config
 from modules.portrait.real3d_portrait import Real3DPortrait
 from modules.portrait.tri_grid import TriGridRefiner
 from modules.rendering.renderer import VolumeRenderer
-from modules.system.checkpoint import load_module, read_model_config
+from modules.system.checkpoint import build_network, load_module, read_model_config
 
 
 def build_portrait(config: Real3DPortraitConfig) -> Real3DPortrait:
@@ -54,7 +54,7 @@ def load_portrait(folder: Path, config: Real3DPortraitConfig) -> Real3DPortrait:
     Raises:
         UserError: a file or a tensor is missing, damaged or of another size.
     """
-    model = build_portrait(config)
+    model = build_network(folder, lambda: build_portrait(config))
     for name, part in model.named_children():
         load_module(folder, name, part)
     return model

@@ -21,6 +21,7 @@ from modules.system.errors import UserError
 from modules.system.files import whole_file
 
 T = TypeVar("T")
+Network = TypeVar("Network", bound=nn.Module)
 CONFIG, TRAINER = "config.yaml", "trainer.pt"
 _SHOWN = 3  # offending keys that an error names
 LARGEST_HALF = 65504.0
@@ -195,6 +196,23 @@ def read_model_config(
         return from_dict(kind, update(config["model"]))
     except UserError as error:
         raise UserError(f"{folder / CONFIG}: {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:  # `update` met lists in place of words and the like
+        raise UserError(f"{folder / CONFIG}: the group model is of no version known here ({error})") from error
+
+
+def build_network(folder: Path, build: Callable[[], Network]) -> Network:
+    """What `build` makes of the settings in the config.yaml of a checkpoint.
+
+    Raises:
+        UserError: they describe no network, or one that no memory holds; the message names the file.
+    """
+    try:
+        return build()
+    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise UserError(
+            f"{folder / CONFIG} describes a network that cannot be built here ({_first_line(error)}); "
+            "copy it from where you have the weights from"
+        ) from error
 
 
 def checkpoint_step(folder: Path) -> int:

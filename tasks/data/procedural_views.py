@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel
@@ -29,6 +28,7 @@ from modules.procedural.person import HELD_OUT_SEED, sample_person
 from modules.procedural.render import render
 from modules.system.files import whole_file
 from modules.system.processes import run_all
+from modules.system.progress import with_progress
 from tasks.data.teacher import TeacherBatch, TeacherViews
 from tasks.engine.seeds import item_generator
 
@@ -203,7 +203,7 @@ def fill(config: ViewsConfig) -> None:
     if not missing:
         return
     done = run_all(partial(_render_to_disk, config), missing, config.workers)
-    for _ in tqdm(done, total=len(missing), desc="teacher views", unit="person"):
+    for _ in with_progress(done, len(missing), "person"):
         pass
 
 

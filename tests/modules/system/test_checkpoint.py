@@ -1,5 +1,6 @@
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 import modules.system.checkpoint as checkpoint
+from modules.portrait.build import read_portrait_config
 from modules.system.checkpoint import (
+    CONFIG,
+    build_network,
     find_checkpoint,
     list_checkpoints,
     load_module,
@@ -206,3 +210,27 @@ def test_a_run_means_the_checkpoint_that_its_config_selects(tmp_path: Path) -> N
     for folder in list_checkpoints(tmp_path):
         shutil.rmtree(folder)
     assert find_checkpoint(tmp_path).name == "best"  # the only one that is left
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: torch.nn.Conv1d(8, 1 << 48, 1),  # beyond all memory
+        lambda: torch.nn.Conv1d(8, 10**30, 1),  # beyond 64 bits
+        lambda: torch.nn.Conv1d(8, -4, 1),
+    ],
+)
+def test_settings_of_no_network_are_refused_with_their_file(
+    build: Callable[[], torch.nn.Module], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as refused:
+        build_network(tmp_path, build)
+    assert str(refused.value).startswith(f"{tmp_path / CONFIG} describes a network that cannot be built here")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_of_unknown_version_is_refused_with_its_file(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    save_checkpoint(folder, {"model": {"htbsr": {"fusion": ["v1"]}}}, {})
+    with pytest.raises(UserError, match=r"config\.yaml: the group model is of no version known here"):
+        read_portrait_config(folder)

@@ -1,7 +1,7 @@
 import io
 import time
 
-from inference.progress import with_progress
+from modules.system.progress import with_progress
 
 
 class Terminal(io.StringIO):
@@ -16,10 +16,10 @@ def slow(frames: int, seconds: float):
 
 
 def test_without_a_terminal_lines_say_how_far_it_is(monkeypatch):
-    monkeypatch.setattr("inference.progress.WARM_UP", 0.0)
-    monkeypatch.setattr("inference.progress.WORTH_SAYING", 0.0)
+    monkeypatch.setattr("modules.system.progress.WARM_UP", 0.0)
+    monkeypatch.setattr("modules.system.progress.WORTH_SAYING", 0.0)
     stream = io.StringIO()
-    assert list(with_progress(slow(4, 0.01), 4, stream, interval=0.0)) == [0, 1, 2, 3]
+    assert list(with_progress(slow(4, 0.01), 4, stream=stream, interval=0.0)) == [0, 1, 2, 3]
     estimate, *lines = stream.getvalue().splitlines()
     assert estimate.startswith("4 frames, about 0:00:0")
     assert lines[-1].startswith("frame 4/4") and "frames/s" in lines[-1] and "0:00:00 left" in lines[-1]
@@ -27,10 +27,10 @@ def test_without_a_terminal_lines_say_how_far_it_is(monkeypatch):
 
 def test_what_is_soon_done_needs_no_words():
     stream = io.StringIO()
-    assert list(with_progress(range(100), 100, stream)) == list(range(100)) and stream.getvalue() == ""
+    assert list(with_progress(range(100), 100, stream=stream)) == list(range(100)) and stream.getvalue() == ""
 
 
 def test_a_terminal_gets_a_bar():
     stream = Terminal()
-    assert list(with_progress(range(3), 3, stream)) == [0, 1, 2]
+    assert list(with_progress(range(3), 3, stream=stream)) == [0, 1, 2]
     assert "3/3" in stream.getvalue()
