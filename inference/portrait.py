@@ -14,7 +14,7 @@ from modules.analysis.inpainting import BackgroundMethod, inpaint_background, in
 from modules.analysis.landmarks import detect
 from modules.analysis.segmentation import part_image, segment_crop
 from modules.analysis.segmentation_classes import CLASSES
-from modules.face3d.coefficients import FaceCoefficients
+from modules.face3d.coefficients import EXPRESSION_SIZE, IDENTITY_SIZE, FaceCoefficients
 from modules.face3d.fitting import fit_photo
 from modules.face3d.morphable_model import MorphableModel
 from modules.media.images import read_picture
@@ -27,6 +27,7 @@ from modules.system.files import named_file
 _FORMAT = "real3d-portrait"
 _VERSION = 1
 _PICTURES = ("picture", "head", "torso", "background")
+_WIDTHS = {"identity": IDENTITY_SIZE, "expression": EXPRESSION_SIZE, "euler": 3, "translation": 3}
 FRONTAL_DISTANCE = -5.0  # dm: the face of a procedural portrait fills about a fifth of the picture
 
 
@@ -154,6 +155,7 @@ class Portrait:
                     )
                 tensors = {name: file.get_tensor(name) for name in _tensors()}
                 for name, values in tensors.items():
+                    _check_shape(path, name, values, size=tensors["picture"].shape[-1:])
                     _check_values(path, name, values)
                 return cls(**tensors, face_model=header["face_model"])
         except (OSError, SafetensorError, KeyError) as error:
@@ -174,6 +176,17 @@ def analyse_photo(
     box = photo_crop(photo, in_photo)
     landmarks = crop_landmarks(in_photo, photo.shape[:2], box)
     return photo, box, landmarks, fit_photo(face_model, torch.from_numpy(landmarks).float())
+
+
+def _check_shape(path: Path, name: str, values: Tensor, size: tuple[int, ...]) -> None:
+    """Refuse a damaged file in which a tensor does not fit the picture of `size` (S,) or the face of one row."""
+    right = (
+        (1, *size, *size) if name == "classes" else (1, 3, *size, *size) if name in _PICTURES else (1, _WIDTHS[name])
+    )
+    if values.shape != right or values.is_floating_point() == (name == "classes"):
+        raise UserError(
+            f"{path} is damaged: {name} is {values.dtype} {list(values.shape)} instead of {list(right)}; make it again"
+        )
 
 
 def _check_values(path: Path, name: str, values: Tensor) -> None:

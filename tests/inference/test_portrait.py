@@ -87,6 +87,24 @@ def test_values_out_of_all_reason_are_refused_by_name(tmp_path, portrait, name, 
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("expression", lambda x: x[0]),
+        ("euler", lambda x: x.expand(2, 3).clone()),
+        ("head", lambda x: x[0, 0]),
+        ("picture", lambda x: x[..., :-1].clone()),
+        ("classes", lambda x: x.float()),
+        ("torso", lambda x: x.to(torch.uint8)),
+    ],
+)
+def test_tensors_of_another_shape_or_kind_are_refused_by_name(tmp_path, portrait, name, change):
+    replace(portrait, **{name: change(getattr(portrait, name))}).save(tmp_path / "p.safetensors")
+    with pytest.raises(UserError, match=rf"p.safetensors is damaged: {name} is torch\..* instead of \[1, ") as refusal:
+        Portrait.load(tmp_path / "p.safetensors")
+    assert "\n" not in str(refusal.value)
+
+
 def test_a_real_photo_becomes_a_portrait(media, assets, pipeline):
     portrait = pipeline.portrait(media / "portraits" / "long_hair_woman_outdoor.jpg")
     assert portrait.head.shape == (1, 3, pipeline.size, pipeline.size)
