@@ -14,6 +14,7 @@ from PIL import ImageColor
 
 from modules.media.endings import ANIMATIONS, LONGEST_ANIMATION, OPAQUE, STILLS, VIDEO, WITH_ALPHA
 from modules.media.picture_kinds import check_clip
+from modules.rig.config import draws_by_rig
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.config import load_yaml
 from modules.system.errors import UserError
@@ -68,7 +69,7 @@ NOT_WITH_RIG = {  # what acts with the planes alone, and what the rig does in it
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse what cannot be done or would not be used; and name the output where no name was given.
+    """Refuse what cannot be done or would not be used; name the output and the renderer where none was given.
 
     Args:
         options: of `inference.run.parse`; `given` holds the names of those that stand on the command line.
@@ -78,6 +79,8 @@ def check(options: argparse.Namespace) -> None:
     if options.output is None:
         options.output = default_output(options)
     _check_values(options)
+    if options.renderer is None:
+        options.renderer = default_renderer(options)
     _check_use(options)
     _check_files(options)
     if inputs_of(options)["speech"]:
@@ -91,6 +94,12 @@ def default_output(options: argparse.Namespace) -> Path:
     suffix = ".webm" if options.background == "transparent" else VIDEO
     names = [path.stem[:LONGEST_NAME] if path else other for path, other in ((who, "person"), (what, "talk"))]
     return OUTPUT_FOLDER / f"{'_'.join(names) if who or what else 'talk'}{suffix}"
+
+
+def default_renderer(options: argparse.Namespace) -> str:
+    """Who draws: the rig if the checkpoint has settings for it, unless a portrait of the planes is given."""
+    of_planes = options.source is not None and options.source.suffix.lower() == PORTRAIT_SUFFIX
+    return "planes" if of_planes or not draws_by_rig(options.checkpoint) else "rig"
 
 
 def inputs_of(options: argparse.Namespace) -> dict[str, bool]:
@@ -165,7 +174,10 @@ def _check_use(options: argparse.Namespace) -> None:
 def _check_rig(options: argparse.Namespace) -> None:
     for name, reason in NOT_WITH_RIG.items():
         if name in options.given:
-            raise UserError(f"{_called(name)} is not used with --renderer rig: {reason}; leave one of them out")
+            instead = (
+                "leave one of them out" if "renderer" in options.given else "leave it out, or add --renderer planes"
+            )
+            raise UserError(f"{_called(name)} is not used with --renderer rig: {reason}; {instead}")
     if options.source is not None and options.source.suffix.lower() == PORTRAIT_SUFFIX:
         raise UserError(f"--renderer rig draws from the photo itself; give that with --source, not {options.source}")
 

@@ -39,6 +39,7 @@ from modules.portrait.driving import Driving, PNCCInputs, draw_pncc, head_camera
 from modules.portrait.photo import Photo, Surroundings
 from modules.portrait.prepared import prepare
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Source
+from modules.rig.config import RigConfig, read_rig_config
 from modules.system.checkpoint import checkpoint_step, list_checkpoints
 from modules.system.errors import UserError
 
@@ -52,6 +53,7 @@ class TalkingPortrait:
     Attributes:
         config: the settings of the model.
         face_model: on the CPU, where photos and clips are fitted; PNCCs are drawn by a copy on the device.
+        rig: settings of the renderer that does without the model (inference/rig.py).
     """
 
     def __init__(
@@ -62,12 +64,13 @@ class TalkingPortrait:
         speech: SpeechToMotion | None,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        rig: RigConfig | None = None,
     ) -> None:
         self.model, self.config = model.to(device).eval(), config
         self.face_model = face_model.cpu()
         self._drawn_face = self.face_model if device.type == "cpu" else deepcopy(self.face_model).to(device)
         self.speech = speech
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.rig = device, dtype, rig or RigConfig()
 
     @classmethod
     def load(
@@ -102,7 +105,7 @@ class TalkingPortrait:
         model = prepare(load_portrait(folder, config), dtype)
         speech_folder = checkpoint / "audio2motion"
         speech = SpeechToMotion.load(speech_folder, chosen, hubert) if speech_folder.is_dir() else None
-        return cls(model, config, face_model, speech, chosen, dtype)
+        return cls(model, config, face_model, speech, chosen, dtype, read_rig_config(checkpoint))
 
     @property
     def size(self) -> int:

@@ -22,6 +22,7 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.media.pixels import to_pixels, to_tensor
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
+from modules.rig.config import RigConfig
 from modules.rig.draw import RigFrames, draw
 from modules.rig.motion import head_poses
 from modules.rig.rig import PhotoRig, RigPhoto
@@ -60,9 +61,16 @@ class RigPainter:
         size: pixels a side of the frames.
     """
 
-    def __init__(self, photo: RigPhoto, model: MorphableModel, size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        photo: RigPhoto,
+        model: MorphableModel,
+        size: int,
+        device: torch.device,
+        config: RigConfig | None = None,
+    ) -> None:
         self.picture, self.model, self.size, self.device = to_tensor(photo.picture), model, size, device
-        self.face, self.rig = photo.face, PhotoRig(photo, model).to(device)
+        self.face, self.rig = photo.face, PhotoRig(photo, model, config).to(device)
 
     def frames(
         self, motion: Motion, background: Tensor | str | None = None, batch: int = 1, workers: int = 0

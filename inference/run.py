@@ -87,7 +87,10 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Who draws: which model, where it runs, and how."""
     parser.add_argument(
-        "--renderer", choices=RENDERERS, default="planes", help="planes: the networks; rig: the photo itself in 3D"
+        "--renderer",
+        choices=RENDERERS,
+        help="planes: the networks; rig: the photo itself in 3D; without it rig where the checkpoint has a folder rig, "
+        "as the embedded one has",
     )
     parser.add_argument(
         "--size",

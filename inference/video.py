@@ -86,7 +86,7 @@ def make_frames(
 ) -> Iterator[np.ndarray]:
     """The frames, drawn by the networks or by the rig, uint8 [H, W, 3 or 4]."""
     if isinstance(photo, RigPhoto):
-        painter = RigPainter(photo, pipeline.face_model, size, pipeline.device)
+        painter = RigPainter(photo, pipeline.face_model, size, pipeline.device, pipeline.rig)
         draw = painter.debug_frames if options.debug_video else painter.frames
         return draw(motion, background, options.batch or pipeline.batch, pipeline.workers)
     render = pipeline.debug_frames if options.debug_video else pipeline.frames

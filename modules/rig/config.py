@@ -1,7 +1,12 @@
 """The constants of the rig; lengths of the picture are fractions of its side, of the head decimetres."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from modules.system.config import from_dict, load_yaml
+from modules.system.errors import UserError
+
+CHECKPOINT_PART = "rig"  # of a checkpoint whose photos are drawn by the rig unless something else is asked for
 REFERENCE = 512  # pixels a side at which masks and fillings are computed, whatever the photo's size
 
 
@@ -31,3 +36,23 @@ class RigConfig:
         for name, low, high in (("cells", 16, 256), ("margin", 0, 0.5), ("geometry", 32, 2048)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
+
+
+def draws_by_rig(checkpoint: Path) -> bool:
+    """Whether a checkpoint's photos are drawn by the rig unless something else is asked for."""
+    return (checkpoint / CHECKPOINT_PART / "config.yaml").is_file()
+
+
+def read_rig_config(checkpoint: Path) -> RigConfig:
+    """The settings in CHECKPOINT/rig/config.yaml; the usual ones if there are none.
+
+    Raises:
+        UserError: a wrong key or value; the message names the file.
+    """
+    if not draws_by_rig(checkpoint):
+        return RigConfig()
+    path = checkpoint / CHECKPOINT_PART / "config.yaml"
+    try:
+        return from_dict(RigConfig, load_yaml(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error

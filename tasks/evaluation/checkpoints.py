@@ -144,7 +144,7 @@ class RigCheckpoint(Checkpoint):
         picture, classes = segment_crop(source.frame, source.box, source.landmarks, max(size, ANALYSIS_SIZE))
         person = person_confidence(crop_picture(source.frame, source.box, ANALYSIS_SIZE))
         photo = RigPhoto(picture, classes, person, source.landmarks, face or self.fitted(source))
-        return RigPainter(photo, self.talker.face_model, size, self.talker.device)
+        return RigPainter(photo, self.talker.face_model, size, self.talker.device, self.talker.rig)
 
     def performed(self, source: Source, motion: Motion) -> Iterator[np.ndarray]:
         return self.painter(source).frames(motion, batch=self.talker.batch, workers=self.talker.workers)

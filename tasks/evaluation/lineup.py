@@ -1,5 +1,6 @@
 """From the names of a config to methods that can be asked for frames or motion."""
 
+from modules.rig.config import draws_by_rig
 from modules.system.config import nearest
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
@@ -33,7 +34,7 @@ def check_methods(config: EvaluationConfig, cases: list[Case]) -> list[str]:
         folder = entry.folder
         if is_checkpoint(folder):
             load_checkpoint(folder, config.device)
-        elif entry.renderer != "planes":
+        elif entry.renderer is not None:
             raise UserError(f"{folder} ({name}) holds no checkpoint; a renderer is for those alone")
         elif config.protocol == "speech_to_motion":
             raise UserError(f"{folder} ({name}) holds no checkpoint; videos have no place in speech_to_motion")
@@ -60,7 +61,8 @@ def video_method(name: str, entry: Entry | None, config: EvaluationConfig) -> Me
 
 def checkpoint_method(name: str, entry: Entry, config: EvaluationConfig) -> Checkpoint:
     """A checkpoint of ours as the protocol drives it."""
-    kind = RigCheckpoint if entry.renderer == "rig" else Checkpoint
+    renderer = entry.renderer or ("rig" if draws_by_rig(entry.folder) else "planes")
+    kind = RigCheckpoint if renderer == "rig" else Checkpoint
     drive = "sound" if config.protocol in SOUND_DRIVEN else "motion"
     return kind(name, str(entry), load_checkpoint(entry.folder, config.device), drive, config.seed)
 

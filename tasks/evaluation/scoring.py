@@ -70,7 +70,7 @@ def result_stamp(case: Case, entry: Entry | None, config: EvaluationConfig) -> s
     networks = sorted(load_networks(config).loaded)
     if OWN_SYNCNET in networks:
         files.append(config.syncnet)
-    facts = [networks, config.sound_late.get(case.driver.stem, 0.0), entry.renderer if entry else ""]
+    facts = [networks, config.sound_late.get(case.driver.stem, 0.0), (entry.renderer or "") if entry else ""]
     return stamp_of(config, facts, files)
 
 

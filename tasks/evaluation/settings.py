@@ -27,14 +27,15 @@ class Entry:
 
     Attributes:
         folder: a checkpoint of ours, or the videos of any method.
-        renderer: who draws what the checkpoint moves: its networks, or the photo itself in 3D.
+        renderer: who draws what the checkpoint moves: its networks, or the photo itself in 3D; None: whoever draws in
+            `inference.run`.
     """
 
     folder: Path
-    renderer: Renderer = "planes"
+    renderer: Renderer | None = None
 
     def __str__(self) -> str:
-        return str(self.folder) if self.renderer == "planes" else f"{self.folder}, renderer {self.renderer}"
+        return str(self.folder) if self.renderer is None else f"{self.folder}, renderer {self.renderer}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,23 @@ def test_an_option_acts_with_the_inputs_of_the_table_and_is_refused_by_name_with
         assert message.startswith(option) and "not used" in message and "leave" in message and "\n" not in message
 
 
+def test_a_checkpoint_with_a_rig_draws_photos_by_it_unless_told_otherwise(folder):
+    def renderer(*arguments: str) -> str:
+        options = parse(["--checkpoint", "mel", *arguments])
+        check(options)
+        return options.renderer
+
+    photo = ("--source", "face.jpg")
+    assert renderer(*photo) == "planes"
+    (folder / "mel" / "rig").mkdir()
+    (folder / "mel" / "rig" / "config.yaml").write_text("cells: 64\n")
+    assert renderer(*photo) == renderer() == renderer(*photo, "--size", "256") == "rig"
+    assert renderer(*photo, "--renderer", "planes") == "planes"
+    assert renderer("--source", "portrait.safetensors") == "planes"  # it is of the networks
+    with pytest.raises(UserError, match="--march is not used with --renderer rig.*add --renderer planes"):
+        renderer(*photo, "--march", "full")
+
+
 @pytest.mark.parametrize("more", [("--inpainting", "nearest"), ("--precision", "float32"), ("--march", "full")])
 def test_the_rig_refuses_what_acts_with_the_planes_alone(folder, more):
     rig = ("--source", "face.jpg", "--renderer", "rig")
