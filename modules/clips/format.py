@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import cast, get_args
 from zipfile import BadZipFile
 
@@ -46,8 +47,11 @@ CLIP_VERSION = 2  # 1 had no version, fps, source and licence; it is read as wel
 LARGEST_SIDE = 4096  # pixels a side of pictures and PNCCs
 SILENCE = 1e-3  # root mean square below which a sound counts as silent: -60 dB of full scale
 KEY_EVERY = 5  # frames from one key frame to the next
-_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, RuntimeError, BadZipFile, zlib.error,
-           struct.error)  # fmt: skip  # what the readers of videos, pictures, sounds and arrays raise
+# What the readers of videos, pictures, sounds and arrays raise.
+# fmt: off
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, RuntimeError, MemoryError, BadZipFile,
+           FFmpegError, TokenError, zlib.error, struct.error)
+# fmt: on
 _VIDEO_OPTIONS = {"crf": "12", "g": str(KEY_EVERY), "bf": "0", "preset": "fast"}
 
 _OF_VIDEO = re.compile(r"(?<!^person)_\d{6}$")  # first frame, at the end of a folder's name
@@ -211,6 +215,11 @@ class Clip:
     def name(self) -> str:
         """Name of the clip's folder."""
         return self.folder.name
+
+    @property
+    def video(self) -> Path:
+        """The file of the pictures, resolved; a clip of speech alone has none, which is a UserError."""
+        return _existing(self.folder / "video.mp4").resolve()
 
     def frames(self, indices: Iterable[int]) -> np.ndarray:
         """Pictures uint8 [N, H, W, 3] of single frames, in the order of `indices`."""
@@ -392,15 +401,19 @@ class _Decoded(Sequence):
         return _decode(self._path, [range(self._count)[index]], self._format)[0]
 
 
-@contextmanager
-def _open_video(path: Path) -> Iterator[InputContainer]:
-    """A video of a clip; without it, or when it is damaged, one line says what to do."""
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise UserError(
             f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips, or make "
             "it again with python -m data_gen.run"
         )
-    with _reading(path), av.open(path) as container:
+    return path
+
+
+@contextmanager
+def _open_video(path: Path) -> Iterator[InputContainer]:
+    """A video of a clip; without it, or when it is damaged, one line says what to do."""
+    with _reading(_existing(path)), av.open(path) as container:
         yield container
 
 

@@ -32,6 +32,21 @@ def eyes_texture(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     return ((own * picture + (1 - own) * outwards) / 255).astype(np.float32)
 
 
+def without_eyes(colours: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A photo in whose eyes the colours of the lids go on: where lids meet no eye shines through.
+
+    Args:
+        colours: [S, S, 3], 0 to 255; places: [478, 2] fractions.
+    Returns:
+        [S, S, 3] float32.
+    """
+    rings = [polygon(places[list(ring)], REFERENCE) for ring in (RIGHT_EYE_RING, LEFT_EYE_RING)]
+    eyes = shrink(rings[0] | rings[1], 3)
+    inwards = resized(fill(resized(colours, REFERENCE), ~eyes), len(colours))
+    inside = resized(eyes.astype(np.float32), len(colours))[..., None]
+    return (inside * inwards + (1 - inside) * colours).astype(np.float32)
+
+
 def mouth_mask(places: np.ndarray, size: int) -> np.ndarray:
     """The photo's mouth opening with soft edges, [size, size] float32 in [0, 1]."""
     return blur(polygon(places[list(MOUTH_RING)], size), 0.8 * size / REFERENCE)

@@ -26,14 +26,17 @@ from modules.rig.landmark_mesh import (
     LandmarkModel,
     PhotoMesh,
 )
+from modules.rig.lids import COUNT, lash_points
 from modules.rig.sheet import Sheet
 
 SHUT_LIDS, SHUT_LIPS = 0.015, 0.01  # dm between the model's lids, lips, at which they count as shut
 _LEAST_LIDS, _LEAST_LIPS = 0.01, 0.005  # dm: openings of the photo's fit below this say nothing of shares
+_FOLDED = 0.8  # of the photo's opening: from here on a lid that closes unfolds
 _WIDEST = 1.7  # times as wide as in the photo eyes open at most
 _UNDER_NECK = (0.0, -0.6, -0.8)  # dm in the head's axes, a point about which the head turns
 _WINDOW = 101  # frames; how many of 25 a second the head's distance is the median of
 _BEHIND_FACE, _BEHIND_LIPS, _BEHIND_LIDS = 1.02, 1.01, 1.02  # times as far from the camera as what lies before them
+_BEFORE_LIDS = 0.995
 _ANOTHER_SIDE = 0.3  # radians from the photo's pose at which the mirrored side counts in full
 _MOUTH = slice(0, len(MOUTH_RING))  # rows of `COPIED`
 _JAW = slice(len(MOUTH_RING) // 2, len(MOUTH_RING))
@@ -76,6 +79,7 @@ class Pose:
         opened: [B] dm, how much wider the mouth is open than in the photo.
         chin: [B, 2] dm, how far the chin has moved from the neutral face.
         lips: [B, 2] dm, heights of the upper and the lower lip's edge in the head.
+        shut: [B, 14] in [0, 1], how far each upper lid has come down from its place in the photo to the lower one.
         turned: [B] in [0, 1], 0 for the head as in the photo, 1 when it has turned so far that another side is seen.
     """
 
@@ -84,11 +88,13 @@ class Pose:
     opened: Tensor
     chin: Tensor
     lips: Tensor
+    shut: Tensor
     turned: Tensor
 
 
 class Skeleton:
-    """All vertices of a rig and how they move: the face's 478, the sheet's, and 52 copies of the rims of the holes.
+    """All vertices of a rig and how they move: the face's 478, the sheet's, the lashes' 28, and 52 copies of the rims
+    of the holes.
 
     With the coefficients of the photo's own fit every vertex is where the photo shows it.
     """
@@ -105,17 +111,25 @@ class Skeleton:
         """`shut_lids`: [14] dm between the model's lids when they are shut; the others as in `PhotoRig`."""
         copies = list(COPIED)
         self.face, self.model, self.places, self.config = face, model, mesh.places, config
-        self.still = torch.cat([mesh.points, sheet.points, mesh.points[copies]])
+        lids = list(LIDS_ABOVE)
+        self.still = torch.cat(
+            [mesh.points, sheet.points, mesh.points[lids], lash_points(mesh.points), mesh.points[copies]]
+        )
         self.canonical = (self.still - face.translation) @ rotation_matrix(face.euler)[0]  # in the head's axes
-        basis = torch.cat([model.basis, sheet.basis, model.basis[copies]])
+        basis = torch.cat([model.basis, sheet.basis, model.basis[lids * 2 + copies]])
         self.basis = basis.flatten(0, 1).T.contiguous()  # [64, 3 V]
         ones = mesh.points.new_ones
-        self.weight = torch.cat([ones(ALL_POINTS), sheet.weight, ones(len(copies))])[:, None]
-        hang = torch.cat([0 * ones(ALL_POINTS), sheet.hang, 0 * ones(len(copies))])[:, None]
+        others = len(self.still) - ALL_POINTS - len(sheet.points)
+        self.weight = torch.cat([ones(ALL_POINTS), sheet.weight, ones(others)])[:, None]
+        hang = torch.cat([0 * ones(ALL_POINTS), sheet.hang, 0 * ones(others)])[:, None]
+        first = len(self.still) - others
+        self.roots = slice(first, first + COUNT)  # of the lashes
+        self.tips = slice(first + COUNT, first + 2 * COUNT)
+        self.lashes = self.canonical[self.tips] - self.canonical[self.roots]
         self.sway = config.sway + 0.5 * hang
         behind = 1 + (_BEHIND_FACE - 1) * sheet.under
-        lips, lids = _BEHIND_LIPS * ones(len(MOUTH_RING)), _BEHIND_LIDS * ones(len(copies) - len(MOUTH_RING))
-        self.push = torch.cat([ones(ALL_POINTS), behind, lips, lids])[:, None]
+        inside = [_BEHIND_LIPS * ones(len(MOUTH_RING)), _BEHIND_LIDS * ones(len(copies) - len(MOUTH_RING))]
+        self.push = torch.cat([ones(ALL_POINTS), behind, _BEFORE_LIDS * ones(2 * COUNT), *inside])[:, None]
         upper, lower = self.canonical[list(UPPER_LIP), 1], self.canonical[list(LOWER_LIP), 1]
         self.lids = self.canonical[list(LIDS_ABOVE)] - self.canonical[list(LIDS_BELOW)]  # [14, 3]
         self.lips = upper - lower  # [9]
@@ -134,8 +148,10 @@ class Skeleton:
             closing: [B] in [0, 1], how far the eyes close on top of the expression.
         """
         moved = self.canonical + ((expression - self.face.expression) @ self.basis).unflatten(1, (-1, 3))
-        self._open(moved, self.model.moved(expression), closing)
+        share = self._open(moved, self.model.moved(expression), closing)
         copies = list(COPIED)
+        moved[:, self.roots] = moved[:, list(LIDS_ABOVE)]
+        moved[:, self.tips] = moved[:, self.roots] + self.lashes
         moved[:, -len(copies) :] = moved[:, copies]
         opened = self._gap(moved) - self.gap
         interior = torch.cat([self._interior_places(moved, opened), moved[:, -len(copies) :, :2]], dim=-1)
@@ -146,18 +162,22 @@ class Skeleton:
         rotation = rotation_matrix(euler) @ rotation_matrix(self.face.euler).mT
         angle = ((rotation.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1).arccos()
         points = torch.cat([points[..., :2], depth], dim=-1) * self.push
-        return Pose(points, interior, opened, chin, lips, soft(angle / _ANOTHER_SIDE))
+        shut = soft((_FOLDED - share) / _FOLDED)
+        return Pose(points, interior, opened, chin, lips, shut, soft(angle / _ANOTHER_SIDE))
 
     def _gap(self, moved: Tensor) -> Tensor:
         """Opening of the mouth [B] dm."""
         upper, lower = INNER_LIP_MIDDLES
         return moved[:, upper, 1] - moved[:, lower, 1]
 
-    def _open(self, moved: Tensor, model: Tensor, closing: Tensor) -> None:
+    def _open(self, moved: Tensor, model: Tensor, closing: Tensor) -> Tensor:
         """Set lids and lips of `moved` [B, V, 3] in place, from the model's landmarks [B, 478, 3].
 
         Lids have the photo's opening times the model's share, so that shut is shut. Lips do so when they close, and
         open by the model's difference; they never cross.
+
+        Returns:
+            The lids' opening as a share of the photo's, [B, 14].
         """
         upper, lower = list(LIDS_ABOVE), list(LIDS_BELOW)
         share = (_heights(model, LIDS_ABOVE, LIDS_BELOW) - self.shut_lids) / self.model_lids
@@ -170,6 +190,7 @@ class Skeleton:
         change = torch.where(model_gap < self.model_lips, closes, gap.clamp(min=0)) - gap
         moved[:, upper, 1] += change / 2
         moved[:, lower, 1] -= change / 2
+        return share
 
     def _interior_places(self, moved: Tensor, opened: Tensor) -> Tensor:
         """Where in the photo [B, 52, 2] the rims look: at what is fixed to the skull behind them.

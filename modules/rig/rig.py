@@ -15,13 +15,13 @@ from torch import Tensor
 
 from modules.analysis.segmentation import face_frame
 from modules.analysis.segmentation_classes import HAIR
-from modules.face3d.coefficients import EXPRESSION_SIZE, FaceCoefficients
+from modules.face3d.coefficients import EXPRESSION_SIZE, FaceCoefficients, project
 from modules.face3d.landmark_sets import FACE_OVAL
 from modules.face3d.morphable_model import MorphableModel
 from modules.geometry.camera import CAMERA_DISTANCE
 from modules.rig.config import REFERENCE, RigConfig
 from modules.rig.filters import polygon, resized
-from modules.rig.interior import PaintedMouth, eyes_texture, mouth_mask
+from modules.rig.interior import PaintedMouth, eyes_texture, mouth_mask, without_eyes
 from modules.rig.landmark_mesh import (
     ALL_POINTS,
     COPIED,
@@ -36,6 +36,7 @@ from modules.rig.landmark_mesh import (
     photo_mesh,
     ring_triangles,
 )
+from modules.rig.lids import COUNT, LidSkin, lash_points
 from modules.rig.matte import foreground, matte, person_texture
 from modules.rig.mirror import mirror
 from modules.rig.motion import SHUT_LIDS, Skeleton
@@ -72,6 +73,7 @@ class PhotoRig:
         triangles: [F, 3]; layers: [F] int64, `PERSON_LAYER`, `EYE_LAYER` or `MOUTH_LAYER` of each.
         attributes: [V, 8] of the vertices: place in the photo (2, fractions), place of the twin (2; for the rims of the
             interior set by frame), share of the own texture, gain of the twin's (3).
+        lids: which of them take other skin when the eyes close.
         texture: [T, T, 4], the person's colours and alpha in [0, 1], `margin` pixels wider than the photo on each side.
         eyes: [S, S, 3] in [0, 1]; opening: [S, S, 1], the photo's open mouth; mouth: what to paint elsewhere.
         plate: [1, 3, S, S] in [-1, 1], the background.
@@ -93,11 +95,14 @@ class PhotoRig:
         person = Person(resized(alpha, REFERENCE), classes, frame)
         sheet = build_sheet(mesh, landmarks.basis, covered, photo.face, person, config)
         self.skeleton = Skeleton(mesh, sheet, landmarks, photo.face, _shut_lids(model, landmarks), config)
-        self.triangles, self.layers = _triangles(sheet)
         own = mirror(resized(colours, REFERENCE), classes == HAIR, mesh, landmarks)
+        self.lids = LidSkin.of(mesh, own[0], first=ALL_POINTS + len(sheet.places))
+        self.triangles, self.layers = _triangles(sheet, self.lids)
         self.attributes = _attributes(mesh, sheet, landmarks, *own)
+        self.attributes[self.lids.around, 2:4] = self.lids.places
+        self.attributes[self.lids.around, 5:] = 1
         self.margin = round(config.margin * size)
-        self.texture = torch.from_numpy(person_texture(colours, alpha, self.margin))
+        self.texture = torch.from_numpy(person_texture(without_eyes(colours, places), alpha, self.margin))
         self.eyes = torch.from_numpy(eyes_texture(photo.picture, places))
         self.opening = torch.from_numpy(mouth_mask(places, size)[..., None])
         self.mouth = PaintedMouth.of_photo(resized(photo.picture, REFERENCE), places, frame.oval, landmarks.neutral)
@@ -151,16 +156,16 @@ def _shut_lids(model: MorphableModel, landmarks: LandmarkModel) -> Tensor:
     return (shut[list(LIDS_ABOVE)] - shut[list(LIDS_BELOW)]).clamp(min=SHUT_LIDS)
 
 
-def _triangles(sheet: Sheet) -> tuple[Tensor, Tensor]:
+def _triangles(sheet: Sheet, lids: LidSkin) -> tuple[Tensor, Tensor]:
     """All triangles [F, 3] and their layers [F]: face, sheet, and what lies behind the eyes and the mouth."""
-    first_copy = ALL_POINTS + len(sheet.places)
+    first_copy = ALL_POINTS + len(sheet.places) + 2 * COUNT
     row = {landmark: first_copy + k for k, landmark in enumerate(COPIED)}
 
     def behind(*rings: tuple[int, ...]) -> Tensor:
         return torch.tensor([[row[c] for c in corners] for ring in rings for corners in ring_triangles(ring)])
 
     parts = [
-        torch.cat([face_triangles(), sheet.triangles + ALL_POINTS]),
+        torch.cat([face_triangles(), sheet.triangles + ALL_POINTS, lids.triangles]),
         behind(RIGHT_EYE_RING, LEFT_EYE_RING),
         behind(MOUTH_RING),
     ]
@@ -169,8 +174,10 @@ def _triangles(sheet: Sheet) -> tuple[Tensor, Tensor]:
 
 def _attributes(mesh: PhotoMesh, sheet: Sheet, model: LandmarkModel, seen: Tensor, gain: Tensor) -> Tensor:
     """`PhotoRig.attributes`."""
-    copies, others = mesh.places[list(COPIED)], len(sheet.places) + len(COPIED)
-    places = torch.cat([mesh.places, sheet.places, copies])
+    copies = mesh.places[list((*LIDS_ABOVE, *COPIED))]
+    lashes = project(lash_points(mesh.points)[None])[0]
+    places = torch.cat([mesh.places, sheet.places, copies[:COUNT], lashes, copies[COUNT:]])
+    others = len(places) - ALL_POINTS
     twins = torch.cat([mesh.places[model.twin], torch.zeros(others, 2)])
     shares = torch.cat([torch.cat([seen, torch.ones(others)])[:, None], torch.cat([gain, torch.ones(others, 3)])], 1)
     return torch.cat([places, twins, shares], dim=1)

@@ -217,8 +217,7 @@ class _OpenClip:
 
     def _decoded(self, kind: str) -> np.ndarray:
         if kind not in self._arrays:
-            video = (self.clip.folder / "video.mp4").resolve()
-            state = hashlib.sha256(f"{video} {video.stat().st_mtime_ns}".encode()).hexdigest()[:12]
+            state = hashlib.sha256(f"{self.clip.video} {self.clip.video.stat().st_mtime_ns}".encode()).hexdigest()[:12]
             path = self._cache / f"{self.clip.name}_{state}_{kind}.npy"
             if not path.is_file():
                 decode = {"frames": self.clip.all_frames, "classes": self.clip.all_classes}[kind]

@@ -1,6 +1,8 @@
 import shutil
 from dataclasses import replace
+from tokenize import TokenError
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -169,6 +171,22 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, content, name, harm):
         clip = Clip(folder)
         list(clip.all_frames()), list(clip.all_classes()), clip.background
     assert "\n" not in str(caught.value) and "make it again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("no room"), TokenError("EOF in multi-line statement"), av.error.PatchWelcomeError(1, "later")]
+)
+def test_whatever_a_reader_raises_is_one_line(tmp_path, content, monkeypatch, error):
+    """A broken header makes the readers of videos and arrays raise what nobody expects of them."""
+
+    def broken(*arguments, **options):
+        raise error
+
+    folder = tmp_path / "a"
+    write_clip(folder, content)
+    monkeypatch.setattr(clip_format.av, "open", broken)
+    with pytest.raises(UserError, match="video.mp4 is missing or damaged.*make it again"):
+        list(Clip(folder).all_frames())
 
 
 def test_a_video_of_another_length_is_named(tmp_path, content):

@@ -159,6 +159,15 @@ def test_a_clip_that_was_prepared_anew_is_decoded_anew(config, pairs, tmp_path):
     assert not torch.equal(FramePairs(settings, pairs.clips, FlatModel())[0]["source_image"], before)
 
 
+def test_a_clip_that_lost_its_video_is_named_with_a_cache_too(config, pairs, tmp_path):
+    settings = ClipDataConfig(**{**vars(config), "cache": str(tmp_path / "cache")})
+    again = FramePairs(settings, pairs.clips, FlatModel())
+    for clip in pairs.clips:
+        (clip / "video.mp4").unlink()
+    with pytest.raises(UserError, match="has no video.mp4"):
+        again[0]
+
+
 def test_who_is_held_out_has_one_answer():
     with pytest.raises(ValueError, match="give one of them"):
         ClipDataConfig(validation_folder="data/held_out", split=SplitConfig(file="split.yaml"))
