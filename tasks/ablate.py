@@ -1,12 +1,14 @@
 """Train a folder of ablations, each beside its baseline, and write the table of the differences.
 
     python -m tasks.ablate configs/ablations --demo [--only no_laplacian concat_fusion] [--minutes 5]
+    python -m tasks.ablate configs/ablations --evaluate videos=my_clips
 
 An ablation is a YAML of a few lines on top of a training config, its `base`, which is also its baseline. With --demo
 the config of the same name in the folder's own demo/ replaces the base, under the same changes. The run that another
 one starts from (`init_from`, `sync_checkpoint`) is trained before it if it is the run folder of an ablation or of a
-demo config of the set. All runs have the seed of their config and the same budget. Stop the command at any time and run
-it again: finished runs are kept, and a stopped run resumes.
+demo config of the set. All runs have the seed of their config and the same budget. With --evaluate each of them is
+measured as `tasks.evaluate` measures it. Stop the command at any time and run it again: finished runs are kept, and a
+stopped run resumes.
 """
 
 import argparse
@@ -15,7 +17,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from modules.system.config import Settings, changed_keys, load_yaml, nearest
 from modules.system.config_keys import key_names
 from modules.system.errors import UserError, run_command
 from modules.system.files import whole_file
+from tasks.ablation_evaluation import AblationEvaluation, with_figures
 from tasks.ablation_table import as_markdown, mean_of_seeds, rows_of
 from tasks.engine.run_log import writing
 from tasks.engine.settings import RunSettings, read_settings
 from tasks.engine.trainer import Trainer
+from tasks.evaluate import show
 from tasks.run import default_output, parse, train
 
 STARTS = ("init_from", "sync_checkpoint")  # keys that name an earlier run
@@ -56,6 +59,11 @@ class Run:
     changed: tuple[str, ...] = ()
     baseline: str = ""
     starts: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> object:
+        """The settings of its model, None for a task that has none."""
+        return getattr(self.settings.task_config, "model", None)
 
     @property
     def others(self) -> list[str]:
@@ -88,6 +96,13 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     budget.add_argument("--steps", type=int, help="the same in steps, which are equal on a busy machine too")
     parser.add_argument("--output", type=Path, help="folder of runs and table (default: where tasks.run puts them)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--evaluate",
+        nargs="*",
+        metavar="key=value",
+        help="also measure what the runs make (docs/evaluation.md): videos=my_clips, and other settings of an "
+        "evaluation; without videos, under --demo, clips of procedural people",
+    )
     options = parser.parse_intermixed_args(arguments)
     folders = [Path(text) for text in options.inputs if "=" not in text]
     options.overrides = [text for text in options.inputs if "=" in text]
@@ -298,12 +313,10 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 # ---- training
 
 
-def train_run(run: Run, device: str) -> Result:
+def train_run(run: Run, device: str) -> None:
     """Train a run, or resume it, and store its result."""
     trainer = train(parse([str(run.config), *run.overrides, "--output", str(run.folder), "--device", device]))
-    result = result_of(run, trainer)
-    write_whole(run.folder / RESULT, json.dumps(result, indent=1))
-    return result
+    write_whole(run.folder / RESULT, json.dumps(result_of(run, trainer), indent=1))
 
 
 def result_of(run: Run, trainer: Trainer) -> Result:
@@ -338,11 +351,14 @@ def last_of(path: Path, group: str) -> dict[str, float]:
     return last
 
 
-def finished(run: Run, seeds: int) -> Result | None:
-    """The result of a run with all its seeds, None where one is missing."""
-    results = [of_seed(run, number).result for number in range(seeds)]
-    whole = [result for result in results if result is not None]
-    return mean_of_seeds(whole) if len(whole) == seeds else None
+def finished(seeds: list[Run], evaluation: AblationEvaluation | None) -> Result | None:
+    """The result of a run with all its seeds, and what was measured of them; None where one is missing."""
+    results = [seed.result for seed in seeds]
+    if evaluation is None or None in results:
+        return None if None in results else mean_of_seeds(results)
+    return mean_of_seeds(
+        [with_figures(result, evaluation.figures(seed.folder, seed.model)) for seed, result in zip(seeds, results)]
+    )
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -360,32 +376,46 @@ def ablate(options: argparse.Namespace) -> None:
         )
     runs = read_set(options)
     todo = in_order(runs, chosen_names(runs, options.only))
+    seeds = {name: [of_seed(run, number) for number in range(options.seeds)] for name, run in runs.items()}
     for run in todo:
-        for number in range(options.seeds):
-            check(of_seed(run, number))
+        for seed in seeds[run.name]:
+            check(seed)
     output = options.output or default_output(options.folder / ("demo/table" if options.demo else "table")).parent
-    results = {run.name: finished(run, options.seeds) for run in in_order(runs, chosen_names(runs, None))}  # in order
+    evaluation = evaluation_of(options, output / "evaluation", todo)
+    every = in_order(runs, chosen_names(runs, None))
+    results = {run.name: finished(seeds[run.name], evaluation) for run in every}
     for number, run in enumerate(todo, 1):
         same = changes_nothing(run, runs)
         state = "nothing changes at this size" if same else "finished before" if results[run.name] else "training"
         print(f"[{number}/{len(todo)}] {run.name} ({', '.join(run.changed) or 'baseline'}): {state}", flush=True)
         if same:
-            results[run.name] = {
-                **results[run.baseline],
-                "name": run.name,
-                "baseline": run.baseline,
-                "changed": [*run.changed, "(nothing at this size)"],
-            }
-        results[run.name] = results[run.name] or mean_of_seeds(
-            [
-                seed.result or train_run(seed, options.device)
-                for seed in map(partial(of_seed, run), range(options.seeds))
-            ]
-        )
+            nothing = {"baseline": run.baseline, "changed": [*run.changed, "(nothing at this size)"]}
+            results[run.name] = {**results[run.baseline], "name": run.name, **nothing}
+        else:
+            for seed in seeds[run.name]:
+                if seed.result is None:
+                    train_run(seed, options.device)
+                if evaluation:
+                    evaluation.judge(seed.folder, seed.model, show)
+            results[run.name] = finished(seeds[run.name], evaluation)
         rows = rows_of([result for result in results.values() if result])
+        text = as_markdown(rows) + (f"\n{evaluation.report()}" if evaluation else "")
         write_whole(output / "table.json", json.dumps(rows, indent=1))
-        write_whole(output / "table.md", as_markdown(rows))
-    print(f"\n{as_markdown(rows)}\n{output / 'table.md'}, {output / 'table.json'}")
+        write_whole(output / "table.md", text)
+    print(f"\n{text}\n{output / 'table.md'}, {output / 'table.json'}")
+
+
+def evaluation_of(options: argparse.Namespace, output: Path, runs: list[Run]) -> AblationEvaluation | None:
+    """What --evaluate asks for, with its clips; None without it.
+
+    Raises:
+        UserError: see `AblationEvaluation.prepare`.
+    """
+    if options.evaluate is None:
+        return None
+    evaluation = AblationEvaluation(output, tuple(options.evaluate), options.device, own_clips=options.demo)
+    evaluation.prepare([run.model for run in runs])
+    return evaluation
 
 
 def main(arguments: list[str] | None = None) -> int:

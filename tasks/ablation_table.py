@@ -16,7 +16,8 @@ def mean_of_seeds(results: list[Result]) -> dict[str, Any]:
     first = dict(results[0])
     if len(results) == 1:
         return first
-    values = {name: [result["metrics"][name] for result in results] for name in first["metrics"]}
+    everywhere = [name for name in first["metrics"] if all(name in result["metrics"] for result in results)]
+    values = {name: [result["metrics"][name] for result in results] for name in everywhere}
     minutes = sum(result["minutes"] for result in results)
     return first | {
         "metrics": {name: mean(numbers) for name, numbers in values.items()},
@@ -50,12 +51,16 @@ def rows_of(results: list[Result]) -> list[dict[str, Any]]:
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """One table for each task: name, changes, millions of parameters, metrics (difference to the baseline), budget."""
+    """One table for each task: name, changes, millions of parameters, metrics (difference to the baseline), budget.
+
+    What the evaluation measured (`evaluated`) is in a table of its own.
+    """
     named = {row["name"]: row for row in rows}
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows):
         group = [row for row in rows if row["task"] == task]
-        metrics = list(dict.fromkeys(name for row in group for name in row["metrics"]))
+        evaluated = list(dict.fromkeys(name for row in group for name in row.get("evaluated", ())))
+        metrics = list(dict.fromkeys(name for row in group for name in row["metrics"] if name not in evaluated))
         head = ["run", "changed", "parameters (M)", *metrics, "steps", "minutes"]
         lines += [f"### {task}", "", _line(head), _line(["---"] * len(head))]
         for row in group:
@@ -73,6 +78,9 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
                     ]
                 )
             )
+        if evaluated:
+            lines += ["", _line(["run, evaluated", *evaluated]), _line(["---"] * (len(evaluated) + 1))]
+            lines += [_line([row["name"], *(_metric(row, name) for name in evaluated)]) for row in group]
         lines += ["", *shares_of_losses(group)]
     return "\n".join(lines)
 

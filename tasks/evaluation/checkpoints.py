@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from inference.devices import choose_device
 from inference.motion import Motion, natural_pose, periodic_blink
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
 from inference.rig import RigPainter
+from inference.speech import SpeechToMotion
 from inference.track import Track
 from inference.workers import map_in_order
 from modules.analysis.crop import crop_picture
@@ -26,10 +28,12 @@ from modules.system.errors import UserError
 from tasks.evaluation.clips import Source
 from tasks.evaluation.methods import Scene, to_size
 
+CANNOT_LISTEN = "{} has no folder audio2motion: it cannot listen; leave it out of this protocol"
+
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint of ours and not the videos of a method."""
-    return (folder / "portrait").is_dir() or any(folder.glob("*.ckpt"))
+    """Whether a folder holds a checkpoint of ours, or a part of one, and not the videos of a method."""
+    return any((folder / part).is_dir() for part in ("portrait", "audio2motion")) or any(folder.glob("*.ckpt"))
 
 
 class Checkpoint:
@@ -47,7 +51,7 @@ class Checkpoint:
         """
         self.name, self.origin, self.talker = name, f"checkpoint {place}", talker
         if drive == "sound" and self.talker.speech is None:
-            raise UserError(f"{place} has no folder audio2motion: it cannot listen; leave it out of this protocol")
+            raise UserError(CANNOT_LISTEN.format(place))
         self.drive, self.seed, self.by_sound = drive, seed, drive == "sound"
 
     def frames(self, scene: Scene) -> Iterator[np.ndarray]:
@@ -68,20 +72,10 @@ class Checkpoint:
     def from_sound(self, scene: Scene) -> Iterator[np.ndarray]:
         """What inference makes of the photo and the sound, with natural pose and blinks of the case's seed."""
         generator = torch.Generator().manual_seed(scene.case.seed(self.seed))
-        motion = self.motion(scene, generator)
+        motion = self.talker.motion_from_speech(scene.sound, generator)
         motion = motion.with_pose(*natural_pose(len(motion), generator))
         motion = motion.with_blink(periodic_blink(len(motion), generator))
         return self.performed(scene.source, motion)
-
-    def motion(self, scene: Scene, generator: torch.Generator) -> Motion:
-        """The lip motion of the clip's sound, head still.
-
-        Raises:
-            UserError: there is no sound, or it is unusable.
-        """
-        if scene.sound is None:
-            raise UserError(f"{scene.clip.path.name} has no sound track")
-        return self.talker.motion_from_speech(scene.sound, generator)
 
     def performed(self, source: Source, motion: Motion) -> Iterator[np.ndarray]:
         """Frames as `inference.run` makes them."""
@@ -173,3 +167,15 @@ def load_checkpoint(folder: Path, device: str) -> TalkingPortrait:
         UserError: what `TalkingPortrait.load` refuses.
     """
     return TalkingPortrait.load(folder, device)
+
+
+@lru_cache(maxsize=4)
+def load_speech(folder: Path, device: str) -> SpeechToMotion:
+    """The network of a checkpoint that listens, loaded once in a process; nothing else of it is needed.
+
+    Raises:
+        UserError: there is none, or what `SpeechToMotion.load` refuses.
+    """
+    if not (folder / "audio2motion").is_dir():
+        raise UserError(CANNOT_LISTEN.format(folder))
+    return SpeechToMotion.load(folder / "audio2motion", choose_device(device))

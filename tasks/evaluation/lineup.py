@@ -4,7 +4,7 @@ from modules.rig.config import draws_by_rig
 from modules.system.config import nearest
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
-from tasks.evaluation.checkpoints import Checkpoint, RigCheckpoint, is_checkpoint, load_checkpoint
+from tasks.evaluation.checkpoints import Checkpoint, RigCheckpoint, is_checkpoint, load_checkpoint, load_speech
 from tasks.evaluation.clips import list_videos
 from tasks.evaluation.measures import measures_of
 from tasks.evaluation.methods import Method, Similarity, Still, Truth, VideoFolder
@@ -33,7 +33,8 @@ def check_methods(config: EvaluationConfig, cases: list[Case]) -> list[str]:
     for name, entry in config.named.items():
         folder = entry.folder
         if is_checkpoint(folder):
-            load_checkpoint(folder, config.device)
+            load = load_speech if config.protocol == "speech_to_motion" else load_checkpoint
+            load(folder, config.device)
         elif entry.renderer is not None:
             raise UserError(f"{folder} ({name}) holds no checkpoint; a renderer is for those alone")
         elif config.protocol == "speech_to_motion":
@@ -71,4 +72,4 @@ def motion_method(name: str, entry: Entry | None, config: EvaluationConfig) -> M
     """A method that makes motion alone."""
     if entry is None:
         return MOTION_METHODS[name]()
-    return SpeechCheckpoint(checkpoint_method(name, entry, config), config.face_model)
+    return SpeechCheckpoint(name, entry, config)

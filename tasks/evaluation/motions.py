@@ -9,11 +9,13 @@ from torch import Tensor
 from modules.audio.features import read_audio
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.morphable_model import MorphableModel
+from modules.face_models import load_face_model
 from modules.metrics.lips import vowel_loudness
 from modules.metrics.series import ClipSeries
 from modules.system.errors import UserError
-from tasks.evaluation.checkpoints import Checkpoint
+from tasks.evaluation.checkpoints import load_speech
 from tasks.evaluation.methods import Scene
+from tasks.evaluation.settings import Entry, EvaluationConfig
 
 
 class MotionMethod(Protocol):
@@ -72,14 +74,16 @@ class SpeechCheckpoint:
 
     by_sound = True
 
-    def __init__(self, checkpoint: Checkpoint, fit_model: str) -> None:
+    def __init__(self, name: str, entry: Entry, config: EvaluationConfig) -> None:
         """
         Args:
-            checkpoint: its own face model says how the motion looks.
-            fit_model: name of the face model of the truth's fit; expressions of another one are not compared (NaN).
+            entry: the checkpoint; its own face model says how the motion looks. Expressions are compared where that is
+                the face model of the truth's fit, else they are NaN.
+        Raises:
+            UserError: it cannot listen.
         """
-        self.checkpoint, self.fit_model = checkpoint, fit_model
-        self.name, self.origin = checkpoint.name, checkpoint.origin
+        self.name, self.origin, self.config = name, f"checkpoint {entry}", config
+        self.speech = load_speech(entry.folder, config.device)
 
     def series(self, scene: Scene) -> ClipSeries:
         """The motion as landmarks of the fitted person.
@@ -87,12 +91,12 @@ class SpeechCheckpoint:
         Raises:
             UserError: no sound, or none that can be used.
         """
-        generator = torch.Generator().manual_seed(scene.case.seed(self.checkpoint.seed))
-        expression = self.checkpoint.motion(scene, generator).expression[: scene.clip.count]
+        generator = torch.Generator().manual_seed(scene.case.seed(self.config.seed))
+        expression = self.speech.motion(scene.sound, generator).expression[: scene.clip.count]
         if len(expression) < scene.clip.count:
             raise UserError(f"{len(expression)} frames of motion for {scene.clip.count} of the clip")
-        model = self.checkpoint.talker.face_model
-        return motion_series(model, expression, scene.facts.series, same=model.name == self.fit_model)
+        model = load_face_model(self.speech.face_model)
+        return motion_series(model, expression, scene.facts.series, same=model.name == self.config.face_model)
 
 
 def motion_series(model: MorphableModel, expression: Tensor, truth: ClipSeries, same: bool) -> ClipSeries:
