@@ -39,7 +39,6 @@ WITHOUT_MIRROR = {
     "modules/media/endings.py": "names of endings; tested by what is written and what is refused",
     "modules/media/rates.py": "five numbers",
     "modules/portrait/photo.py": "two records; the decoders and the pipeline fill them",
-    "modules/system/errors.py": "two exits, tested by every command",
     "tasks/evaluation/checkpoints.py": "tested through the command in all protocols (test_evaluate.py)",
     "tasks/evaluation/facts.py": "tested through the command, which resumes from them (test_evaluate.py)",
     "tasks/evaluation/lineup.py": "tested through the command (test_evaluate.py)",

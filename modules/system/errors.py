@@ -1,11 +1,16 @@
 """The error a user can mend: commands print its one line and exit with code 2. Signals end commands here, too."""
 
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TextIO
 
 from modules.system.interrupts import Interrupts
+
+BROKEN_PIPE = 13  # the number of SIGPIPE, which Windows has not
 
 
 class UserError(Exception):
@@ -21,16 +26,43 @@ def run_command(body: Callable[[], None]) -> int:
     """Run a command and give its exit code.
 
     It is 0, 2 after a `UserError` (one line on stderr), and 128 plus the signal after one that stops it: 130 for
-    Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. Where nobody reads its output any more (`| head -1`) it ends without a word
+    and with 141, as the shell says of other programs: 0 would claim that all was written.
     """
     with Interrupts():
         try:
-            body()
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt as stop:
-            with suppress(OSError):  # the terminal may be gone
-                print("stopped", file=sys.stderr)
-            return 128 + getattr(stop, "number", signal.SIGINT)
-        return 0
+            code = _code_of(body)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # Python's own flush at the exit would only complain
+        except BrokenPipeError:
+            if not any([_close_unread(stream) for stream in (sys.stdout, sys.stderr)]):
+                raise  # of another pipe
+            return 128 + BROKEN_PIPE
+        return code
+
+
+def _code_of(body: Callable[[], None]) -> int:
+    try:
+        body()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        with suppress(OSError):  # the terminal may be gone
+            print("stopped", file=sys.stderr)
+        return 128 + getattr(stop, "number", signal.SIGINT)
+    return 0
+
+
+def _close_unread(stream: TextIO | None) -> bool:
+    """Whether nobody reads a stream any more; what is still to be written to it is then thrown away."""
+    if stream is None or not hasattr(select, "poll"):
+        return False
+    waiting = select.poll()
+    waiting.register(stream.fileno(), 0)
+    if not waiting.poll(0):  # reports nothing but errors and a closed end
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    return True
