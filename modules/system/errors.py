@@ -26,7 +26,7 @@ def run_command(body: Callable[[], None]) -> int:
     """Run a command and give its exit code.
 
     It is 0, 2 after a `UserError` (one line on stderr), and 128 plus the signal after one that stops it: 130 for
-    Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. Where nobody reads its output any more (`| head -1`) it ends without a word
+    Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. Too little memory is such an error as well. Where nobody reads its output any more (`| head -1`) it ends without a word
     and with 141, as the shell says of other programs: 0 would claim that all was written.
     """
     with Interrupts():
@@ -47,11 +47,27 @@ def _code_of(body: Callable[[], None]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        reason = (str(error) or "out of memory").splitlines()[0]
+        print(
+            f"error: there is too little memory ({reason}); make pictures, batches or networks smaller, or use fewer "
+            "workers",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt as stop:
         with suppress(OSError):  # the terminal may be gone
             print("stopped", file=sys.stderr)
         return 128 + getattr(stop, "number", signal.SIGINT)
     return 0
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """NumPy's and Python's own, CUDA's, or that of PyTorch on a CPU, which has no type of its own."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
 
 
 def _close_unread(stream: TextIO | None) -> bool:

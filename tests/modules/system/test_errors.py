@@ -4,7 +4,9 @@ import subprocess
 import sys
 from subprocess import PIPE, STDOUT
 
+import numpy as np
 import pytest
+import torch
 
 from modules.system.errors import UserError, run_command
 from tests.conftest import ROOT
@@ -79,3 +81,22 @@ def test_what_a_user_can_mend_is_one_line(capsys):
 
     assert run_command(body) == 2 and run_command(lambda: None) == 0
     assert capsys.readouterr().err == "error: no such clip; choose another\n"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [lambda: np.empty(1 << 50, np.uint8), lambda: torch.empty(1 << 50), lambda: bytearray(1 << 60)],
+    ids=["numpy", "torch", "python"],
+)
+def test_too_little_memory_is_one_line(ask, capsys):
+    assert run_command(lambda: ask() and None) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: there is too little memory (") and error.count("\n") == 1
+
+
+def test_other_faults_of_the_program_stay_faults():
+    def body():
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_command(body)
