@@ -25,9 +25,9 @@ def note(text: str) -> None:
 def run_command(body: Callable[[], None]) -> int:
     """Run a command and give its exit code.
 
-    It is 0, 2 after a `UserError` (one line on stderr), and 128 plus the signal after one that stops it: 130 for
-    Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. Too little memory is such an error as well. Where nobody reads its output any more (`| head -1`) it ends without a word
-    and with 141, as the shell says of other programs: 0 would claim that all was written.
+    It is 0, 2 after a `UserError` (one line on stderr) or when memory ran out, and 128 plus the signal after one that
+    stops it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. Where nobody reads its output any more (`| head -1`) it
+    ends without a word and with 141, as the shell says of other programs: 0 would claim that all was written.
     """
     with Interrupts():
         try:
