@@ -119,6 +119,7 @@ def _surface(rig: PhotoRig, pose: Pose, size: int) -> _Surface:
     attributes = rig.attributes.repeat(len(pose.points), 1, 1)
     attributes[:, -len(COPIED) :, :4] = pose.interior
     attributes[..., 4] = 1 - pose.turned[:, None] * (1 - attributes[..., 4])
+    attributes[:, rig.lips.rows, :2] += rig.lips.moved(pose.sealed)
     attributes[:, rig.lids.rows, 4] = rig.lids.shares(pose.shut)
     fragments = rasterize(pose.points, rig.triangles, small)
     values = interpolate(fragments, attributes, rig.triangles).permute(0, 2, 3, 1)

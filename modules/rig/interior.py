@@ -108,9 +108,9 @@ class PaintedMouth:
         (bite_x, bite_y), gap = self.bite[:2], top - bottom
         low = (top - y) / gap.clamp(min=1e-3)
         lit = _edge(low - 0.45, 0.5) * _arch(x - bite_x, 0.33).sqrt() * ((0.45 + gap).clamp(max=1) - 0.2)
-        colour = self.tongue * (0.2 + lit)[:, None]
-        lower_arch = 0.72 * _arch(x - bite_x - chin[:, 0], 0.27)
-        lower_edge = torch.minimum(bite_y - 0.03 + chin[:, 1], bottom + 0.05)
+        colour = self.tongue * (0.3 + 1.1 * lit)[:, None]
+        lower_arch = 0.6 * _arch(x - bite_x - chin[:, 0], 0.27)
+        lower_edge = torch.minimum(bite_y - 0.03 + chin[:, 1], bottom + 0.02)
         colour = self._teeth(colour, _edge(lower_edge - y, 0.03), lower_arch)
         gaps = 1 - 0.12 * torch.exp(-(((((x - bite_x).abs() + 0.0425) % 0.08 - 0.0425).abs() / 0.008) ** 2))
         upper_arch = _arch(x - bite_x, 0.29) * gaps * (0.78 + 0.22 * soft((top - y) / 0.1))

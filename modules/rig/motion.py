@@ -32,6 +32,7 @@ from modules.rig.sheet import Sheet
 SHUT_LIDS, SHUT_LIPS = 0.015, 0.01  # dm between the model's lids, lips, at which they count as shut
 _LEAST_LIDS, _LEAST_LIPS = 0.01, 0.005  # dm: openings of the photo's fit below this say nothing of shares
 _FOLDED = 0.8  # of the photo's opening: from here on a lid that closes unfolds
+_SHOWN_OPEN = 0.06  # dm between lips from which the photo shows what lies behind them
 _WIDEST = 1.7  # times as wide as in the photo eyes open at most
 _UNDER_NECK = (0.0, -0.6, -0.8)  # dm in the head's axes, a point about which the head turns
 _WINDOW = 101  # frames; how many of 25 a second the head's distance is the median of
@@ -80,6 +81,7 @@ class Pose:
         chin: [B, 2] dm, how far the chin has moved from the neutral face.
         lips: [B, 2] dm, heights of the upper and the lower lip's edge in the head.
         shut: [B, 14] in [0, 1], how far each upper lid has come down from its place in the photo to the lower one.
+        sealed: [B, 9] in [0, 1], how far the pairs of points of a mouth that the photo shows open have met.
         turned: [B] in [0, 1], 0 for the head as in the photo, 1 when it has turned so far that another side is seen.
     """
 
@@ -89,6 +91,7 @@ class Pose:
     chin: Tensor
     lips: Tensor
     shut: Tensor
+    sealed: Tensor
     turned: Tensor
 
 
@@ -148,7 +151,7 @@ class Skeleton:
             closing: [B] in [0, 1], how far the eyes close on top of the expression.
         """
         moved = self.canonical + ((expression - self.face.expression) @ self.basis).unflatten(1, (-1, 3))
-        share = self._open(moved, self.model.moved(expression), closing)
+        share, sealed = self._open(moved, self.model.moved(expression), closing)
         copies = list(COPIED)
         moved[:, self.roots] = moved[:, list(LIDS_ABOVE)]
         moved[:, self.tips] = moved[:, self.roots] + self.lashes
@@ -163,21 +166,21 @@ class Skeleton:
         angle = ((rotation.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1).arccos()
         points = torch.cat([points[..., :2], depth], dim=-1) * self.push
         shut = soft((_FOLDED - share) / _FOLDED)
-        return Pose(points, interior, opened, chin, lips, shut, soft(angle / _ANOTHER_SIDE))
+        return Pose(points, interior, opened, chin, lips, shut, sealed, soft(angle / _ANOTHER_SIDE))
 
     def _gap(self, moved: Tensor) -> Tensor:
         """Opening of the mouth [B] dm."""
         upper, lower = INNER_LIP_MIDDLES
         return moved[:, upper, 1] - moved[:, lower, 1]
 
-    def _open(self, moved: Tensor, model: Tensor, closing: Tensor) -> Tensor:
+    def _open(self, moved: Tensor, model: Tensor, closing: Tensor) -> tuple[Tensor, Tensor]:
         """Set lids and lips of `moved` [B, V, 3] in place, from the model's landmarks [B, 478, 3].
 
         Lids have the photo's opening times the model's share, so that shut is shut. Lips do so when they close, and
         open by the model's difference; they never cross.
 
         Returns:
-            The lids' opening as a share of the photo's, [B, 14].
+            The lids' opening as a share of the photo's, [B, 14], and `Pose.sealed`.
         """
         upper, lower = list(LIDS_ABOVE), list(LIDS_BELOW)
         share = (_heights(model, LIDS_ABOVE, LIDS_BELOW) - self.shut_lids) / self.model_lids
@@ -190,7 +193,8 @@ class Skeleton:
         change = torch.where(model_gap < self.model_lips, closes, gap.clamp(min=0)) - gap
         moved[:, upper, 1] += change / 2
         moved[:, lower, 1] -= change / 2
-        return share
+        sealed = soft(0.95 - (gap + change) / self.lips.clamp(min=_LEAST_LIPS)) * soft(self.lips / _SHOWN_OPEN)
+        return share, sealed
 
     def _interior_places(self, moved: Tensor, opened: Tensor) -> Tensor:
         """Where in the photo [B, 52, 2] the rims look: at what is fixed to the skull behind them.

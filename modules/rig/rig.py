@@ -37,6 +37,7 @@ from modules.rig.landmark_mesh import (
     ring_triangles,
 )
 from modules.rig.lids import COUNT, LidSkin, lash_points
+from modules.rig.lips import LipSkin
 from modules.rig.matte import foreground, matte, person_texture
 from modules.rig.mirror import mirror
 from modules.rig.motion import SHUT_LIDS, Skeleton
@@ -73,7 +74,7 @@ class PhotoRig:
         triangles: [F, 3]; layers: [F] int64, `PERSON_LAYER`, `EYE_LAYER` or `MOUTH_LAYER` of each.
         attributes: [V, 8] of the vertices: place in the photo (2, fractions), place of the twin (2; for the rims of the
             interior set by frame), share of the own texture, gain of the twin's (3).
-        lids: which of them take other skin when the eyes close.
+        lids, lips: which of them take other skin when eyes and mouth close.
         texture: [T, T, 4], the person's colours and alpha in [0, 1], `margin` pixels wider than the photo on each side.
         eyes: [S, S, 3] in [0, 1]; opening: [S, S, 1], the photo's open mouth; mouth: what to paint elsewhere.
         plate: [1, 3, S, S] in [-1, 1], the background.
@@ -97,6 +98,7 @@ class PhotoRig:
         self.skeleton = Skeleton(mesh, sheet, landmarks, photo.face, _shut_lids(model, landmarks), config)
         own = mirror(resized(colours, REFERENCE), classes == HAIR, mesh, landmarks)
         self.lids = LidSkin.of(mesh, own[0], first=ALL_POINTS + len(sheet.places))
+        self.lips = LipSkin.of(mesh)
         self.triangles, self.layers = _triangles(sheet, self.lids)
         self.attributes = _attributes(mesh, sheet, landmarks, *own)
         self.attributes[self.lids.around, 2:4] = self.lids.places

@@ -34,7 +34,7 @@ def test_a_painted_mouth_is_dark_in_the_throat_and_has_teeth_where_heads_have_th
 def test_lower_teeth_go_with_the_chin(puppet):
     mouth = puppet.rig.mouth
     x, y = mouth.bite[:2].tolist()
-    place, top, bottom = torch.tensor([[x, y - 0.1]]), torch.tensor([y + 0.1]), torch.tensor([y - 0.14])
+    place, top, bottom = torch.tensor([[x, y - 0.13]]), torch.tensor([y + 0.1]), torch.tensor([y - 0.14])
     shut = mouth.paint(place, torch.zeros(1, 2), top, bottom)
     dropped = mouth.paint(place, torch.tensor([[0.0, -0.3]]), top, bottom)
     assert shut.mean() > dropped.mean() + 0.05
