@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inference.debug_panels import debug_panels
 from inference.devices import choose_device, choose_precision
@@ -39,7 +40,7 @@ from modules.portrait.driving import Driving, PNCCInputs, draw_pncc, head_camera
 from modules.portrait.photo import Photo, Surroundings
 from modules.portrait.prepared import prepare
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Source
-from modules.rig.config import RigConfig, read_rig_config
+from modules.rig.config import RigConfig, draws_by_rig, read_rig_config
 from modules.system.checkpoint import checkpoint_step, list_checkpoints
 from modules.system.errors import UserError
 
@@ -58,7 +59,7 @@ class TalkingPortrait:
 
     def __init__(
         self,
-        model: Real3DPortrait,
+        model: Real3DPortrait | Callable[[], Real3DPortrait],
         config: Real3DPortraitConfig,
         face_model: MorphableModel,
         speech: SpeechToMotion | None,
@@ -66,7 +67,8 @@ class TalkingPortrait:
         dtype: torch.dtype = torch.float32,
         rig: RigConfig | None = None,
     ) -> None:
-        self.model, self.config = model.to(device).eval(), config
+        """`model`: the networks, or what reads them when they are first asked for."""
+        self._networks, self.config = model, config
         self.face_model = face_model.cpu()
         self._drawn_face = self.face_model if device.type == "cpu" else deepcopy(self.face_model).to(device)
         self.speech = speech
@@ -83,7 +85,8 @@ class TalkingPortrait:
     ) -> "TalkingPortrait":
         """Read a folder that holds portrait/ and audio2motion/ (the latter is needed for speech alone).
 
-        The networks are those of the checkpoint, prepared for inference (`modules.portrait.prepared`).
+        The networks are those of the checkpoint, prepared for inference (`modules.portrait.prepared`). Where the rig
+        draws unless told otherwise, they are read when they are first asked for.
 
         Args:
             checkpoint: a folder that `scripts.export_checkpoint` or `scripts.convert_checkpoint` wrote.
@@ -102,10 +105,33 @@ class TalkingPortrait:
         official = config.driving.torso_points == "official"
         face_model = load_official_bfm() if official else load_face_model(config.driving.face_model)
         dtype = choose_precision(precision, chosen)
-        model = prepare(load_portrait(folder, config), dtype)
         speech_folder = checkpoint / "audio2motion"
         speech = SpeechToMotion.load(speech_folder, chosen, hubert) if speech_folder.is_dir() else None
-        return cls(model, config, face_model, speech, chosen, dtype, read_rig_config(checkpoint))
+        talker = cls(
+            lambda: prepare(load_portrait(folder, config), dtype),
+            config,
+            face_model,
+            speech,
+            chosen,
+            dtype,
+            read_rig_config(checkpoint),
+        )
+        return talker if draws_by_rig(checkpoint) else talker.with_networks()
+
+    @cached_property
+    def model(self) -> Real3DPortrait:
+        """The networks, in eval mode."""
+        networks = self._networks if isinstance(self._networks, nn.Module) else self._networks()
+        return networks.to(self.device).eval()
+
+    def with_networks(self) -> "TalkingPortrait":
+        """Itself, after its networks have been read.
+
+        Raises:
+            UserError: a file is missing, damaged or of another size.
+        """
+        self.model  # noqa: B018  (read at its first use)
+        return self
 
     @property
     def size(self) -> int:

@@ -44,6 +44,8 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
         options.checkpoint, options.device, options.precision, options.hubert, options.march
     )
     rig = options.renderer == "rig"
+    if not rig:
+        pipeline.with_networks()  # what is missing is said before a photo is analysed
     if options.background != "photo" and pipeline.config.stage < 3 and not rig:
         raise UserError(
             f"--background is for checkpoints of stage 3; {options.checkpoint} is of stage {pipeline.config.stage}, "
