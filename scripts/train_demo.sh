@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Train the demo checkpoint from nothing: about an hour on 2 CPU cores, minutes on a GPU. Stop it at any time and run it
-# again: it resumes where it was. Writes checkpoints/demo/{portrait,audio2motion,syncnet}; the layers of Whisper in
-# checkpoints/demo/whisper are not trained (scripts/convert_whisper.py). Speech is better with flite, a small synthesiser
-# (Debian: apt-get install flite); without it the lips miss more p, b and m.
+# again: it resumes where it was. Writes checkpoints/demo/{portrait,audio2motion,syncnet} and the curves of all runs,
+# configs/demo/curves.png; the layers of Whisper in checkpoints/demo/whisper are not trained (scripts/convert_whisper.py).
+# Speech is better with flite, a small synthesiser (Debian: apt-get install flite); without it the lips miss more p, b, m.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,3 +47,4 @@ train syncnet                    # lip-sync expert
 train a2m                        # speech -> expression
 step .venv/bin/python -m scripts.export_checkpoint --output checkpoints/demo \
   --portrait runs/demo/htbsr --audio2motion runs/demo/a2m --syncnet runs/demo/syncnet
+step .venv/bin/python -m scripts.plot_curves runs/demo/{i2p,motion_adapter,htbsr,syncnet,a2m} --output configs/demo/curves.png

@@ -110,6 +110,15 @@ def test_the_training_of_the_demo_ends_with_a_step_that_fails(checkout: Path) ->
     assert [call.rpartition("/")[2] for call in calls if "tasks.run" in call] == ["i2p", "motion_adapter", "htbsr"]
 
 
+def test_the_curves_of_the_demo_are_of_every_run_that_it_trains(checkout: Path) -> None:
+    subprocess.run([shutil.which("bash"), "scripts/train_demo.sh"], cwd=checkout, check=True)
+    calls = (checkout / "calls.txt").read_text(encoding="utf-8").splitlines()
+    trained = [call.split(" --output ")[1] for call in calls if "tasks.run" in call]
+    assert len(trained) == 5 and calls[-1] == (
+        f"python -m scripts.plot_curves {' '.join(trained)} --output configs/demo/curves.png"
+    )
+
+
 # ---- settings
 
 
