@@ -17,7 +17,7 @@ from inference.debug_panels import debug_panels
 from inference.devices import choose_device, choose_precision
 from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait
-from inference.speech import SpeechToMotion
+from inference.speech import USUAL_STYLE, SpeechStyle, SpeechToMotion
 from inference.track import PoseMode, Track, make_track
 from inference.views import Planes, View, depth_map, turned_motion
 from inference.workers import map_in_order
@@ -168,18 +168,11 @@ class TalkingPortrait:
             raise UserError(NO_PROCEDURAL)
         return Portrait.from_procedural(seed, self.face_model, self.size)
 
-    def motion_from_speech(
-        self,
-        audio: Path,
-        generator: torch.Generator,
-        temperature: float = 0.2,
-        mouth_amplitude: float = 0.45,
-        blinks: bool = False,
-    ) -> Motion:
-        """Lip motion of a speech file, head still; with `blinks` the model closes the eyes now and then."""
+    def motion_from_speech(self, audio: Path, generator: torch.Generator, style: SpeechStyle = USUAL_STYLE) -> Motion:
+        """Lip motion of a speech file, head still."""
         if self.speech is None:
             raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
-        return self.check_motion(self.speech.motion(audio, generator, temperature, mouth_amplitude, blinks))
+        return self.check_motion(self.speech.motion(audio, generator, style))
 
     def motion_from_clip(self, clip: Path, which: int | None = None) -> Motion:
         """Expression and pose of the person in a clip, 25 frames a second; `which` as in `fit`."""

@@ -16,6 +16,7 @@ from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
 from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
 from inference.rig import RigPainter, procedural_rig_photo, rig_photo
+from inference.speech import SpeechStyle
 from modules.media.audio import Sound, read_sound
 from modules.media.endings import STILLS
 from modules.media.picture_writer import open_output
@@ -112,9 +113,10 @@ def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple
             options.driving, optional=True
         )
     audio = options.audio or DEMO_SPEECH
-    motion = pipeline.motion_from_speech(
-        audio, generator, options.temperature, options.mouth_amplitude, options.blink == "model"
+    style = SpeechStyle(
+        temperature=options.temperature, mouth_amplitude=options.mouth_amplitude, blinks=options.blink == "model"
     )
+    motion = pipeline.motion_from_speech(audio, generator, style)
     frames = len(motion)
     if options.pose == "natural":
         motion = motion.with_pose(*natural_pose(frames, generator))
