@@ -130,6 +130,11 @@ class Decoder(nn.Module):
         values = self.net(features.to(parameter_dtype(self)))
         return values[..., :1], values[..., 1:]
 
+    def density(self, features: Tensor) -> Tensor:
+        """The raw density of `forward` alone, without the work for colours."""
+        first, last = self._layers()
+        return last(self.net[1](first(features.to(parameter_dtype(self)))), outputs=1)
+
 
 def stretch(value: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     """(0, 1) -> (-0.001, 1.001), so that black and white can be reached (mip-NeRF); `weight`: the total of a sum."""

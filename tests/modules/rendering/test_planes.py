@@ -9,6 +9,7 @@ from modules.rendering.planes import (
     rescale_planes,
     sample_planes,
 )
+from tests.golden.compare import relative_error
 
 
 def test_planes_are_read_at_xy_xz_and_zx():
@@ -49,6 +50,23 @@ def test_colours_are_bounded_and_density_is_not():
     sigma, logits = decoder(100 * torch.randn(50, 4))
     assert sigma.shape == (50, 1) and logits.shape == (50, 4)
     assert colours(logits).min() >= -0.0011 and colours(logits).max() <= 1.0011
+
+
+def test_density_alone_is_the_density_beside_the_colours(generator):
+    decoder = Decoder(24, 32)
+    decoder.amplify(10.0, 3.0)
+    features = torch.randn(2, 5000, 24, generator=generator)
+    with torch.no_grad():
+        assert relative_error(decoder.density(features), decoder(features)[0]) < 1e-6
+
+
+def test_density_alone_reaches_the_same_weights(generator):
+    decoder = Decoder(4, 8)
+    features = torch.randn(50, 4, generator=generator)
+    expected = torch.autograd.grad(decoder(features)[0].square().sum(), list(decoder.parameters()))
+    gradients = torch.autograd.grad(decoder.density(features).square().sum(), list(decoder.parameters()))
+    for gradient, value in zip(gradients, expected):
+        assert_close(gradient, value)
 
 
 def test_a_decoder_can_start_by_passing_features_through(generator):
