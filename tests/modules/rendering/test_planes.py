@@ -45,6 +45,18 @@ def test_folding_the_planes_changes_nothing(generator):
         assert_close(mean_features(planes, points, 1.0), sample_planes(planes, points, 1.0).mean(dim=1))
 
 
+def test_exported_models_look_up_by_grid_sample(generator):
+    class Mean(torch.nn.Module):
+        def forward(self, planes, points):
+            return mean_features(planes, points, 1.0)
+
+    planes = torch.randn(1, 3, 4, 6, 6, generator=generator)
+    points = torch.rand(1, 20, 3, generator=generator) - 0.5
+    program = torch.export.export(Mean(), (planes, points))
+    assert "grid_sampler" in program.graph_module.code and "embedding_bag" not in program.graph_module.code
+    assert_close(program.module()(planes, points), mean_features(planes, points, 1.0))
+
+
 def test_colours_are_bounded_and_density_is_not():
     decoder = Decoder(4, 8)
     sigma, logits = decoder(100 * torch.randn(50, 4))
