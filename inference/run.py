@@ -12,6 +12,7 @@ from pathlib import Path
 from inference.options import RENDERERS, RIG_SIZES, check
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import run_command
+from modules.system.imports import many_imports
 
 
 def path(text: str) -> Path | str:
@@ -141,7 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> None:
         options = parse(arguments)
         check(options)
-        from inference.video import make_video  # takes seconds: a wrong option is answered before
+        with many_imports():
+            from inference.video import make_video  # takes seconds: a wrong option is answered before
 
         summary, note = make_video(options)
         if note:
