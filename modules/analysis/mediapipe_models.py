@@ -4,6 +4,7 @@ Opening a segmenter takes longer than using it, so that each is opened once in a
 itself takes half a second to import, and is imported when a model is opened.
 """
 
+import atexit
 import logging
 import os
 import sys
@@ -124,7 +125,13 @@ def _segmenter(path: Path, changed: int, process: int) -> Any:
             vision.ImageSegmenterOptions(base_options=base, **options)
         ),
     )
+    atexit.register(_close, segmenter, process)  # later MediaPipe has lost what it closes with, and complains
     return segmenter
+
+
+def _close(segmenter: Any, process: int) -> None:
+    if os.getpid() == process:
+        segmenter.close()
 
 
 def person_confidence(picture: np.ndarray) -> np.ndarray:
