@@ -29,6 +29,7 @@ _SILENCE = threading.Lock()
 @lru_cache(maxsize=1)
 def mediapipe() -> ModuleType:
     """The package; it draws with Matplotlib, to which a HOME that it cannot write is no news."""
+    atexit.register(lambda: _segmenter.cache_clear())  # once MediaPipe knows of the end, before its modules are gone
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     return import_module("mediapipe")
 
@@ -125,13 +126,7 @@ def _segmenter(path: Path, changed: int, process: int) -> Any:
             vision.ImageSegmenterOptions(base_options=base, **options)
         ),
     )
-    atexit.register(_close, segmenter, process)  # later MediaPipe has lost what it closes with, and complains
     return segmenter
-
-
-def _close(segmenter: Any, process: int) -> None:
-    if os.getpid() == process:
-        segmenter.close()
 
 
 def person_confidence(picture: np.ndarray) -> np.ndarray:
