@@ -31,14 +31,25 @@ def run_command(body: Callable[[], None]) -> int:
     """
     with Interrupts():
         try:
-            code = _code_of(body)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # Python's own flush at the exit would only complain
+            return _flushed(_code_of(body))
         except BrokenPipeError:
             if not any([_close_unread(stream) for stream in (sys.stdout, sys.stderr)]):
                 raise  # of another pipe
             return 128 + BROKEN_PIPE
-        return code
+
+
+def _flushed(code: int) -> int:
+    """Write what is still in the buffer of the output, as Python's own flush at the exit would only complain."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard(sys.stdout)
+        print(f"error: the output cannot be written ({error.strerror}); free some space", file=sys.stderr)
+        return 2
+    return code
 
 
 def _code_of(body: Callable[[], None]) -> int:
@@ -71,14 +82,19 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 
 def _close_unread(stream: TextIO | None) -> bool:
-    """Whether nobody reads a stream any more; what is still to be written to it is then thrown away."""
+    """Whether nobody reads a stream any more, which is then discarded."""
     if stream is None or not hasattr(select, "poll"):
         return False
     waiting = select.poll()
     waiting.register(stream.fileno(), 0)
     if not waiting.poll(0):  # reports nothing but errors and a closed end
         return False
+    _discard(stream)
+    return True
+
+
+def _discard(stream: TextIO) -> None:
+    """Throw away what is still to be written to a stream."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
-    return True
