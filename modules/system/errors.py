@@ -1,5 +1,6 @@
 """The error a user can mend: commands print its one line and exit with code 2. Signals end commands here, too."""
 
+import errno
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ from typing import TextIO
 
 from modules.system.interrupts import Interrupts
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 BROKEN_PIPE = 13  # the number of SIGPIPE, which Windows has not
 
 
@@ -31,25 +33,20 @@ def run_command(body: Callable[[], None]) -> int:
     """
     with Interrupts():
         try:
-            return _flushed(_code_of(body))
+            code = _code_of(body)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # Python's own flush at the exit would only complain
         except BrokenPipeError:
             if not any([_close_unread(stream) for stream in (sys.stdout, sys.stderr)]):
                 raise  # of another pipe
             return 128 + BROKEN_PIPE
-
-
-def _flushed(code: int) -> int:
-    """Write what is still in the buffer of the output, as Python's own flush at the exit would only complain."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _discard(sys.stdout)
-        print(f"error: the output cannot be written ({error.strerror}); free some space", file=sys.stderr)
-        return 2
-    return code
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            _discard(sys.stdout)
+            print(f"error: the output cannot be written ({error.strerror}); free some space", file=sys.stderr)
+            return 2
+        return code
 
 
 def _code_of(body: Callable[[], None]) -> int:
