@@ -11,7 +11,7 @@ from typing import TextIO
 
 from modules.system.interrupts import Interrupts
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 BROKEN_PIPE = 13  # the number of SIGPIPE, which Windows has not
 
 
@@ -41,7 +41,7 @@ def run_command(body: Callable[[], None]) -> int:
                 raise  # of another pipe
             return 128 + BROKEN_PIPE
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in DISK_FULL:
                 raise
             _discard(sys.stdout)
             print(f"error: the output cannot be written ({error.strerror}); free some space", file=sys.stderr)
