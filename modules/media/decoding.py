@@ -1,5 +1,6 @@
 """The decoded frames of one track of a file, on a continuous time; what is damaged is left out and counted."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ TIMELESS = frozenset(
     ("aac", "ac3", "eac3", "dts", "dtshd", "truehd", "mlp", "mp3", "flac", "wav", "w64", "aiff", "au", "amr", "amrnb")
     + ("amrwb", "ape", "wv", "tta", "loas", "latm", "g722", "gsm", "sbc")
 )
+SEARCHABLE = frozenset(("mov", "mp4", "matroska", "webm"))  # formats with an index of key frames, and without jumps
 MONO_STEREO = ("FL", "FR")  # what mono and stereo are called here
 MOST_FAILURES = 50  # of reading, one after the other
 
@@ -53,9 +55,11 @@ def _unusual_channels(track: av.AudioStream) -> tuple[str, ...]:
     return names
 
 
-def decode_pictures(path: Path) -> Iterator[tuple[av.VideoFrame, av.VideoStream]]:
+def decode_pictures(path: Path, after: float | None = None) -> Iterator[tuple[av.VideoFrame, av.VideoStream]]:
     """Frames of the first track of moving pictures, with that track.
 
+    Args:
+        after: seconds of the file; what is shown before them may be left out, where the format can be searched.
     Raises:
         UserError: no such file, no pictures, or the file cannot be read on.
     """
@@ -65,6 +69,8 @@ def decode_pictures(path: Path) -> Iterator[tuple[av.VideoFrame, av.VideoStream]
             raise UserError(f"{path.name} has no video in it; use a file with moving pictures")
         track.thread_type = "AUTO"
         first = None
+        if after is not None and SEARCHABLE & set(container.format.name.split(",")):
+            container.seek(math.floor(after / track.time_base), stream=track)  # to the key frame before
         for frame in _decode(path, container, track):
             if container.format.name == "avi":  # it has no times of showing, only of decoding
                 first = frame.dts if first is None else first
