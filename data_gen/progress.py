@@ -7,6 +7,7 @@
 A video whose line in done.tsv is missing, or has another number of bytes, is prepared (again).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,19 @@ class Refusal:
     start: float
     stop: float
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedKind:
+    """Refusals whose reasons differ in numbers alone: how many, their seconds together, and a video of them.
+
+    `reason` has N in place of each number.
+    """
+
+    reason: str
+    count: int
+    seconds: float
+    example: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +97,28 @@ class PreparationLog:
         if missing or (self.folder / MISSING).is_file():
             self._replace(MISSING, missing)
 
+    @property
+    def missing_count(self) -> int:
+        """How many videos of a list were not there in the last run."""
+        return len(self._rows(MISSING))
+
+    def refused_kinds(self) -> list[RefusedKind]:
+        """Why parts of videos, or whole ones, were refused; what was most often comes first."""
+        kinds: dict[str, list[list[str]]] = {}
+        for row in self._rows(REJECTED):
+            if len(row) >= 4:
+                kinds.setdefault(re.sub(r"\d+(\.\d+)?", "N", row[3]), []).append(row)
+        found = (
+            RefusedKind(
+                reason=reason,
+                count=len(rows),
+                seconds=sum(float(stop) - float(start) for _, start, stop, *_ in rows),
+                example=f"{rows[0][0]}: {rows[0][3]}",
+            )
+            for reason, rows in kinds.items()
+        )
+        return sorted(found, key=lambda kind: (-kind.count, kind.reason))
+
     def add(self, report: VideoReport) -> None:
         """Write down a finished video."""
         self._append(REJECTED, [[report.name, f"{r.start:.2f}", f"{r.stop:.2f}", r.reason] for r in report.refused])
@@ -95,7 +131,7 @@ class PreparationLog:
         clips, frames, with_sound = (sum(numbers[i] for numbers in self._done.values()) for i in (1, 2, 3))
         refused = len(self._rows(REJECTED))
         reasons = f"; {refused} parts refused, see {self.folder / REJECTED}" if refused else ""
-        missing = len(self._rows(MISSING))
+        missing = self.missing_count
         reasons += f"; {missing} missing, see {self.folder / MISSING}" if missing else ""
         return (
             f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min, "
