@@ -1,7 +1,6 @@
 """MediaPipe's models as plain functions of arrays: opened quietly, with errors that say what to do.
 
-Opening a segmenter takes longer than using it, so that each is opened once in a process and stays open. MediaPipe
-itself takes half a second to import, and is imported when a model is opened.
+Opening a segmenter takes longer than using it, so that each is opened once in a process and stays open.
 """
 
 import logging
@@ -11,9 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,15 +18,13 @@ import numpy as np
 from modules.system.assets import ANALYSIS, find_asset, require_assets
 from modules.system.errors import UserError
 
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # MediaPipe draws with it; a HOME it cannot write is no news
+# Not later: modules go in the order in which they came, and models that outlive MediaPipe complain at the end.
+from mediapipe import Image, ImageFormat  # noqa: E402
+from mediapipe.tasks.python import BaseOptions, vision  # noqa: E402
+
 LANDMARKS = 478
 _SILENCE = threading.Lock()
-
-
-@lru_cache(maxsize=1)
-def mediapipe() -> ModuleType:
-    """The package; it draws with Matplotlib, to which a HOME that it cannot write is no news."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    return import_module("mediapipe")
 
 
 @contextmanager
@@ -61,7 +56,6 @@ class FaceFinder:
     def __init__(self, max_faces: int = 1, track: bool = False) -> None:
         require_assets((name,) for name in ANALYSIS)  # whoever looks for a face will segment it
         path = find_asset("face_landmarker.task")
-        vision = mediapipe().tasks.vision
         mode = vision.RunningMode.VIDEO if track else vision.RunningMode.IMAGE
         self._track = track
         with silence():
@@ -114,9 +108,8 @@ def confidences(picture: np.ndarray, model: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _segmenter(path: Path, changed: int, process: int) -> Any:
+def _segmenter(path: Path, changed: int, process: int) -> vision.ImageSegmenter:
     """The segmenter of a file as it was at the time `changed`; of `process`, as threads do not survive a fork."""
-    vision = mediapipe().tasks.vision
     options = {"output_category_mask": False, "output_confidence_masks": True}
     segmenter = _open(
         path,
@@ -137,16 +130,16 @@ def hair_confidence(picture: np.ndarray) -> np.ndarray:
     return confidences(picture, "hair_segmenter.tflite")[1]
 
 
-def _open(path: Path, create: Callable[[Any], Any]) -> Any:
+def _open(path: Path, create: Callable[[BaseOptions], Any]) -> Any:
     try:
-        return create(mediapipe().tasks.BaseOptions(model_asset_buffer=path.read_bytes()))  # any letters in the path
+        return create(BaseOptions(model_asset_buffer=path.read_bytes()))  # any letters in the path
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
             f"{path} is damaged or another model; fetch it again with: python -m scripts.assets fetch {path.name}"
         ) from error
 
 
-def _image(picture: np.ndarray) -> Any:
+def _image(picture: np.ndarray) -> Image:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise ValueError(f"a picture must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
-    return mediapipe().Image(image_format=mediapipe().ImageFormat.SRGB, data=np.ascontiguousarray(picture))
+    return Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(picture))

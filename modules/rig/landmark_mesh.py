@@ -8,9 +8,9 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
+from mediapipe.tasks.python.vision.face_landmarker import FaceLandmarksConnections
 from torch import Tensor
 
-from modules.analysis.mediapipe_models import mediapipe
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.morphable_model import MorphableModel
 from modules.geometry.camera import CAMERA_DISTANCE, FITTING_FOCAL_LENGTH
@@ -94,8 +94,7 @@ def _completed(values: Tensor, valid: Tensor) -> Tensor:
 @cache
 def face_triangles() -> Tensor:
     """The 852 triangles of MediaPipe's mesh, which has holes at eyes and mouth: [852, 3], rows of the landmarks."""
-    connections = mediapipe().tasks.vision.FaceLandmarksConnections
-    edges = connections.FACE_LANDMARKS_TESSELATION  # three in a row are a triangle
+    edges = FaceLandmarksConnections.FACE_LANDMARKS_TESSELATION  # three in a row are a triangle
     return torch.tensor([edge.start for edge in edges]).view(-1, 3)
 
 

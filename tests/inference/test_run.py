@@ -37,7 +37,7 @@ imported = lambda: hasattr(sys.modules.get("inference.video"), "make_video")
 gc.callbacks.append(lambda phase, facts: "torch" in sys.modules and not imported() and passes.append(phase))
 run.check = lambda options: None
 assert run.main(["--checkpoint", "nowhere"]) == 2
-print(imported(), passes, [name for name in ("mediapipe", "matplotlib", "transformers") if name in sys.modules])
+print(imported(), passes, [name for name in ("transformers", "torchvision") if name in sys.modules])
 """
 
 
