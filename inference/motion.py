@@ -179,27 +179,73 @@ def still_pose(frames: int) -> tuple[Tensor, Tensor]:
     return torch.zeros(frames, 3), torch.zeros(frames, 3)
 
 
-def natural_pose(frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Gentle head movement: a few slow sinusoids with random phases, about 3 degrees of yaw, 2 of pitch and roll.
+class NaturalPose:
+    """Gentle head movement: a few slow sinusoids with random phases, about 3 degrees of yaw, 2 of pitch and roll."""
 
-    Returns:
-        Euler angles [T, 3] in radians and translations [T, 3] in decimetres, both zero at frame 0.
-    """
-    time = torch.arange(frames)[:, None, None] / FRAME_RATE
-    rates = torch.tensor([0.13, 0.29, 0.53]) * (0.8 + 0.4 * torch.rand(6, 3, generator=generator))
-    phases = 2 * torch.pi * torch.rand(6, 3, generator=generator)
-    waves = torch.sin(2 * torch.pi * rates * time + phases) * torch.tensor([1.0, 0.5, 0.25])  # [T, 6, 3]
-    scale = torch.tensor([0.035, 0.055, 0.025, 0.02, 0.02, 0.0])
-    pose = (waves.sum(-1) - waves.sum(-1)[:1]) * scale  # [T, 6]
-    return pose[:, :3], pose[:, 3:]
+    def __init__(self, generator: torch.Generator) -> None:
+        self._rates = torch.tensor([0.13, 0.29, 0.53]) * (0.8 + 0.4 * torch.rand(6, 3, generator=generator))
+        self._phases = 2 * torch.pi * torch.rand(6, 3, generator=generator)
+
+    def at(self, first: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Euler angles [frames, 3] in radians and translations [frames, 3] in decimetres from frame `first` on.
+
+        Both are zero at frame 0.
+        """
+        scale = torch.tensor([0.035, 0.055, 0.025, 0.02, 0.02, 0.0])
+        pose = (self._sums(torch.arange(first, first + frames)) - self._sums(torch.zeros(1))) * scale  # [frames, 6]
+        return pose[:, :3], pose[:, 3:]
+
+    def _sums(self, numbers: Tensor) -> Tensor:
+        time = numbers[:, None, None] / FRAME_RATE
+        waves = torch.sin(2 * torch.pi * self._rates * time + self._phases) * torch.tensor([1.0, 0.5, 0.25])
+        return waves.sum(-1)
+
+
+class PeriodicBlinks:
+    """A blink of 8 to 12 frames about every five seconds, the first after two seconds; drawn as time goes on."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator, self._next = generator, 2 * FRAME_RATE
+        self._blinks: list[tuple[int, Tensor]] = []  # first frame and amounts of those that are not forgotten
+
+    def at(self, first: int, frames: int) -> Tensor:
+        """Closing amounts [frames, 1] from frame `first` on; what is before it is forgotten."""
+        while self._next < first + frames:
+            length = int(torch.randint(8, 13, (), generator=self._generator))
+            self._blinks.append((self._next, blink_curve(length)))
+            self._next += int(torch.randint(4 * FRAME_RATE, 6 * FRAME_RATE, (), generator=self._generator))
+        self._blinks = [blink for blink in self._blinks if blink[0] + len(blink[1]) > first]
+        closing = torch.zeros(frames, 1)
+        for start, curve in self._blinks:
+            low, high = max(start, first), min(start + len(curve), first + frames)
+            closing[low - first : max(high - first, 0), 0] = curve[low - start : max(high - start, 0)].float()
+        return closing
+
+
+def natural_pose(frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`NaturalPose` of the first frames: Euler angles [T, 3] in radians, translations [T, 3] in decimetres."""
+    return NaturalPose(generator).at(0, frames)
 
 
 def periodic_blink(frames: int, generator: torch.Generator) -> Tensor:
-    """A blink of 8 to 12 frames about every five seconds -> closing amounts [T, 1]; the first after two seconds."""
-    blink = torch.zeros(frames, 1)
-    start = 2 * FRAME_RATE
-    while start < frames:
-        length = int(torch.randint(8, 13, (), generator=generator))
-        blink[start : start + length, 0] = blink_curve(length)[: frames - start]
-        start += int(torch.randint(4 * FRAME_RATE, 6 * FRAME_RATE, (), generator=generator))
-    return blink
+    """`PeriodicBlinks` of the first frames: closing amounts [T, 1]."""
+    return PeriodicBlinks(generator).at(0, frames)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Where the randomness of a video under speech comes from; one seed gives all, whatever the length of the speech.
+
+    Attributes:
+        lips, pose, blinks: generators on the CPU.
+    """
+
+    lips: torch.Generator
+    pose: torch.Generator
+    blinks: torch.Generator
+
+    @classmethod
+    def of_seed(cls, seed: int) -> "Drawing":
+        """Three generators, from 0 to 2**63 - 1 different ones for each seed."""
+        states = np.random.SeedSequence(seed).generate_state(3, np.uint64)
+        return cls(*(torch.Generator().manual_seed(int(state)) for state in states))

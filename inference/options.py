@@ -26,6 +26,7 @@ MOTION_SUFFIXES = (".json", ".npz")  # of --save-motion
 PORTRAIT_SUFFIX = ".safetensors"
 LARGEST_SEED = 2**63 - 1
 LARGEST_AMOUNT = 2.0  # of --mouth-amplitude and --temperature; above 1 is an exaggeration
+LONGEST_LOOK_AHEAD = 10.0  # seconds
 POSES = ("natural", "still")
 BACKGROUNDS = ("photo", "transparent")
 RENDERERS = ("planes", "rig")
@@ -46,6 +47,7 @@ ACTS_WITH = {
     "blink":           ("speech",),
     "mouth_amplitude": ("speech",),
     "temperature":     ("speech",),
+    "look_ahead":      ("speech",),
     "seed":            ("speech",),
     "hubert":          ("speech",),
     "size":            ("--renderer rig",),
@@ -123,6 +125,12 @@ def _check_values(options: argparse.Namespace) -> None:
     for name in ("mouth_amplitude", "temperature"):
         if not 0 <= getattr(options, name) <= LARGEST_AMOUNT:
             raise UserError(f"{_called(name)} is {getattr(options, name)}; give a number from 0 to 1")
+    if options.look_ahead is not None and not 0 <= options.look_ahead <= LONGEST_LOOK_AHEAD:
+        raise UserError(f"--look-ahead is {options.look_ahead}; give seconds from 0 to {LONGEST_LOOK_AHEAD:g}")
+    if options.look_ahead is not None and options.blink == "model":
+        raise UserError(
+            "--blink model needs the whole speech, of which --look-ahead hears a part; leave one of them out"
+        )
     if not 0 <= options.seed <= LARGEST_SEED:
         raise UserError(f"--seed is {options.seed}; give a whole number from 0 to {LARGEST_SEED}")
     if options.seconds is not None and not 0 < options.seconds < math.inf:

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from inference.debug_panels import debug_panels
 from inference.devices import choose_device, choose_precision
+from inference.live_speech import LiveConfig, live_motion
 from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait
+from inference.rig import RigPainter
+from inference.session import Paint, Session, SessionConfig
 from inference.speech import SpeechToMotion
-from inference.track import PoseMode, Track, make_track
+from inference.track import SMOOTHING, PoseMode, Track, make_track
 from inference.views import Planes, View, depth_map, turned_motion
 from inference.workers import map_in_order
 from modules.analysis.crop import clip_crop, crop_landmarks
@@ -44,6 +47,7 @@ from modules.system.checkpoint import checkpoint_step, list_checkpoints
 from modules.system.errors import UserError
 
 Made = TypeVar("Made")  # of a frame: its pixels, or more
+DEAF = "the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion"
 NO_PROCEDURAL = "this checkpoint knows no procedural people; give a photo with --source"
 
 
@@ -152,8 +156,14 @@ class TalkingPortrait:
     ) -> Motion:
         """Lip motion of a speech file, head still; with `blinks` the model closes the eyes now and then."""
         if self.speech is None:
-            raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
+            raise UserError(DEAF)
         return self.check_motion(self.speech.motion(audio, generator, temperature, mouth_amplitude, blinks))
+
+    def motion_from_live_speech(self, audio: Path, generator: torch.Generator, config: LiveConfig) -> Motion:
+        """The same with the ears of a `session`, which hear no more than its look-ahead of what is still to come."""
+        if self.speech is None:
+            raise UserError(DEAF)
+        return self.check_motion(live_motion(self.speech, audio, config, generator))
 
     def motion_from_clip(self, clip: Path, which: int | None = None) -> Motion:
         """Expression and pose of the person in a clip, 25 frames a second; `which` as in `fit`."""
@@ -223,14 +233,9 @@ class TalkingPortrait:
         Yields:
             uint8 [S, S, 3], or [S, S, 4] when transparent.
         """
-        transparent = background == "transparent"
-
-        def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
-            alpha = [2 * output.decoded.alpha - 1] if transparent else []
-            return to_pixels(torch.cat([output.image, *alpha], dim=1))
-
+        pixels, background = _pixels_before(background)
         track = self.track(portrait, motion, pose_mode)
-        yield from self._render(portrait, track, None if transparent else background, batch, pixels)
+        yield from self._render(portrait, track, background, batch, pixels)
 
     def debug_frames(
         self,
@@ -247,6 +252,32 @@ class TalkingPortrait:
 
         track = self.track(portrait, motion, pose_mode)
         yield from self._render(portrait, track, None if background == "transparent" else background, batch, pixels)
+
+    def session(
+        self,
+        painter: Portrait | RigPainter,
+        config: SessionConfig | None = None,
+        background: Tensor | str | None = None,
+    ) -> Session:
+        """A head that speaks while the sound of its speech is still coming.
+
+        Args:
+            painter: a portrait for the networks, or a photo's rig.
+            config: None: the defaults.
+            background: as of `frames`.
+        Raises:
+            UserError: the checkpoint cannot listen (live), or the portrait is of another face model.
+        """
+        if self.speech is None:
+            raise UserError(DEAF)
+        config = config or SessionConfig()
+        if isinstance(painter, RigPainter):
+
+            def paint(motion: Motion, part: slice) -> list[np.ndarray]:
+                return list(painter.frames(motion[part], background, self.batch, self.workers))
+
+            return Session(self.speech, paint, 0, config)
+        return Session(self.speech, self._painter(self.check_portrait(painter), background), SMOOTHING // 2, config)
 
     # ---- in space
 
@@ -297,21 +328,51 @@ class TalkingPortrait:
         batch: int | None,
         pixels: Callable[[Driving, PortraitOutput], Iterable[Made]],
     ) -> Iterator[Made]:
-        batch = batch or self.batch
+        encoded = self._encode(portrait, track, background)
+        yield from self._draw(portrait, track, encoded, range(len(track.cameras)), batch, pixels)
+
+    def _encode(self, portrait: Portrait, track: Track, background: Tensor | None) -> tuple[Source, Tensor]:
+        """What all frames have in common: P_cano and more, and the PNCCs of `still_pncc`."""
 
         def encode(photo: Photo) -> tuple[Source, Tensor]:
             with self._inference():
                 return self.model.encode(photo), self.still_pncc(portrait, track)
 
+        [encoded] = map_in_order(encode, [self.photo(portrait, track, background)], min(1, self.workers))
+        return encoded
+
+    def _draw(
+        self,
+        portrait: Portrait,
+        track: Track,
+        encoded: tuple[Source, Tensor],
+        part: range,
+        batch: int | None,
+        pixels: Callable[[Driving, PortraitOutput], Iterable[Made]],
+    ) -> Iterator[Made]:
+        """The frames `part` of a track."""
+        batch, (source, still) = batch or self.batch, encoded
+
         def batch_of_frames(start: int) -> Iterable[Made]:
             with self._inference():
-                driving = self.driving(portrait, track, slice(start, start + batch), still)
+                driving = self.driving(portrait, track, slice(start, min(start + batch, part.stop)), still)
                 return pixels(driving, self.model(source, self.readable(driving)))
 
-        photo = self.photo(portrait, track, background)
-        [(source, still)] = map_in_order(encode, [photo], min(1, self.workers))
-        for frames in map_in_order(batch_of_frames, range(0, len(track.cameras), batch), self.workers):
+        for frames in map_in_order(batch_of_frames, range(part.start, part.stop, batch), self.workers):
             yield from frames
+
+    def _painter(self, portrait: Portrait, background: Tensor | str | None) -> Paint:
+        """A function that draws the frames `part` of a motion; what is the photo's alone is computed with the first."""
+        pixels, background = _pixels_before(background)
+        kept: list[tuple[Source, Tensor]] = []
+
+        def paint(motion: Motion, part: slice) -> list[np.ndarray]:
+            track = self.track(portrait, motion)
+            if not kept:
+                kept.append(self._encode(portrait, track, background))
+            return list(self._draw(portrait, track, kept[0], range(part.start, part.stop), None, pixels))
+
+        return paint
 
     def track(self, portrait: Portrait, motion: Motion, pose_mode: PoseMode = "relative") -> Track:
         """The motion applied to the portrait, both of this checkpoint's face model; see `make_track`."""
@@ -360,6 +421,19 @@ class TalkingPortrait:
     def _inference(self) -> Iterator[None]:
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             yield
+
+
+def _pixels_before(
+    background: Tensor | str | None,
+) -> tuple[Callable[[Driving, PortraitOutput], np.ndarray], Tensor | None]:
+    """What makes pixels of an output, and the background for the model, which draws none behind a transparent one."""
+    transparent = background == "transparent"
+
+    def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
+        alpha = [2 * output.decoded.alpha - 1] if transparent else []
+        return to_pixels(torch.cat([output.image, *alpha], dim=1))
+
+    return pixels, None if transparent else background
 
 
 def in_squares(landmarks: np.ndarray, shapes: list[tuple[int, int]]) -> np.ndarray:

@@ -110,9 +110,9 @@ class RigPainter:
         self, motion: Motion, batch: int, workers: int, picture: Callable[[RigFrames], Tensor]
     ) -> Iterator[np.ndarray]:
         expression, closing = apply_blinks(motion, self.model)
-        euler, translation = head_poses(self.face, motion.euler, motion.translation)
-        if motion.relative:  # a part of a motion need not begin in the photo's pose
-            euler, translation = euler + motion.euler[:1], translation + motion.translation[:1]
+        start = torch.zeros(int(motion.relative), 3)  # a part of a motion need not begin in the photo's pose
+        poses = (torch.cat([start, values]) for values in (motion.euler, motion.translation))
+        euler, translation = (values[len(start) :] for values in head_poses(self.face, *poses))
         rows = [values.to(self.device, torch.float32) for values in (expression, euler, translation, closing)]
 
         def some(start: int) -> np.ndarray:

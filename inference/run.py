@@ -81,6 +81,12 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--blink", choices=("period", "model", "none"), default="period", help="blinks under --audio")
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
+    parser.add_argument(
+        "--look-ahead",
+        type=float,
+        metavar="SECONDS",
+        help="hear as a live session does, which knows so much of the sound to come (docs/live.md); without it all",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from inference.background import load_background
-from inference.motion import Motion, natural_pose, periodic_blink, still_pose
+from inference.live_speech import LiveConfig
+from inference.motion import Drawing, Motion, natural_pose, periodic_blink, still_pose
 from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
 from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
@@ -102,7 +103,6 @@ def shortened(motion: Motion, options: argparse.Namespace) -> Motion:
 
 def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple[Motion, Sound | None]:
     """The motion that the options ask for and the sound that goes with it."""
-    generator = torch.Generator().manual_seed(options.seed)
     if options.motion:
         return pipeline.check_motion(Motion.load(options.motion)), read_sound(options.sound) if options.sound else None
     if options.driving:
@@ -110,20 +110,31 @@ def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple
             options.driving, optional=True
         )
     audio = options.audio or DEMO_SPEECH
-    motion = pipeline.motion_from_speech(
-        audio, generator, options.temperature, options.mouth_amplitude, options.blink == "model"
-    )
+    drawing = Drawing.of_seed(options.seed)
+    motion = _spoken(options, pipeline, audio, drawing.lips)
     frames = len(motion)
     if options.pose == "natural":
-        motion = motion.with_pose(*natural_pose(frames, generator))
+        motion = motion.with_pose(*natural_pose(frames, drawing.pose))
     elif options.pose == "still":
         motion = motion.with_pose(*still_pose(frames))
     else:
         pose = pipeline.pose_from_file(Path(options.pose), frames, options.driving_face)
         motion = motion.with_pose(*pose, relative=False)
     if options.blink == "period":
-        motion = motion.with_blink(periodic_blink(frames, generator))
+        motion = motion.with_blink(periodic_blink(frames, drawing.blinks))
     return motion, read_sound(audio, beside_pictures=False)  # as the motion was made from it
+
+
+def _spoken(options: argparse.Namespace, pipeline: TalkingPortrait, audio: Path, generator: torch.Generator) -> Motion:
+    """The lips of a speech, heard as a whole or as a session hears it."""
+    if options.look_ahead is None:
+        return pipeline.motion_from_speech(
+            audio, generator, options.temperature, options.mouth_amplitude, options.blink == "model"
+        )
+    config = LiveConfig(
+        look_ahead=options.look_ahead, temperature=options.temperature, mouth_amplitude=options.mouth_amplitude
+    )
+    return pipeline.motion_from_live_speech(audio, generator, config)
 
 
 def make_rig_photo(options: argparse.Namespace, pipeline: TalkingPortrait, size: int) -> RigPhoto:

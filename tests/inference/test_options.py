@@ -66,6 +66,7 @@ VALUES = {
     "blink": "none",
     "mouth_amplitude": "0.5",
     "temperature": "0.1",
+    "look_ahead": "0.5",
     "seed": "7",
     "hubert": "some/hubert",
     "background": "wall.png",
@@ -164,6 +165,9 @@ def test_every_option_that_there_is_was_tried(folder):
         (["--source", "face.jpg", "--face", "-1"], "--face is -1"),
         (["--driving", "clip.mp4", "--driving-face", "-2"], "--driving-face is -2"),
         (["--mouth-amplitude", "nan"], "--mouth-amplitude is nan"),
+        (["--look-ahead", "-1"], "--look-ahead is -1"),
+        (["--look-ahead", "nan"], "--look-ahead is nan"),
+        (["--look-ahead", "0.5", "--blink", "model"], "--blink model needs the whole speech"),
         (["--temperature", "-0.1"], "--temperature is -0.1"),
         (["--device", "abacus"], "--device abacus"),
         (["--output", "-"], "--output -"),
@@ -214,7 +218,7 @@ CHOICES_AND_FLAGS |= {"renderer", "size", "threads"}
 
 @pytest.mark.parametrize("name", sorted(VALUES.keys() - CHOICES_AND_FLAGS))
 def test_an_empty_text_is_refused(folder, name):
-    numbers = ("face", "driving_face", "mouth_amplitude", "temperature", "seconds")
+    numbers = ("face", "driving_face", "mouth_amplitude", "temperature", "look_ahead", "seconds")
     if name in numbers:
         with pytest.raises(SystemExit) as stop:
             refusal(f"--{name.replace('_', '-')}", "")
