@@ -89,6 +89,14 @@ def check(options: argparse.Namespace) -> None:
         _check_ears(options)
 
 
+def check_batch_file(table: Path | str) -> None:
+    """Refuse a table of videos that is not there."""
+    if str(table) == "":
+        raise UserError("--batch-file is empty; give the name of a table (.csv)")
+    if not os.path.isfile(table):
+        raise UserError(f"--batch-file {table}: there is no such file")
+
+
 def default_output(options: argparse.Namespace) -> Path:
     """The name of the output, made from those of the inputs: infer_out/face_hello.mp4; talk.mp4 without any."""
     who = options.source
@@ -205,12 +213,17 @@ def _check_files(options: argparse.Namespace) -> None:
         raise UserError(f"--checkpoint {options.checkpoint}: there is no such folder")
     if options.background not in BACKGROUNDS and not os.path.exists(options.background):
         _check_colour(options.background)
-    written = {"--output": options.output, "--save-motion": options.save_motion}
+    outputs = written(options)
     hubert = {f"a file of --hubert {options.hubert}": path for path in _jsons(options.hubert)}
-    keep_inputs(written, {**_read(options), **hubert})
-    for option, path in written.items():
+    keep_inputs(outputs, {**_read(options), **hubert})
+    for option, path in outputs.items():
         if path is not None:
             _check_writable(option, path)
+
+
+def written(options: argparse.Namespace) -> dict[str, Path | None]:
+    """The files and folders that are written, by option; None: not asked for."""
+    return {"--output": options.output, "--save-motion": options.save_motion}
 
 
 def _read(options: argparse.Namespace) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -30,8 +30,13 @@ RIG_SIZE = 512  # pixels a side, without --size
 DEMO_PERSON = 900007  # seed of a procedural person that no training saw
 
 
-def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
+def make_video(
+    options: argparse.Namespace, load: Callable[..., TalkingPortrait] = TalkingPortrait.load
+) -> tuple[str, str | None]:
     """Make and write what the options, which `inference.options.check` has seen, ask for.
+
+    Args:
+        load: `TalkingPortrait.load`, or one that remembers.
 
     Returns:
         Where it is and how long, in one line; and something the user should know, or None.
@@ -41,9 +46,7 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
     if options.threads:
         torch.set_num_threads(options.threads)
     began = time.monotonic()
-    pipeline = TalkingPortrait.load(
-        options.checkpoint, options.device, options.precision, options.hubert, options.march
-    )
+    pipeline = load(options.checkpoint, options.device, options.precision, options.hubert, options.march)
     rig = options.renderer == "rig"
     if options.background != "photo" and pipeline.config.stage < 3 and not rig:
         raise UserError(

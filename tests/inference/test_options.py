@@ -82,6 +82,7 @@ VALUES = {
     "size": "512",
     "seconds": "2",
     "threads": "1",
+    "batch_file": "jobs.csv",  # its lines are checked one by one
 }
 
 
