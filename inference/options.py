@@ -169,6 +169,11 @@ def _check_outputs(options: argparse.Namespace) -> None:
         raise UserError(f"--output {options.output} {what}")
     if options.save_motion and options.save_motion.suffix.lower() not in MOTION_SUFFIXES:
         raise UserError(f"--save-motion {options.save_motion.name}: use a name that ends in .json or .npz")
+    if options.layers and os.path.exists(options.layers):
+        if not os.path.isdir(options.layers) or any(options.layers.iterdir()):
+            raise UserError(f"--layers {options.layers} is there and not an empty folder; give a new name")
+    if options.layers and options.debug_video:
+        raise UserError("--layers are those of the frames, not of --debug-video; leave one of them out")
     if transparent and options.debug_video:
         raise UserError("--debug-video shows all pictures side by side, without --background transparent; choose one")
 
@@ -223,7 +228,7 @@ def _check_files(options: argparse.Namespace) -> None:
 
 def written(options: argparse.Namespace) -> dict[str, Path | None]:
     """The files and folders that are written, by option; None: not asked for."""
-    return {"--output": options.output, "--save-motion": options.save_motion}
+    return {"--output": options.output, "--save-motion": options.save_motion, "--layers": options.layers}
 
 
 def _read(options: argparse.Namespace) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inference.debug_panels import debug_panels
 from inference.devices import choose_device, choose_precision
+from inference.layers import Layers, plane_layers
 from inference.live_speech import LiveConfig, live_motion
 from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait
@@ -236,6 +237,23 @@ class TalkingPortrait:
         pixels, background = _pixels_before(background)
         track = self.track(portrait, motion, pose_mode)
         yield from self._render(portrait, track, background, batch, pixels)
+
+    def layered_frames(
+        self,
+        portrait: Portrait,
+        motion: Motion,
+        background: Tensor | str | None = None,
+        batch: int | None = None,
+        pose_mode: PoseMode = "relative",
+    ) -> Iterator[tuple[np.ndarray, Layers]]:
+        """`frames`, each with what it is made of, see `plane_layers`."""
+        pixels, background = _pixels_before(background)
+        track = self.track(portrait, motion, pose_mode)
+
+        def both(driving: Driving, output: PortraitOutput) -> list[tuple[np.ndarray, Layers]]:
+            return list(zip(pixels(driving, output), plane_layers(driving, output)))
+
+        yield from self._render(portrait, track, background, batch, both)
 
     def debug_frames(
         self,

@@ -166,6 +166,12 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         help="table (.csv) of videos, a line each: columns source, audio, driving, output, or any option by its name; "
         "the options beside it hold for all; lines whose output is there are skipped",
     )
+    parser.add_argument(
+        "--layers",
+        type=path,
+        metavar="FOLDER",
+        help="also write what the frames are made of as PNGs: alpha, depth, colours and more (docs/live.md)",
+    )
     parser.add_argument("--save-motion", type=path, help="also write the motion (.json or .npz)")
 
 

@@ -4,6 +4,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from inference.background import load_background
+from inference.layers import LayerWriter
 from inference.live_speech import LiveConfig
 from inference.motion import Drawing, Motion, natural_pose, periodic_blink, still_pose
 from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
@@ -20,8 +22,8 @@ from inference.rig import RigPainter, procedural_rig_photo, rig_photo
 from modules.media.audio import Sound, read_sound
 from modules.media.endings import STILLS
 from modules.media.picture_writer import open_output
+from modules.media.pixels import to_pixels
 from modules.media.rates import FRAME_RATE
-from modules.rig.rig import RigPhoto
 from modules.system.errors import UserError, note
 from modules.system.interrupts import Interrupts
 from modules.system.progress import with_progress
@@ -37,7 +39,6 @@ def make_video(
 
     Args:
         load: `TalkingPortrait.load`, or one that remembers.
-
     Returns:
         Where it is and how long, in one line; and something the user should know, or None.
     Raises:
@@ -55,23 +56,25 @@ def make_video(
         )
     size = (options.size or RIG_SIZE) if rig else pipeline.size
     background = load_background(options.background, size)
-    photo = make_rig_photo(options, pipeline, size) if rig else make_portrait(options, pipeline)
+    painter = make_painter(options, pipeline, size)
     motion, sound = make_motion(options, pipeline)
     motion = shortened(motion, options)
     if options.save_motion:
         motion.save(options.save_motion)
     if options.output.exists():
         note(f"{options.output} is there and will be replaced")
-    frames = make_frames(options, pipeline, photo, motion, background, size)
-    first = next(frames)
-    with (
-        Interrupts() as interrupts,
-        open_output(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video,
-    ):
-        for frame in with_progress(chain([first], frames), len(motion)):
+    writer = layer_writer(options, painter, background)
+    frames = make_frames(options, pipeline, painter, motion, background, writer)
+    with writer or nullcontext():  # outside, so that no layers are there without their video
+        first = next(frames)
+        with (
+            Interrupts() as interrupts,
+            open_output(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video,
+        ):
+            for frame in with_progress(chain([first], frames), len(motion)):
+                interrupts.check()
+                video.write(frame)
             interrupts.check()
-            video.write(frame)
-        interrupts.check()
     what = "a still" if options.output.suffix.lower() in STILLS else f"{len(motion)} frames"
     length = f"{len(motion) / FRAME_RATE:.2f} s"
     seconds = time.monotonic() - began
@@ -83,18 +86,34 @@ def make_video(
 def make_frames(
     options: argparse.Namespace,
     pipeline: TalkingPortrait,
-    photo: RigPhoto | Portrait,
+    painter: RigPainter | Portrait,
     motion: Motion,
     background: torch.Tensor | str | None,
-    size: int,
+    writer: LayerWriter | None,
 ) -> Iterator[np.ndarray]:
-    """The frames, drawn by the networks or by the rig, uint8 [H, W, 3 or 4]."""
-    if isinstance(photo, RigPhoto):
-        painter = RigPainter(photo, pipeline.face_model, size, pipeline.device, pipeline.rig)
-        draw = painter.debug_frames if options.debug_video else painter.frames
-        return draw(motion, background, options.batch or pipeline.batch, pipeline.workers)
-    render = pipeline.debug_frames if options.debug_video else pipeline.frames
-    return render(photo, motion, background, options.batch, options.pose_mode)
+    """The frames, drawn by the networks or by the rig, uint8 [H, W, 3 or 4]; their layers go to the writer."""
+    if isinstance(painter, RigPainter):
+        given = (motion, background, options.batch or pipeline.batch, pipeline.workers)
+        plain, debug, layered = painter.frames, painter.debug_frames, painter.layered_frames
+    else:
+        given = (painter, motion, background, options.batch, options.pose_mode)
+        plain, debug, layered = pipeline.frames, pipeline.debug_frames, pipeline.layered_frames
+    if writer is not None:
+        return writer.frames(layered(*given))
+    return debug(*given) if options.debug_video else plain(*given)
+
+
+def layer_writer(
+    options: argparse.Namespace, painter: RigPainter | Portrait, background: torch.Tensor | str | None
+) -> LayerWriter | None:
+    """For --layers; the background goes with them unless it is transparent."""
+    if options.layers is None:
+        return None
+    if background == "transparent":
+        return LayerWriter(options.layers)
+    if isinstance(painter, RigPainter):
+        return LayerWriter(options.layers, painter.background(background))
+    return LayerWriter(options.layers, to_pixels(painter.background if background is None else background)[0])
 
 
 def shortened(motion: Motion, options: argparse.Namespace) -> Motion:
@@ -140,13 +159,17 @@ def _spoken(options: argparse.Namespace, pipeline: TalkingPortrait, audio: Path,
     return pipeline.motion_from_live_speech(audio, generator, config)
 
 
-def make_rig_photo(options: argparse.Namespace, pipeline: TalkingPortrait, size: int) -> RigPhoto:
-    """What the rig needs of the photo or person that the options ask for."""
+def make_painter(options: argparse.Namespace, pipeline: TalkingPortrait, size: int) -> RigPainter | Portrait:
+    """What draws the photo or person that the options ask for: a rig, or a portrait for the networks."""
+    if options.renderer != "rig":
+        return make_portrait(options, pipeline)
     if options.source is not None:
-        return rig_photo(options.source, pipeline.face_model, size, options.face, options.anyway)
-    if pipeline.face_model.name != "procedural":
+        photo = rig_photo(options.source, pipeline.face_model, size, options.face, options.anyway)
+    elif pipeline.face_model.name != "procedural":
         raise UserError(NO_PROCEDURAL)
-    return procedural_rig_photo(DEMO_PERSON, pipeline.face_model, size)
+    else:
+        photo = procedural_rig_photo(DEMO_PERSON, pipeline.face_model, size)
+    return RigPainter(photo, pipeline.face_model, size, pipeline.device, pipeline.rig)
 
 
 def make_portrait(options: argparse.Namespace, pipeline: TalkingPortrait) -> Portrait:
