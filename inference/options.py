@@ -22,7 +22,7 @@ from modules.system.files import keep_inputs
 from modules.system.packages import SPEECH_REQUIREMENTS, is_installed
 
 DEMO_SPEECH = DEMO_CHECKPOINT / "speech.wav"
-MOTION_SUFFIXES = (".json", ".npz")  # of --save-motion
+MOTION_SUFFIXES = (".json", ".npz", ".csv")  # of --save-motion
 PORTRAIT_SUFFIX = ".safetensors"
 LARGEST_SEED = 2**63 - 1
 LARGEST_AMOUNT = 2.0  # of --mouth-amplitude and --temperature; above 1 is an exaggeration
@@ -168,7 +168,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
         what = "is a folder; give the name of a file to write" if suffix else "is a folder with files; give a new name"
         raise UserError(f"--output {options.output} {what}")
     if options.save_motion and options.save_motion.suffix.lower() not in MOTION_SUFFIXES:
-        raise UserError(f"--save-motion {options.save_motion.name}: use a name that ends in .json or .npz")
+        raise UserError(f"--save-motion {options.save_motion.name}: use a name that ends in .json, .npz or .csv")
     if options.layers and os.path.exists(options.layers):
         if not os.path.isdir(options.layers) or any(options.layers.iterdir()):
             raise UserError(f"--layers {options.layers} is there and not an empty folder; give a new name")

@@ -78,7 +78,8 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     drive.add_argument(
         "--motion",
         type=path,
-        help="motion file: .json or .npz made with --save-motion, or *_coeff_fit_mp.npy of the original",
+        help="motion file: .json or .npz made with --save-motion, ARKit curves (.csv), or *_coeff_fit_mp.npy of the "
+        "original",
     )
     parser.add_argument(
         "--driving-face", type=int, help="which face of a clip that shows several people, from the left, from 0"
@@ -172,7 +173,11 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="also write what the frames are made of as PNGs: alpha, depth, colours and more (docs/live.md)",
     )
-    parser.add_argument("--save-motion", type=path, help="also write the motion (.json or .npz)")
+    parser.add_argument(
+        "--save-motion",
+        type=path,
+        help="also write the motion (.json or .npz; .csv or .arkit.json: as ARKit curves)",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

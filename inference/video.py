@@ -126,7 +126,8 @@ def shortened(motion: Motion, options: argparse.Namespace) -> Motion:
 def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple[Motion, Sound | None]:
     """The motion that the options ask for and the sound that goes with it."""
     if options.motion:
-        return pipeline.check_motion(Motion.load(options.motion)), read_sound(options.sound) if options.sound else None
+        motion = pipeline.check_motion(Motion.load(options.motion, pipeline.face_model.name))
+        return motion, read_sound(options.sound) if options.sound else None
     if options.driving:
         return pipeline.motion_from_clip(options.driving, options.driving_face), read_sound(
             options.driving, optional=True

@@ -120,6 +120,16 @@ def test_a_motion_is_saved_and_given_back(run, tmp_path, speech):
     assert code == 0 and len(posed) == 11
 
 
+def test_a_motion_goes_out_and_comes_in_as_arkit_curves(run, tmp_path, speech):
+    path = tmp_path / "m.csv"
+    code, first, _ = run("--save-motion", str(path), "--renderer", "rig", "--size", "256")
+    assert code == 0 and path.read_text().startswith("frame,time,eyeBlinkLeft,")
+    options = ("--motion", str(path), "--sound", str(speech), "--renderer", "rig", "--size", "256")
+    code, again, _ = run(*options, audio=False)
+    assert code == 0 and np.abs(again.astype(int) - first).mean() < 1
+    assert run("--pose", str(path))[0] == 0
+
+
 def test_poses_that_the_original_fitted_are_followed_but_expressions_only_by_its_face_model(run, tmp_path):
     fitted = {
         "id": np.zeros((1, 80)),
