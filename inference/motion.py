@@ -19,8 +19,8 @@ from modules.system.files import named_file
 _FORMAT = "real3d-motion"
 _VERSION = 1
 OFFICIAL = ".npy"  # the original's *_coeff_fit_mp.npy
-TABLE, ARKIT_JSON = ".csv", ".arkit.json"  # motions as ARKit curves
-MOTION_FILES = (".json", ".npz", TABLE, OFFICIAL)
+ARKIT_TABLE, ARKIT_JSON = ".csv", ".arkit.json"  # motions as ARKit curves
+MOTION_FILES = (".json", ".npz", ARKIT_TABLE, OFFICIAL)
 _FACTS = ("relative", "smoothed")  # of the header; files of earlier versions lack them
 _ARRAYS = {"expression": 64, "euler": 3, "translation": 3, "blink": 1}
 _LIMITS = {"expression": (-100, 100), "euler": (-6.3, 6.3), "translation": (-1000, 1000), "blink": (-0.01, 1.01)}
@@ -99,14 +99,14 @@ class Motion:
         Raises:
             UserError: the name has another ending, the file cannot be written, or the face model has no such curves.
         """
-        if path.suffix.lower() not in (".json", ".npz", TABLE):
+        if path.suffix.lower() not in (".json", ".npz", ARKIT_TABLE):
             raise UserError(
                 f"cannot save a motion as {path.name}; use a name that ends in .json or .npz, or in .csv for ARKit "
                 "curves"
             )
-        if path.name.lower().endswith((TABLE, ARKIT_JSON)):
+        if path.name.lower().endswith((ARKIT_TABLE, ARKIT_JSON)):
             columns = self.arkit_curves()
-            text = csv_text(columns) if path.suffix.lower() == TABLE else json_text(columns)
+            text = csv_text(columns) if path.suffix.lower() == ARKIT_TABLE else json_text(columns)
             with named_file(path) as part:
                 part.write_text(text, encoding="utf-8")
             return
@@ -152,7 +152,7 @@ class Motion:
             face = read_official_fit(path)
             blink = torch.zeros(len(face), 1)
             return _named(path, lambda: cls(face.expression, face.euler, face.translation, blink, "bfm"))
-        if suffix == TABLE:
+        if suffix == ARKIT_TABLE:
             return _named(path, lambda: cls.of_arkit_curves(read_csv(path), face_model))
         try:
             if suffix == ".json":

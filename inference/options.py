@@ -19,7 +19,7 @@ from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.config import load_yaml
 from modules.system.errors import UserError
 from modules.system.files import keep_inputs
-from modules.system.packages import SPEECH_REQUIREMENTS, is_installed
+from modules.system.packages import check_package
 
 DEMO_SPEECH = DEMO_CHECKPOINT / "speech.wav"
 MOTION_SUFFIXES = (".json", ".npz", ".csv")  # of --save-motion
@@ -281,11 +281,8 @@ def _check_ears(options: argparse.Namespace) -> None:
         )
     if options.blink == "model" and config.get("model", {}).get("blink") is False:
         raise UserError(f"--blink model: {options.checkpoint} has no blinks among its conditions; use period or none")
-    if config.get("pitch") == "world" and not is_installed("pyworld"):
-        raise UserError(
-            f"{options.checkpoint} was trained with the pitch of the package pyworld, which is not installed; "
-            f"pip install -c constraints.txt -r {SPEECH_REQUIREMENTS}"
-        )
+    if config.get("pitch") == "world":
+        check_package("pyworld", f"{options.checkpoint} hears the pitch of WORLD and", "give --driving or --motion")
 
 
 def _called(name: str) -> str:

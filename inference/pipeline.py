@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inference.debug_panels import debug_panels
 from inference.devices import choose_device, choose_precision
@@ -20,7 +21,7 @@ from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait
 from inference.rig import RigPainter
 from inference.session import Paint, Session, SessionConfig
-from inference.speech import SpeechToMotion
+from inference.speech import USUAL_STYLE, SpeechStyle, SpeechToMotion
 from inference.track import SMOOTHING, PoseMode, Track, make_track
 from inference.views import Planes, View, depth_map, turned_motion
 from inference.workers import map_in_order
@@ -37,14 +38,13 @@ from modules.media.picture_kinds import check_clip
 from modules.media.pixels import to_pixels
 from modules.media.video_reader import open_video
 from modules.official.bfm import load_official_bfm
-from modules.portrait.build import load_portrait, read_portrait_config
+from modules.portrait.build import find_portrait, load_portrait, read_portrait_config
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import Driving, PNCCInputs, draw_pncc, head_camera
 from modules.portrait.photo import Photo, Surroundings
 from modules.portrait.prepared import prepare
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Source
-from modules.rig.config import RigConfig, read_rig_config
-from modules.system.checkpoint import checkpoint_step, list_checkpoints
+from modules.rig.config import RigConfig, draws_by_rig, read_rig_config
 from modules.system.errors import UserError
 
 Made = TypeVar("Made")  # of a frame: its pixels, or more
@@ -63,7 +63,7 @@ class TalkingPortrait:
 
     def __init__(
         self,
-        model: Real3DPortrait,
+        model: Real3DPortrait | Callable[[], Real3DPortrait],
         config: Real3DPortraitConfig,
         face_model: MorphableModel,
         speech: SpeechToMotion | None,
@@ -71,7 +71,8 @@ class TalkingPortrait:
         dtype: torch.dtype = torch.float32,
         rig: RigConfig | None = None,
     ) -> None:
-        self.model, self.config = model.to(device).eval(), config
+        """`model`: the networks, or what reads them when they are first asked for."""
+        self._networks, self.config = model, config
         self.face_model = face_model.cpu()
         self._drawn_face = self.face_model if device.type == "cpu" else deepcopy(self.face_model).to(device)
         self.speech = speech
@@ -88,7 +89,8 @@ class TalkingPortrait:
     ) -> "TalkingPortrait":
         """Read a folder that holds portrait/ and audio2motion/ (the latter is needed for speech alone).
 
-        The networks are those of the checkpoint, prepared for inference (`modules.portrait.prepared`).
+        The networks are those of the checkpoint, prepared for inference (`modules.portrait.prepared`). Where the rig
+        draws unless told otherwise, they are read when they are first asked for.
 
         Args:
             checkpoint: a folder that `scripts.export_checkpoint` or `scripts.convert_checkpoint` wrote.
@@ -107,10 +109,33 @@ class TalkingPortrait:
         official = config.driving.torso_points == "official"
         face_model = load_official_bfm() if official else load_face_model(config.driving.face_model)
         dtype = choose_precision(precision, chosen)
-        model = prepare(load_portrait(folder, config), dtype)
         speech_folder = checkpoint / "audio2motion"
         speech = SpeechToMotion.load(speech_folder, chosen, hubert) if speech_folder.is_dir() else None
-        return cls(model, config, face_model, speech, chosen, dtype, read_rig_config(checkpoint))
+        talker = cls(
+            lambda: prepare(load_portrait(folder, config), dtype),
+            config,
+            face_model,
+            speech,
+            chosen,
+            dtype,
+            read_rig_config(checkpoint),
+        )
+        return talker if draws_by_rig(checkpoint) else talker.with_networks()
+
+    @cached_property
+    def model(self) -> Real3DPortrait:
+        """The networks, in eval mode."""
+        networks = self._networks if isinstance(self._networks, nn.Module) else self._networks()
+        return networks.to(self.device).eval()
+
+    def with_networks(self) -> "TalkingPortrait":
+        """Itself, after its networks have been read.
+
+        Raises:
+            UserError: a file is missing, damaged or of another size.
+        """
+        self.model  # noqa: B018  (read at its first use)
+        return self
 
     @property
     def size(self) -> int:
@@ -147,18 +172,11 @@ class TalkingPortrait:
             raise UserError(NO_PROCEDURAL)
         return Portrait.from_procedural(seed, self.face_model, self.size)
 
-    def motion_from_speech(
-        self,
-        audio: Path,
-        generator: torch.Generator,
-        temperature: float = 0.2,
-        mouth_amplitude: float = 0.45,
-        blinks: bool = False,
-    ) -> Motion:
-        """Lip motion of a speech file, head still; with `blinks` the model closes the eyes now and then."""
+    def motion_from_speech(self, audio: Path, generator: torch.Generator, style: SpeechStyle = USUAL_STYLE) -> Motion:
+        """Lip motion of a speech file, head still."""
         if self.speech is None:
             raise UserError(DEAF)
-        return self.check_motion(self.speech.motion(audio, generator, temperature, mouth_amplitude, blinks))
+        return self.check_motion(self.speech.motion(audio, generator, style))
 
     def motion_from_live_speech(self, audio: Path, generator: torch.Generator, config: LiveConfig) -> Motion:
         """The same with the ears of a `session`, which hear no more than its look-ahead of what is still to come."""
@@ -472,26 +490,3 @@ def _noting_shapes(frames: Iterator[np.ndarray], shapes: list[tuple[int, int]]) 
     for frame in frames:
         shapes.append(frame.shape[:2])
         yield frame
-
-
-def find_portrait(checkpoint: Path) -> Path:
-    """The folder of a checkpoint that holds the portrait model.
-
-    Raises:
-        UserError: there is none; for the original's files it says that they must be converted.
-    """
-    folder = checkpoint / "portrait"
-    if folder.is_dir():
-        return folder
-    if checkpoint.suffix == ".ckpt" or any(checkpoint.glob("*.ckpt")):
-        raise UserError(
-            f"{checkpoint} is a checkpoint of the original; convert it: "
-            f"python -m scripts.convert_checkpoint {checkpoint} checkpoints/official"
-        )
-    if list_checkpoints(checkpoint) or checkpoint_step(checkpoint) >= 0 or checkpoint.name == "best":
-        raise UserError(
-            f"{checkpoint} is of a training run; make a checkpoint of it: python -m scripts.export_checkpoint "
-            f"--portrait {checkpoint} --audio2motion checkpoints/demo/audio2motion --output my_checkpoint (a run of "
-            "speech is for --audio2motion), then use --checkpoint my_checkpoint"
-        )
-    raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")

@@ -13,6 +13,7 @@ from typing import NoReturn
 from inference.options import RENDERERS, RIG_SIZES, check, check_batch_file
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import UserError, run_command
+from modules.system.imports import many_imports
 
 
 def path(text: str) -> Path | str:
@@ -192,7 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(make_batch(options.batch_file, parse_line, without_batch_file(arguments), print))
             return
         check(options)
-        from inference.video import make_video  # takes seconds: a wrong option is answered before
+        with many_imports():
+            from inference.video import make_video  # takes seconds: a wrong option is answered before
 
         summary, note = make_video(options)
         if note:

@@ -33,6 +33,24 @@ from modules.system.errors import UserError
 _PART = 2048  # audio frames that are made together, about: 41 s
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpeechStyle:
+    """How speech is performed.
+
+    Attributes:
+        temperature: variety of the lip motion; 0 is the most likely one.
+        mouth_amplitude: how wide the mouth opens.
+        blinks: ask the model for a blink about every five seconds; its expressions close the eyes.
+    """
+
+    temperature: float = 0.2
+    mouth_amplitude: float = 0.45
+    blinks: bool = False
+
+
+USUAL_STYLE = SpeechStyle()
+
+
 def blink_condition(audio_frames: int, generator: torch.Generator) -> Tensor:
     """Blinks as the model knows them: of each of `periodic_blink` the middle frame.
 
@@ -100,39 +118,23 @@ class SpeechToMotion:
         )
 
     @torch.inference_mode()
-    def motion(
-        self,
-        audio: Path,
-        generator: torch.Generator,
-        temperature: float = 0.2,
-        mouth_amplitude: float = 0.45,
-        blinks: bool = False,
-    ) -> Motion:
+    def motion(self, audio: Path, generator: torch.Generator, style: SpeechStyle = USUAL_STYLE) -> Motion:
         """The motion of a speech file with a still head: a frame for every 40 ms of sound that have begun.
 
-        Args:
-            blinks: ask the model for a blink about every five seconds; its expressions close the eyes.
         Raises:
             UserError: no sound, an empty or damaged file; the model has no blinks among its conditions; or the package
                 of its pitch is not installed.
         """
-        if blinks and not self.model.config.blink:
+        if style.blinks and not self.model.config.blink:
             raise UserError("the checkpoint's audio-to-motion model has no blinks; draw them: --blink period")
         with stored_mono(audio, SAMPLE_RATE) as waveform:
             check_speech(audio, len(waveform))
-            expression = self.expression(waveform, generator, temperature, mouth_amplitude, blinks)
+            expression = self.expression(waveform, generator, style)
         frames = len(expression)
         return Motion(expression, *still_pose(frames), torch.zeros(frames, 1), self.face_model, relative=True)
 
     @torch.inference_mode()
-    def expression(
-        self,
-        waveform: Samples,
-        generator: torch.Generator,
-        temperature: float = 0.2,
-        mouth_amplitude: float = 0.45,
-        blinks: bool = False,
-    ) -> Tensor:
+    def expression(self, waveform: Samples, generator: torch.Generator, style: SpeechStyle = USUAL_STYLE) -> Tensor:
         """Expression coefficients [T, 64] on the CPU for speech [N] at 16 kHz, N >= 512, T = ceil(N / 640).
 
         Made in parts that overlap by what the network hears: with "whisper" features nothing but the result and the
@@ -142,9 +144,9 @@ class SpeechToMotion:
         reach, part = unit * -(-self.model.config.reach // unit), unit * max(1, _PART // unit)
         hear, count = self._ears(waveform)
         f0 = pitch_frames(waveform, count, self.pitch)
-        blink = blink_condition(count, generator) if blinks else None
-        noise = drawn_noise(self.model, count // GROUP, generator, temperature)
-        amplitude = torch.tensor([[mouth_amplitude]], device=device)
+        blink = blink_condition(count, generator) if style.blinks else None
+        noise = drawn_noise(self.model, count // GROUP, generator, style.temperature)
+        amplitude = torch.tensor([[style.mouth_amplitude]], device=device)
         parts = []
         for start in range(0, count, part):
             end = min(start + part, count)

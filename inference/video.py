@@ -19,6 +19,7 @@ from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
 from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
 from inference.rig import RigPainter, procedural_rig_photo, rig_photo
+from inference.speech import SpeechStyle
 from modules.media.audio import Sound, read_sound
 from modules.media.endings import STILLS
 from modules.media.picture_writer import open_output
@@ -49,6 +50,8 @@ def make_video(
     began = time.monotonic()
     pipeline = load(options.checkpoint, options.device, options.precision, options.hubert, options.march)
     rig = options.renderer == "rig"
+    if not rig:
+        pipeline.with_networks()  # what is missing is said before a photo is analysed
     if options.background != "photo" and pipeline.config.stage < 3 and not rig:
         raise UserError(
             f"--background is for checkpoints of stage 3; {options.checkpoint} is of stage {pipeline.config.stage}, "
@@ -151,9 +154,10 @@ def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple
 def _spoken(options: argparse.Namespace, pipeline: TalkingPortrait, audio: Path, generator: torch.Generator) -> Motion:
     """The lips of a speech, heard as a whole or as a session hears it."""
     if options.look_ahead is None:
-        return pipeline.motion_from_speech(
-            audio, generator, options.temperature, options.mouth_amplitude, options.blink == "model"
+        style = SpeechStyle(
+            temperature=options.temperature, mouth_amplitude=options.mouth_amplitude, blinks=options.blink == "model"
         )
+        return pipeline.motion_from_speech(audio, generator, style)
     config = LiveConfig(
         look_ahead=options.look_ahead, temperature=options.temperature, mouth_amplitude=options.mouth_amplitude
     )

@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 .venv/bin/ruff format --check .
-bash scripts/test.sh "$@"
+exec bash scripts/test.sh "$@"

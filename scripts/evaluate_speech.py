@@ -21,7 +21,7 @@ from torch import Tensor
 
 from data_gen import flite
 from data_gen.synthetic_speech import Talk, spoken_sentences
-from inference.speech import SpeechToMotion
+from inference.speech import USUAL_STYLE, SpeechStyle, SpeechToMotion
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import load_face_model
 from modules.media.rates import FRAME_RATE, SAMPLE_RATE
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.evaluate_speech", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/demo"))
     parser.add_argument("--pieces", type=int, default=40, help=f"of speech, {SECONDS:.0f} s each (default: 40)")
-    parser.add_argument("--temperature", type=float, default=0.2)
+    parser.add_argument("--temperature", type=float, default=USUAL_STYLE.temperature)
     parser.add_argument("--json", type=Path, help="also write all figures here")
     options = parser.parse_args(arguments)
 
@@ -156,9 +156,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.pieces < 1:
             raise UserError(f"--pieces is {options.pieces}; give at least 1")
         speech = SpeechToMotion.load(options.checkpoint / "audio2motion", torch.device("cpu"))
-        generator = torch.Generator().manual_seed(0)
+        generator, style = torch.Generator().manual_seed(0), SpeechStyle(temperature=options.temperature)
         kept, rests = measure(
-            lambda wave: speech.expression(wave.numpy(), generator, options.temperature),
+            lambda wave: speech.expression(wave.numpy(), generator, style),
             load_face_model(speech.face_model),
             options.pieces,
         )

@@ -1,6 +1,6 @@
 """Training curves of runs as one picture: losses, validation metrics and learning rates, a row for each run.
 
-python -m scripts.plot_curves runs/demo/i2p runs/demo/motion_adapter runs/demo/htbsr --output curves.png
+python -m scripts.plot_curves runs/demo/i2p runs/demo/syncnet runs/demo/a2m --output curves.png
 """
 
 import argparse

@@ -6,4 +6,4 @@ bash scripts/setup.sh
 .venv/bin/ruff check .
 .venv/bin/mypy
 # One thread a process: as many processes as cores are faster than threads that fight for them.
-OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile -m "not slow" "$@"
+OMP_NUM_THREADS=1 exec .venv/bin/python -m pytest -n auto --dist loadfile -m "not slow" "$@"

@@ -22,11 +22,12 @@ from tests.golden import (
     losses,
     pncc,
     portrait,
+    prepared,
     sr,
 )
 from tests.golden.file import Check, Golden, open_golden
 
-MODULES = (analysis, audio, audio2motion, cameras, converter, eg3d, face3d, head, losses, pncc, portrait, sr)
+MODULES = (analysis, audio, audio2motion, cameras, converter, eg3d, face3d, head, losses, pncc, portrait, prepared, sr)
 CHECKS: list[Check] = [value for module in MODULES for value in vars(module).values() if hasattr(value, "files")]
 NOT_COMPARED = {name: reasons for module in MODULES for name, reasons in getattr(module, "NOT_COMPARED", {}).items()}
 

@@ -9,6 +9,7 @@ off.
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from modules.face3d.morphable_model import MorphableModel
 from modules.layers.segformer import StochasticDepth
+from tasks.engine.registry import find_task
 from tasks.engine.task import Task
 from tests.conftest import ROOT
 from tests.tasks.conftest import face
@@ -99,3 +101,24 @@ def test_a_training_step_is_that_of_the_record(
         if not math.isclose(numbers[name], value, rel_tol=1e-6, abs_tol=1e-9)
     }
     assert wrong == {}, "now, in the record; a change that is meant is recorded as the head of this file says"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_loss_of_the_record_has_its_value_without_weight_and_a_meaning(stage: str) -> None:
+    numbers, task = json.loads((FOLDER / f"{stage}.json").read_text(encoding="utf-8")), find_task(stage)
+    weighted, plain = (
+        {name.replace(group, ""): value for name, value in numbers.items() if f"/{group}/" in name}
+        for group in ("loss", "unweighted")
+    )
+    assert weighted.keys() == plain.keys()
+    assert all(value == 0 or plain[name] / value > 0 for name, value in weighted.items())
+    penalties = {plain[name] / value for name, value in weighted.items() if "gradient_penalty" in name}
+    assert all(math.isclose(ratio, 1 / (5 * 16)) for ratio in penalties)
+    meanings = {**task.logged, **{name: term.meaning for name, term in task.terms.items()}}
+    assert all(len(meaning) > 10 for meaning in meanings.values())
+    beginnings = tuple(name.removesuffix("NAME") for name in meanings if name.endswith("_NAME"))
+    for name in {name.rpartition("/")[2] for name in weighted}:
+        whole = re.sub(r"_\d+$", "_K", name)
+        for beginning in beginnings:
+            whole = whole.removeprefix(beginning)
+        assert whole in meanings, name

@@ -1,8 +1,12 @@
 """The tools around the code: one command runs every check, and all settings agree with each other."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -54,6 +58,68 @@ def test_one_command_runs_every_check_and_hands_arguments_to_the_tests(checkout:
 def test_the_first_check_that_fails_ends_the_command(checkout: Path, number: int) -> None:
     (checkout / "breaks").write_text(CHECKS[number], encoding="utf-8")
     assert check(checkout) == (3, CHECKS[: number + 1])
+
+
+# ---- the demo's training
+
+# In place of .venv/bin/python: writes down its call, and waits in `tasks.run` until a signal stops it.
+WAITING = """#!/usr/bin/env bash
+case "$*" in
+  -c*) exit "$(cat no_gpu)";;
+esac
+echo "$*" >> calls.txt
+case "$*" in
+  *tasks.run*) ;;
+  *) exit 0;;
+esac
+for name in INT TERM HUP; do trap "kill \\$!; sleep 0.2; echo stopped by $name >> calls.txt; exit 1" "$name"; done
+sleep 60 &
+echo "$$" > step.txt
+wait
+"""
+USUAL = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@pytest.mark.parametrize("name, code", [("INT", 130), ("TERM", 143), ("HUP", 129)])
+@pytest.mark.parametrize("no_gpu", [0, 1])
+def test_a_stopped_training_of_the_demo_stops_its_step_and_waits_for_it(
+    checkout: Path, name: str, code: int, no_gpu: int
+) -> None:
+    (checkout / ".venv" / "bin" / "python").write_text(WAITING, encoding="utf-8")
+    (checkout / "no_gpu").write_text(str(no_gpu), encoding="utf-8")
+    script = [shutil.which("bash"), "scripts/train_demo.sh"]  # a process in the background may ignore Ctrl-C
+    process = subprocess.Popen([sys.executable, "-c", USUAL, *script], cwd=checkout)
+    step = checkout / "step.txt"
+    while not step.is_file() or not step.read_text().strip():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, f"SIG{name}"))
+    assert process.wait(timeout=30) == code
+    *before, running, last = (checkout / "calls.txt").read_text(encoding="utf-8").splitlines()
+    assert last == f"stopped by {name}" and "configs/demo/i2p.yaml" in running and len(before) == 2
+    assert ("torch.distributed.run" in running) == bool(no_gpu)
+    with pytest.raises(ProcessLookupError):  # the step is gone
+        os.kill(int(step.read_text()), 0)
+
+
+def test_the_training_of_the_demo_ends_with_a_step_that_fails(checkout: Path) -> None:
+    (checkout / "breaks").write_text("python -m data_gen.run configs/data/speech.yaml", encoding="utf-8")
+    done = subprocess.run([shutil.which("bash"), "scripts/train_demo.sh"], cwd=checkout, check=False)
+    calls = (checkout / "calls.txt").read_text(encoding="utf-8").splitlines()
+    assert done.returncode == 3 and calls[-1] == "python -m data_gen.run configs/data/speech.yaml"
+    assert [call.rpartition("/")[2] for call in calls if "tasks.run" in call] == ["i2p", "motion_adapter", "htbsr"]
+
+
+def test_the_curves_of_the_demo_are_of_every_run_that_it_trains(checkout: Path) -> None:
+    subprocess.run([shutil.which("bash"), "scripts/train_demo.sh"], cwd=checkout, check=True)
+    calls = (checkout / "calls.txt").read_text(encoding="utf-8").splitlines()
+    trained = [call.split(" --output ")[1] for call in calls if "tasks.run" in call]
+    assert len(trained) == 5 and calls[-1] == (
+        f"python -m scripts.plot_curves {' '.join(trained)} --output configs/demo/curves.png"
+    )
+
+
+# ---- settings
 
 
 def test_hooks_before_a_commit_run_the_same_tools() -> None:

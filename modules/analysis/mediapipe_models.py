@@ -19,6 +19,7 @@ from modules.system.assets import ANALYSIS, find_asset, require_assets
 from modules.system.errors import UserError
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # MediaPipe draws with it; a HOME it cannot write is no news
+# Not later: modules go in the order in which they came, and models that outlive MediaPipe complain at the end.
 from mediapipe import Image, ImageFormat  # noqa: E402
 from mediapipe.tasks.python import BaseOptions, vision  # noqa: E402
 

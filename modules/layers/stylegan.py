@@ -168,9 +168,10 @@ class FullyConnected(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight * (self.lr_multiplier / math.sqrt(self.weight.shape[1]))
-        x = F.linear(x, weight.to(x.dtype), (self.bias * self.lr_multiplier).to(x.dtype))
+    def forward(self, x: Tensor, outputs: int | None = None) -> Tensor:
+        """x [..., in] -> [..., out]; with `outputs` the first so many alone."""
+        weight = self.weight[:outputs] * (self.lr_multiplier / math.sqrt(self.weight.shape[1]))
+        x = F.linear(x, weight.to(x.dtype), (self.bias[:outputs] * self.lr_multiplier).to(x.dtype))
         if self.activation == "linear":
             return x
         return F.leaky_relu(x, 0.2) * ACTIVATION_GAINS[self.activation]

@@ -19,7 +19,7 @@ FORMATS: dict[str, tuple[type, float, float]] = {
 LEFT = frozenset(("FL", "BL", "SL", "FLC", "WL", "SDL", "DL", "TFL", "TBL", "TSL", "BFL", "SSL", "TTL"))
 RIGHT = frozenset(name.replace("L", "R", 1) if name != "FLC" else "FRC" for name in LEFT)
 SILENT = frozenset(("LFE", "LFE2"))  # bass effects, left out of a mix
-FULL = frozenset(("FL", "FR", "DL", "DR"))  # the others are 3 dB lower (ITU-R BS.775)
+UNATTENUATED = frozenset(("FL", "FR", "DL", "DR"))  # the others are 3 dB lower (ITU-R BS.775)
 LOWER = 0.5**0.5
 
 
@@ -70,5 +70,5 @@ def mix_to_stereo(names: tuple[str, ...]) -> np.ndarray:
 def _place(name: str) -> tuple[float, float]:
     if name in SILENT or not name or name in ("NONE", "UNSD", "UNK"):
         return 0.0, 0.0
-    level = 1.0 if name in FULL else LOWER
+    level = 1.0 if name in UNATTENUATED else LOWER
     return (0.0 if name in RIGHT else level), (0.0 if name in LEFT else level)

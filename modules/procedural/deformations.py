@@ -54,11 +54,12 @@ def wobble(points: Array, generator: np.random.Generator, radius: float, symmetr
     """
     centres = generator.uniform([-0.75, -0.95, -0.1], [0.75, 0.85, 0.75], (14, 3))
     strength = generator.normal(size=(14, 3))
-    field = np.zeros_like(points)
+    columns = np.ascontiguousarray(points.T)  # a coordinate at a time is several times as fast
+    field = np.zeros_like(columns)
     for centre, amount in zip(centres, strength):
-        for side in (1, -1):
-            weight = np.exp(-((points - centre * [side, 1, 1]) ** 2).sum(1) / radius**2)
-            share = 1.0 if side > 0 else symmetric
-            field += share * weight[:, None] * amount * [side, 1, 1]
+        for side, share in ((np.array([1, 1, 1]), 1.0), (np.array([-1, 1, 1]), symmetric)):
+            x, y, z = (columns - (centre * side)[:, None]) ** 2
+            field += share * np.exp(-(x + y + z) / radius**2) * (amount * side)[:, None]
+    field = np.ascontiguousarray(field.T)
     face = (points[:, 2] > 0) & (np.abs(points[:, 1]) < 0.95)
     return field / np.sqrt((field[face] ** 2).sum(1).mean())

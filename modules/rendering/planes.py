@@ -78,10 +78,11 @@ def rescale_planes(planes: Tensor, least_scale: float, quantile: float) -> Tenso
 def mean_features(planes: Tensor, points: Tensor, box_size: float) -> Tensor:
     """Mean of `sample_planes` over the three square planes, [B, N, C], float32 even if the planes are not.
 
-    On the CPU two-dimensional planes take the fast lookup, unless the points need a gradient.
+    On the CPU two-dimensional planes take the fast lookup, unless the points need a gradient or the model is exported.
     """
     planes, points = fold_planes(planes.float() / 3), points.float()
-    if planes.device.type == "cpu" and planes.ndim == 5 and not points.requires_grad:
+    plain = points.requires_grad or torch.compiler.is_exporting()
+    if planes.device.type == "cpu" and planes.ndim == 5 and not plain:
         x, y, z = (points * (2.0 / box_size)).unbind(dim=-1)  # [B, N]
         return lookup_sum(planes, torch.stack([torch.stack([x, y]), torch.stack([x, z])]))
     return sample_planes(planes, points, box_size).sum(dim=1)
@@ -129,6 +130,11 @@ class Decoder(nn.Module):
         """features [..., C] -> raw density [..., 1] and colour logits [..., C] (see `colours`)."""
         values = self.net(features.to(parameter_dtype(self)))
         return values[..., :1], values[..., 1:]
+
+    def density(self, features: Tensor) -> Tensor:
+        """The raw density of `forward` alone, without the work for colours."""
+        first, last = self._layers()
+        return last(self.net[1](first(features.to(parameter_dtype(self)))), outputs=1)
 
 
 def stretch(value: Tensor, weight: Tensor | float = 1.0) -> Tensor:

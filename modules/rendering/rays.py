@@ -34,6 +34,11 @@ def pixel_rays(camera_to_world: Tensor, intrinsics: Tensor, resolution: int) -> 
     return pose[:, None, :3, 3], F.normalize(directions, dim=-1, eps=1e-12)
 
 
+def points_along(origins: Tensor, directions: Tensor, depths: Tensor) -> Tensor:
+    """Points [B, N, S, 3] at depths [B, N, S] of rays with origins [B, 1 or N, 3] and directions [B, N, 3]."""
+    return origins[:, :, None] + directions[:, :, None] * depths[..., None]
+
+
 def box_limits(origins: Tensor, directions: Tensor, box_size: float) -> tuple[Tensor, Tensor, Tensor]:
     """Distances at which rays enter and leave the cube |x|, |y|, |z| <= box_size / 2 (slab method).
 

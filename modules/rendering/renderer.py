@@ -16,7 +16,7 @@ from modules.geometry.camera import Camera
 from modules.rendering.band import EMPTY, Colours, NeededColours, coarse_resolution, needed_samples
 from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
 from modules.rendering.planes import Decoder, mean_features, rescale_planes, stretch
-from modules.rendering.rays import official_limits, pixel_rays, visible_limits
+from modules.rendering.rays import official_limits, pixel_rays, points_along, visible_limits
 from modules.rendering.sampling import importance_depths, stratified_depths
 
 
@@ -212,14 +212,18 @@ class VolumeRenderer(nn.Module):
 
     def density(self, planes: Tensor, points: Tensor) -> Tensor:
         """Raw density [B, N, 1] (before softplus) of planes [B, 3, C*D, H, W] at world points [B, N, 3]."""
-        return self.query(planes, points)[0]
+        return self.decoder.density(self._features(planes, points)).float()
 
     def query(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Raw density [B, N, 1] and colour logits [B, N, C], float32, at world points [B, N, 3]."""
+        sigma, logits = self.decoder(self._features(planes, points))
+        return sigma.float(), logits.float()
+
+    def _features(self, planes: Tensor, points: Tensor) -> Tensor:
+        """[B, N, C], float32."""
         if self.config.plane_depth > 1:
             planes = rearrange(planes, "b p (c d) h w -> b p c d h w", d=self.config.plane_depth)
-        sigma, logits = self.decoder(mean_features(planes, points, self.config.box_size))
-        return sigma.float(), logits.float()
+        return mean_features(planes, points, self.config.box_size)
 
     def _rescaled(self, planes: Tensor, resolutions: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
         """The planes of either pass."""
@@ -242,15 +246,16 @@ class VolumeRenderer(nn.Module):
         near, far = self._limits(origins, directions)
         depths = stratified_depths(near, far, RayNoise.centred(self.config, directions.device).jitter)
         planes = planes.expand(directions.shape[0], -1, -1, -1, -1)
-        return depths, interval_weights(depths, self._query(planes, origins, directions, depths)[0])
+        sigma = self.density(planes, points_along(origins, directions, depths).flatten(1, 2))
+        return depths, interval_weights(depths, sigma.view_as(depths))
 
     def _query(
         self, planes: Tensor, origins: Tensor, directions: Tensor, depths: Tensor, needed: Tensor | None = None
     ) -> tuple[Tensor, Colours | NeededColours]:
         """Raw density [B, R, S] and colours at depths [B, R, S]; with `needed` [B, R, S] the others are empty."""
         if needed is None:
-            points = origins[:, :, None] + directions[:, :, None] * depths[..., None]  # [B, R, S, 3]
-            sigma, logits = self.query(planes, rearrange(points, "b r s xyz -> b (r s) xyz"))
+            points = points_along(origins, directions, depths)
+            sigma, logits = self.query(planes, points.flatten(1, 2))
             return sigma.view_as(depths), Colours(rearrange(logits, "b (r s) c -> b r s c", s=depths.shape[-1]))
         values = []
         for sample, chosen in enumerate(needed):

@@ -1,5 +1,6 @@
 """The error a user can mend: commands print its one line and exit with code 2. Signals end commands here, too."""
 
+import errno
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ from typing import TextIO
 
 from modules.system.interrupts import Interrupts
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 BROKEN_PIPE = 13  # the number of SIGPIPE, which Windows has not
 
 
@@ -43,6 +45,12 @@ def run_command(body: Callable[[], None]) -> int:
             if not any([_close_unread(stream) for stream in (sys.stdout, sys.stderr)]):
                 raise  # of another pipe
             return 128 + BROKEN_PIPE
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            _discard(sys.stdout)
+            print(f"error: the output cannot be written ({error.strerror}); free some space", file=sys.stderr)
+            return 2
         return code
 
 
@@ -74,14 +82,19 @@ def lack_of_memory(error: Exception) -> bool:
 
 
 def _close_unread(stream: TextIO | None) -> bool:
-    """Whether nobody reads a stream any more; what is still to be written to it is then thrown away."""
+    """Whether nobody reads a stream any more, which is then discarded."""
     if stream is None or not hasattr(select, "poll"):
         return False
     waiting = select.poll()
     waiting.register(stream.fileno(), 0)
     if not waiting.poll(0):  # reports nothing but errors and a closed end
         return False
+    _discard(stream)
+    return True
+
+
+def _discard(stream: TextIO) -> None:
+    """Throw away what is still to be written to a stream."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
-    return True

@@ -22,9 +22,19 @@ def optional_package(name: str, purpose: str, otherwise: str, requirements: str 
     try:
         return import_module(name)
     except ImportError as error:
-        raise UserError(
-            f"{purpose} needs the package {name}; pip install -c constraints.txt -r {requirements}, or {otherwise}"
-        ) from error
+        raise _missing(name, purpose, otherwise, requirements) from error
+
+
+def check_package(name: str, purpose: str, otherwise: str, requirements: str = SPEECH_REQUIREMENTS) -> None:
+    """Look whether a package can be imported, without importing it; arguments and error as of `optional_package`."""
+    if not is_installed(name):
+        raise _missing(name, purpose, otherwise, requirements)
+
+
+def _missing(name: str, purpose: str, otherwise: str, requirements: str) -> UserError:
+    return UserError(
+        f"{purpose} needs the package {name}; pip install -c constraints.txt -r {requirements}, or {otherwise}"
+    )
 
 
 def is_installed(name: str) -> bool:

@@ -7,11 +7,11 @@ from torch import Tensor
 from modules.metrics.image import psnr
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import PortraitOutput
-from tasks.demo.patches import PATCH_INPUTS, PATCH_TERMS, PatchConfig, patch_losses, sample_patches
+from tasks.demo.patches import PATCH_INPUTS, PATCH_TERMS, PatchConfig, patch_inputs, sample_patches
 from tasks.engine.registry import register
 from tasks.engine.task import StepState
-from tasks.stages.i2p import IMAGE_ERRORS, I2PConfig, I2PTask, photo_of
-from tasks.stages.terms import check_weights
+from tasks.stages.i2p import IMAGE_ERRORS, VIEWS, VIEWS_LOGGED, I2PConfig, I2PTask, photo_of
+from tasks.stages.terms import check_weights, weighted_terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class I2PPatchesTask(I2PTask):
     config_class = I2PPatchesConfig
     terms = PATCH_TERMS
     other_losses = {}  # noqa: RUF012
+    logged = VIEWS_LOGGED
     order = ("generator",)
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
@@ -45,10 +46,10 @@ class I2PPatchesTask(I2PTask):
         teacher = self.teacher_batch(batch)
         planes, terms = self.model.canonical_planes(photo_of(teacher.views[0])), {}
         error = IMAGE_ERRORS[self.config.image_error]
-        for name, view, mask in zip(("reference", "target"), teacher.views, teacher.masks):
+        for name, view, mask in zip(VIEWS, teacher.views, teacher.masks):
             patches = sample_patches(self.config.patches, mask, state.generator)
-            of_view = patch_losses(self.config.loss, patches, self.model, planes, view, mask, state.generator, error)
-            terms |= {f"{name}_{key}": loss for key, loss in of_view.items()}
+            inputs = patch_inputs(patches, self.model, planes, view, mask, state.generator, error)
+            terms |= weighted_terms(PATCH_TERMS, self.config.loss, inputs, state, f"{name}_")
         return terms
 
     def shown(self, name: str, output: PortraitOutput, view: DualView) -> dict[str, Tensor]:

@@ -7,11 +7,11 @@ from torch import Tensor
 from modules.analysis.segmentation_classes import HEAD_CLASSES
 from modules.layers.resample import resize
 from modules.portrait.real3d_portrait import PortraitOutput
-from tasks.demo.patches import PATCH_INPUTS, PATCH_TERMS, PatchConfig, patch_losses, sample_patches
+from tasks.demo.patches import PATCH_INPUTS, PATCH_TERMS, PatchConfig, patch_inputs, sample_patches
 from tasks.engine.registry import register
 from tasks.engine.task import StepState
-from tasks.stages.motion_adapter import PLANE_LOSSES, MotionAdapterTask, MotionAdapterTaskConfig
-from tasks.stages.terms import check_weights
+from tasks.stages.motion_adapter import PLANE_LOSSES, TUNED_LOSSES, MotionAdapterTask, MotionAdapterTaskConfig
+from tasks.stages.terms import check_weights, weighted_terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
     config_class = MotionAdapterPatchesConfig
     terms = PATCH_TERMS
     other_losses = PLANE_LOSSES
+    logged = {**PLANE_LOSSES, **TUNED_LOSSES}  # noqa: RUF012
 
     def training_step(self, batch: dict[str, Tensor], step: int, optimizer: str, state: StepState) -> dict[str, Tensor]:
         """Losses of random patches and of the planes; every `self_reenactment_every` steps the source is the target."""
@@ -44,7 +45,8 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
         planes, _ = self.model.drive(self.model.canonical_planes(frames.photo()), frames.driving(frame).pncc)
         target, head = frame.head_view(self.model.neural_resolution), frame.mask(HEAD_CLASSES)
         patches = sample_patches(self.config.patches, head, state.generator, frame.mouth)
-        terms = patch_losses(self.config.loss, patches, self.model, planes, target, head, state.generator)
+        inputs = patch_inputs(patches, self.model, planes, target, head, state.generator)
+        terms = weighted_terms(PATCH_TERMS, self.config.loss, inputs, state)
         return terms | self.plane_losses(planes, frames, step, state)
 
     def best_prediction(self, output: PortraitOutput, target: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from modules.losses import image as losses
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import Real3DPortrait
 from tasks.stages.image_terms import ImageError, image_error, mean_l1
-from tasks.stages.terms import Term, Weights, weighted_terms
+from tasks.stages.terms import Inputs, Term
 
 SIZE = 256  # sides of patches are given in pixels of an image of this size
 _UNIFORM, _HEAD, _MOUTH = range(3)
@@ -142,8 +142,7 @@ PATCH_TERMS = {
 PATCH_INPUTS = ("error", "image_raw", "target_raw", "ray_weights", "head_raw", "planes")
 
 
-def patch_losses(
-    weights: Weights,
+def patch_inputs(
     patches: Patches,
     model: Real3DPortrait,
     planes: Tensor,
@@ -151,11 +150,10 @@ def patch_losses(
     head: Tensor,
     generator: torch.Generator,
     error: ImageError = mean_l1,
-) -> dict[str, Tensor]:
-    """Weighted losses of the raw colours, of their edges, of the ray weights and of the size of the planes.
+) -> Inputs:
+    """Render the patches; what the losses of `PATCH_TERMS` read of them.
 
     Args:
-        weights: name of a term of `PATCH_TERMS` -> its weight.
         planes: [B, 3, C*D, H, W].
         target: whole images, with the cameras that render them.
         head: bool [B, 1, H, W], mask of the head in the target.
@@ -164,15 +162,11 @@ def patch_losses(
     """
     of_patches = planes.repeat_interleave(patches.count, dim=0)
     rendered = model.renderer(of_patches, patches.camera(target.camera), patches.rays, generator)
-    return weighted_terms(
-        PATCH_TERMS,
-        weights,
-        {
-            "error": lambda: error,
-            "image_raw": lambda: rendered.feature[:, :3],
-            "target_raw": lambda: patches.cut(target.image),
-            "ray_weights": lambda: rendered.weights,
-            "head_raw": lambda: patches.cut(head) > 0.5,
-            "planes": lambda: planes,
-        },
-    )
+    return {
+        "error": lambda: error,
+        "image_raw": lambda: rendered.feature[:, :3],
+        "target_raw": lambda: patches.cut(target.image),
+        "ray_weights": lambda: rendered.weights,
+        "head_raw": lambda: patches.cut(head) > 0.5,
+        "planes": lambda: planes,
+    }

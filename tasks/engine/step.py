@@ -82,7 +82,8 @@ class Stepper:
         specs, optimizers, order: the optimisers by name, and the passes of a step.
         trained: the modules that have parameters in an optimiser, by name.
         ema: the averages of their weights; None without.
-        means: losses, rates, gradient norms and the task's metrics of the steps since the last reading.
+        means: losses with and without their weights, rates, gradient norms and the task's metrics of the steps since
+            the last reading.
         timer: seconds spent in the parts of these steps.
     """
 
@@ -184,6 +185,8 @@ class Stepper:
             check_finite(name, losses, batch)
             for loss, value in losses.items():
                 self.means.add(f"loss/{loss}", value)
+                if loss in state.unweighted:
+                    self.means.add(f"unweighted/{loss}", state.unweighted[loss])
             self.means.add(f"total/{name}", torch.stack([value.detach().float() for value in losses.values()]).sum())
         return works
 

@@ -69,12 +69,19 @@ class StepState:
         generator: on the CPU; a function of seed, step, process and accumulated batch, so that resuming is exact.
         cache: kept from one optimiser to the next, e.g. the generated images for the discriminator (detached).
         metrics: numbers to log that are not minimised (scalar tensors).
+        unweighted: losses without their weights, to log beside them; `weigh` fills it.
     """
 
     progress: float
     generator: torch.Generator
     cache: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    unweighted: dict[str, Tensor] = field(default_factory=dict)
+
+    def weigh(self, name: str, weight: float, loss: Tensor) -> dict[str, Tensor]:
+        """Weight times loss, by name, as `Task.training_step` returns it; the loss itself is logged too."""
+        self.unweighted[name] = loss.detach()
+        return {name: weight * loss}
 
 
 class Task:
@@ -84,7 +91,8 @@ class Task:
         name: set by `register`.
         config_class: the dataclass of the task's keys in the YAML; `model_keys` are those that fix the shapes of the
             weights (a run is not resumed when they change); `terms` is the table of its losses (stages/terms.py),
-            `other_losses` says of those outside of it what they are.
+            `other_losses` says of weights outside of it what they weigh, `logged` the same of the losses outside of it
+            by their names in the log, where NAME stands for any loss and K for a number.
         modules: saved by name, moved to the device, trained if any of their parameters is in an optimiser (else in
             eval mode and without gradients).
         frozen: helpers that are neither trained nor saved (perceptual networks, teacher, face model); moved to the
@@ -101,6 +109,7 @@ class Task:
     model_keys: ClassVar[tuple[str, ...]] = ("model",)
     terms: ClassVar[Mapping[str, Any]] = {}
     other_losses: ClassVar[Mapping[str, str]] = {}
+    logged: ClassVar[Mapping[str, str]] = {}
     order: tuple[str, ...] = ()
     best_metric: str = "loss"
     higher_is_better: tuple[str, ...] = ()
@@ -153,6 +162,7 @@ class Task:
     def training_step(self, batch: Any, step: int, optimizer: str, state: StepState) -> Mapping[str, Tensor]:
         """Weighted losses, whose sum `optimizer` (an entry of `order`) lowers. Empty: it rests this step.
 
+        Those that `state.weigh` gives are logged without their weights too.
         Only parameters of that optimiser have requires_grad. Which losses are there may depend on `step` (lazy
         regularisation) but not on the data, because all processes must agree. Called for each of a step's accumulated
         batches; their gradients are averaged, so losses that are means over samples count as those of one large batch.

@@ -34,7 +34,8 @@ from tasks.engine.task import Task
 from tasks.engine.trainer_config import TrainerConfig
 
 MEANINGS = (  # of the other numbers in a log
-    "- loss/NAME: weighted, as it is minimised; unweighted/NAME: without the weight; total/PASS: sum of a pass",
+    "- loss/NAME: weighted, as it is minimised; unweighted/NAME: the same without its weight",
+    "- total/PASS: sum of the weighted losses of a pass",
     "- validation/NAME: on held-out data, with averaged weights; rate/GROUP: learning rate",
     "- gradient_norm/PASS: before clipping; time/PART: shares of the time; speed: images and seconds",
 )
@@ -143,7 +144,7 @@ class Trainer:
         """Write the config and the meaning of the losses as texts."""
         config = yaml.safe_dump(to_dict(self.resolved), sort_keys=False)
         self.log.text("config", f"```yaml\n{config}```")
-        meanings = {name: term.meaning for name, term in self.task.terms.items()} | dict(self.task.other_losses)
+        meanings = {name: term.meaning for name, term in self.task.terms.items()} | dict(self.task.logged)
         lines = [f"- loss/{name}: {meaning}" for name, meaning in meanings.items()]
         self.log.text("meaning", "\n".join([*lines, *MEANINGS]))
 
@@ -329,7 +330,6 @@ class Trainer:
         shares = {part: spent / max(seconds, 1e-9) for part, spent in self._timer.read().items()}
         scalars |= {f"time/{part}": share for part, share in shares.items()}
         scalars["time/rest"] = 1 - sum(shares.values())  # of the trainer itself
-        scalars |= unweighted(scalars, self.resolved.get("loss"), self.task.terms)
         self.log.scalars(self.step, scalars)
         left = (self.config.steps - self.step) * seconds / max(steps, 1)
         if self.config.max_minutes:
@@ -424,24 +424,6 @@ class Trainer:
         if self.config.log.tensorboard:
             parts.append(f"curves: tensorboard --logdir {self.folder / 'tensorboard'}")
         self.log.line("; ".join(parts))
-
-
-def unweighted(scalars: Mapping[str, float], weights: Any, terms: Mapping[str, Any]) -> dict[str, float]:
-    """The losses of a stage's table without their weights, as unweighted/NAME.
-
-    Args:
-        scalars: weighted ones, as loss/NAME, perhaps with the view or frame before the name of the term.
-        weights: the group `loss` of the config.
-        terms: the table; losses outside of it have weights that change, or none.
-    """
-    found = {}
-    for name, value in scalars.items():
-        loss = name.removeprefix("loss/")
-        known = [term for term in terms if loss == term or loss.endswith(f"_{term}")]
-        weight = weights.get(max(known, key=len)) if name != loss and known and isinstance(weights, Mapping) else None
-        if weight:
-            found[f"unweighted/{loss}"] = value / weight
-    return found
 
 
 def _words(values: set[Any]) -> str:

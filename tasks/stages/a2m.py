@@ -22,6 +22,7 @@ from modules.losses import speech as losses
 from modules.metrics.motion import lip_parting, mouth_correlation
 from modules.system.checkpoint import find_checkpoint, load_module, read_config
 from modules.system.config import from_dict
+from modules.system.config_keys import meanings_of
 from modules.system.errors import UserError
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
@@ -62,6 +63,13 @@ class A2MLossConfig:
             raise ValueError(
                 f"kl_rise {self.kl_rise} >= 1, kl_hold {self.kl_hold} >= 0, sync_pairs {self.sync_pairs} >= 1 must hold"
             )
+
+
+LOSSES = {
+    name: meaning
+    for name, meaning in meanings_of(A2MLossConfig).items()
+    if A2MLossConfig.__annotations__[name] is float
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +130,7 @@ class A2MTask(SpeechTask):
 
     config_class = A2MConfig
     config: A2MConfig
+    logged = LOSSES
     higher_is_better = ("mouth_correlation",)
 
     def __init__(self, config: A2MConfig, generator: torch.Generator) -> None:
@@ -140,13 +149,16 @@ class A2MTask(SpeechTask):
         speech = speech_conditions(batch)
         noise = model.noise(*speech.f0.shape, state.generator).to(speech.audio)
         result = model.reconstruct(speech, self._target(batch), batch["mask"], noise)
-        terms = self._motion_terms(result.motion.float(), batch)
-        if self.config.loss.prior > 0:  # the posterior sees closed lips, so that the prior need not hear them
-            terms["prior"] = self.config.loss.prior * sum(self._motion_terms(self._generate(batch), batch).values())
-        weight = losses.kl_weight(step, self.config.loss.kl, self.config.loss.kl_rise, self.config.loss.kl_hold)
-        terms["kl"] = weight * self._divergence(result)
+        weights, terms = self.config.loss, {}
+        for name, (weight, loss) in self._motion_terms(result.motion.float(), batch).items():
+            terms |= state.weigh(name, weight, loss)
+        if weights.prior > 0:  # the posterior sees closed lips, so that the prior need not hear them
+            of_speech = self._motion_terms(self._generate(batch), batch).values()
+            terms |= state.weigh("prior", weights.prior, sum(weight * loss for weight, loss in of_speech))
+        weight = losses.kl_weight(step, weights.kl, weights.kl_rise, weights.kl_hold)
+        terms |= state.weigh("kl", weight, self._divergence(result))
         if "syncnet" in self.frozen:
-            terms["sync"] = self.config.loss.sync * self._sync(result.motion, batch, state.generator)
+            terms |= state.weigh("sync", weights.sync, self._sync(result.motion, batch, state.generator))
         return terms
 
     def _target(self, batch: Sample) -> Tensor:
@@ -163,20 +175,20 @@ class A2MTask(SpeechTask):
         points = self.frozen[name](identity.flatten(0, 1), expression.flatten(0, 1)[:, None])
         return points[:, 0].unflatten(0, motion.shape[:2])
 
-    def _motion_terms(self, motion: Tensor, batch: Sample) -> dict[str, Tensor]:
-        """Weighted losses of the predicted motion [B, T, D] that need no network."""
+    def _motion_terms(self, motion: Tensor, batch: Sample) -> dict[str, tuple[float, Tensor]]:
+        """Weights and losses of the predicted motion [B, T, D] that need no network."""
         weights, mask = self.config.loss, batch["mask"]
         parts = [part for part in (motion[..., :-EXPRESSION_SIZE], motion[..., -EXPRESSION_SIZE:]) if part.shape[-1]]
         terms = {
-            "laplacian": weights.laplacian * sum(LAPLACIANS[weights.laplacian_ends](part, mask) for part in parts),
-            "magnitude": weights.magnitude * sum(losses.magnitude(part, mask) for part in parts),
+            "laplacian": (weights.laplacian, sum(LAPLACIANS[weights.laplacian_ends](part, mask) for part in parts)),
+            "magnitude": (weights.magnitude, sum(losses.magnitude(part, mask) for part in parts)),
         }
         if len(parts) == 1:  # with an identity the landmarks alone count
-            terms["expression"] = weights.expression * losses.mean_square(motion, batch["expression"], mask)
+            terms["expression"] = (weights.expression, losses.mean_square(motion, batch["expression"], mask))
         if weights.landmarks > 0 or weights.closure > 0:
             points = [self._points("landmarks", m, batch) for m in (motion, batch["expression"])]
-            terms["landmarks"] = weights.landmarks * losses.landmark_square(*points, mask)
-            terms["closure"] = weights.closure * losses.closure(*points, mask)
+            terms["landmarks"] = (weights.landmarks, losses.landmark_square(*points, mask))
+            terms["closure"] = (weights.closure, losses.closure(*points, mask))
         return terms
 
     def _divergence(self, result: Reconstruction) -> Tensor:

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from modules.losses.image import adversarial_fake, adversarial_real, gradient_penalty
 from modules.portrait.discriminator import DualDiscriminator, DualDiscriminatorConfig, DualView
+from tasks.engine.task import StepState
 
+ADVERSARIAL = {  # names in the log
+    "adversarial": "The adversary's: how little a generated view passes for a real one.",
+    "fake_K": "The discriminator's own: how much the generated view K passes for a real one.",
+    "real_K": "The discriminator's own: how little the real view K does.",
+    "gradient_penalty_K": "R1 penalty of the discriminator: squared gradient of its verdict on the real view K.",
+}
 R1_EVERY = 16  # steps; learning rate and betas of the discriminator assume it (learning_rates.LAZY_R1)
 
 
@@ -36,27 +43,29 @@ class Adversary(nn.Module):
         return adversarial_real(self._logits(view, generator))
 
     def discriminator_losses(
-        self, fakes: Iterable[DualView], reals: Iterable[DualView], step: int, generator: torch.Generator
+        self, fakes: Iterable[DualView], reals: Iterable[DualView], step: int, state: StepState
     ) -> dict[str, Tensor]:
         """Weighted losses of the discriminator, with the R1 penalty of the real views every `R1_EVERY` steps.
 
         A pass with the penalty is float32 whatever autocast says: bf16 rounds the gradient that is squared, and some
         processors cannot differentiate it once more (PyTorch dies of SIGFPE).
         """
-        terms = {}
+        terms: dict[str, Tensor] = {}
         for number, view in enumerate(fakes):
-            terms[f"fake_{number}"] = adversarial_fake(self._logits(view.detach(), generator))
+            logits = self._logits(view.detach(), state.generator)
+            terms |= state.weigh(f"fake_{number}", 1.0, adversarial_fake(logits))
         penalised = (step + 1) % R1_EVERY == 0
         for number, view in enumerate(reals):
             if not penalised:
-                terms[f"real_{number}"] = adversarial_real(self._logits(view.detach(), generator))
+                logits = self._logits(view.detach(), state.generator)
+                terms |= state.weigh(f"real_{number}", 1.0, adversarial_real(logits))
                 continue
             with torch.autocast(view.image.device.type, enabled=False):
                 image, raw = (part.detach().float().requires_grad_() for part in (view.image, view.image_raw))
-                logits = self._logits(DualView(image, raw, view.camera), generator)
-                terms[f"real_{number}"] = adversarial_real(logits)
-                weight = self.config.gradient_penalty * R1_EVERY
-                terms[f"gradient_penalty_{number}"] = weight * gradient_penalty(logits, (image, raw))
+                logits = self._logits(DualView(image, raw, view.camera), state.generator)
+                terms |= state.weigh(f"real_{number}", 1.0, adversarial_real(logits))
+                weight, penalty = self.config.gradient_penalty * R1_EVERY, gradient_penalty(logits, (image, raw))
+                terms |= state.weigh(f"gradient_penalty_{number}", weight, penalty)
         return terms
 
     def _logits(self, view: DualView, generator: torch.Generator) -> Tensor:

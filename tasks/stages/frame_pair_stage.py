@@ -24,6 +24,8 @@ from tasks.stages.image_terms import best_image_metric, perceptual_loss
 from tasks.stages.previews import clip_video
 from tasks.stages.terms import Terms, reads
 
+OF_SOURCE = {"source_NAME": "NAME in the steps in which the source is also its own target."}  # in the log
+
 
 class FramePairTask(Task):
     """Base class of the stages that train on frame pairs; their configs have model, adversary, loss, data.

@@ -36,8 +36,8 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
 from tasks.engine.sheet import captioned
 from tasks.engine.task import OptimizerSpec, StepState
-from tasks.stages.adversary import AdversaryConfig
-from tasks.stages.frame_pair_stage import FramePairTask
+from tasks.stages.adversary import ADVERSARIAL, AdversaryConfig
+from tasks.stages.frame_pair_stage import OF_SOURCE, FramePairTask
 from tasks.stages.image_terms import (
     adversarial_terms,
     dilated,
@@ -120,6 +120,7 @@ class HTBSRTask(FramePairTask):
         "adversarial": "The adversary's.",
         **{name: term.meaning for name, term in KEYPOINT_TERMS.items()},
     }
+    logged = {**other_losses, **OF_SOURCE, **ADVERSARIAL}  # noqa: RUF012
 
     def begin(self) -> None:
         if start := self.config.init_from:
@@ -147,16 +148,15 @@ class HTBSRTask(FramePairTask):
             if step < self.config.start_adversarial - self.config.discriminator_lead:
                 return {}
             real = replace(frames.target.head_view(self.model.neural_resolution), image=frames.target.image)
-            return self.adversary.discriminator_losses(state.cache["fakes"], [real], step, state.generator)
+            return self.adversary.discriminator_losses(state.cache["fakes"], [real], step, state)
         output = self.reenacted(frames, frames.target, state.generator)
-        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, frames.target))
+        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, frames.target), state)
         weight = self.config.loss.get("adversarial", 0.0) if step >= self.config.start_adversarial else 0.0
         terms |= adversarial_terms(self.adversary, output, frames.target.camera, weight, state)
-        terms |= self.keypoint_losses(frames, state.generator)
+        terms |= self.keypoint_losses(frames, state)
         if step % self.config.self_reenactment_every == 0:
             again = self.reenacted(frames, frames.source, state.generator)
-            of_source = weighted_terms(TERMS, self.config.loss, self.inputs(again, frames.source))
-            terms |= {f"source_{name}": loss for name, loss in of_source.items()}
+            terms |= weighted_terms(TERMS, self.config.loss, self.inputs(again, frames.source), state, "source_")
         return terms
 
     def reenacted(self, frames: FrameBatch, frame: Frame, generator: torch.Generator | None = None) -> PortraitOutput:
@@ -167,12 +167,12 @@ class HTBSRTask(FramePairTask):
         source = Source(planes, self.decoder.encode(photo))
         return self.model(source, frames.driving_with_keypoints(frame, self.decoder), generator)
 
-    def keypoint_losses(self, frames: FrameBatch, generator: torch.Generator) -> dict[str, Tensor]:
+    def keypoint_losses(self, frames: FrameBatch, state: StepState) -> dict[str, Tensor]:
         """Weighted losses that regularise learned key points on the target frame; empty without such weights."""
         if max(self.config.loss.get(name, 0.0) for name in KEYPOINT_TERMS) == 0:
             return {}
         image, decoder = frames.target.image, self.decoder
-        matrices = random_affine(len(image), generator).to(image)
+        matrices = random_affine(len(image), state.generator).to(image)
         return weighted_terms(
             KEYPOINT_TERMS,
             self.config.loss,
@@ -181,6 +181,7 @@ class HTBSRTask(FramePairTask):
                 "matrices": lambda: matrices,
                 "moved_points": lambda: decoder.torso_model.keypoint_detector(transformed(image, matrices)),
             },
+            state,
         )
 
     def inputs(self, output: PortraitOutput, frame: Frame) -> Inputs:

@@ -33,7 +33,7 @@ from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
 from tasks.engine.sheet import captioned
 from tasks.engine.task import OptimizerSpec, StepState, Task
-from tasks.stages.adversary import Adversary, AdversaryConfig
+from tasks.stages.adversary import ADVERSARIAL, Adversary, AdversaryConfig
 from tasks.stages.image_terms import (
     ImageError,
     best_image_metric,
@@ -60,6 +60,8 @@ TERMS = {
 }
 INPUTS = ("error", "image", "target", "image_raw", "target_raw", "ray_weights", "network")
 IMAGE_ERRORS: Mapping[str, ImageError] = {"l1": mean_l1, "squared": F.mse_loss}
+VIEWS = ("reference", "target")  # of the two turns of a step
+VIEWS_LOGGED = {f"{view}_NAME": f"NAME of the {view} view." for view in VIEWS}
 FURTHER_LOSSES = {  # computed outside the table
     "adversarial_reference": "The adversary's, of the reference view.",
     "adversarial_target": "The adversary's, of the target view.",
@@ -132,6 +134,7 @@ class I2PTask(Task):
     config_class = I2PConfig
     terms = TERMS
     other_losses = FURTHER_LOSSES
+    logged = {**VIEWS_LOGGED, **ADVERSARIAL, "density": FURTHER_LOSSES["density"]}  # noqa: RUF012
     best_metric = "psnr_turned"
     higher_is_better = ("psnr", "psnr_turned", "psnr_raw")
     order: tuple[str, ...] = ("generator", "generator")  # the reference view, then the target view
@@ -183,23 +186,26 @@ class I2PTask(Task):
             state.cache |= {"teacher": self.teacher_batch(batch), "fakes": [], "turn": 0}
         teacher: TeacherBatch = state.cache["teacher"]
         if self.adversary is not None and optimizer == "discriminator":
-            return self.adversary.discriminator_losses(state.cache["fakes"], teacher.views, step, state.generator)
+            return self.adversary.discriminator_losses(state.cache["fakes"], teacher.views, step, state)
         turn = state.cache["turn"]  # 0: reference view, 1: target view
         state.cache["turn"] += 1
         if turn == 0 and not reference_runs(step, self.config.start_adversarial):
             return {}
         output = self.rendered(teacher.views[0], teacher.views[turn], state.generator)
-        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, teacher, turn))
+        prefix = f"{VIEWS[turn]}_"
+        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, teacher, turn), state, prefix)
         if self.adversary is not None:
             view = DualView(output.image, output.image_raw, teacher.views[turn].camera)
             state.cache["fakes"].append(view.detach())
-            terms |= self.adversarial_losses(self.adversary, view, turn, step, state.generator)
+            terms |= self.adversarial_losses(self.adversary, view, turn, step, state)
         density = self.config.loss.get("density", 0.0)
         if turn == 1 and density > 0 and (step + 1) % self.config.density_every == 0:
             planes = self.model.canonical_planes(photo_of(teacher.views[1]))
             loss = density_loss(self.model, planes, self.config.density_step, state.generator)
-            terms["density"] = density * loss  # not times the interval (docs/spec/training.md#1-2)
-        return {f"{('reference', 'target')[turn]}_{name}": loss for name, loss in terms.items()}
+            terms |= state.weigh(
+                f"{prefix}density", density, loss
+            )  # not times the interval (docs/spec/training.md#1-2)
+        return terms
 
     def teacher_batch(self, batch: Mapping[str, Tensor]) -> TeacherBatch:
         """The teacher's views of a batch, image_raw at the model's neural resolution."""
@@ -224,13 +230,13 @@ class I2PTask(Task):
         }
 
     def adversarial_losses(
-        self, adversary: Adversary, view: DualView, turn: int, step: int, generator: torch.Generator
+        self, adversary: Adversary, view: DualView, turn: int, step: int, state: StepState
     ) -> dict[str, Tensor]:
         """The generator's weighted adversarial loss of a view; empty before `start_adversarial`."""
-        weight = self.config.loss.get(("adversarial_reference", "adversarial_target")[turn], 0.0)
+        weight = self.config.loss.get(f"adversarial_{VIEWS[turn]}", 0.0)
         if step < self.config.start_adversarial or weight == 0:
             return {}
-        return {"adversarial": weight * adversary.generator_loss(view, generator)}
+        return state.weigh(f"{VIEWS[turn]}_adversarial", weight, adversary.generator_loss(view, state.generator))
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         views = self.teacher_batch(batch).views

@@ -122,4 +122,4 @@ def adversarial_terms(
         return {}
     view = DualView(output.image, output.image_raw, camera)
     state.cache["fakes"] = [view.detach()]
-    return {"adversarial": weight * adversary.generator_loss(view, state.generator)} if weight > 0 else {}
+    return state.weigh("adversarial", weight, adversary.generator_loss(view, state.generator)) if weight > 0 else {}

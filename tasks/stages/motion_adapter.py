@@ -27,8 +27,8 @@ from tasks.engine.registry import register
 from tasks.engine.sharding import process_mean
 from tasks.engine.sheet import captioned
 from tasks.engine.task import OptimizerSpec, StepState
-from tasks.stages.adversary import AdversaryConfig
-from tasks.stages.frame_pair_stage import FramePairTask
+from tasks.stages.adversary import ADVERSARIAL, AdversaryConfig
+from tasks.stages.frame_pair_stage import OF_SOURCE, FramePairTask
 from tasks.stages.image_terms import (
     adversarial_terms,
     density_loss,
@@ -65,6 +65,10 @@ INPUTS = ("image", "target", "near_head", "image_raw", "target_raw", "near_head_
 PLANE_LOSSES = {
     "density": "Difference of the densities of neighbouring points.",
     "laplacian": "Curvature of P_diff in time.",
+}
+TUNED_LOSSES = {
+    "perturbation": "Change of P_diff under noise on the coefficients.",
+    "eye_closing": "Unevenness of P_diff while the eyes close.",
 }
 PLANE_LAPLACIANS = {"mean": losses.laplacian_mean, "norm": losses.laplacian_squared}
 
@@ -170,6 +174,7 @@ class MotionAdapterTask(FramePairTask):
     config_class = MotionAdapterTaskConfig
     terms = TERMS
     other_losses = {**PLANE_LOSSES, "adversarial": "The adversary's."}  # noqa: RUF012
+    logged = {**OF_SOURCE, **ADVERSARIAL, **PLANE_LOSSES, **TUNED_LOSSES}  # noqa: RUF012
 
     def __init__(self, config: MotionAdapterTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
@@ -209,16 +214,15 @@ class MotionAdapterTask(FramePairTask):
             if step < self.config.start_adversarial - self.config.discriminator_lead:
                 return {}
             reals = [frame.head_view(self.model.neural_resolution) for frame in (frames.source, frames.target)]
-            return self.adversary.discriminator_losses(state.cache["fakes"], reals, step, state.generator)
+            return self.adversary.discriminator_losses(state.cache["fakes"], reals, step, state)
         source, target = self.model.encode(frames.photo()), frames.driving(frames.target)
         output = self.model(source, target, state.generator)
-        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, frames.target))
+        terms = weighted_terms(TERMS, self.config.loss, self.inputs(output, frames.target), state)
         weight = self.config.loss.get("adversarial", 0.0) if step >= self.config.start_adversarial else 0.0
         terms |= adversarial_terms(self.adversary, output, target.camera, weight, state)
         if step % self.config.self_reenactment_every == 0:
             again = self.model(source, frames.driving(frames.source), state.generator)
-            of_source = weighted_terms(TERMS, self.config.loss, self.inputs(again, frames.source))
-            terms |= {f"source_{name}": loss for name, loss in of_source.items()}
+            terms |= weighted_terms(TERMS, self.config.loss, self.inputs(again, frames.source), state, "source_")
         return terms | self.plane_losses(output.planes, frames, step, state)
 
     def inputs(self, output: PortraitOutput, frame: Frame) -> Inputs:
@@ -246,29 +250,31 @@ class MotionAdapterTask(FramePairTask):
         original: insensitivity to noise on the coefficients, and even closing of the eyes. A loss of modules that the
         schedule fixes trains nothing and is not computed.
         """
-        config, terms = self.config, {}
+        config = self.config
+        terms: dict[str, Tensor] = {}
         density, laplacian = (config.loss.get(name, 0.0) for name in PLANE_LOSSES)
         trained = {name for name in TRAINED if config.share(name, step) is not None}
         if density > 0 and (step + 1) % config.density_every == 0 and trained != {"superresolution"}:
             loss = density_loss(self.model, planes, config.density_step, state.generator)
-            terms["density"] = density * config.density_every * loss
+            terms |= state.weigh("density", density * config.density_every, loss)
         if (step + 1) % config.laplacian_every != 0 or "motion_adapter" not in trained:
             return terms
         if laplacian > 0:
             motion = self.compared_planes([frames.pncc_of(k) for k in (TARGET, BEFORE, AFTER)])
-            terms["laplacian"] = laplacian * config.laplacian_every * PLANE_LAPLACIANS[config.laplacian](*motion)
+            loss = PLANE_LAPLACIANS[config.laplacian](*motion)
+            terms |= state.weigh("laplacian", laplacian * config.laplacian_every, loss)
         if "perturbation_weight" in self.modules:
             loss = losses.perturbation_l1(*self.compared_planes(frames.perturbed()))
-            terms["perturbation"] = self.tuned("perturbation", loss) * config.laplacian_every
+            terms |= state.weigh("perturbation", self.tuned("perturbation", loss) * config.laplacian_every, loss)
         if "eye_closing_weight" in self.modules:
             first, middle, last = self.compared_planes(frames.closed())
             loss = losses.laplacian_l1(middle, first, last)
-            terms["eye_closing"] = self.tuned("eye_closing", loss) * config.laplacian_every
+            terms |= state.weigh("eye_closing", self.tuned("eye_closing", loss) * config.laplacian_every, loss)
         return terms
 
-    def tuned(self, name: str, loss: Tensor) -> Tensor:
-        """The loss `name` times its auto-tuned weight for this step."""
-        return self.modules[f"{name}_weight"].tuned(loss, self.config.loss_targets[name]) * loss
+    def tuned(self, name: str, loss: Tensor) -> float:
+        """The auto-tuned weight of the loss `name` for this step."""
+        return self.modules[f"{name}_weight"].tuned(loss, self.config.loss_targets[name])
 
     def after_step(self, step: int, state: StepState) -> None:
         for module in self.modules.values():

@@ -104,6 +104,7 @@ class SyncNetTask(SpeechTask):
 
     config_class = SyncNetTaskConfig
     config: SyncNetTaskConfig
+    logged = {"sync": "Cross-entropy of whether lips and speech belong together."}  # noqa: RUF012
     best_metric = "window_sync_accuracy"
     higher_is_better = ("clip_sync_accuracy", "window_sync_accuracy")
 
@@ -122,7 +123,7 @@ class SyncNetTask(SpeechTask):
             cut(batch["audio"], pairs.audio, 2 * (pairs.start + pairs.shift), AUDIO_WINDOW),
             cut(points, pairs.mouth, pairs.start, WINDOW),
         )
-        return {"sync": sync.loss(cosine, pairs.label.to(cosine)).mean()}
+        return state.weigh("sync", 1.0, sync.loss(cosine, pairs.label.to(cosine)).mean())
 
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
         """Shares of clips and of windows that score higher in sync than with the audio 5 frames early or late."""

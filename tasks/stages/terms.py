@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from modules.system.config import nearest
+from tasks.engine.task import StepState
 
 Weights = dict[str, float]  # name of a loss -> weight; losses that are not named have 0
 Inputs = Mapping[str, Callable[[], Any]]  # name of an input -> function that computes it if needed
@@ -71,8 +72,15 @@ def reads(name: str, weights: Mapping[str, float], terms: Terms) -> bool:
     return any(weight > 0 and key in terms and name in terms[key].inputs for key, weight in weights.items())
 
 
-def weighted_terms(terms: Terms, weights: Mapping[str, float], inputs: Inputs) -> dict[str, Tensor]:
-    """Weight times loss of every term whose weight is above 0; each input is computed once."""
+def weighted_terms(
+    terms: Terms, weights: Mapping[str, float], inputs: Inputs, state: StepState, prefix: str = ""
+) -> dict[str, Tensor]:
+    """Weight times loss of every term whose weight is above 0; each input is computed once.
+
+    Args:
+        state: logs the losses without their weights too.
+        prefix: of their names in the log.
+    """
     computed: dict[str, Any] = {}
 
     def value(name: str) -> Any:
@@ -80,8 +88,8 @@ def weighted_terms(terms: Terms, weights: Mapping[str, float], inputs: Inputs) -
             computed[name] = inputs[name]()
         return computed[name]
 
-    return {
-        name: weights[name] * term.function(*map(value, term.inputs))
-        for name, term in terms.items()
-        if weights.get(name, 0.0) > 0
-    }
+    losses: dict[str, Tensor] = {}
+    for name, term in terms.items():
+        if weights.get(name, 0.0) > 0:
+            losses |= state.weigh(f"{prefix}{name}", weights[name], term.function(*map(value, term.inputs)))
+    return losses

@@ -4,11 +4,12 @@ See docs/spec/sr_torso_eg3d.md#12.
 """
 
 import math
+from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from modules.layers import stylegan
 from modules.layers.stylegan import (
@@ -31,6 +32,12 @@ from tests.golden.reference import gaussian_blur, gaussian_kernel
 from tests.golden.watch import watched
 
 STYLEGAN, TORSO = 1e-5, 3e-5  # max |difference| / max |reference|
+Form = Callable[[nn.Module], nn.Module]  # how a network with its weights is run
+
+
+def as_trained(model: nn.Module) -> nn.Module:
+    return model
+
 
 # ----------------------------------------------------------------------------------------------- StyleGAN2 parts
 
@@ -206,9 +213,11 @@ def landmarks_of(g: Golden, batch: int) -> tuple[Tensor, Tensor]:
     return (source * flat).clamp(-1, 1), (driving * flat).clamp(-1, 1)
 
 
-def run_torso(g: Golden, config: TorsoConfig) -> dict[str, Tensor]:
+def run_torso(g: Golden, form: Form = as_trained) -> dict[str, Tensor]:
     """Everything that the file holds, of one pass."""
-    model = load_official(TorsoModel(config), g.weights())
+    steering = "keypoints_only" if g.name.endswith("v1") else "head_guided"
+    config = TorsoConfig(steering=steering, keypoints=g.shape("kp_src")[1])
+    model = form(load_official(TorsoModel(config), g.weights()))
     field, generator = model.motion_field_estimator, model.deform_based_generator
     outputs = {
         "appearance": model.appearance_extractor,
@@ -246,8 +255,7 @@ def run_torso(g: Golden, config: TorsoConfig) -> dict[str, Tensor]:
 
 @checks("torso", "torso_v1")
 def torso_model_and_its_losses(g: Golden) -> None:
-    steering = "keypoints_only" if g.name.endswith("v1") else "head_guided"
-    values = run_torso(g, TorsoConfig(steering=steering, keypoints=g.shape("kp_src")[1]))
+    values = run_torso(g)
     for key, value in values.items():
         g.check(value, key, TORSO)
     g.check(values["rgb"][..., 96:128, 64:96], "rgb.crop", TORSO)
@@ -279,10 +287,10 @@ def fusion_weights(g: Golden, fusion: str) -> dict[str, Tensor]:
     return weights
 
 
-def run_fusion(g: Golden, mode: str) -> dict[str, Tensor]:
+def run_fusion(g: Golden, mode: str, form: Form = as_trained) -> dict[str, Tensor]:
     """Everything that the file holds of one fusion, without its prefix where `mode` has none."""
     fusion = {"v1": "blend", "v2": "head_weights", "v3": "predicted_alpha", "none": "concat"}[mode]
-    model = load_official(build_htbsr(HTBSRConfig(fusion=fusion)), fusion_weights(g, fusion))
+    model = form(load_official(build_htbsr(HTBSRConfig(fusion=fusion)), fusion_weights(g, fusion)))
     outputs = {
         "block0_x": model.block0.conv1,
         "torso_feature": model.torso_encoder,

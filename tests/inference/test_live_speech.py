@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from inference.live_speech import LiveConfig, RecentSound, SpeechStream, live_expression, live_motion
+from inference.speech import SpeechStyle
 from modules.system.errors import UserError
 from tests.inference.conftest import sung
 
@@ -43,7 +44,7 @@ def test_pieces_of_any_size_give_the_same_bits(pipeline, whisper_listener, kind,
 
 def test_with_enough_look_ahead_it_is_the_motion_of_the_whole_sound(whisper_listener):
     wave = loud_first(6 * 16000 + 123)
-    whole = whisper_listener.expression(wave, seeded(), temperature=1.0, mouth_amplitude=0.45)
+    whole = whisper_listener.expression(wave, seeded(), SpeechStyle(temperature=1.0))
     reach = whisper_listener.model.config.reach
     enough = (reach + 16 + 2) / 50  # the network's, and a block of Whisper with what it hears after it
     live = live_expression(whisper_listener, pieces(wave, 0), LiveConfig(look_ahead=enough, temperature=1.0), seeded())

@@ -276,12 +276,13 @@ def test_a_picture_is_no_clip(folder, option):
 def test_speech_of_a_checkpoint_that_needs_an_absent_package_is_refused(folder, monkeypatch):
     config = folder / "mel" / "audio2motion" / "config.yaml"
     config.write_text("features: mel\npitch: world\n")
-    monkeypatch.setattr("inference.options.is_installed", lambda name: name == "pyworld")
+    monkeypatch.setattr("modules.system.packages.is_installed", lambda name: name == "pyworld")
     assert refusal("--checkpoint", "mel") == ""
-    monkeypatch.setattr("inference.options.is_installed", lambda name: name != "pyworld")
+    monkeypatch.setattr("modules.system.packages.is_installed", lambda name: name != "pyworld")
     assert refusal("--checkpoint", "mel", "--driving", "clip.mp4") == ""
     message = refusal("--checkpoint", "mel")
-    assert message.startswith("mel was trained with the pitch of the package pyworld") and "pip install" in message
+    assert message.startswith("mel hears the pitch of WORLD and needs the package pyworld; pip install")
+    assert message.endswith("or give --driving or --motion")
 
 
 def test_an_output_that_is_no_input_may_be_there_and_endings_may_be_in_capitals(folder):

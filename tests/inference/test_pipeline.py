@@ -364,3 +364,13 @@ def test_a_training_run_as_a_checkpoint_is_answered_with_its_export(tmp_path):
     for path in (tmp_path / "run", step):
         with pytest.raises(UserError, match=f"export_checkpoint --portrait {path} --audio2motion"):
             TalkingPortrait.load(path, "cpu")
+
+
+def test_where_the_rig_draws_the_networks_are_read_when_they_are_asked_for(checkpoint, tmp_path, monkeypatch):
+    shutil.copytree(checkpoint, tmp_path / "c")
+    (tmp_path / "c" / "rig").mkdir()
+    (tmp_path / "c" / "rig" / "config.yaml").write_text("cells: 64\n")
+    (tmp_path / "c" / "portrait" / "image_to_plane.safetensors").unlink()
+    talker = TalkingPortrait.load(tmp_path / "c", "cpu")
+    with pytest.raises(UserError, match="image_to_plane.safetensors does not exist"):
+        talker.with_networks()

@@ -30,6 +30,19 @@ INTERRUPTIBLE = (
 )
 
 
+# Passes of the garbage collector while the command imports, and what a saved portrait does not need.
+IMPORTING = """
+import gc, sys
+import inference.run as run
+passes = []
+imported = lambda: hasattr(sys.modules.get("inference.video"), "make_video")
+gc.callbacks.append(lambda phase, facts: "torch" in sys.modules and not imported() and passes.append(phase))
+run.check = lambda options: None
+assert run.main(["--checkpoint", "nowhere"]) == 2
+print(imported(), passes, [name for name in ("transformers", "torchvision") if name in sys.modules])
+"""
+
+
 def frames_of(path) -> np.ndarray:
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
@@ -345,3 +358,8 @@ def test_a_signal_leaves_no_half_video(checkpoint, tmp_path, numbers, code, mome
         process.kill()
     assert process.returncode == code and message.splitlines()[-1] == "stopped"
     assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
+
+
+def test_the_command_imports_without_waste():
+    done = subprocess.run([sys.executable, "-c", IMPORTING], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "True [] []\n"

@@ -12,6 +12,7 @@ import torch
 from inference.motion import Drawing, Motion, natural_pose, periodic_blink
 from inference.rig import RigPainter, procedural_rig_photo
 from inference.session import CLOSING, Session, SessionConfig
+from inference.speech import SpeechStyle
 from modules.media.audio import read_mono
 from modules.system.errors import UserError
 from tests.inference.conftest import sung
@@ -77,7 +78,8 @@ def test_with_enough_look_ahead_they_are_those_of_the_command_that_hears_all(pip
     session = talker.session(rig_painter, enough)
     assert len(session.push_audio(wave)) > 12  # before the sound is over
     drawing = Drawing.of_seed(enough.seed)
-    expression = whisper_listener.expression(wave, drawing.lips, enough.temperature, enough.mouth_amplitude)
+    style = SpeechStyle(temperature=enough.temperature, mouth_amplitude=enough.mouth_amplitude)
+    expression = whisper_listener.expression(wave, drawing.lips, style)
     frames = len(expression)
     pose, blink = natural_pose(frames, drawing.pose), periodic_blink(frames, drawing.blinks)
     whole = np.stack(list(rig_painter.frames(Motion(expression, *pose, blink, "procedural", relative=True))))

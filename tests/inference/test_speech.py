@@ -9,7 +9,8 @@ from transformers import HubertConfig, HubertModel
 import inference.speech
 from inference.motion import periodic_blink
 from inference.options import DEMO_SPEECH
-from inference.speech import SpeechToMotion, blink_condition
+from inference.run import parse
+from inference.speech import USUAL_STYLE, SpeechStyle, SpeechToMotion, blink_condition
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig, SpeechConditions
 from modules.audio.whisper import WhisperConfig, WhisperFeatures
 from modules.system.checkpoint import save_checkpoint
@@ -67,9 +68,9 @@ class Heard:
 def test_speech_in_parts_gives_the_motion_of_the_whole(whisper_listener, monkeypatch, part):
     wave = sung(6 * 16000 + 123)
     monkeypatch.setattr(inference.speech, "_PART", 1 << 20)
-    whole = whisper_listener.expression(wave, seeded(), temperature=1.0, blinks=True)
+    whole = whisper_listener.expression(wave, seeded(), SpeechStyle(temperature=1.0, blinks=True))
     monkeypatch.setattr(inference.speech, "_PART", part)
-    parts = whisper_listener.expression(wave, seeded(), temperature=1.0, blinks=True)
+    parts = whisper_listener.expression(wave, seeded(), SpeechStyle(temperature=1.0, blinks=True))
     assert whole.shape == (151, 64) and whole.std() > 0.01
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
 
@@ -138,10 +139,16 @@ def test_another_hubert_than_the_one_of_the_checkpoint_can_be_given(hubert_liste
 
 def test_seed_temperature_and_amplitude_matter(pipeline, speech):
     hear = pipeline.speech.motion
-    usual = hear(speech, seeded(), 0.5, 0.45).expression
-    assert torch.equal(usual, hear(speech, seeded(), 0.5, 0.45).expression)
-    for seed, temperature, amplitude in ((1, 0.5, 0.45), (0, 0.1, 0.45), (0, 0.5, 0.9)):
-        assert not torch.allclose(usual, hear(speech, seeded(seed), temperature, amplitude).expression, atol=1e-4)
+    lively = SpeechStyle(temperature=0.5)
+    usual = hear(speech, seeded(), lively).expression
+    assert torch.equal(usual, hear(speech, seeded(), lively).expression)
+    for seed, style in ((1, lively), (0, SpeechStyle(temperature=0.1)), (0, replace(lively, mouth_amplitude=0.9))):
+        assert not torch.allclose(usual, hear(speech, seeded(seed), style).expression, atol=1e-4)
+
+
+def test_the_command_speaks_as_the_library_does():
+    options = parse([])
+    assert (options.temperature, options.mouth_amplitude) == (USUAL_STYLE.temperature, USUAL_STYLE.mouth_amplitude)
 
 
 def test_the_model_s_own_blinks_are_those_of_the_periodic_ones(pipeline, speech):
@@ -153,7 +160,8 @@ def test_the_model_s_own_blinks_are_those_of_the_periodic_ones(pipeline, speech)
 
 
 def test_the_model_hears_of_blinks_when_it_is_asked_for_them(pipeline):
-    without, with_them = (pipeline.speech.motion(DEMO_SPEECH, seeded(), 0.0, blinks=b) for b in (False, True))
+    styles = (SpeechStyle(temperature=0.0, blinks=blinks) for blinks in (False, True))
+    without, with_them = (pipeline.speech.motion(DEMO_SPEECH, seeded(), style) for style in styles)
     blinks = blink_condition(2 * len(without), seeded())[0, ::2, 0].nonzero()[:, 0]
     change = (with_them.expression - without.expression).abs().amax(dim=1)  # [T]
     assert len(blinks) == 1 and change.argmax().sub(blinks).abs() <= 4
@@ -164,7 +172,7 @@ def test_the_model_hears_of_blinks_when_it_is_asked_for_them(pipeline):
 def test_blinks_of_a_model_without_them_are_refused(hubert_listener, speech):
     plain = Audio2Motion(replace(hubert_listener.model.config, blink=False))
     with pytest.raises(UserError, match="has no blinks"):
-        replace(hubert_listener, model=plain).motion(speech, seeded(), blinks=True)
+        replace(hubert_listener, model=plain).motion(speech, seeded(), SpeechStyle(blinks=True))
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):

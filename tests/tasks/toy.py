@@ -126,7 +126,7 @@ class Toy(Task):
             score = self.discriminator(torch.cat([batch["x"], prediction], dim=1))
             losses = {
                 "fit": (prediction - batch["y"]).square().mean(),
-                "adversarial": 0.1 * nn.functional.softplus(-score).mean(),
+                **state.weigh("adversarial", 0.1, nn.functional.softplus(-score).mean()),
             }
             return losses | ({"broken": prediction.sum() * torch.nan} if step == self.config.nan_at else {})
         if step % 8 == 3:

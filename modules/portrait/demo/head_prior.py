@@ -227,7 +227,7 @@ def _surface(centre: tuple[float, float], side: float, size: int, config: HeadPr
 def _look_up(images: Tensor, camera: Camera, points: Tensor) -> Tensor:
     """Images [B, C, S, S] sampled where a camera sees world points [n, n, 3] -> means of 2x2, [B, C, n/2, n/2]."""
     with full_precision():
-        to_camera = torch.linalg.inv(camera.camera_to_world.float())
+        to_camera = torch.linalg.inv_ex(camera.camera_to_world.float()).inverse  # without a check, for which GPUs wait
         seen = points.to(to_camera) @ to_camera[:, None, :3, :3].mT + to_camera[:, None, None, :3, 3]  # [B, n, n, 3]
         seen = seen @ camera.intrinsics[:, None].to(seen).mT
         positions = (2 * seen[..., :2] / seen[..., 2:].clamp(min=1e-6) - 1).expand(images.shape[0], -1, -1, -1)

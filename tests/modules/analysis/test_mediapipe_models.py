@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 
 from modules.analysis import mediapipe_models
 from modules.analysis.mediapipe_models import FaceFinder, person_confidence, silence
+from tests.conftest import ROOT
 
 
 def test_silence_hides_native_output_and_ends(capfd: pytest.CaptureFixture):
@@ -50,3 +53,13 @@ def test_a_wrong_kind_of_array_is_refused_and_the_finder_still_works(assets: Pat
         with pytest.raises(ValueError, match="uint8"):
             finder.find(picture)
         assert finder.find(np.zeros((64, 64, 3), np.uint8)).shape == (0, 478, 2)
+
+
+def test_a_program_that_has_segmented_ends_without_complaints(assets: Path):
+    """Models that are still open when Python takes its modules apart cannot be closed any more."""
+    program = (
+        "import numpy as np; from modules.analysis.mediapipe_models import hair_confidence, person_confidence\n"
+        "person_confidence(np.zeros((64, 64, 3), np.uint8)), hair_confidence(np.zeros((64, 64, 3), np.uint8))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -57,9 +57,20 @@ def test_the_band_gives_the_picture_of_the_full_march(fine: int, layers: int) ->
 def test_the_band_evaluates_few_samples() -> None:
     evaluated = []
     renderer = ball_renderer(replace(FULL, march="band"))
-    renderer.decoder.register_forward_hook(lambda module, given, made: evaluated.append(made[0].numel()))
+    renderer.decoder.net[0].register_forward_hook(lambda module, given, made: evaluated.append(made.shape[:-1].numel()))
     renderer(ball_planes(), views(), RESOLUTION)
     assert sum(evaluated) < 0.35 * 3 * RESOLUTION**2 * FULL.samples_coarse
+
+
+def test_coarse_rays_cost_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+    renderer, planes = ball_renderer(replace(FULL, march="band")), ball_planes()
+    renderer.decoder.net[2].register_forward_hook(lambda module, given, made: shapes.append(tuple(made.shape)))
+    rendered = renderer(planes, views(), RESOLUTION)
+    assert shapes[0] == (3, coarse_resolution(RESOLUTION) ** 2 * FULL.samples_coarse, 1)
+    assert [shape[-1] for shape in shapes[1:]] == 3 * [1 + FULL.plane_channels]  # the bands of the views
+    monkeypatch.setattr(renderer, "density", lambda planes, points: renderer.query(planes, points)[0])
+    assert_close(rendered.feature, renderer(planes, views(), RESOLUTION).feature, atol=1e-6, rtol=0)
 
 
 def test_a_batch_gives_what_single_views_give() -> None:

@@ -9,6 +9,7 @@ from modules.rendering.planes import (
     rescale_planes,
     sample_planes,
 )
+from tests.golden.compare import relative_error
 
 
 def test_planes_are_read_at_xy_xz_and_zx():
@@ -44,11 +45,40 @@ def test_folding_the_planes_changes_nothing(generator):
         assert_close(mean_features(planes, points, 1.0), sample_planes(planes, points, 1.0).mean(dim=1))
 
 
+def test_exported_models_look_up_by_grid_sample(generator):
+    class Mean(torch.nn.Module):
+        def forward(self, planes, points):
+            return mean_features(planes, points, 1.0)
+
+    planes = torch.randn(1, 3, 4, 6, 6, generator=generator)
+    points = torch.rand(1, 20, 3, generator=generator) - 0.5
+    program = torch.export.export(Mean(), (planes, points))
+    assert "grid_sampler" in program.graph_module.code and "embedding_bag" not in program.graph_module.code
+    assert_close(program.module()(planes, points), mean_features(planes, points, 1.0))
+
+
 def test_colours_are_bounded_and_density_is_not():
     decoder = Decoder(4, 8)
     sigma, logits = decoder(100 * torch.randn(50, 4))
     assert sigma.shape == (50, 1) and logits.shape == (50, 4)
     assert colours(logits).min() >= -0.0011 and colours(logits).max() <= 1.0011
+
+
+def test_density_alone_is_the_density_beside_the_colours(generator):
+    decoder = Decoder(24, 32)
+    decoder.amplify(10.0, 3.0)
+    features = torch.randn(2, 5000, 24, generator=generator)
+    with torch.no_grad():
+        assert relative_error(decoder.density(features), decoder(features)[0]) < 1e-6
+
+
+def test_density_alone_reaches_the_same_weights(generator):
+    decoder = Decoder(4, 8)
+    features = torch.randn(50, 4, generator=generator)
+    expected = torch.autograd.grad(decoder(features)[0].square().sum(), list(decoder.parameters()))
+    gradients = torch.autograd.grad(decoder.density(features).square().sum(), list(decoder.parameters()))
+    for gradient, value in zip(gradients, expected):
+        assert_close(gradient, value)
 
 
 def test_a_decoder_can_start_by_passing_features_through(generator):

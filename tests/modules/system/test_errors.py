@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from subprocess import PIPE, STDOUT
 
 import numpy as np
@@ -100,3 +101,16 @@ def test_other_faults_of_the_program_stay_faults():
 
     with pytest.raises(RuntimeError, match="a bug"):
         run_command(body)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_output_on_a_full_disk_is_one_line():
+    program = (
+        "import sys; from modules.system.errors import run_command; sys.exit(run_command(lambda: print('x' * 99)))"
+    )
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, stdout=full, stderr=PIPE, text=True, timeout=60
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == "error: the output cannot be written (No space left on device); free some space\n"

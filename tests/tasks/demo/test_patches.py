@@ -8,7 +8,9 @@ from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualView
 from modules.rendering.rays import pixel_rays
-from tasks.demo.patches import PatchConfig, Patches, bounding_boxes, patch_losses, sample_patches
+from tasks.demo.patches import PATCH_TERMS, PatchConfig, Patches, bounding_boxes, patch_inputs, sample_patches
+from tasks.engine.task import StepState
+from tasks.stages.terms import weighted_terms
 
 
 def head_mask(size: int = 64) -> torch.Tensor:
@@ -88,7 +90,8 @@ def test_patch_losses_fall_while_planes_are_fitted():
     optimizer, totals, generator = torch.optim.Adam([planes], 0.05), [], torch.Generator().manual_seed(1)
     patches = sample_patches(PatchConfig(rays=16, count=2, uniform_share=0.0), head_mask(), generator)
     for _ in range(20):
-        losses = patch_losses(weights, patches, model, planes, target, head_mask(), generator)
+        inputs = patch_inputs(patches, model, planes, target, head_mask(), generator)
+        losses = weighted_terms(PATCH_TERMS, weights, inputs, StepState(progress=0.0, generator=generator))
         assert set(losses) == {"image_raw", "edges_raw", "mask", "planes"}
         optimizer.zero_grad()
         sum(losses.values()).backward()

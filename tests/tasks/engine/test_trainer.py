@@ -418,9 +418,8 @@ def test_weight_decay_shrinks_weights_by_itself_and_not_through_the_gradient() -
     assert weight.item() == pytest.approx(4 * (1 - 0.1 * 0.5))
 
 
-def test_losses_are_logged_without_their_weights_too() -> None:
-    scalars = {"loss/source_image": 2.0, "loss/image_raw": 3.0, "loss/density": 1.0, "total/generator": 6.0}
-    unweighted = tasks.engine.trainer.unweighted
-    found = unweighted(scalars, {"image": 0.5, "image_raw": 1.5, "density": 0.25}, {"image": None, "image_raw": None})
-    assert found == {"unweighted/source_image": 4.0, "unweighted/image_raw": 2.0}
-    assert unweighted(scalars, None, {"image": None}) == {}
+def test_losses_are_logged_without_their_weights_too(tmp_path: Path) -> None:
+    run_toy(tmp_path, "steps=4")
+    weighted, plain = (metrics(tmp_path / "run", f"{group}/adversarial") for group in ("loss", "unweighted"))
+    assert [value / 10 for value in plain] == pytest.approx(weighted) and len(plain) == 4
+    assert not metrics(tmp_path / "run", "unweighted/fit")  # whose weight the task does not tell

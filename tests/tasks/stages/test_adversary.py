@@ -4,6 +4,7 @@ from torch.testing import assert_close
 
 from modules.geometry.camera import pose_camera
 from modules.portrait.discriminator import DualDiscriminatorConfig, DualView
+from tasks.engine.task import StepState
 from tasks.stages.adversary import Adversary, AdversaryConfig
 
 
@@ -23,19 +24,24 @@ def view(generator):
     return DualView(torch.rand(2, 3, 32, 32, generator=generator), torch.rand(2, 3, 8, 8, generator=generator), camera)
 
 
-def test_the_penalty_comes_every_sixteen_steps(adversary, view, generator):
+@pytest.fixture
+def state(generator):
+    return StepState(progress=0.0, generator=generator)
+
+
+def test_the_penalty_comes_every_sixteen_steps(adversary, view, state):
     with_penalty = [
-        s for s in range(32) if "gradient_penalty_0" in adversary.discriminator_losses([view], [view], s, generator)
+        s for s in range(32) if "gradient_penalty_0" in adversary.discriminator_losses([view], [view], s, state)
     ]
     assert with_penalty == [15, 31]
 
 
-def test_the_discriminator_learns_to_tell_two_pictures_apart(adversary, view, generator):
+def test_the_discriminator_learns_to_tell_two_pictures_apart(adversary, view, state):
     fake = DualView(-view.image, -view.image_raw, view.camera)
     optimizer = torch.optim.Adam(adversary.parameters(), lr=1e-2)
     losses = []
     for step in range(12):
-        total = sum(adversary.discriminator_losses([fake], [view], step, generator).values())
+        total = sum(adversary.discriminator_losses([fake], [view], step, state).values())
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -43,12 +49,12 @@ def test_the_discriminator_learns_to_tell_two_pictures_apart(adversary, view, ge
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_the_generator_gets_gradients_and_the_discriminators_losses_give_none(adversary, view, generator):
+def test_the_generator_gets_gradients_and_the_discriminators_losses_give_none(adversary, view, state):
     image = view.image.clone().requires_grad_()
     own = DualView(image, view.image_raw, view.camera)
-    (gradient,) = torch.autograd.grad(adversary.generator_loss(own, generator), image)
+    (gradient,) = torch.autograd.grad(adversary.generator_loss(own, state.generator), image)
     assert gradient.abs().sum() > 0
-    sum(adversary.discriminator_losses([own], [], 0, generator).values()).backward()
+    sum(adversary.discriminator_losses([own], [], 0, state).values()).backward()
     assert image.grad is None
 
 
@@ -56,7 +62,8 @@ def penalty(adversary, view, automatic):
     """Losses and gradients of a pass over a real view with its penalty, under autocast or not."""
     adversary.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=automatic):
-        terms = adversary.discriminator_losses([], [view], 15, torch.Generator().manual_seed(0))
+        state = StepState(progress=0.0, generator=torch.Generator().manual_seed(0))
+        terms = adversary.discriminator_losses([], [view], 15, state)
     sum(terms.values()).backward()
     return terms, {name: part.grad for name, part in adversary.named_parameters() if part.grad is not None}
 

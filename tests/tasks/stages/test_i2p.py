@@ -12,6 +12,7 @@ from modules.system.errors import UserError
 from tasks.data.eg3d_views import EG3DViewsConfig
 from tasks.engine.optimization import build_optimizer
 from tasks.engine.sheet import CAPTION, SMALLEST
+from tasks.engine.task import StepState
 from tasks.stages.adversary import AdversaryConfig
 from tasks.stages.i2p import INPUTS, TERMS, I2PConfig, I2PTask, reference_runs
 from tasks.stages.image_terms import density_loss
@@ -269,8 +270,9 @@ def test_squared_errors_are_those_of_the_papers_formula(config, generator):
         teacher = task.teacher_batch(batch)
         output = task.rendered(teacher.views[0], teacher.views[1])
         difference = (output.image - teacher.views[1].image).detach()
-        terms = weighted_terms(TERMS, task.config.loss, task.inputs(output, teacher, 1))
-        return difference, {name: term.detach() for name, term in terms.items()}
+        state = StepState(progress=0.0, generator=generator)
+        weighted_terms(TERMS, task.config.loss, task.inputs(output, teacher, 1), state)
+        return difference, state.unweighted
 
     (difference, plain), (again, squared) = terms("l1"), terms("squared")
     torch.testing.assert_close(plain["image"], difference.abs().mean())

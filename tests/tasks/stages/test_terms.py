@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from tasks.engine.task import StepState
 from tasks.stages.terms import Term, check_weights, reads, weighted_terms
 
 TERMS = {
@@ -22,8 +23,10 @@ def test_only_terms_with_a_weight_are_computed_and_inputs_are_computed_once() ->
         "target": lambda: compute("target", 1.0),
         "lip_boxes": lambda: compute("lip_boxes", 0.0),
     }
-    losses = weighted_terms(TERMS, {"near": 0.5, "small": 2.0, "lips": 0.0}, inputs)
-    assert {name: float(value) for name, value in losses.items()} == {"near": 1.0, "small": 18.0}
+    state = StepState(progress=0.0, generator=torch.Generator())
+    losses = weighted_terms(TERMS, {"near": 0.5, "small": 2.0, "lips": 0.0}, inputs, state, prefix="source_")
+    assert {name: float(value) for name, value in losses.items()} == {"source_near": 1.0, "source_small": 18.0}
+    assert {name: float(value) for name, value in state.unweighted.items()} == {"source_near": 2.0, "source_small": 9.0}
     assert computed == ["image", "target"]
 
 
