@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from inference.motion import Motion, natural_pose, periodic_blink, still_pose
+from inference.motion import (
+    Drawing,
+    Motion,
+    NaturalPose,
+    PeriodicBlinks,
+    natural_pose,
+    periodic_blink,
+    still_pose,
+)
 from modules.system.errors import UserError
 
 
@@ -135,6 +143,26 @@ def test_blinks_are_short_complete_and_start_after_two_seconds():
     closed = (blink > 0).long()
     starts = int((closed.diff() == 1).sum())
     assert 3 <= starts <= 5 and int(closed.sum()) < starts * 12
+
+
+def test_pose_and_blinks_of_any_stretch_of_time_are_those_of_the_whole():
+    def seeded(seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    whole = (*natural_pose(400, seeded(1)), periodic_blink(400, seeded(2)))
+    pose, blinks = NaturalPose(seeded(1)), PeriodicBlinks(seeded(2))
+    for first, last in ((0, 4), (1, 60), (57, 58), (53, 181), (178, 400)):
+        for part, all_of_it in zip((*pose.at(first, last - first), blinks.at(first, last - first)), whole, strict=True):
+            assert torch.equal(part, all_of_it[first:last])
+    assert float(whole[2][178:].max()) > 0.9
+
+
+def test_every_seed_draws_lips_pose_and_blinks_of_its_own():
+    drawn = [
+        tuple(torch.rand(1, generator=generator).item() for generator in vars(Drawing.of_seed(seed)).values())
+        for seed in (0, 1, 2**63 - 1, 0)
+    ]
+    assert drawn[0] == drawn[3] and len({number for row in drawn for number in row}) == 9
 
 
 @pytest.mark.parametrize(
