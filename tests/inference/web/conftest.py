@@ -1,6 +1,5 @@
 """A server on a free port of this computer, with the smallest checkpoint."""
 
-import asyncio
 import json
 import threading
 import time
@@ -24,12 +23,12 @@ class Served:
     Attributes:
         address: localhost:PORT.
         state: its `Server`.
-        loop: in which it runs.
+        stop: ends it, as a signal does.
     """
 
     address: str
     state: object
-    loop: asyncio.AbstractEventLoop
+    stop: Callable[[], None]
 
     def ask(self, method: str, path: str, **more: object) -> requests.Response:
         return requests.request(method, f"http://{self.address}{path}", timeout=60, **more)
@@ -45,17 +44,16 @@ class Served:
         return answer.json()["media"]
 
     def open_session(self, **options: object) -> str:
-        """The address of its WebSocket."""
-        answer = self.ask("POST", "/sessions", json={"portrait": self.portrait(), "options": options})
+        """The address of its WebSocket; its portrait is deleted, which a session does not mind."""
+        portrait = self.portrait()
+        answer = self.ask("POST", "/sessions", json={"portrait": portrait, "options": options})
         assert answer.status_code == 201, answer.text
+        assert self.ask("DELETE", f"/portraits/{portrait}").status_code == 204
         return f"ws://{self.address}{answer.json()['socket']}"
 
     def files(self) -> list[Path]:
         """What lies in its folder."""
         return list(self.state.store._folder.iterdir())
-
-
-Serve = Callable[..., "Iterator[Served]"]
 
 
 @contextmanager
@@ -77,12 +75,16 @@ def served(pipeline: TalkingPortrait, renderer: str = "planes", token: str | Non
     thread.start()
     wait_for(lambda: server.started or not thread.is_alive())
     address = f"localhost:{server.servers[0].sockets[0].getsockname()[1]}"
-    try:
-        yield Served(address, app.state.server, server.servers[0].get_loop())
-    finally:
+
+    def stop() -> None:
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+    try:
+        yield Served(address, app.state.server, stop)
+    finally:
+        stop()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 import io
 import json
 import struct
+import threading
 import time
+from contextlib import suppress
 from socket import SHUT_RDWR
 
 import av
@@ -245,3 +247,55 @@ def test_while_a_reader_is_slow_nothing_piles_up(pipeline, noisy):
             assert 0 < last < 100
             frames = [socket.recv(timeout=60) for _ in range(151)]
             assert len(frames) == 151  # ready, and all of them
+
+
+def test_a_server_that_stops_says_so(pipeline):
+    with served(pipeline) as server:
+        with connect(server.open_session()) as socket:
+            socket.recv()
+            stopping = threading.Thread(target=server.stop)
+            stopping.start()
+            code, _, _ = close_of(socket)
+            stopping.join()
+    assert code == 1012
+
+
+def test_without_the_token_no_socket_is_opened(pipeline):
+    token = "a-token-of-some-length"  # noqa: S105 (made up)
+    with served(pipeline, token=token) as server:
+        bearer = {"Authorization": f"Bearer {token}"}
+        portrait = server.ask("POST", "/portraits?person=demo", headers=bearer).json()["portrait"]
+        session = server.ask("POST", "/sessions", json={"portrait": portrait}, headers=bearer).json()["socket"]
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {**bearer, "Origin": "http://evil.example"}):
+            with pytest.raises(InvalidStatus) as refused:
+                connect(f"ws://{server.address}{session}", additional_headers=headers)
+            assert refused.value.response.status_code == (403 if "Origin" in headers else 401)
+        with connect(f"ws://{server.address}{session}", additional_headers=bearer) as socket:
+            assert "ready" in socket.recv()
+
+
+def random_message(random: np.random.Generator) -> str | bytes:
+    """Mostly of the protocol, sometimes of none."""
+    kind = random.integers(0, 10)
+    if kind < 5:
+        return random.bytes(2 * int(random.integers(0, 3000)))
+    if kind < 9:
+        return json.dumps({"type": ("finish", "interrupt", "idle", "idle")[kind - 5], "frames": 3})
+    return (b"odd", "garbage", '{"type": 5}', json.dumps({"type": "end"}))[random.integers(0, 4)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_sent_and_whenever_it_stops_nothing_is_left_and_the_server_lives(server, seed):
+    random = np.random.default_rng(seed)
+    with connect(server.open_session(frames=("jpeg", "mp4")[seed % 2], look_ahead=0.0)) as socket:
+        with suppress(ConnectionClosed):
+            for _ in range(int(random.integers(1, 30))):
+                socket.send(random_message(random))
+                if random.random() < 0.3:
+                    with suppress(TimeoutError):
+                        socket.recv(timeout=0.02)
+        if seed % 3 == 0:
+            with suppress(OSError):
+                socket.socket.shutdown(SHUT_RDWR)
+    wait_for(lambda: len(server.state.sessions) == 0 and server.state.waiting() == 0)
+    assert server.ask("GET", "/health").json()["status"] == "ok"
