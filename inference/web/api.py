@@ -159,8 +159,12 @@ async def take_media(server: Server, request: Request) -> Response:
     except BaseException:
         server.store.remove(path)
         raise
-    told = {"seconds": round(media.seconds, 3), "sound": media.has_sound, "pictures": media.has_pictures}
-    return JSONResponse({"media": server.media.add(media)} | told, 201)
+    return JSONResponse({"media": server.media.add(media)} | media.report(), 201)
+
+
+async def tell_media(server: Server, request: Request) -> Response:
+    """GET /media/NAME: what it holds."""
+    return JSONResponse(server.media.get(request.path_params["name"]).report())
 
 
 # ---- videos
@@ -198,6 +202,14 @@ async def give_video(server: Server, request: Request) -> Response:
     job = server.videos.finished(request.path_params["name"])
     inline = {"filename": "talk.mp4", "content_disposition_type": "inline"}
     return FileResponse(job.output, media_type="video/mp4", headers=_UNSTORED, **inline)
+
+
+async def give_layers(server: Server, request: Request) -> Response:
+    """GET /videos/NAME/layers.zip: what the frames are made of, if the option layers asked for it."""
+    job = server.videos.finished(request.path_params["name"])
+    if job.layers is None:
+        raise Refusal(HTTPStatus.NOT_FOUND, "the video was made without layers; make it with the option layers")
+    return FileResponse(job.layers, media_type="application/zip", headers=_UNSTORED, filename="layers.zip")
 
 
 async def give_motion(server: Server, request: Request) -> Response:
@@ -396,11 +408,13 @@ def make_app(
         _route("/portraits/{name}/picture", show_portrait),
         _route("/portraits/{name}", _drop("portraits"), "DELETE"),
         _route("/media", take_media, "POST"),
+        _route("/media/{name}", tell_media),
         _route("/media/{name}", _drop("media"), "DELETE"),
         _route("/videos", make_video, "POST"),
         _route("/videos/{name}", tell_video),
         _route("/videos/{name}", _drop("videos"), "DELETE"),
         _route("/videos/{name}/file", give_video),
+        _route("/videos/{name}/layers.zip", give_layers),
         _route("/videos/{name}/motion.{kind}", give_motion),
         _route("/sessions", open_session, "POST"),
         _route("/sessions/{name}", _drop("sessions"), "DELETE"),

@@ -15,6 +15,7 @@ class ServerLimits:
         photo_pixels: of an uploaded photo.
         clip_pixels: of a frame of an uploaded clip.
         speech_seconds: of speech or of a clip that becomes a video.
+        layers_seconds: of a video that is given with its layers, which are large.
         session_seconds: of video that a live session may give.
         look_ahead: seconds; the most that a session may ask for.
         portraits, media, videos, sessions: held at once.
@@ -34,6 +35,7 @@ class ServerLimits:
     photo_pixels: int = 60_000_000
     clip_pixels: int = 9_000_000
     speech_seconds: float = 120.0
+    layers_seconds: float = 20.0
     session_seconds: float = 3600.0
     look_ahead: float = 2.0
     portraits: int = 24

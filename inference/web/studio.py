@@ -2,10 +2,13 @@
 
 import argparse
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 
@@ -17,17 +20,18 @@ from inference.portrait import Portrait
 from inference.rig import RigPainter, procedural_rig_photo, rig_photo
 from inference.run import parse_line
 from inference.session import Session, SessionConfig
-from inference.video import DEMO_PERSON, RIG_SIZE, make_frames, make_motion, shortened
+from inference.video import DEMO_PERSON, RIG_SIZE, layer_writer, make_frames, make_motion, shortened
 from inference.web.config import ServerLimits
 from inference.web.kinds import check_media, check_picture
 from inference.web.refusals import renamed
 from modules.media.audio import mono_pieces
 from modules.media.container import open_media, picture_track, sound_track
 from modules.media.pixels import to_pixels
-from modules.media.rates import SAMPLE_RATE
+from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.media.video_reader import open_video
 from modules.media.video_writer import VideoWriter
 from modules.system.errors import UserError
+from modules.system.files import named_file
 
 Painter = RigPainter | Portrait
 _PHOTO, _SOUND, _CLIP = "the photo", "the sound", "the clip"  # what uploads are called in messages
@@ -42,6 +46,7 @@ class VideoOptions:
     Attributes:
         seconds: only so much of the beginning, or None for all.
         background: "photo", or a colour such as "#204060"; never a file.
+        layers: whether what the frames are made of is wanted, too.
     """
 
     pose: Literal["natural", "still"] = "natural"
@@ -51,6 +56,7 @@ class VideoOptions:
     seed: int = 0
     seconds: float | None = None
     background: str = "photo"
+    layers: bool = False
 
     def __post_init__(self) -> None:
         for name in ("mouth_amplitude", "temperature"):
@@ -62,8 +68,12 @@ class VideoOptions:
             raise ValueError(f"seconds is {self.seconds}; give a positive number")
         check_background(self.background)
 
-    def namespace(self, speech: Path | None, driving: Path | None) -> argparse.Namespace:
-        """The same as options of `inference.run`; without a file the embedded sentence is said."""
+    def namespace(self, speech: Path | None, driving: Path | None, layers: Path | None = None) -> argparse.Namespace:
+        """The same as options of `inference.run`; without a file the embedded sentence is said.
+
+        Args:
+            layers: folder for them, or None.
+        """
         inputs = [f"--audio={speech}"] if speech else [f"--driving={driving}"] if driving else []
         return parse_line(
             [
@@ -74,6 +84,7 @@ class VideoOptions:
                 f"--temperature={self.temperature}",
                 f"--seed={self.seed}",
                 *([f"--seconds={self.seconds}"] if self.seconds is not None else []),
+                *([f"--layers={layers}"] if layers is not None else []),
                 "--output=talk.mp4",
             ]
         )
@@ -93,6 +104,10 @@ class Media:
     seconds: float
     has_sound: bool
     has_pictures: bool
+
+    def report(self) -> dict[str, object]:
+        """What is said of it."""
+        return {"seconds": round(self.seconds, 3), "sound": self.has_sound, "pictures": self.has_pictures}
 
 
 @dataclass
@@ -209,7 +224,8 @@ class Studio:
 
         Args:
             options: of `VideoOptions.namespace`.
-            output: an .mp4, which is there when the steps are over; closing them before leaves nothing.
+            output: an .mp4, which is there when the steps are over; closing them before leaves nothing. With the
+                option layers also PATH.zip, where that says PATH.
         Raises:
             UserError: an input cannot be used, or the disk is full.
         """
@@ -220,15 +236,31 @@ class Studio:
             raise error if given is None else renamed(error, given, _CLIP if options.driving else _SOUND) from error
         making.motion = shortened(motion, options)
         making.total = len(making.motion)
+        if options.layers and making.total > self._limits.layers_seconds * FRAME_RATE:
+            raise UserError(f"layers are given of at most {self._limits.layers_seconds:g} seconds; make it shorter")
         yield
-        frames = make_frames(
-            options, self._talker, painter, making.motion, load_background(background, self.size), None
-        )
-        with VideoWriter(output, (self.size, self.size), sound=sound) as video:
+        behind = load_background(background, self.size)
+        writer = layer_writer(options, painter, behind)
+        frames = make_frames(options, self._talker, painter, making.motion, behind, writer)
+        with writer or nullcontext(), VideoWriter(output, (self.size, self.size), sound=sound) as video:
             for frame in frames:
                 video.write(frame)
                 making.frames += 1
                 yield
+        if options.layers:
+            yield from _zipped(options.layers)
+
+
+def _zipped(folder: Path) -> Iterator[None]:
+    """Put the files of a folder into FOLDER.zip, one with each `next`; the folder is deleted."""
+    archive = folder.with_name(f"{folder.name}.zip")
+    try:
+        with named_file(archive) as part, ZipFile(part, "w", ZIP_STORED) as pack:  # PNGs are compressed already
+            for path in sorted(folder.rglob("*.png")):
+                pack.write(path, path.relative_to(folder))
+                yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clip_seconds(path: Path, most: float) -> float:

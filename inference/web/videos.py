@@ -35,14 +35,20 @@ class VideoJob:
     Attributes:
         making: how far it is.
         output: the file, once it is done.
+        layers: the archive of its layers, likewise, if they were asked for.
         failure: why it failed.
     """
 
     output: Path
+    layers: Path | None = None
     state: VideoState = VideoState.WAITING
     making: Making = field(default_factory=Making)
     failure: Refusal | None = None
     task: asyncio.Task[None] | None = None
+
+    def files(self) -> list[Path]:
+        """What it leaves once it is done."""
+        return [path for path in (self.output, self.layers) if path is not None]
 
     def report(self) -> dict[str, object]:
         """What is said of it."""
@@ -73,7 +79,7 @@ class Videos:
         """
         self._lane.admit()
         self.shelf.admit()
-        job = VideoJob(self._store.new_path(".mp4"))
+        job = VideoJob(self._store.new_path(".mp4"), self._store.new_path(".zip") if options.layers else None)
         inputs = [None if media is None else self._store.copy(media.path) for media in (speech, driving)]
         name = self.shelf.add(job)
         job.task = asyncio.create_task(self._work(job, painter, inputs, options))
@@ -101,7 +107,8 @@ class Videos:
             async with self._turn:
                 job.state = VideoState.RUNNING
                 await self._draw(job, painter, inputs, options)
-                self._store.count(job.output)
+                for path in job.files():
+                    self._store.count(path)
                 if self._keep is not None:
                     await self._lane.run(_leave, job.output, self._keep)
             job.state = VideoState.DONE
@@ -110,26 +117,27 @@ class Videos:
         except Exception as error:
             job.failure, job.state = refusal_of(error), VideoState.FAILED
         finally:
-            if job.state != VideoState.DONE:
-                self._store.remove(job.output)
-            for path in filter(None, inputs):
+            left = [] if job.state == VideoState.DONE else job.files()
+            for path in filter(None, [*left, *inputs]):
                 self._store.remove(path)
             self._metrics.videos.labels(job.state).inc()
 
     async def _draw(self, job: VideoJob, painter: Painter, inputs: list[Path | None], options: VideoOptions) -> None:
-        given = options.namespace(*inputs)
+        given = options.namespace(*inputs, None if job.layers is None else job.layers.with_suffix(""))
         steps = self._studio.video(painter, given, options.background, job.output, job.making)
         try:
             while await self._lane.run(partial(next, steps, self)) is not self:
-                self._metrics.frames.labels("video").inc()
+                pass
         finally:
+            self._metrics.frames.labels("video").inc(job.making.frames)
             await asyncio.shield(self._lane.run(steps.close))  # in its turn, after the step that may be running
 
     def _put_away(self, job: VideoJob) -> None:
         if job.task is not None and not job.task.done():
             job.task.cancel()
         else:
-            self._store.remove(job.output)
+            for path in job.files():
+                self._store.remove(path)
 
 
 def _leave(video: Path, folder: Path) -> None:

@@ -4,6 +4,7 @@ import { LiveTalk } from "/page/live.js";
 import { Refused, ask, askJson, forget } from "/page/server.js";
 
 const POLL = 300; // milliseconds
+const KEEP = 120000; // milliseconds after which the server is told that its things are still wanted
 const $ = (name) => document.getElementById(name);
 const state = {
   portrait: null, // of the server: its name
@@ -173,7 +174,7 @@ function options() {
   };
   return mode() === "live"
     ? { ...result, blinks: $("blink").value === "period" }
-    : { ...result, blink: $("blink").value, seconds: $("seconds").value ? Number($("seconds").value) : null };
+    : { ...result, blink: $("blink").value, seconds: $("seconds").value ? Number($("seconds").value) : null, layers: $("layers").checked };
 }
 
 function setBusy(busy) {
@@ -244,6 +245,7 @@ async function makeVideo(kind) {
     if (total) {
       if (began === null) { began = { time: Date.now(), frames }; say("Drawing …"); }
       Object.assign($("bar"), { max: total, value: frames });
+      if (frames === total) say("Packing …");
       $("progress-text").textContent = `Frame ${frames} of ${total}${left(began, frames, total)}`;
     }
     await new Promise((resolve) => setTimeout(resolve, POLL));
@@ -251,6 +253,8 @@ async function makeVideo(kind) {
   $("video").src = `${address}/file`;
   $("save-video").href = `${address}/file`;
   $("save-motion").href = `${address}/motion.json`;
+  $("save-layers").href = `${address}/layers.zip`;
+  show("save-layers", asked.options.layers);
   $("save-curves").href = `${address}/motion.csv`;
   $("result-caption").textContent = "Video";
   for (const part of ["empty", "canvas"]) show(part, false);
@@ -301,6 +305,13 @@ function cancel() {
   say("Cancelled.");
 }
 
+// The server forgets what nobody asks for; a page that is open still wants what it shows.
+function keep() {
+  if (state.portrait) ask("HEAD", `/portraits/${state.portrait}/picture`).catch(() => {});
+  if (state.video && !state.busy) ask("GET", state.video).catch(() => {});
+  for (const media of Object.values(state.media)) ask("GET", `/media/${media}`).catch(() => {});
+}
+
 // ---- start
 
 function dropHere(card) {
@@ -340,5 +351,6 @@ function wire() {
 
 wire();
 showMode();
+setInterval(keep, KEEP);
 state.limits = await askJson("GET", "/limits").catch(() => null);
 if (!state.shot) await chooseDemo();

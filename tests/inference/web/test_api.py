@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -65,6 +66,21 @@ def test_a_video_is_that_of_the_command_and_so_is_its_motion(server, speech, che
 
 def test_without_a_speech_the_embedded_sentence_is_said_and_seconds_cut_it(server):
     assert ended(server, make(server, options={"seconds": 0.2}))["total"] == 5
+
+
+def test_layers_are_packed_if_they_are_asked_for(server):
+    without = make(server, options={"seconds": 0.1})
+    with_them = make(server, options={"seconds": 0.1, "layers": True})
+    assert ended(server, with_them)["frames"] == 3
+    answer = server.ask("GET", f"{with_them}/layers.zip")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as pack:
+        assert {"background.png", "alpha/00002.png", "depth/00000.png"} < set(pack.namelist())
+        assert Image.open(io.BytesIO(pack.read("alpha/00002.png"))).size == (64, 64)
+    assert ended(server, without)["state"] == "done"
+    assert "made without layers" in error_of(server.ask("GET", f"{without}/layers.zip"))
+    files = server.files()
+    server.ask("DELETE", with_them)
+    wait_for(lambda: len(server.files()) == len(files) - 2 and not any(path.is_dir() for path in server.files()))
 
 
 def test_a_clip_is_followed(server, clip):
@@ -196,6 +212,16 @@ def test_addresses_that_there_are_not_are_refused(server, path):
     assert server.ask("PUT", "/videos").status_code == 405
 
 
+def test_what_was_uploaded_is_told_again(server, speech):
+    name = server.media(speech)
+    told = {"seconds": 0.44, "sound": True, "pictures": False}
+    assert server.ask("GET", f"/media/{name}").json() == told
+    portrait = server.portrait()
+    assert server.ask("HEAD", f"/portraits/{portrait}/picture").status_code == 200
+    assert server.ask("DELETE", f"/media/{name}").status_code == 204
+    assert server.ask("GET", f"/media/{name}").status_code == 404
+
+
 def test_health_and_metrics(server):
     assert server.ask("GET", "/health").json()["status"] == "ok"
     answer = server.ask("GET", "/metrics")
@@ -204,7 +230,14 @@ def test_health_and_metrics(server):
 
 
 def test_limits_are_kept(pipeline, speech, media):
-    limits = {"photo_bytes": 50_000, "speech_seconds": 0.3, "photo_pixels": 90_000, "portraits": 1, "videos": 1}
+    limits = {
+        "layers_seconds": 0.1,
+        "photo_bytes": 50_000,
+        "speech_seconds": 0.3,
+        "photo_pixels": 90_000,
+        "portraits": 1,
+        "videos": 1,
+    }
     with served(pipeline, look_ahead=1.0, sessions=1, **limits) as server:
         large = server.ask("POST", "/portraits", data=bytes(60_000))
         assert large.status_code == 413 and "at most 0.05 MB" in error_of(large)
@@ -220,6 +253,9 @@ def test_limits_are_kept(pipeline, speech, media):
         assert "at most 1 seconds" in error_of(server.ask("POST", "/sessions", json=asked))
         assert server.ask("POST", "/sessions", json={"portrait": name}).status_code == 201
         assert server.ask("POST", "/sessions", json={"portrait": name}).status_code == 503
+        answer = server.ask("POST", "/videos", json={"portrait": name, "options": {"layers": True}})
+        assert ended(server, f"/videos/{answer.json()['video']}")["error"].startswith("layers are given of at most 0.1")
+        server.ask("DELETE", f"/videos/{answer.json()['video']}")
         assert server.ask("POST", "/videos", json={"portrait": name}).status_code == 202
         assert server.ask("POST", "/videos", json={"portrait": name}).status_code == 503
 
