@@ -20,16 +20,17 @@ class AudioTrack:
     """The sound track of a video; no more than one piece is held at a time.
 
     Args:
-        path: a video file; one without a sound track is silent.
+        path: a video file, or one of sound alone; a video without a sound track is silent.
+        start: seconds from the first picture at which frame 0 is.
     Raises:
         UserError: the file cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        sound = read_sound(path, optional=True)
+    def __init__(self, path: Path, start: float = 0.0) -> None:
+        sound = read_sound(path, optional=True, after=start)
         self._blocks = iter(()) if sound is None else sound.mono(SAMPLE_RATE)
         self._rest = np.zeros(0, np.float32)
-        self._position = 0  # of the first sample of `_rest`
+        self._position = 0  # of the first sample of `_rest`, from frame 0 on
 
     def piece(self, start: int, frames: int) -> np.ndarray | None:
         """The sound of frames `start` to `start + frames`, [640 * frames] float32, None if that is silence.

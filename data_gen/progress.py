@@ -2,11 +2,13 @@
 
     done.tsv       video, bytes, clips, frames, clips with sound: a line for each finished video
     rejected.tsv   video, seconds from and to, reason: a line for each part, or for the whole of a video
+    missing.tsv    video, what is missing: a line for each video of a list that is not there; as of the last run
     settings.yaml  what all clips of the folder have in common
 A video whose line in done.tsv is missing, or has another number of bytes, is prepared (again).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from modules.system.config import changed_keys, load_yaml, save_yaml
 from modules.system.errors import UserError
 from modules.system.files import whole_file
 
-DONE, REJECTED, SETTINGS = "done.tsv", "rejected.tsv", "settings.yaml"
+DONE, REJECTED, MISSING, SETTINGS = "done.tsv", "rejected.tsv", "missing.tsv", "settings.yaml"
 FRAMES_A_MINUTE = FRAME_RATE * 60
 
 
@@ -27,6 +29,19 @@ class Refusal:
     start: float
     stop: float
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedKind:
+    """Refusals whose reasons differ in numbers alone: how many, their seconds together, and a video of them.
+
+    `reason` has N in place of each number.
+    """
+
+    reason: str
+    count: int
+    seconds: float
+    example: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +61,7 @@ class VideoReport:
 
 
 class PreparationLog:
-    """The three files of a folder of clips.
+    """The files of a folder of clips.
 
     Args:
         folder: of the clips; made if it is not there.
@@ -72,10 +87,37 @@ class PreparationLog:
     def forget(self, names: list[str]) -> None:
         """Drop the refusals of videos that are prepared again."""
         rows = self._rows(REJECTED)
-        others = [row for row in rows if row[0] not in set(names)]
+        again = set(names)
+        others = [row for row in rows if row[0] not in again]
         if len(others) < len(rows):
-            with whole_file(self.folder / REJECTED) as part:
-                part.write_text("".join("\t".join(row) + "\n" for row in others), encoding="utf-8")
+            self._replace(REJECTED, others)
+
+    def note_missing(self, missing: Sequence[Sequence[str]]) -> None:
+        """Write down the videos that a list has and the disk has not: name and what is missing."""
+        if missing or (self.folder / MISSING).is_file():
+            self._replace(MISSING, missing)
+
+    @property
+    def missing_count(self) -> int:
+        """How many videos of a list were not there in the last run."""
+        return len(self._rows(MISSING))
+
+    def refused_kinds(self) -> list[RefusedKind]:
+        """Why parts of videos, or whole ones, were refused; what was most often comes first."""
+        kinds: dict[str, list[list[str]]] = {}
+        for row in self._rows(REJECTED):
+            if len(row) >= 4:
+                kinds.setdefault(re.sub(r"\d+(\.\d+)?", "N", row[3]), []).append(row)
+        found = (
+            RefusedKind(
+                reason=reason,
+                count=len(rows),
+                seconds=sum(float(stop) - float(start) for _, start, stop, *_ in rows),
+                example=f"{rows[0][0]}: {rows[0][3]}",
+            )
+            for reason, rows in kinds.items()
+        )
+        return sorted(found, key=lambda kind: (-kind.count, kind.reason))
 
     def add(self, report: VideoReport) -> None:
         """Write down a finished video."""
@@ -89,6 +131,8 @@ class PreparationLog:
         clips, frames, with_sound = (sum(numbers[i] for numbers in self._done.values()) for i in (1, 2, 3))
         refused = len(self._rows(REJECTED))
         reasons = f"; {refused} parts refused, see {self.folder / REJECTED}" if refused else ""
+        missing = self.missing_count
+        reasons += f"; {missing} missing, see {self.folder / MISSING}" if missing else ""
         return (
             f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min, "
             f"{with_sound} with sound{reasons}"
@@ -112,6 +156,10 @@ class PreparationLog:
         path = self.folder / name
         lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
         return [line.split("\t") for line in lines if line]
+
+    def _replace(self, name: str, rows: Sequence[Sequence[str]]) -> None:
+        with whole_file(self.folder / name) as part:
+            part.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
 
     def _append(self, name: str, rows: list[list[str]]) -> None:
         if not rows:

@@ -17,6 +17,10 @@ from typing import Any, get_args
 
 from data_gen import procedural, synthetic_speech, videos
 from data_gen.audio_track import FeatureSources
+from data_gen.sources.celebv_hq import CelebVHQConfig
+from data_gen.sources.folder import VideoDataConfig
+from data_gen.sources.hdtf import HDTFConfig
+from data_gen.sources.voxceleb2 import VoxCeleb2Config
 from data_gen.speech import add_features
 from modules.audio.features import FeatureKind
 from modules.audio.hubert import DEFAULT_HUBERT
@@ -51,7 +55,10 @@ SOURCES = {
     "synthetic_speech": Source(
         synthetic_speech.SyntheticSpeechConfig, synthetic_speech.prepare, synthetic_speech.summary, "clip"
     ),
-    "videos": Source(videos.VideoDataConfig, videos.prepare, videos.summary, "video"),
+    "videos": Source(VideoDataConfig, videos.prepare, videos.summary, "video"),
+    "celebv_hq": Source(CelebVHQConfig, videos.prepare, videos.summary, "clip"),
+    "hdtf": Source(HDTFConfig, videos.prepare, videos.summary, "clip"),
+    "voxceleb2": Source(VoxCeleb2Config, videos.prepare, videos.summary, "video"),
 }
 
 

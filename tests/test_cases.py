@@ -10,7 +10,8 @@ import torch
 
 from data_gen.audio_track import AudioTrack
 from data_gen.faces import FaceLimits
-from data_gen.videos import VideoDataConfig, prepare
+from data_gen.sources.folder import VideoDataConfig
+from data_gen.videos import prepare
 from inference.pipeline import TalkingPortrait
 from inference.run import main
 from modules.clips.format import Clip, list_clips

@@ -86,7 +86,7 @@ def mono_pieces(path: Path, rate: int) -> Iterator[np.ndarray]:
     check_length(path, length / rate, sound.seconds)
 
 
-def read_sound(path: Path, optional: bool = False, beside_pictures: bool = True) -> Sound | None:
+def read_sound(path: Path, optional: bool = False, beside_pictures: bool = True, after: float = 0.0) -> Sound | None:
     """The first sound track of an audio or video file, mono or stereo, at the rate of its beginning.
 
     Gaps are silent, and what overlaps is left out, so that every sample has its time; where channels, rate or format
@@ -96,7 +96,10 @@ def read_sound(path: Path, optional: bool = False, beside_pictures: bool = True)
         path: any file that FFmpeg reads.
         optional: give None instead of an error when there is no sound track.
         beside_pictures: start at the file's first picture; False: at its own first sample.
+        after: seconds later than that at which to start; where the format has an index (MP4, MOV, MKV, WebM) what
+            lies before is not decoded.
     Raises:
+        ValueError: `after` of a file that states no times, such as WAV.
         UserError: no such file, not a media file, no sound track, or (while reading) it cannot be read on.
     """
     path = Path(path)
@@ -115,12 +118,17 @@ def read_sound(path: Path, optional: bool = False, beside_pictures: bool = True)
     start = first_picture_time(path) if beside_pictures else None
     start = first.time if start is None else start
     rate, channels = first.rate, min(first.layout.nb_channels, 2)
-    return Sound(rate, lambda: _blocks(path, rate, channels, start), seconds)
+    if after <= 0:
+        return Sound(rate, lambda: _blocks(_pieces(path, channels), channels, start, rate), seconds)
+    if start is None:
+        raise ValueError(f"{path.name} states no times; only all of it can be read")
+    later = start + after
+    return Sound(rate, lambda: _blocks(_pieces(path, channels, later), channels, later, rate))
 
 
-def _blocks(path: Path, rate: int, channels: int, start: float | None) -> Iterator[np.ndarray]:
+def _blocks(pieces: Iterator["_Piece"], channels: int, start: float | None, rate: int) -> Iterator[np.ndarray]:
     resampler, before = None, 0
-    for silence, own_rate, samples in _on_time(_pieces(path, channels), start, rate):
+    for silence, own_rate, samples in _on_time(pieces, start, rate):
         if resampler is not None and (silence or own_rate != before):
             yield resampler.rest()
             resampler = None
@@ -132,8 +140,8 @@ def _blocks(path: Path, rate: int, channels: int, start: float | None) -> Iterat
         yield resampler.rest()
 
 
-def _pieces(path: Path, channels: int) -> Iterator["_Piece"]:
-    for frame, names in decode_sound(path):
+def _pieces(path: Path, channels: int, after: float | None = None) -> Iterator["_Piece"]:
+    for frame, names in decode_sound(path, after):
         if frame.samples and frame.rate:
             yield _Piece(frame.time, frame.rate, mixed(frame_samples(frame), names, channels))
 
@@ -166,11 +174,12 @@ def _on_time(pieces: Iterator[_Piece], start: float | None, rate: int) -> Iterat
         if not ahead:
             return
         shift = 0.0 if start is None else _agreed(ahead, end + start, off)
-        piece, off = ahead.popleft(), OFF
+        piece = ahead.popleft()
         silence, cut = max(round(shift * rate), 0), max(round(-shift * piece.rate), 0)
         samples = piece.samples[cut:]
         end += silence / rate + len(samples) / piece.rate
         if len(samples):
+            off = OFF
             yield silence, piece.rate, samples
 
 

@@ -1,5 +1,6 @@
 """The decoded frames of one track of a file, on a continuous time; what is damaged is left out and counted."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +17,17 @@ TIMELESS = frozenset(
     ("aac", "ac3", "eac3", "dts", "dtshd", "truehd", "mlp", "mp3", "flac", "wav", "w64", "aiff", "au", "amr", "amrnb")
     + ("amrwb", "ape", "wv", "tta", "loas", "latm", "g722", "gsm", "sbc")
 )
+SEARCHABLE = frozenset(("mov", "mp4", "matroska", "webm"))  # formats with an index of key frames, and without jumps
 MONO_STEREO = ("FL", "FR")  # what mono and stereo are called here
+RUN_UP = 1.0  # seconds by which sound is begun earlier: decoders need some packets, and pictures may come before it
 MOST_FAILURES = 50  # of reading, one after the other
 
 
-def decode_sound(path: Path) -> Iterator[tuple[av.AudioFrame, tuple[str, ...]]]:
+def decode_sound(path: Path, after: float | None = None) -> Iterator[tuple[av.AudioFrame, tuple[str, ...]]]:
     """Frames of the first sound track, with the names of their channels. `frame.time` is None where there are no times.
 
+    Args:
+        after: seconds of the file; what is heard before them may be left out, where the format can be searched.
     Raises:
         UserError: no such file, no sound track, or the file cannot be read on.
     """
@@ -31,6 +36,8 @@ def decode_sound(path: Path) -> Iterator[tuple[av.AudioFrame, tuple[str, ...]]]:
         if track is None:
             raise UserError(f"{path.name} has no sound track; use a file with speech")
         names = _unusual_channels(track)
+        if after is not None:
+            _search(container, picture_track(container) or track, after - RUN_UP)
         for frame in _decode(path, container, track):
             if container.format.name in TIMELESS:
                 frame.pts = None
@@ -53,9 +60,11 @@ def _unusual_channels(track: av.AudioStream) -> tuple[str, ...]:
     return names
 
 
-def decode_pictures(path: Path) -> Iterator[tuple[av.VideoFrame, av.VideoStream]]:
+def decode_pictures(path: Path, after: float | None = None) -> Iterator[tuple[av.VideoFrame, av.VideoStream]]:
     """Frames of the first track of moving pictures, with that track.
 
+    Args:
+        after: seconds of the file; what is shown before them may be left out, where the format can be searched.
     Raises:
         UserError: no such file, no pictures, or the file cannot be read on.
     """
@@ -65,11 +74,19 @@ def decode_pictures(path: Path) -> Iterator[tuple[av.VideoFrame, av.VideoStream]
             raise UserError(f"{path.name} has no video in it; use a file with moving pictures")
         track.thread_type = "AUTO"
         first = None
+        if after is not None:
+            _search(container, track, after)
         for frame in _decode(path, container, track):
             if container.format.name == "avi":  # it has no times of showing, only of decoding
                 first = frame.dts if first is None else first
                 frame.pts = None if first is None or frame.dts is None else frame.dts - first
             yield frame, track
+
+
+def _search(container: av.container.InputContainer, track: av.stream.Stream, time: float) -> None:
+    """Go on with the key frame of a track before `time`, seconds of the file; nothing where there is no index."""
+    if SEARCHABLE & set(container.format.name.split(",")):
+        container.seek(math.floor(time / track.time_base), stream=track)
 
 
 def first_picture_time(path: Path) -> float | None:

@@ -11,13 +11,14 @@ import numpy as np
 
 from modules.media.colour import frame_to_rgb
 from modules.media.container import open_media, picture_track, sound_track
-from modules.media.decoding import decode_pictures
+from modules.media.decoding import decode_pictures, first_picture_time
 from modules.media.rates import FRAME_RATE
 from modules.media.stated_length import check_length, stated_seconds
 from modules.system.errors import UserError
 
 INSTANT = 1e-6  # seconds that are none: rounding
 Item = TypeVar("Item")
+_Picture = tuple[av.VideoFrame, av.VideoStream]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class VideoInfo:
     has_sound: bool
 
 
-def open_video(path: Path, rate: int = FRAME_RATE) -> tuple[VideoInfo, Iterator[np.ndarray]]:
+def open_video(
+    path: Path, rate: int = FRAME_RATE, start: float = 0.0, stop: float | None = None
+) -> tuple[VideoInfo, Iterator[np.ndarray]]:
     """A video at a fixed frame rate, decoded as it is consumed.
 
     Frame k is the picture that the file shows k / rate seconds after its first one, or the next one if that is nearer
@@ -47,12 +50,14 @@ def open_video(path: Path, rate: int = FRAME_RATE) -> tuple[VideoInfo, Iterator[
     Args:
         path: the file.
         rate: frames a second.
+        start, stop: the part to read, seconds from the first picture on; frame 0 is then at `start`. Where the format
+            has an index (MP4, MOV, MKV, WebM) what lies before is not decoded.
     Returns:
         What the file states, and its frames: uint8 [H, W, 3] RGB, upright. Their size changes where that of the file
         does (a call, a turned phone); `of_one_size` fits them into the first.
     Raises:
         UserError: no such file, no video in it, or (while reading) it cannot be read on or is half or less of what it
-            surely was.
+            surely was, or it ends before `start`.
     """
     path = Path(path)
     first, track = next(decode_pictures(path), (None, None))
@@ -64,7 +69,9 @@ def open_video(path: Path, rate: int = FRAME_RATE) -> tuple[VideoInfo, Iterator[
         seconds = None if container.duration is None else container.duration / av.time_base
         stated = stated_seconds(path, container, track)
         info = VideoInfo(width, height, float(track.average_rate or rate), seconds, sound_track(container) is not None)
-    return info, _frames(path, rate, stated)
+    if start <= 0 and stop is None:
+        return info, _frames(path, rate, stated)
+    return info, _part_frames(path, rate, start, stop)
 
 
 def of_one_size(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -86,21 +93,65 @@ def of_one_size(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _frames(path: Path, rate: int, stated: float | None) -> Iterator[np.ndarray]:
-    shown = picture = None
     count = 0
-    for timed in evenly(_timed(path), rate):
-        if timed is not shown:
-            shown, picture = timed, _upright(*timed)
+    for picture in _pictures(evenly(_timed(path), rate)):
         count += 1
         yield picture
     check_length(path, count / rate, stated)
 
 
-def _timed(path: Path) -> Iterator[tuple[float, float, tuple[av.VideoFrame, av.VideoStream]]]:
-    """Time from the first picture on, which does not go back; how long it is shown; and the picture."""
-    start = time = None
+def _part_frames(path: Path, rate: int, start: float, stop: float | None) -> Iterator[np.ndarray]:
+    first = first_picture_time(path)
+    timed = _timed(path) if first is None else _timed(path, first, first + start)
+    pictures = _pictures(evenly(part_of(timed, start, stop), rate))
+    picture = next(pictures, None)
+    if picture is None:
+        raise UserError(f"{path.name} ends before {start:.2f} s; use the whole file")
+    yield picture
+    yield from pictures
+
+
+def _pictures(timed: Iterable[_Picture]) -> Iterator[np.ndarray]:
+    shown = picture = None
+    for item in timed:
+        if item is not shown:
+            shown, picture = item, _upright(*item)
+        yield picture
+
+
+def part_of(
+    items: Iterable[tuple[float, float, Item]], start: float, stop: float | None
+) -> Iterator[tuple[float, float, Item]]:
+    """The items that are shown from `start` to `stop` (None: the end), with their times and durations in that part."""
+    before = None
+    for time, duration, item in items:
+        if stop is not None and time >= stop - INSTANT:
+            before = before and (0.0, stop - start, before[2])
+            break
+        end = time + duration if stop is None else min(time + duration, stop)
+        if time <= start + INSTANT:
+            before = (0.0, end - start, item)
+            continue
+        if before is not None:  # it stays until the next picture, whatever its duration
+            yield before[0], max(before[1], INSTANT), before[2]
+            before = None
+        yield time - start, end - time, item
+    if before is not None and before[1] > INSTANT:
+        yield before
+
+
+def _timed(
+    path: Path, start: float | None = None, after: float | None = None
+) -> Iterator[tuple[float, float, _Picture]]:
+    """Time from the first picture on, which does not go back; how long it is shown; and the picture.
+
+    Args:
+        start: seconds of the file at which the first picture is shown; None: where reading begins.
+        after: seconds of the file before which pictures may be left out.
+    """
+    time = None
     step = 0.0
-    for frame, track in decode_pictures(path):
+    for frame, track in decode_pictures(path, after):
         step = step or float(1 / (track.average_rate or FRAME_RATE))
         own = frame.time if frame.time is not None else (0.0 if time is None else time + step)
         start = own if start is None else start

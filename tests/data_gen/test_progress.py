@@ -52,3 +52,21 @@ def test_a_line_that_was_cut_off_is_ignored(folder):
     with (folder / "done.tsv").open("a", encoding="utf-8") as file:
         file.write("half\t30")
     assert not PreparationLog(folder, {}).is_done("half", 30)
+
+
+def test_reasons_that_differ_in_numbers_count_as_one(tmp_path):
+    log = PreparationLog(tmp_path / "clips", {})
+    turned = [f"the head is turned by {degrees} degrees (largest_turn 60)" for degrees in (61, 75)]
+    log.add(VideoReport(name="a", size=1, refused=(Refusal(0, 2, turned[0]), Refusal(3, 4, "no face in view"))))
+    log.add(VideoReport(name="b", size=1, refused=(Refusal(1, 2.5, turned[1]),)))
+    first, second = log.refused_kinds()
+    assert (first.reason, first.count, first.seconds) == ("the head is turned by N degrees (largest_turn N)", 2, 3.5)
+    assert first.example == f"a: {turned[0]}" and second.reason == "no face in view"
+
+
+def test_what_is_missing_is_of_the_last_run(tmp_path):
+    log = PreparationLog(tmp_path / "clips", {})
+    log.note_missing([("a", "no video"), ("b", "no video")])
+    assert log.missing_count == 2 and log.summary().endswith("2 missing, see " + str(tmp_path / "clips/missing.tsv"))
+    log.note_missing([])
+    assert log.missing_count == 0 and "missing," not in log.summary()

@@ -7,7 +7,7 @@ import pytest
 
 from data_gen import run
 from data_gen.faces import FaceLimits
-from data_gen.videos import VideoDataConfig
+from data_gen.sources.folder import VideoDataConfig
 from modules.clips.format import list_clips
 from modules.system.config import from_dict, load_yaml
 from tests.conftest import ROOT

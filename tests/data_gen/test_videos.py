@@ -9,7 +9,8 @@ import torch
 from data_gen import run
 from data_gen.faces import FaceLimits
 from data_gen.segments import NO_FACE
-from data_gen.videos import VideoDataConfig, find_videos, prepare, prepare_video, summary
+from data_gen.sources.folder import VideoDataConfig, find_videos
+from data_gen.videos import prepare, prepare_video, summary
 from modules.analysis.inpainting import inpaint_background
 from modules.clips.format import Clip, list_clips, person_of
 from modules.media.audio import read_sound
@@ -103,14 +104,14 @@ def test_a_broken_video_is_a_line_and_the_others_are_prepared(config, talk, tmp_
 def test_what_comes_before_the_damage_is_used(config, talk, tmp_path, monkeypatch):
     path = write_video(tmp_path / "raw" / "one.mp4", talk[0])
 
-    def damaged(path):
+    def damaged(path, start, stop):
         def frames():
-            yield from islice(open_video(path)[1], 11)
+            yield from islice(open_video(path, start=start, stop=stop)[1], 11)
             raise UserError("one.mp4 is damaged after 0.4 s (bad data); cut it")
 
         return open_video(path)[0], frames()
 
-    monkeypatch.setattr("data_gen.videos.open_video", damaged)
+    monkeypatch.setattr("data_gen.sources.base.open_video", damaged)
     report = prepare_video(config, find_videos(str(path))[0])
     assert report.frames == 11 and [r.reason for r in report.refused] == ["one.mp4 is damaged after 0.4 s (bad data)"]
 
@@ -158,55 +159,6 @@ def test_a_video_without_sound_is_prepared_without(config, talk, tmp_path):
     assert reports(config)[0].with_sound == 0
     clip = Clip(tmp_path / "clips" / "one_000000")
     assert clip.audio() is None and clip.speech("mel") is None
-
-
-def test_videos_are_found_in_folders_by_patterns_and_by_name(config, tmp_path):
-    raw = tmp_path / "raw"
-    for name in ("a/x.mp4", "b/y.MOV", "b/notes.txt", ".hidden/z.mp4"):
-        (raw / name).parent.mkdir(exist_ok=True)
-        (raw / name).touch()
-    assert [video.name for video in find_videos(str(raw))] == ["a_x", "b_y"]
-    assert [video.name for video in find_videos(str(raw / "*" / "*.mp4"))] == ["a_x"]
-    assert [video.name for video in find_videos(str(raw / "a" / "x.mp4"))] == ["x"]
-    (raw / "a_x.mkv").touch()
-    with pytest.raises(UserError, match="same name"):
-        find_videos(str(raw))
-
-
-def names(videos: Path | str) -> list[str]:
-    return [video.name for video in find_videos(str(videos))]
-
-
-def test_linked_folders_are_followed_once_and_never_in_a_circle(tmp_path):
-    raw, disk = tmp_path / "raw", tmp_path / "disk"
-    for folder in (raw / "own", disk / "vox" / "deep"):
-        folder.mkdir(parents=True)
-    for path in (raw / "own" / "a.mp4", disk / "vox" / "b.mp4", disk / "vox" / "deep" / "c.mp4"):
-        path.write_bytes(b"x")
-    (raw / "vox").symlink_to(disk / "vox")
-    (raw / "again").symlink_to(raw / "own")
-    (raw / "own" / "up").symlink_to(raw)
-    (disk / "vox" / "deep" / "circle").symlink_to(disk)
-    assert names(raw) == names(raw / "**" / "*.mp4") == ["own_a", "vox_b", "vox_deep_c"]
-    assert names(raw / "vox") == ["b", "deep_c"] and names(raw / "v*" / "*") == ["vox_b"]
-
-
-@pytest.mark.parametrize("name", ["talk [1080p]", "what?", "*", "2024", "[!a]", "ä ö"])
-def test_a_folder_that_exists_is_no_pattern(tmp_path, name):
-    (tmp_path / name / "in").mkdir(parents=True)
-    (tmp_path / name / "in" / "a.mp4").write_bytes(b"x")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "b.mp4").write_bytes(b"x")
-    assert names(tmp_path / name) == ["in_a"] and names(tmp_path / name / "*" / "*.mp4") == ["in_a"]
-    assert names(tmp_path / name / "in" / "a.mp4") == ["a"]
-
-
-def test_clips_that_were_prepared_in_the_folder_of_the_videos_are_not_read_as_videos(tmp_path):
-    (tmp_path / "clips" / "a_000000").mkdir(parents=True)
-    for path in ("a.mp4", "clips/a_000000/video.mp4", "clips/a_000000/clip.npz", ".trash/c.mp4"):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_bytes(b"x")
-    assert names(tmp_path) == names(tmp_path / "**") == ["a"]
 
 
 def test_an_empty_folder_and_a_missing_one_are_explained(config, tmp_path):
@@ -268,19 +220,6 @@ def test_a_real_video_becomes_a_clip_of_the_ict_face(media, assets, tmp_path, ca
     assert min(shares) > 0.03 and shares[3] == pytest.approx(0.18, abs=0.05)  # hair, neck, face, clothes: all there
     blue = clip.background.astype(int)
     assert (blue[..., 2] > blue[..., 0] + 20).mean() > 0.95  # the wall, also behind her
-
-
-@pytest.mark.parametrize(
-    "pattern, person",
-    [("", ""), (r"^(id\d+)_", "id07"), (r"^id\d+", "id07"), (r"^x(.*)$", ""), (r"^(x)?id", "")],
-)
-def test_the_name_of_a_video_names_the_person(pattern, person):
-    assert VideoDataConfig(videos="raw", person=pattern).person_in("id07_abc_00001") == person
-
-
-def test_a_pattern_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="no regular expression"):
-        VideoDataConfig(videos="raw", person="(id")
 
 
 def test_the_person_of_the_video_is_noted_in_its_clips(config, talk, tmp_path):

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from data_gen.videos import VideoDataConfig
+from data_gen.sources.folder import VideoDataConfig
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import FACE_MODELS, check_face_model, load_face_model
 from modules.portrait.driving import DrivingConfig

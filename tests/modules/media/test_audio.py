@@ -5,8 +5,10 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from scipy.ndimage import uniform_filter1d
 
 from modules.media.audio import AGREE, Sound, read_mono, read_sound
+from modules.media.decoding import decode_sound
 from modules.system.errors import UserError
 from tests.media_files import click_times, clicks, pieces, sound_frame, write_film
 from tests.videos import counting_frames, tone, write_video
@@ -203,3 +205,31 @@ def test_a_title_in_any_encoding_does_not_matter(tmp_path: Path):
     content = path.read_bytes()
     path.write_bytes(content.replace(b"Synthetic", b"\xe9ynthetic"))
     assert read_sound(path).rate
+
+
+@pytest.mark.parametrize("name, codecs", [("a.mp4", "aac"), ("a.mkv", "pcm_s16le"), ("a.avi", "pcm_s16le")])
+@pytest.mark.parametrize("after", [0.1, 3.37, 7.0])
+def test_a_part_has_the_samples_that_the_whole_has_there(tmp_path: Path, name: str, codecs: str, after: float):
+    pictures = [(0.04 * k, picture) for k, picture in enumerate(counting_frames(25) * 8)]
+    steps = np.random.default_rng(0).normal(0, 3000, 8 * 16000).cumsum()
+    waves = (steps - uniform_filter1d(steps, 200)).clip(-30000, 30000).astype(np.int16)
+    sound = pieces(waves[:, None], seconds=0.064)  # AAC: 1024 samples
+    path = write_film(tmp_path / name, pictures, sound, codecs=("mpeg4", codecs))
+    whole, part = read_sound(path).samples(), read_sound(path, after=after).samples()
+    expected = whole[round(after * 16000) :]
+    assert len(part) == pytest.approx(len(expected), abs=1)
+    assert np.abs(part[:8000] - expected[: len(part)][:8000]).max() < 0.02 and np.abs(part).max() > 0.3
+
+
+def test_sound_before_a_part_is_not_decoded(tmp_path: Path):
+    pictures = [(0.04 * k, picture) for k, picture in enumerate(counting_frames(25) * 8)]
+    sound = pieces(clicks(8.0), seconds=0.064)
+    path = write_film(tmp_path / "a.mp4", pictures, sound, codecs=("mpeg4", "aac"))
+    times = [frame.time for frame, _ in decode_sound(path, after=6.0)]
+    assert 4.0 < times[0] < 6.0 and times[-1] > 7.8
+
+
+def test_a_part_of_a_file_without_times_is_refused(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", speech_like(), 16000)
+    with pytest.raises(ValueError, match="states no times"):
+        read_sound(tmp_path / "a.wav", after=0.5)

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from modules.media.decoding import decode_pictures
 from modules.media.video_reader import evenly, of_one_size, open_video
 from modules.system.errors import UserError
 from tests.media_files import write_film
@@ -184,3 +185,34 @@ def test_readers_that_were_left_keep_no_threads(tmp_path):
     assert (
         left[-1][1] - left[0][1] <= 3 * (os.cpu_count() or 1) + 3
     )  # of the decoders; with scaling 16 a reader and more
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+@pytest.mark.parametrize("start, stop", [(0.4, 0.8), (0.4, None), (0.0, 0.2), (0.41, 0.81), (0.93, 5.0)])
+def test_a_part_has_the_frames_that_the_whole_has_there(tmp_path: Path, name: str, start: float, stop: float | None):
+    pictures = [(0.04 * k, picture) for k, picture in enumerate(counting_frames(25))]
+    codecs = ("mpeg4", "pcm_s16le") if name.endswith("avi") else ("libx264", "aac")
+    path = write_film(tmp_path / name, pictures, codecs=codecs)
+    whole, part = levels(open_video(path)[1]), levels(open_video(path, start=start, stop=stop)[1])
+    first = round(25 * start)
+    assert part == whole[first : None if stop is None else round(25 * stop)] and len(part) > 0
+
+
+def test_a_part_of_a_variable_rate_begins_with_what_is_shown_then(tmp_path: Path):
+    path = variable_rate_file(tmp_path / "phone.mp4", [0, 40, 200, 210, 220, 400])
+    assert levels(islice(open_video(path, start=0.12)[1], 4)) == [1, 1, 2, 4]
+
+
+def test_a_part_behind_the_end_is_refused(tmp_path: Path):
+    path = write_video(tmp_path / "short.mp4", counting_frames(10))
+    with pytest.raises(UserError, match="ends before 3.00 s"):
+        next(open_video(path, start=3.0, stop=4.0)[1])
+
+
+def test_what_lies_before_a_part_is_not_decoded(tmp_path: Path):
+    frames = counting_frames(20)
+    path = write_film(
+        tmp_path / "long.mp4", [(0.04 * k, frames[k % 20]) for k in range(200)], codecs=("libx264", "aac")
+    )
+    times = [frame.time for frame, _ in decode_pictures(path, after=6.0)]
+    assert 5.0 < times[0] <= 6.0 and times[-1] == pytest.approx(7.96, abs=1e-3)
