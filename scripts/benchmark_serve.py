@@ -97,10 +97,10 @@ class ServerProcess:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def session(self, **options: object) -> str:
-        """Open a session of the embedded person; the address of its WebSocket."""
+    def session(self, frames: str = "jpeg") -> str:
+        """Open a session of the embedded person, which sends such frames; the address of its WebSocket."""
         name = requests.post(f"{self.address}/portraits?person=demo", timeout=_TIMEOUT).json()["portrait"]
-        asked = {"portrait": name, "options": options}
+        asked = {"portrait": name, "options": {"frames": frames}}
         answer = requests.post(f"{self.address}/sessions", json=asked, timeout=_TIMEOUT).json()
         return f"ws://{urlsplit(self.address).netloc}{answer['socket']}"
 
@@ -130,10 +130,10 @@ def measure_live(server: ServerProcess, times: int, seconds: float, frames: str)
     wave = speech_of(max(seconds, 3.0))
     waits = []
     for _ in range(times):
-        with connect(server.session(frames=frames), max_size=None) as line:
+        with connect(server.session(frames), max_size=None) as line:
             line.recv()
             waits.append(_first_frame(line, wave))
-    with connect(server.session(frames=frames), max_size=None) as line:
+    with connect(server.session(frames), max_size=None) as line:
         line.recv()
         cpu, began = server.cpu(), time.monotonic()
         count = _speak(line, wave[: round(seconds * SAMPLE_RATE)])

@@ -49,7 +49,7 @@ class VideoOptions:
         layers: whether what the frames are made of is wanted, too.
     """
 
-    pose: Literal["natural", "still"] = "natural"
+    pose: Literal["natural", "still", "orbit"] = "natural"
     blink: Literal["period", "none"] = "period"
     mouth_amplitude: float = 0.45
     temperature: float = 0.2

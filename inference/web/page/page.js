@@ -169,7 +169,7 @@ function options() {
     mouth_amplitude: Number($("mouth_amplitude").value),
     temperature: Number($("temperature").value),
     seed: Math.round(Number($("seed").value)),
-    pose: $("pose").value,
+    pose: mode() === "live" && $("pose").value === "orbit" ? "natural" : $("pose").value,
     background: $("background").value === "colour" ? $("colour").value : "photo",
   };
   return mode() === "live"
