@@ -15,10 +15,11 @@ import numpy as np
 from av.error import FFmpegError
 
 from data_gen.audio_track import AudioTrack, speech_features
-from data_gen.faces import FittedFace, cropped_with_classes, fit_face
+from data_gen.faces import FittedFace, fit_face
 from data_gen.progress import PreparationLog, Refusal, VideoReport
 from data_gen.segments import Segment, find_segments, merged, without_jumps
 from data_gen.sources.base import SourceConfig, Video
+from modules.analysis.clip_segmentation import segment_clip
 from modules.analysis.inpainting import inpaint_background
 from modules.clips.format import CannotWrite, ClipContent, write_clip
 from modules.clips.pncc import all_pncc
@@ -79,7 +80,7 @@ def prepare_video(config: SourceConfig, video: Video) -> VideoReport:
     refused: list[Segment] = []
     try:
         maker = _ClipMaker(config, video)
-        for segment in find_segments(video.frames(), video.path.name, config.longest_frames):
+        for segment in find_segments(video.frames(), video.path.name, config.longest_frames, config.landmarks):
             pieces = without_jumps(segment) if segment.landmarks is not None else []
             refused += [] if pieces else [segment]
             for piece in pieces:
@@ -145,7 +146,7 @@ class _ClipMaker:
 
     def _content(self, piece: Segment, fitted: FittedFace, wave: np.ndarray | None) -> ClipContent:
         config = self.config
-        frames, classes = tee(cropped_with_classes(self._part(piece), fitted, config.size))
+        frames, classes = tee(segment_clip(self._part(piece), fitted.box, fitted.landmarks, config.size))
         pncc = all_pncc(load_face_model(config.face_model), fitted.face, config.pncc_size) if config.pncc_size else None
         first, last = (self.video.start + frame / FRAME_RATE for frame in (piece.start, piece.stop))
         return ClipContent(

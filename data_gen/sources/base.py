@@ -11,6 +11,7 @@ from data_gen.audio_track import FeatureSources
 from data_gen.faces import FaceLimits
 from modules.analysis.crop import Box
 from modules.analysis.inpainting import BackgroundMethod
+from modules.analysis.tracking import LandmarkMethod
 from modules.audio.features import FeatureKind, PitchKind
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.whisper import DEFAULT_WHISPER
@@ -120,6 +121,7 @@ class SourceConfig(ABC):
     shortest: float = 2.0  # seconds
     longest: float = 20.0  # seconds; what is longer becomes several clips
     limits: FaceLimits = field(default_factory=FaceLimits)
+    landmarks: LandmarkMethod = "both"  # as the original's; tracked: half the time, docs/data.md says what differs
     inpainting: BackgroundMethod = "smooth"  # of the scene behind the person; nearest: the original's
     licence: str = ""  # noted in every clip: terms, or who allowed the use
     workers: int = 2
