@@ -26,6 +26,7 @@ import torch
 from data_gen.audio_track import AudioTrack, speech_features
 from data_gen.faces import FittedFace, fit_face
 from data_gen.segments import find_segments
+from data_gen.sound_offset import lip_sync, sound_in_step
 from data_gen.sources.folder import VideoDataConfig
 from modules.analysis.clip_segmentation import segment_clip
 from modules.analysis.inpainting import inpaint_background, inpaint_torso
@@ -77,8 +78,13 @@ def profile(video: Path, config: VideoDataConfig, most: int) -> tuple[int, dict[
         raise UserError(f"{video.name} has no {FEWEST} frames in a row with one face; use another video")
     with times.step("fit of the face model"):
         fitted = fit_face(model, piece.landmarks, piece.shape, config.limits)
-    with times.step("sound, mel and pitch"):
-        wave = AudioTrack(video).piece(piece.start, piece.length)
+    if config.offset.check != "off":
+        lip_sync(config.offset.syncnet)
+    with times.step("offset of the sound"):
+        wave, _ = sound_in_step(
+            AudioTrack(video), piece.start, fitted.face, config.face_model, fitted.landmarks, config.offset
+        )
+    with times.step("mel and pitch"):
         speech = speech_features(wave, ("mel",), config.feature_sources)
     pairs = _pictures(times, frames[piece.start : piece.stop], fitted, config)
     with times.step("writing (H.264, FFV1)"), tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ import numpy as np
 
 from data_gen.audio_track import FeatureSources
 from data_gen.faces import FaceLimits
+from data_gen.sound_offset import OffsetConfig
 from modules.analysis.crop import Box
 from modules.analysis.inpainting import BackgroundMethod
 from modules.analysis.tracking import LandmarkMethod
@@ -123,6 +124,7 @@ class SourceConfig(ABC):
     limits: FaceLimits = field(default_factory=FaceLimits)
     landmarks: LandmarkMethod = "both"  # as the original's; tracked: half the time, docs/data.md says what differs
     inpainting: BackgroundMethod = "smooth"  # of the scene behind the person; nearest: the original's
+    offset: OffsetConfig = field(default_factory=OffsetConfig)  # of the sound from the lips
     licence: str = ""  # noted in every clip: terms, or who allowed the use
     workers: int = 2
 

@@ -34,7 +34,7 @@ def test_every_step_of_a_video_is_timed(tmp_path: Path, monkeypatch):
     limits = FaceLimits(smallest_face=40)
     config = VideoDataConfig(videos=str(path), face_model="procedural", size=96, limits=limits)
     count, seconds = profile(path, config, 8)
-    assert count == 8 and len(seconds) == 8 and min(seconds.values()) > 0
+    assert count == 8 and len(seconds) == 9 and min(seconds.values()) > 0
     assert list(seconds)[0] == "decoding"
 
 
