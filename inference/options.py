@@ -23,6 +23,7 @@ from modules.system.packages import check_package
 
 DEMO_SPEECH = DEMO_CHECKPOINT / "speech.wav"
 MOTION_SUFFIXES = (".json", ".npz", ".csv")  # of --save-motion
+MESH_SUFFIX = ".glb"
 PORTRAIT_SUFFIX = ".safetensors"
 LARGEST_SEED = 2**63 - 1
 LARGEST_AMOUNT = 2.0  # of --mouth-amplitude and --temperature; above 1 is an exaggeration
@@ -169,6 +170,8 @@ def _check_outputs(options: argparse.Namespace) -> None:
         raise UserError(f"--output {options.output} {what}")
     if options.save_motion and options.save_motion.suffix.lower() not in MOTION_SUFFIXES:
         raise UserError(f"--save-motion {options.save_motion.name}: use a name that ends in .json, .npz or .csv")
+    if options.mesh and options.mesh.suffix.lower() != MESH_SUFFIX:
+        raise UserError(f"--mesh {options.mesh.name}: use a name that ends in {MESH_SUFFIX}")
     if options.layers and os.path.exists(options.layers):
         if not os.path.isdir(options.layers) or any(options.layers.iterdir()):
             raise UserError(f"--layers {options.layers} is there and not an empty folder; give a new name")
@@ -228,7 +231,12 @@ def _check_files(options: argparse.Namespace) -> None:
 
 def written(options: argparse.Namespace) -> dict[str, Path | None]:
     """The files and folders that are written, by option; None: not asked for."""
-    return {"--output": options.output, "--save-motion": options.save_motion, "--layers": options.layers}
+    return {
+        "--output": options.output,
+        "--save-motion": options.save_motion,
+        "--layers": options.layers,
+        "--mesh": options.mesh,
+    }
 
 
 def _read(options: argparse.Namespace) -> dict[str, Path]:

@@ -24,7 +24,7 @@ from inference.session import Paint, Session, SessionConfig
 from inference.speech import USUAL_STYLE, SpeechStyle, SpeechToMotion
 from inference.track import SMOOTHING, PoseMode, Track, make_track
 from inference.views import Planes, View, depth_map, turned_motion
-from inference.workers import map_in_order
+from inference.workers import FramePool, map_in_order
 from modules.analysis.inpainting import BackgroundMethod
 from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.coefficients import FaceCoefficients
@@ -299,9 +299,10 @@ class TalkingPortrait:
             raise UserError(DEAF)
         config = config or SessionConfig()
         if isinstance(painter, RigPainter):
+            workers = self._kept_workers()
 
             def paint(motion: Motion, part: slice) -> list[np.ndarray]:
-                return list(painter.frames(motion[part], background, self.batch, self.workers))
+                return list(painter.frames(motion[part], background, self.batch, workers))
 
             return Session(self.speech, paint, 0, config)
         return Session(self.speech, self._painter(self.check_portrait(painter), background), SMOOTHING // 2, config)
@@ -356,7 +357,7 @@ class TalkingPortrait:
         pixels: Callable[[Driving, PortraitOutput], Iterable[Made]],
     ) -> Iterator[Made]:
         encoded = self._encode(portrait, track, background)
-        yield from self._draw(portrait, track, encoded, range(len(track.cameras)), batch, pixels)
+        yield from self._draw(portrait, track, encoded, range(len(track.cameras)), batch, pixels, self.workers)
 
     def _encode(self, portrait: Portrait, track: Track, background: Tensor | None) -> tuple[Source, Tensor]:
         """What all frames have in common: P_cano and more, and the PNCCs of `still_pncc`."""
@@ -376,6 +377,7 @@ class TalkingPortrait:
         part: range,
         batch: int | None,
         pixels: Callable[[Driving, PortraitOutput], Iterable[Made]],
+        workers: int | FramePool,
     ) -> Iterator[Made]:
         """The frames `part` of a track."""
         batch, (source, still) = batch or self.batch, encoded
@@ -385,19 +387,24 @@ class TalkingPortrait:
                 driving = self.driving(portrait, track, slice(start, min(start + batch, part.stop)), still)
                 return pixels(driving, self.model(source, self.readable(driving)))
 
-        for frames in map_in_order(batch_of_frames, range(part.start, part.stop, batch), self.workers):
+        for frames in map_in_order(batch_of_frames, range(part.start, part.stop, batch), workers):
             yield from frames
+
+    def _kept_workers(self) -> int | FramePool:
+        """`workers` that stay for the thousands of short drawings of a session."""
+        return FramePool(self.workers) if self.workers else 0
 
     def _painter(self, portrait: Portrait, background: Tensor | str | None) -> Paint:
         """A function that draws the frames `part` of a motion; what is the photo's alone is computed with the first."""
         pixels, background = _pixels_before(background)
         kept: list[tuple[Source, Tensor]] = []
+        workers = self._kept_workers()
 
         def paint(motion: Motion, part: slice) -> list[np.ndarray]:
             track = self.track(portrait, motion)
             if not kept:
                 kept.append(self._encode(portrait, track, background))
-            return list(self._draw(portrait, track, kept[0], range(part.start, part.stop), None, pixels))
+            return list(self._draw(portrait, track, kept[0], range(part.start, part.stop), None, pixels, workers))
 
         return paint
 

@@ -15,7 +15,7 @@ from inference.layers import Layers, rig_layers
 from inference.motion import Motion
 from inference.portrait import FRONTAL_DISTANCE, analyse_photo
 from inference.track import apply_blinks
-from inference.workers import map_in_order
+from inference.workers import FramePool, map_in_order
 from modules.analysis.crop import crop_picture
 from modules.analysis.mediapipe_models import person_confidence
 from modules.analysis.segmentation import ANALYSIS_SIZE, segment_crop
@@ -78,7 +78,7 @@ class RigPainter:
         self.face, self.rig = photo.face, PhotoRig(photo, model, config).to(device)
 
     def frames(
-        self, motion: Motion, background: Tensor | str | None = None, batch: int = 1, workers: int = 0
+        self, motion: Motion, background: Tensor | str | None = None, batch: int = 1, workers: int | FramePool = 0
     ) -> Iterator[np.ndarray]:
         """Draw in constant memory.
 
@@ -97,7 +97,7 @@ class RigPainter:
         yield from self._drawn(motion, batch, workers, lambda frames: to_pixels(frames.over(behind)))
 
     def layered_frames(
-        self, motion: Motion, background: Tensor | str | None = None, batch: int = 1, workers: int = 0
+        self, motion: Motion, background: Tensor | str | None = None, batch: int = 1, workers: int | FramePool = 0
     ) -> Iterator[tuple[np.ndarray, Layers]]:
         """`frames`, each with what it is made of, see `rig_layers`."""
         transparent = background == "transparent"
@@ -110,7 +110,7 @@ class RigPainter:
         yield from self._drawn(motion, batch, workers, both)
 
     def debug_frames(
-        self, motion: Motion, background: Tensor | None = None, batch: int = 1, workers: int = 0
+        self, motion: Motion, background: Tensor | None = None, batch: int = 1, workers: int | FramePool = 0
     ) -> Iterator[np.ndarray]:
         """The same with photo, visibility, stretch, depth and final picture side by side: uint8 [S, 5 S, 3]."""
         behind = self._behind(background)
@@ -132,7 +132,7 @@ class RigPainter:
         return self.rig.plate if chosen is None else chosen.to(self.device)
 
     def _drawn(
-        self, motion: Motion, batch: int, workers: int, picture: Callable[[RigFrames], Iterable[Made]]
+        self, motion: Motion, batch: int, workers: int | FramePool, picture: Callable[[RigFrames], Iterable[Made]]
     ) -> Iterator[Made]:
         expression, closing = apply_blinks(motion, self.model)
         start = torch.zeros(int(motion.relative), 3)  # a part of a motion need not begin in the photo's pose

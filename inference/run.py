@@ -176,6 +176,7 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="also write what the frames are made of as PNGs: alpha, depth, colours and more (docs/live.md)",
     )
+    parser.add_argument("--mesh", type=path, help="also write the moving head as glTF (.glb), with morph targets")
     parser.add_argument(
         "--save-motion",
         type=path,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from inference.background import load_background
+from inference.gltf import write_mesh
 from inference.layers import LayerWriter
 from inference.live_speech import LiveConfig
 from inference.motion import Drawing, Motion, natural_pose, orbit_pose, periodic_blink, still_pose
@@ -64,6 +65,8 @@ def make_video(
     motion = shortened(motion, options)
     if options.save_motion:
         motion.save(options.save_motion)
+    if options.mesh:
+        write_mesh(options.mesh, pipeline.face_model, painter, motion)
     if options.output.exists():
         note(f"{options.output} is there and will be replaced")
     writer = layer_writer(options, painter, background)

@@ -79,6 +79,7 @@ VALUES = {
     "save_motion": "saved.json",
     "debug_video": None,
     "layers": "new_layers",
+    "mesh": "talk.glb",
     "renderer": "planes",
     "size": "512",
     "seconds": "2",

@@ -143,6 +143,13 @@ def test_a_motion_goes_out_and_comes_in_as_arkit_curves(run, tmp_path, speech):
     assert run("--pose", str(path))[0] == 0
 
 
+def test_the_moving_head_is_written_as_a_mesh(run, tmp_path):
+    code, _, _ = run("--mesh", str(tmp_path / "talk.glb"), "--renderer", "rig", "--size", "256")
+    assert code == 0 and (tmp_path / "talk.glb").read_bytes().startswith(b"glTF")
+    code, _, output = run("--mesh", str(tmp_path / "talk.obj"))
+    assert code == 2 and "--mesh talk.obj: use a name that ends in .glb" in output
+
+
 def test_poses_that_the_original_fitted_are_followed_but_expressions_only_by_its_face_model(run, tmp_path):
     fitted = {
         "id": np.zeros((1, 80)),

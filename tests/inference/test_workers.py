@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from inference.workers import map_in_order
+from inference.workers import FramePool, map_in_order
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -55,3 +55,21 @@ def test_an_error_is_raised_where_the_results_are_read() -> None:
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="item 2"):
         next(results)
+
+
+def test_a_pool_that_is_given_keeps_its_threads_also_after_an_error_or_half_of_the_work() -> None:
+    with FramePool(2) as pool:
+
+        def thread(item: int) -> int:
+            if item == 7:
+                raise ValueError("item 7")
+            return threading.get_ident()
+
+        seen = {ident for _ in range(20) for ident in map_in_order(thread, range(6), pool)}
+        for _ in range(5):
+            results = map_in_order(thread, range(9), pool)
+            seen |= {next(results), next(results)}
+            results.close()
+            with pytest.raises(ValueError, match="item 7"):
+                seen |= set(map_in_order(thread, range(9), pool))
+        assert len(seen) <= 2
