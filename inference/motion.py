@@ -1,6 +1,7 @@
 """Motion: all that changes from frame to frame, as an open and versioned file (expression, pose, blink; 25 fps)."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference.arkit import csv_text, from_columns, is_arkit, json_text, read_csv, read_json, to_columns
 from modules.face3d.blink import blink_curve
 from modules.media.rates import FRAME_RATE
 from modules.official.fit_file import read_official_fit
@@ -17,9 +19,11 @@ from modules.system.files import named_file
 _FORMAT = "real3d-motion"
 _VERSION = 1
 OFFICIAL = ".npy"  # the original's *_coeff_fit_mp.npy
-MOTION_FILES = (".json", ".npz", OFFICIAL)
+ARKIT_TABLE, ARKIT_JSON = ".csv", ".arkit.json"  # motions as ARKit curves
+MOTION_FILES = (".json", ".npz", ARKIT_TABLE, OFFICIAL)
 _FACTS = ("relative", "smoothed")  # of the header; files of earlier versions lack them
 _ARRAYS = {"expression": 64, "euler": 3, "translation": 3, "blink": 1}
+_ORBIT_SECONDS, _ORBIT_DEGREES = 4.0, (20.0, 8.0)  # yaw, pitch
 _LIMITS = {"expression": (-100, 100), "euler": (-6.3, 6.3), "translation": (-1000, 1000), "blink": (-0.01, 1.01)}
 
 
@@ -91,13 +95,22 @@ class Motion:
         return replace(self, blink=blink)
 
     def save(self, path: Path) -> None:
-        """Write .json (to edit by hand) or .npz, whole or not at all.
+        """Write .json (to edit by hand) or .npz; or .csv or .arkit.json for ARKit curves. Whole or not at all.
 
         Raises:
-            UserError: the name has another ending, or the file cannot be written.
+            UserError: the name has another ending, the file cannot be written, or the face model has no such curves.
         """
-        if path.suffix.lower() not in (".json", ".npz"):
-            raise UserError(f"cannot save a motion as {path.name}; use a name that ends in .json or .npz")
+        if path.suffix.lower() not in (".json", ".npz", ARKIT_TABLE):
+            raise UserError(
+                f"cannot save a motion as {path.name}; use a name that ends in .json or .npz, or in .csv for ARKit "
+                "curves"
+            )
+        if path.name.lower().endswith((ARKIT_TABLE, ARKIT_JSON)):
+            columns = self.arkit_curves()
+            text = csv_text(columns) if path.suffix.lower() == ARKIT_TABLE else json_text(columns)
+            with named_file(path) as part:
+                part.write_text(text, encoding="utf-8")
+            return
         arrays = {name: getattr(self, name).float().cpu().numpy() for name in _ARRAYS}
         header = {"format": _FORMAT, "version": _VERSION, "fps": FRAME_RATE, "face_model": self.face_model}
         header |= {name: getattr(self, name) for name in _FACTS}
@@ -108,10 +121,29 @@ class Motion:
             else:
                 np.savez_compressed(file, **header, **arrays)
 
+    def arkit_curves(self) -> dict[str, list[float]]:
+        """The 52 curves of ARKit, pose and blink, by name, T numbers each (docs/live.md).
+
+        Raises:
+            UserError: the modes of the face model have no names.
+        """
+        pose = torch.cat([self.euler, self.translation], dim=1)
+        arrays = (values.double().cpu().numpy() for values in (self.expression, pose, self.blink))
+        return to_columns(*arrays, self.face_model, self.relative)
+
     @classmethod
-    def load(cls, path: Path) -> "Motion":
+    def of_arkit_curves(cls, columns: Mapping[str, np.ndarray], face_model: str) -> "Motion":
+        """The motion of a face model from curves [T] by name, of which some may be missing; float64."""
+        expression, pose, blink, relative = from_columns(columns, face_model)
+        euler, translation = torch.from_numpy(pose).split(3, dim=1)
+        return cls(torch.from_numpy(expression), euler, translation, torch.from_numpy(blink), face_model, relative)
+
+    @classmethod
+    def load(cls, path: Path, face_model: str = "procedural") -> "Motion":
         """Read a file of `save`, or the faces that the original fitted to a clip (NAME_coeff_fit_mp.npy).
 
+        Args:
+            face_model: whose expressions a file of ARKit curves becomes; other files say whose theirs are.
         Raises:
             UserError: missing file, another format or version, wrong shapes, or values that are no numbers or out of
                 all reason; the row is named.
@@ -119,17 +151,24 @@ class Motion:
         suffix = path.suffix.lower()
         if suffix == OFFICIAL:
             face = read_official_fit(path)
-            return _named(path, face.expression, face.euler, face.translation, torch.zeros(len(face), 1), "bfm")
+            blink = torch.zeros(len(face), 1)
+            return _named(path, lambda: cls(face.expression, face.euler, face.translation, blink, "bfm"))
+        if suffix == ARKIT_TABLE:
+            return _named(path, lambda: cls.of_arkit_curves(read_csv(path), face_model))
         try:
             if suffix == ".json":
                 content = json.loads(path.read_text(encoding="utf-8-sig"))
+                if is_arkit(content):
+                    return _named(path, lambda: cls.of_arkit_curves(read_json(path, content), face_model))
             else:
                 with np.load(path, allow_pickle=False) as file:
                     content = {key: file[key] for key in file.files}
             header = (str(content["format"]), int(content["version"]), int(content["fps"]))
             arrays = [_rows(name, content[name]) for name in _ARRAYS]
-            face_model = str(content["face_model"])
+            of_model = str(content["face_model"])
             facts = {name: bool(content.get(name, False)) for name in _FACTS}
+        except UserError:
+            raise
         except FileNotFoundError as error:
             raise UserError(f"no motion file {path}") from error
         except Exception as error:  # any other content is no motion file
@@ -138,15 +177,15 @@ class Motion:
             raise UserError(
                 f"{path}: format, version, fps are {header}; this program reads {(_FORMAT, _VERSION, FRAME_RATE)}"
             )
-        return replace(_named(path, *arrays, face_model), **facts)
+        return _named(path, lambda: cls(*arrays, of_model, **facts))
 
 
-def _named(path: Path, *fields: Tensor | str) -> Motion:
-    """The motion of these fields; what is wrong with them is said of the file."""
+def _named(path: Path, read: Callable[[], Motion]) -> Motion:
+    """The motion that `read` gives; what is wrong with it is said of the file."""
     try:
-        motion = Motion(*fields)
+        motion = read()
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
     return replace(motion, **{name: getattr(motion, name).float() for name in _ARRAYS})
 
 
@@ -179,27 +218,82 @@ def still_pose(frames: int) -> tuple[Tensor, Tensor]:
     return torch.zeros(frames, 3), torch.zeros(frames, 3)
 
 
-def natural_pose(frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Gentle head movement: a few slow sinusoids with random phases, about 3 degrees of yaw, 2 of pitch and roll.
+def orbit_pose(frames: int) -> tuple[Tensor, Tensor]:
+    """A head that looks around in an ellipse, once in four seconds, from the photo's pose on; as `still_pose`."""
+    time = torch.arange(frames) / FRAME_RATE
+    angle = 2 * torch.pi * time / _ORBIT_SECONDS
+    share = (time / _ORBIT_SECONDS * 2).clamp(0, 1)  # the ellipse widens from nothing in the first two seconds
+    yaw, pitch = (share * degrees * turn(angle) for degrees, turn in zip(_ORBIT_DEGREES, (torch.sin, torch.cos)))
+    return torch.deg2rad(torch.stack([-pitch, yaw, torch.zeros(frames)], dim=1)), torch.zeros(frames, 3)
 
-    Returns:
-        Euler angles [T, 3] in radians and translations [T, 3] in decimetres, both zero at frame 0.
-    """
-    time = torch.arange(frames)[:, None, None] / FRAME_RATE
-    rates = torch.tensor([0.13, 0.29, 0.53]) * (0.8 + 0.4 * torch.rand(6, 3, generator=generator))
-    phases = 2 * torch.pi * torch.rand(6, 3, generator=generator)
-    waves = torch.sin(2 * torch.pi * rates * time + phases) * torch.tensor([1.0, 0.5, 0.25])  # [T, 6, 3]
-    scale = torch.tensor([0.035, 0.055, 0.025, 0.02, 0.02, 0.0])
-    pose = (waves.sum(-1) - waves.sum(-1)[:1]) * scale  # [T, 6]
-    return pose[:, :3], pose[:, 3:]
+
+class NaturalPose:
+    """Gentle head movement: a few slow sinusoids with random phases, about 3 degrees of yaw, 2 of pitch and roll."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._rates = torch.tensor([0.13, 0.29, 0.53]) * (0.8 + 0.4 * torch.rand(6, 3, generator=generator))
+        self._phases = 2 * torch.pi * torch.rand(6, 3, generator=generator)
+
+    def at(self, first: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Euler angles [frames, 3] in radians and translations [frames, 3] in decimetres from frame `first` on.
+
+        Both are zero at frame 0.
+        """
+        scale = torch.tensor([0.035, 0.055, 0.025, 0.02, 0.02, 0.0])
+        pose = (self._sums(torch.arange(first, first + frames)) - self._sums(torch.zeros(1))) * scale  # [frames, 6]
+        return pose[:, :3], pose[:, 3:]
+
+    def _sums(self, numbers: Tensor) -> Tensor:
+        time = numbers[:, None, None] / FRAME_RATE
+        waves = torch.sin(2 * torch.pi * self._rates * time + self._phases) * torch.tensor([1.0, 0.5, 0.25])
+        return waves.sum(-1)
+
+
+class PeriodicBlinks:
+    """A blink of 8 to 12 frames about every five seconds, the first after two seconds; drawn as time goes on."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator, self._next = generator, 2 * FRAME_RATE
+        self._blinks: list[tuple[int, Tensor]] = []  # first frame and amounts of those that are not forgotten
+
+    def at(self, first: int, frames: int) -> Tensor:
+        """Closing amounts [frames, 1] from frame `first` on; what is before it is forgotten."""
+        while self._next < first + frames:
+            length = int(torch.randint(8, 13, (), generator=self._generator))
+            self._blinks.append((self._next, blink_curve(length)))
+            self._next += int(torch.randint(4 * FRAME_RATE, 6 * FRAME_RATE, (), generator=self._generator))
+        self._blinks = [blink for blink in self._blinks if blink[0] + len(blink[1]) > first]
+        closing = torch.zeros(frames, 1)
+        for start, curve in self._blinks:
+            low, high = max(start, first), min(start + len(curve), first + frames)
+            closing[low - first : max(high - first, 0), 0] = curve[low - start : max(high - start, 0)].float()
+        return closing
+
+
+def natural_pose(frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`NaturalPose` of the first frames: Euler angles [T, 3] in radians, translations [T, 3] in decimetres."""
+    return NaturalPose(generator).at(0, frames)
 
 
 def periodic_blink(frames: int, generator: torch.Generator) -> Tensor:
-    """A blink of 8 to 12 frames about every five seconds -> closing amounts [T, 1]; the first after two seconds."""
-    blink = torch.zeros(frames, 1)
-    start = 2 * FRAME_RATE
-    while start < frames:
-        length = int(torch.randint(8, 13, (), generator=generator))
-        blink[start : start + length, 0] = blink_curve(length)[: frames - start]
-        start += int(torch.randint(4 * FRAME_RATE, 6 * FRAME_RATE, (), generator=generator))
-    return blink
+    """`PeriodicBlinks` of the first frames: closing amounts [T, 1]."""
+    return PeriodicBlinks(generator).at(0, frames)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Where the randomness of a video under speech comes from; one seed gives all, whatever the length of the speech.
+
+    Attributes:
+        lips, pose, blinks: generators on the CPU.
+    """
+
+    lips: torch.Generator
+    pose: torch.Generator
+    blinks: torch.Generator
+
+    @classmethod
+    def of_seed(cls, seed: int) -> "Drawing":
+        """Three generators, from 0 to 2**63 - 1 different ones for each seed."""
+        states = np.random.SeedSequence(seed).generate_state(3, np.uint64)
+        return cls(*(torch.Generator().manual_seed(int(state)) for state in states))

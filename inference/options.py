@@ -22,11 +22,12 @@ from modules.system.files import keep_inputs
 from modules.system.packages import check_package
 
 DEMO_SPEECH = DEMO_CHECKPOINT / "speech.wav"
-MOTION_SUFFIXES = (".json", ".npz")  # of --save-motion
+MOTION_SUFFIXES = (".json", ".npz", ".csv")  # of --save-motion
 PORTRAIT_SUFFIX = ".safetensors"
 LARGEST_SEED = 2**63 - 1
 LARGEST_AMOUNT = 2.0  # of --mouth-amplitude and --temperature; above 1 is an exaggeration
-POSES = ("natural", "still")
+LONGEST_LOOK_AHEAD = 10.0  # seconds
+POSES = ("natural", "still", "orbit")
 BACKGROUNDS = ("photo", "transparent")
 RENDERERS = ("planes", "rig")
 RIG_SIZES = (256, 512, 1024)  # pixels a side, of --renderer rig; the networks have one size
@@ -46,6 +47,7 @@ ACTS_WITH = {
     "blink":           ("speech",),
     "mouth_amplitude": ("speech",),
     "temperature":     ("speech",),
+    "look_ahead":      ("speech",),
     "seed":            ("speech",),
     "hubert":          ("speech",),
     "size":            ("--renderer rig",),
@@ -87,6 +89,14 @@ def check(options: argparse.Namespace) -> None:
         _check_ears(options)
 
 
+def check_batch_file(table: Path | str) -> None:
+    """Refuse a table of videos that is not there."""
+    if str(table) == "":
+        raise UserError("--batch-file is empty; give the name of a table (.csv)")
+    if not os.path.isfile(table):
+        raise UserError(f"--batch-file {table}: there is no such file")
+
+
 def default_output(options: argparse.Namespace) -> Path:
     """The name of the output, made from those of the inputs: infer_out/face_hello.mp4; talk.mp4 without any."""
     who = options.source
@@ -123,6 +133,12 @@ def _check_values(options: argparse.Namespace) -> None:
     for name in ("mouth_amplitude", "temperature"):
         if not 0 <= getattr(options, name) <= LARGEST_AMOUNT:
             raise UserError(f"{_called(name)} is {getattr(options, name)}; give a number from 0 to 1")
+    if options.look_ahead is not None and not 0 <= options.look_ahead <= LONGEST_LOOK_AHEAD:
+        raise UserError(f"--look-ahead is {options.look_ahead}; give seconds from 0 to {LONGEST_LOOK_AHEAD:g}")
+    if options.look_ahead is not None and options.blink == "model":
+        raise UserError(
+            "--blink model needs the whole speech, of which --look-ahead hears a part; leave one of them out"
+        )
     if not 0 <= options.seed <= LARGEST_SEED:
         raise UserError(f"--seed is {options.seed}; give a whole number from 0 to {LARGEST_SEED}")
     if options.seconds is not None and not 0 < options.seconds < math.inf:
@@ -152,7 +168,12 @@ def _check_outputs(options: argparse.Namespace) -> None:
         what = "is a folder; give the name of a file to write" if suffix else "is a folder with files; give a new name"
         raise UserError(f"--output {options.output} {what}")
     if options.save_motion and options.save_motion.suffix.lower() not in MOTION_SUFFIXES:
-        raise UserError(f"--save-motion {options.save_motion.name}: use a name that ends in .json or .npz")
+        raise UserError(f"--save-motion {options.save_motion.name}: use a name that ends in .json, .npz or .csv")
+    if options.layers and os.path.exists(options.layers):
+        if not os.path.isdir(options.layers) or any(options.layers.iterdir()):
+            raise UserError(f"--layers {options.layers} is there and not an empty folder; give a new name")
+    if options.layers and options.debug_video:
+        raise UserError("--layers are those of the frames, not of --debug-video; leave one of them out")
     if transparent and options.debug_video:
         raise UserError("--debug-video shows all pictures side by side, without --background transparent; choose one")
 
@@ -197,12 +218,17 @@ def _check_files(options: argparse.Namespace) -> None:
         raise UserError(f"--checkpoint {options.checkpoint}: there is no such folder")
     if options.background not in BACKGROUNDS and not os.path.exists(options.background):
         _check_colour(options.background)
-    written = {"--output": options.output, "--save-motion": options.save_motion}
+    outputs = written(options)
     hubert = {f"a file of --hubert {options.hubert}": path for path in _jsons(options.hubert)}
-    keep_inputs(written, {**_read(options), **hubert})
-    for option, path in written.items():
+    keep_inputs(outputs, {**_read(options), **hubert})
+    for option, path in outputs.items():
         if path is not None:
             _check_writable(option, path)
+
+
+def written(options: argparse.Namespace) -> dict[str, Path | None]:
+    """The files and folders that are written, by option; None: not asked for."""
+    return {"--output": options.output, "--save-motion": options.save_motion, "--layers": options.layers}
 
 
 def _read(options: argparse.Namespace) -> dict[str, Path]:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -13,38 +12,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inference.clip_fit import fit_video
 from inference.debug_panels import debug_panels
 from inference.devices import choose_device, choose_precision
+from inference.layers import Layers, plane_layers
+from inference.live_speech import LiveConfig, live_motion
 from inference.motion import MOTION_FILES, Motion
 from inference.portrait import Portrait
+from inference.rig import RigPainter
+from inference.session import Paint, Session, SessionConfig
 from inference.speech import USUAL_STYLE, SpeechStyle, SpeechToMotion
-from inference.track import PoseMode, Track, make_track
+from inference.track import SMOOTHING, PoseMode, Track, make_track
 from inference.views import Planes, View, depth_map, turned_motion
 from inference.workers import map_in_order
-from modules.analysis.crop import clip_crop, crop_landmarks
 from modules.analysis.inpainting import BackgroundMethod
-from modules.analysis.landmarks import detect_clip
 from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.coefficients import FaceCoefficients
-from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import load_face_model
 from modules.geometry.trajectory import mirror_index
-from modules.media.picture_kinds import check_clip
 from modules.media.pixels import to_pixels
-from modules.media.video_reader import open_video
 from modules.official.bfm import load_official_bfm
-from modules.portrait.build import load_portrait, read_portrait_config
+from modules.portrait.build import find_portrait, load_portrait, read_portrait_config
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import Driving, PNCCInputs, draw_pncc, head_camera
 from modules.portrait.photo import Photo, Surroundings
 from modules.portrait.prepared import prepare
 from modules.portrait.real3d_portrait import PortraitOutput, Real3DPortrait, Source
 from modules.rig.config import RigConfig, draws_by_rig, read_rig_config
-from modules.system.checkpoint import checkpoint_step, list_checkpoints
 from modules.system.errors import UserError
 
 Made = TypeVar("Made")  # of a frame: its pixels, or more
+DEAF = "the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion"
 NO_PROCEDURAL = "this checkpoint knows no procedural people; give a photo with --source"
 
 
@@ -171,8 +170,14 @@ class TalkingPortrait:
     def motion_from_speech(self, audio: Path, generator: torch.Generator, style: SpeechStyle = USUAL_STYLE) -> Motion:
         """Lip motion of a speech file, head still."""
         if self.speech is None:
-            raise UserError("the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion")
+            raise UserError(DEAF)
         return self.check_motion(self.speech.motion(audio, generator, style))
+
+    def motion_from_live_speech(self, audio: Path, generator: torch.Generator, config: LiveConfig) -> Motion:
+        """The same with the ears of a `session`, which hear no more than its look-ahead of what is still to come."""
+        if self.speech is None:
+            raise UserError(DEAF)
+        return self.check_motion(live_motion(self.speech, audio, config, generator))
 
     def motion_from_clip(self, clip: Path, which: int | None = None) -> Motion:
         """Expression and pose of the person in a clip, 25 frames a second; `which` as in `fit`."""
@@ -199,11 +204,7 @@ class TalkingPortrait:
         Args:
             which: the person to follow in a clip of several, from the left in the first frame, counted from 0.
         """
-        check_clip(clip)
-        shapes: list[tuple[int, int]] = []
-        frames = _noting_shapes(open_video(clip)[1], shapes)
-        landmarks = detect_clip(frames, name=clip.name, face_index=which, anyway=True)
-        return fit_clip(self.face_model, torch.from_numpy(in_squares(landmarks, shapes)).float())
+        return fit_video(self.face_model, clip, which)
 
     def check_portrait(self, portrait: Portrait) -> Portrait:
         """Refuse a face of another face model."""
@@ -242,14 +243,26 @@ class TalkingPortrait:
         Yields:
             uint8 [S, S, 3], or [S, S, 4] when transparent.
         """
-        transparent = background == "transparent"
-
-        def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
-            alpha = [2 * output.decoded.alpha - 1] if transparent else []
-            return to_pixels(torch.cat([output.image, *alpha], dim=1))
-
+        pixels, background = _pixels_before(background)
         track = self.track(portrait, motion, pose_mode)
-        yield from self._render(portrait, track, None if transparent else background, batch, pixels)
+        yield from self._render(portrait, track, background, batch, pixels)
+
+    def layered_frames(
+        self,
+        portrait: Portrait,
+        motion: Motion,
+        background: Tensor | str | None = None,
+        batch: int | None = None,
+        pose_mode: PoseMode = "relative",
+    ) -> Iterator[tuple[np.ndarray, Layers]]:
+        """`frames`, each with what it is made of, see `plane_layers`."""
+        pixels, background = _pixels_before(background)
+        track = self.track(portrait, motion, pose_mode)
+
+        def both(driving: Driving, output: PortraitOutput) -> list[tuple[np.ndarray, Layers]]:
+            return list(zip(pixels(driving, output), plane_layers(driving, output)))
+
+        yield from self._render(portrait, track, background, batch, both)
 
     def debug_frames(
         self,
@@ -266,6 +279,32 @@ class TalkingPortrait:
 
         track = self.track(portrait, motion, pose_mode)
         yield from self._render(portrait, track, None if background == "transparent" else background, batch, pixels)
+
+    def session(
+        self,
+        painter: Portrait | RigPainter,
+        config: SessionConfig | None = None,
+        background: Tensor | str | None = None,
+    ) -> Session:
+        """A head that speaks while the sound of its speech is still coming.
+
+        Args:
+            painter: a portrait for the networks, or a photo's rig.
+            config: None: the defaults.
+            background: as of `frames`.
+        Raises:
+            UserError: the checkpoint cannot listen (live), or the portrait is of another face model.
+        """
+        if self.speech is None:
+            raise UserError(DEAF)
+        config = config or SessionConfig()
+        if isinstance(painter, RigPainter):
+
+            def paint(motion: Motion, part: slice) -> list[np.ndarray]:
+                return list(painter.frames(motion[part], background, self.batch, self.workers))
+
+            return Session(self.speech, paint, 0, config)
+        return Session(self.speech, self._painter(self.check_portrait(painter), background), SMOOTHING // 2, config)
 
     # ---- in space
 
@@ -316,21 +355,51 @@ class TalkingPortrait:
         batch: int | None,
         pixels: Callable[[Driving, PortraitOutput], Iterable[Made]],
     ) -> Iterator[Made]:
-        batch = batch or self.batch
+        encoded = self._encode(portrait, track, background)
+        yield from self._draw(portrait, track, encoded, range(len(track.cameras)), batch, pixels)
+
+    def _encode(self, portrait: Portrait, track: Track, background: Tensor | None) -> tuple[Source, Tensor]:
+        """What all frames have in common: P_cano and more, and the PNCCs of `still_pncc`."""
 
         def encode(photo: Photo) -> tuple[Source, Tensor]:
             with self._inference():
                 return self.model.encode(photo), self.still_pncc(portrait, track)
 
+        [encoded] = map_in_order(encode, [self.photo(portrait, track, background)], min(1, self.workers))
+        return encoded
+
+    def _draw(
+        self,
+        portrait: Portrait,
+        track: Track,
+        encoded: tuple[Source, Tensor],
+        part: range,
+        batch: int | None,
+        pixels: Callable[[Driving, PortraitOutput], Iterable[Made]],
+    ) -> Iterator[Made]:
+        """The frames `part` of a track."""
+        batch, (source, still) = batch or self.batch, encoded
+
         def batch_of_frames(start: int) -> Iterable[Made]:
             with self._inference():
-                driving = self.driving(portrait, track, slice(start, start + batch), still)
+                driving = self.driving(portrait, track, slice(start, min(start + batch, part.stop)), still)
                 return pixels(driving, self.model(source, self.readable(driving)))
 
-        photo = self.photo(portrait, track, background)
-        [(source, still)] = map_in_order(encode, [photo], min(1, self.workers))
-        for frames in map_in_order(batch_of_frames, range(0, len(track.cameras), batch), self.workers):
+        for frames in map_in_order(batch_of_frames, range(part.start, part.stop, batch), self.workers):
             yield from frames
+
+    def _painter(self, portrait: Portrait, background: Tensor | str | None) -> Paint:
+        """A function that draws the frames `part` of a motion; what is the photo's alone is computed with the first."""
+        pixels, background = _pixels_before(background)
+        kept: list[tuple[Source, Tensor]] = []
+
+        def paint(motion: Motion, part: slice) -> list[np.ndarray]:
+            track = self.track(portrait, motion)
+            if not kept:
+                kept.append(self._encode(portrait, track, background))
+            return list(self._draw(portrait, track, kept[0], range(part.start, part.stop), None, pixels))
+
+        return paint
 
     def track(self, portrait: Portrait, motion: Motion, pose_mode: PoseMode = "relative") -> Track:
         """The motion applied to the portrait, both of this checkpoint's face model; see `make_track`."""
@@ -381,44 +450,14 @@ class TalkingPortrait:
             yield
 
 
-def in_squares(landmarks: np.ndarray, shapes: list[tuple[int, int]]) -> np.ndarray:
-    """Landmarks [T, 478, 2] in fractions of frames of `shapes` (H, W) -> in fractions of squares around the face.
+def _pixels_before(
+    background: Tensor | str | None,
+) -> tuple[Callable[[Driving, PortraitOutput], np.ndarray], Tensor | None]:
+    """What makes pixels of an output, and the background for the model, which draws none behind a transparent one."""
+    transparent = background == "transparent"
 
-    Frames of one shape in a row have one square. So a face keeps its size and is not distorted when that of the
-    pictures changes, as in the recording of a call.
-    """
-    runs, start = [], 0
-    for shape, run in groupby(shapes):
-        part = landmarks[start : start + len(list(run))]
-        runs.append(crop_landmarks(part, shape, clip_crop(shape, part)))
-        start += len(part)
-    return np.concatenate(runs)
+    def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
+        alpha = [2 * output.decoded.alpha - 1] if transparent else []
+        return to_pixels(torch.cat([output.image, *alpha], dim=1))
 
-
-def _noting_shapes(frames: Iterator[np.ndarray], shapes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-    for frame in frames:
-        shapes.append(frame.shape[:2])
-        yield frame
-
-
-def find_portrait(checkpoint: Path) -> Path:
-    """The folder of a checkpoint that holds the portrait model.
-
-    Raises:
-        UserError: there is none; for the original's files it says that they must be converted.
-    """
-    folder = checkpoint / "portrait"
-    if folder.is_dir():
-        return folder
-    if checkpoint.suffix == ".ckpt" or any(checkpoint.glob("*.ckpt")):
-        raise UserError(
-            f"{checkpoint} is a checkpoint of the original; convert it: "
-            f"python -m scripts.convert_checkpoint {checkpoint} checkpoints/official"
-        )
-    if list_checkpoints(checkpoint) or checkpoint_step(checkpoint) >= 0 or checkpoint.name == "best":
-        raise UserError(
-            f"{checkpoint} is of a training run; make a checkpoint of it: python -m scripts.export_checkpoint "
-            f"--portrait {checkpoint} --audio2motion checkpoints/demo/audio2motion --output my_checkpoint (a run of "
-            "speech is for --audio2motion), then use --checkpoint my_checkpoint"
-        )
-    raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")
+    return pixels, None if transparent else background

@@ -3,13 +3,15 @@
 The motion is that of the planes: what listens, follows clips and reads motions is `TalkingPortrait`'s.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from inference.layers import Layers, rig_layers
 from inference.motion import Motion
 from inference.portrait import FRONTAL_DISTANCE, analyse_photo
 from inference.track import apply_blinks
@@ -19,6 +21,7 @@ from modules.analysis.mediapipe_models import person_confidence
 from modules.analysis.segmentation import ANALYSIS_SIZE, segment_crop
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face3d.morphable_model import MorphableModel
+from modules.layers.resample import resize
 from modules.media.pixels import to_pixels, to_tensor
 from modules.procedural.person import sample_person
 from modules.procedural.render import render
@@ -26,6 +29,8 @@ from modules.rig.config import RigConfig
 from modules.rig.draw import RigFrames, draw
 from modules.rig.motion import head_poses
 from modules.rig.rig import PhotoRig, RigPhoto
+
+Made = TypeVar("Made")  # of a frame: its pixels, or more
 
 
 def rig_photo(path: Path, model: MorphableModel, size: int, face: int | None = None, anyway: bool = False) -> RigPhoto:
@@ -86,38 +91,58 @@ class RigPainter:
             uint8 [S, S, 3], or [S, S, 4] when transparent.
         """
         if background == "transparent":
-            yield from self._drawn(motion, batch, workers, _with_alpha)
+            yield from self._drawn(motion, batch, workers, lambda frames: to_pixels(_with_alpha(frames)))
             return
-        behind = self.rig.plate if background is None else background.to(self.device)
-        yield from self._drawn(motion, batch, workers, lambda frames: frames.over(behind))
+        behind = self._behind(background)
+        yield from self._drawn(motion, batch, workers, lambda frames: to_pixels(frames.over(behind)))
+
+    def layered_frames(
+        self, motion: Motion, background: Tensor | str | None = None, batch: int = 1, workers: int = 0
+    ) -> Iterator[tuple[np.ndarray, Layers]]:
+        """`frames`, each with what it is made of, see `rig_layers`."""
+        transparent = background == "transparent"
+        behind = None if transparent else self._behind(background)
+
+        def both(frames: RigFrames) -> list[tuple[np.ndarray, Layers]]:
+            picture = _with_alpha(frames) if transparent else frames.over(behind)
+            return list(zip(to_pixels(picture), rig_layers(frames)))
+
+        yield from self._drawn(motion, batch, workers, both)
 
     def debug_frames(
         self, motion: Motion, background: Tensor | None = None, batch: int = 1, workers: int = 0
     ) -> Iterator[np.ndarray]:
         """The same with photo, visibility, stretch, depth and final picture side by side: uint8 [S, 5 S, 3]."""
-        behind = self.rig.plate if background is None else background.to(self.device)
+        behind = self._behind(background)
         photo = torch.nn.functional.interpolate(self.picture.to(self.device), (self.size, self.size))
 
-        def panels(frames: RigFrames) -> Tensor:
+        def panels(frames: RigFrames) -> np.ndarray:
             near = 2 * (1 - (frames.depth - self.rig.nearest).clamp(0, 4) / 4) * (frames.depth > 0) - 1
             maps = (2 * frames.visibility - 1, frames.stretch.clamp(0, 2) - 1, near)
             parts = [photo.expand_as(frames.colour), *(part.expand_as(frames.colour) for part in maps)]
-            return torch.cat([*parts, frames.over(behind)], dim=-1)
+            return to_pixels(torch.cat([*parts, frames.over(behind)], dim=-1))
 
         yield from self._drawn(motion, batch, workers, panels)
 
+    def background(self, chosen: Tensor | None = None) -> np.ndarray:
+        """What stands behind the person, uint8 [S, S, 3]: the photo's own, or a picture [1, 3, any, any]."""
+        return to_pixels(resize(self._behind(chosen), self.size))[0]
+
+    def _behind(self, chosen: Tensor | None) -> Tensor:
+        return self.rig.plate if chosen is None else chosen.to(self.device)
+
     def _drawn(
-        self, motion: Motion, batch: int, workers: int, picture: Callable[[RigFrames], Tensor]
-    ) -> Iterator[np.ndarray]:
+        self, motion: Motion, batch: int, workers: int, picture: Callable[[RigFrames], Iterable[Made]]
+    ) -> Iterator[Made]:
         expression, closing = apply_blinks(motion, self.model)
-        euler, translation = head_poses(self.face, motion.euler, motion.translation)
-        if motion.relative:  # a part of a motion need not begin in the photo's pose
-            euler, translation = euler + motion.euler[:1], translation + motion.translation[:1]
+        start = torch.zeros(int(motion.relative), 3)  # a part of a motion need not begin in the photo's pose
+        poses = (torch.cat([start, values]) for values in (motion.euler, motion.translation))
+        euler, translation = (values[len(start) :] for values in head_poses(self.face, *poses))
         rows = [values.to(self.device, torch.float32) for values in (expression, euler, translation, closing)]
 
-        def some(start: int) -> np.ndarray:
+        def some(start: int) -> Iterable[Made]:
             part = (values[start : start + batch] for values in rows)
-            return to_pixels(picture(draw(self.rig, *part, self.size)))
+            return picture(draw(self.rig, *part, self.size))
 
         for frames in map_in_order(some, range(0, len(motion), batch), workers):
             yield from frames

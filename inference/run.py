@@ -8,10 +8,11 @@ python -m inference.run --source face.jpg --driving clip.mp4 --output out.mp4
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from inference.options import RENDERERS, RIG_SIZES, check
+from inference.options import RENDERERS, RIG_SIZES, check, check_batch_file
 from modules.system.assets import DEMO_CHECKPOINT
-from modules.system.errors import run_command
+from modules.system.errors import UserError, run_command
 from modules.system.imports import many_imports
 
 
@@ -20,18 +21,39 @@ def path(text: str) -> Path | str:
     return Path(text) if text else ""
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+class _LineParser(argparse.ArgumentParser):
+    """A parser for the line of a table, after which the program goes on."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def parse_line(arguments: list[str]) -> argparse.Namespace:
+    """`parse` for a line of --batch-file; UserError where `parse` ends the program."""
+    return parse(arguments, _LineParser)
+
+
+def parse(
+    arguments: list[str] | None, kind: type[argparse.ArgumentParser] = argparse.ArgumentParser
+) -> argparse.Namespace:
     """Read the command line; `given` of the result holds the names of the options that stand on it."""
-    options = parser().parse_args(arguments)
+    options = parser(kind).parse_args(arguments)
     absent = object()
-    marked = parser().parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
+    marked = parser(kind).parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
     options.given = {name for name, value in vars(marked).items() if value is not absent}
     return options
 
 
-def parser() -> argparse.ArgumentParser:
+def without_batch_file(arguments: list[str] | None) -> list[str]:
+    """What stands on the command line beside --batch-file."""
+    alone = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    alone.add_argument("--batch-file")
+    return alone.parse_known_args(arguments)[1]
+
+
+def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
     """All options."""
-    result = argparse.ArgumentParser(
+    result = kind(
         prog="python -m inference.run",
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -57,14 +79,17 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     drive.add_argument(
         "--motion",
         type=path,
-        help="motion file: .json or .npz made with --save-motion, or *_coeff_fit_mp.npy of the original",
+        help="motion file: .json or .npz made with --save-motion, ARKit curves (.csv), or *_coeff_fit_mp.npy of the "
+        "original",
     )
     parser.add_argument(
         "--driving-face", type=int, help="which face of a clip that shows several people, from the left, from 0"
     )
     parser.add_argument("--sound", type=path, help="sound to put under --motion")
     parser.add_argument(
-        "--pose", default="natural", help="head pose under --audio: natural, still, a clip, or a motion file"
+        "--pose",
+        default="natural",
+        help="head pose under --audio: natural, still, orbit (it looks around), a clip, or a motion file",
     )
     parser.add_argument(
         "--pose-mode",
@@ -82,6 +107,12 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--blink", choices=("period", "model", "none"), default="period", help="blinks under --audio")
     parser.add_argument("--mouth-amplitude", type=float, default=0.45, help="how wide the mouth opens, 0 to 1")
     parser.add_argument("--temperature", type=float, default=0.2, help="variety of the lip motion, 0 to 1")
+    parser.add_argument(
+        "--look-ahead",
+        type=float,
+        metavar="SECONDS",
+        help="hear as a live session does, which knows so much of the sound to come (docs/live.md); without it all",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same video")
 
 
@@ -133,7 +164,23 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--debug-video", action="store_true", help="source, PNCC, raw render, depth and final picture side by side"
     )
-    parser.add_argument("--save-motion", type=path, help="also write the motion (.json or .npz)")
+    parser.add_argument(
+        "--batch-file",
+        type=path,
+        help="table (.csv) of videos, a line each: columns source, audio, driving, output, or any option by its name; "
+        "the options beside it hold for all; lines whose output is there are skipped",
+    )
+    parser.add_argument(
+        "--layers",
+        type=path,
+        metavar="FOLDER",
+        help="also write what the frames are made of as PNGs: alpha, depth, colours and more (docs/live.md)",
+    )
+    parser.add_argument(
+        "--save-motion",
+        type=path,
+        help="also write the motion (.json or .npz; .csv or .arkit.json: as ARKit curves)",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -141,6 +188,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     def body() -> None:
         options = parse(arguments)
+        if options.batch_file is not None:
+            check_batch_file(options.batch_file)
+            from inference.batch import make_batch
+
+            print(make_batch(options.batch_file, parse_line, without_batch_file(arguments), print))
+            return
         check(options)
         with many_imports():
             from inference.video import make_video  # takes seconds: a wrong option is answered before

@@ -63,6 +63,12 @@ def blink_condition(audio_frames: int, generator: torch.Generator) -> Tensor:
     return run_centres(closing > 0).repeat_interleave(2)[None, :, None]
 
 
+def drawn_noise(model: Audio2Motion, latents: int, generator: torch.Generator, temperature: float) -> Tensor:
+    """Normal noise [1, C, latents] of deviation `temperature`, drawn latent after latent: more sound changes none."""
+    rows = [torch.randn(1, model.config.latent_size, generator=generator) for _ in range(latents)]
+    return temperature * torch.cat(rows).T[None]
+
+
 @dataclass(frozen=True)
 class SpeechToMotion:
     """Audio2Motion with the kind of its features and the name of its face model.
@@ -139,7 +145,7 @@ class SpeechToMotion:
         hear, count = self._ears(waveform)
         f0 = pitch_frames(waveform, count, self.pitch)
         blink = blink_condition(count, generator) if style.blinks else None
-        noise = self.model.noise(1, count, generator, style.temperature)
+        noise = drawn_noise(self.model, count // GROUP, generator, style.temperature)
         amplitude = torch.tensor([[style.mouth_amplitude]], device=device)
         parts = []
         for start in range(0, count, part):
@@ -161,11 +167,11 @@ class SpeechToMotion:
     @property
     def _unit(self) -> int:
         """Audio frames of which parts hold a multiple."""
-        return self._network.config.block if isinstance(self._network, WhisperFeatures) else GROUP
+        return self.network.config.block if isinstance(self.network, WhisperFeatures) else GROUP
 
     def _ears(self, waveform: Samples) -> tuple[Callable[[int, int], Tensor], int]:
         """A function that gives features [frames, A] from a first frame on, and how many there are."""
-        network = self._network
+        network = self.network
         if isinstance(network, WhisperFeatures):
             return partial(network.part, waveform), mel_frames(len(waveform))
         whole = torch.as_tensor(waveform[:]).to(next(self.model.parameters()).device)
@@ -173,7 +179,7 @@ class SpeechToMotion:
         return lambda first, frames: features[first : first + frames], len(features)
 
     @cached_property
-    def _network(self) -> FeatureNetwork | None:
+    def network(self) -> FeatureNetwork | None:
         """The network of the features on the model's device, kept from one speech to the next; None for mel."""
         if self.features == "mel":
             return None

@@ -3,7 +3,8 @@
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 
 from inference.background import load_background
-from inference.motion import Motion, natural_pose, periodic_blink, still_pose
+from inference.layers import LayerWriter
+from inference.live_speech import LiveConfig
+from inference.motion import Drawing, Motion, natural_pose, orbit_pose, periodic_blink, still_pose
 from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
 from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
@@ -20,8 +23,8 @@ from inference.speech import SpeechStyle
 from modules.media.audio import Sound, read_sound
 from modules.media.endings import STILLS
 from modules.media.picture_writer import open_output
+from modules.media.pixels import to_pixels
 from modules.media.rates import FRAME_RATE
-from modules.rig.rig import RigPhoto
 from modules.system.errors import UserError, note
 from modules.system.interrupts import Interrupts
 from modules.system.progress import with_progress
@@ -30,9 +33,13 @@ RIG_SIZE = 512  # pixels a side, without --size
 DEMO_PERSON = 900007  # seed of a procedural person that no training saw
 
 
-def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
+def make_video(
+    options: argparse.Namespace, load: Callable[..., TalkingPortrait] = TalkingPortrait.load
+) -> tuple[str, str | None]:
     """Make and write what the options, which `inference.options.check` has seen, ask for.
 
+    Args:
+        load: `TalkingPortrait.load`, or one that remembers.
     Returns:
         Where it is and how long, in one line; and something the user should know, or None.
     Raises:
@@ -41,9 +48,7 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
     if options.threads:
         torch.set_num_threads(options.threads)
     began = time.monotonic()
-    pipeline = TalkingPortrait.load(
-        options.checkpoint, options.device, options.precision, options.hubert, options.march
-    )
+    pipeline = load(options.checkpoint, options.device, options.precision, options.hubert, options.march)
     rig = options.renderer == "rig"
     if not rig:
         pipeline.with_networks()  # what is missing is said before a photo is analysed
@@ -54,23 +59,25 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
         )
     size = (options.size or RIG_SIZE) if rig else pipeline.size
     background = load_background(options.background, size)
-    photo = make_rig_photo(options, pipeline, size) if rig else make_portrait(options, pipeline)
+    painter = make_painter(options, pipeline, size)
     motion, sound = make_motion(options, pipeline)
     motion = shortened(motion, options)
     if options.save_motion:
         motion.save(options.save_motion)
     if options.output.exists():
         note(f"{options.output} is there and will be replaced")
-    frames = make_frames(options, pipeline, photo, motion, background, size)
-    first = next(frames)
-    with (
-        Interrupts() as interrupts,
-        open_output(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video,
-    ):
-        for frame in with_progress(chain([first], frames), len(motion)):
+    writer = layer_writer(options, painter, background)
+    frames = make_frames(options, pipeline, painter, motion, background, writer)
+    with writer or nullcontext():  # outside, so that no layers are there without their video
+        first = next(frames)
+        with (
+            Interrupts() as interrupts,
+            open_output(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video,
+        ):
+            for frame in with_progress(chain([first], frames), len(motion)):
+                interrupts.check()
+                video.write(frame)
             interrupts.check()
-            video.write(frame)
-        interrupts.check()
     what = "a still" if options.output.suffix.lower() in STILLS else f"{len(motion)} frames"
     length = f"{len(motion) / FRAME_RATE:.2f} s"
     seconds = time.monotonic() - began
@@ -82,18 +89,34 @@ def make_video(options: argparse.Namespace) -> tuple[str, str | None]:
 def make_frames(
     options: argparse.Namespace,
     pipeline: TalkingPortrait,
-    photo: RigPhoto | Portrait,
+    painter: RigPainter | Portrait,
     motion: Motion,
     background: torch.Tensor | str | None,
-    size: int,
+    writer: LayerWriter | None,
 ) -> Iterator[np.ndarray]:
-    """The frames, drawn by the networks or by the rig, uint8 [H, W, 3 or 4]."""
-    if isinstance(photo, RigPhoto):
-        painter = RigPainter(photo, pipeline.face_model, size, pipeline.device, pipeline.rig)
-        draw = painter.debug_frames if options.debug_video else painter.frames
-        return draw(motion, background, options.batch or pipeline.batch, pipeline.workers)
-    render = pipeline.debug_frames if options.debug_video else pipeline.frames
-    return render(photo, motion, background, options.batch, options.pose_mode)
+    """The frames, drawn by the networks or by the rig, uint8 [H, W, 3 or 4]; their layers go to the writer."""
+    if isinstance(painter, RigPainter):
+        given = (motion, background, options.batch or pipeline.batch, pipeline.workers)
+        plain, debug, layered = painter.frames, painter.debug_frames, painter.layered_frames
+    else:
+        given = (painter, motion, background, options.batch, options.pose_mode)
+        plain, debug, layered = pipeline.frames, pipeline.debug_frames, pipeline.layered_frames
+    if writer is not None:
+        return writer.frames(layered(*given))
+    return debug(*given) if options.debug_video else plain(*given)
+
+
+def layer_writer(
+    options: argparse.Namespace, painter: RigPainter | Portrait, background: torch.Tensor | str | None
+) -> LayerWriter | None:
+    """For --layers; the background goes with them unless it is transparent."""
+    if options.layers is None:
+        return None
+    if background == "transparent":
+        return LayerWriter(options.layers)
+    if isinstance(painter, RigPainter):
+        return LayerWriter(options.layers, painter.background(background))
+    return LayerWriter(options.layers, to_pixels(painter.background if background is None else background)[0])
 
 
 def shortened(motion: Motion, options: argparse.Namespace) -> Motion:
@@ -105,38 +128,55 @@ def shortened(motion: Motion, options: argparse.Namespace) -> Motion:
 
 def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple[Motion, Sound | None]:
     """The motion that the options ask for and the sound that goes with it."""
-    generator = torch.Generator().manual_seed(options.seed)
     if options.motion:
-        return pipeline.check_motion(Motion.load(options.motion)), read_sound(options.sound) if options.sound else None
+        motion = pipeline.check_motion(Motion.load(options.motion, pipeline.face_model.name))
+        return motion, read_sound(options.sound) if options.sound else None
     if options.driving:
         return pipeline.motion_from_clip(options.driving, options.driving_face), read_sound(
             options.driving, optional=True
         )
     audio = options.audio or DEMO_SPEECH
-    style = SpeechStyle(
-        temperature=options.temperature, mouth_amplitude=options.mouth_amplitude, blinks=options.blink == "model"
-    )
-    motion = pipeline.motion_from_speech(audio, generator, style)
+    drawing = Drawing.of_seed(options.seed)
+    motion = _spoken(options, pipeline, audio, drawing.lips)
     frames = len(motion)
     if options.pose == "natural":
-        motion = motion.with_pose(*natural_pose(frames, generator))
+        motion = motion.with_pose(*natural_pose(frames, drawing.pose))
     elif options.pose == "still":
         motion = motion.with_pose(*still_pose(frames))
+    elif options.pose == "orbit":
+        motion = motion.with_pose(*orbit_pose(frames))
     else:
         pose = pipeline.pose_from_file(Path(options.pose), frames, options.driving_face)
         motion = motion.with_pose(*pose, relative=False)
     if options.blink == "period":
-        motion = motion.with_blink(periodic_blink(frames, generator))
+        motion = motion.with_blink(periodic_blink(frames, drawing.blinks))
     return motion, read_sound(audio, beside_pictures=False)  # as the motion was made from it
 
 
-def make_rig_photo(options: argparse.Namespace, pipeline: TalkingPortrait, size: int) -> RigPhoto:
-    """What the rig needs of the photo or person that the options ask for."""
+def _spoken(options: argparse.Namespace, pipeline: TalkingPortrait, audio: Path, generator: torch.Generator) -> Motion:
+    """The lips of a speech, heard as a whole or as a session hears it."""
+    if options.look_ahead is None:
+        style = SpeechStyle(
+            temperature=options.temperature, mouth_amplitude=options.mouth_amplitude, blinks=options.blink == "model"
+        )
+        return pipeline.motion_from_speech(audio, generator, style)
+    config = LiveConfig(
+        look_ahead=options.look_ahead, temperature=options.temperature, mouth_amplitude=options.mouth_amplitude
+    )
+    return pipeline.motion_from_live_speech(audio, generator, config)
+
+
+def make_painter(options: argparse.Namespace, pipeline: TalkingPortrait, size: int) -> RigPainter | Portrait:
+    """What draws the photo or person that the options ask for: a rig, or a portrait for the networks."""
+    if options.renderer != "rig":
+        return make_portrait(options, pipeline)
     if options.source is not None:
-        return rig_photo(options.source, pipeline.face_model, size, options.face, options.anyway)
-    if pipeline.face_model.name != "procedural":
+        photo = rig_photo(options.source, pipeline.face_model, size, options.face, options.anyway)
+    elif pipeline.face_model.name != "procedural":
         raise UserError(NO_PROCEDURAL)
-    return procedural_rig_photo(DEMO_PERSON, pipeline.face_model, size)
+    else:
+        photo = procedural_rig_photo(DEMO_PERSON, pipeline.face_model, size)
+    return RigPainter(photo, pipeline.face_model, size, pipeline.device, pipeline.rig)
 
 
 def make_portrait(options: argparse.Namespace, pipeline: TalkingPortrait) -> Portrait:

@@ -29,10 +29,10 @@ import torch
 
 from inference.devices import PRECISIONS, choose_device
 from inference.motion import Motion, natural_pose
-from inference.pipeline import TalkingPortrait, find_portrait
+from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait, to_pixels
 from inference.track import make_track
-from modules.portrait.build import build_portrait, load_portrait, read_portrait_config
+from modules.portrait.build import build_portrait, find_portrait, load_portrait, read_portrait_config
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import Driving
 from modules.portrait.prepared import prepare

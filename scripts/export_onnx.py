@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from inference.motion import Motion, natural_pose
-from inference.pipeline import TalkingPortrait, find_portrait
+from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
 from inference.track import make_track
-from modules.portrait.build import load_portrait, read_portrait_config
+from modules.portrait.build import find_portrait, load_portrait, read_portrait_config
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.driving import Driving
 from modules.portrait.photo import Photo

@@ -84,10 +84,10 @@ def track_pitch(waveform: Samples, config: PitchConfig | None = None, length: in
     first = duration / 2 - frames * config.step / 2 + config.step / 2
     centres = first + config.step * np.arange(frames)
     peak = _largest_deviation(waveform, length)
-    path = _BestPath(config)
+    path = BestPath(config)
     for block in np.split(centres, range(AT_ONCE, frames, AT_ONCE)):
-        lags = _normalised_autocorrelation(waveform, block, peak, config)
-        path.extend(*_candidates(lags.correlation, lags.silent, config), lags.intensity)
+        lags = normalised_autocorrelation(waveform, block, peak, config)
+        path.extend(*candidates(lags.correlation, lags.silent, config), lags.intensity)
     f0 = path.frequencies()
     f0[(f0 <= 0) | (f0 >= config.ceiling)] = 0
     return PitchTrack(f0, first, config.step)
@@ -117,13 +117,21 @@ def _largest_deviation(wave: Samples, length: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Lags:
-    correlation: Array  # [F, max lag + 1], lag 0 first
-    intensity: Array  # [F] in [0, 1]
-    silent: NDArray[np.bool_]  # [F]
+class Lags:
+    """Of F frames.
+
+    Attributes:
+        correlation: [F, max lag + 1], lag 0 first.
+        intensity: [F] in [0, 1].
+        silent: [F], frames of nothing but zeros.
+    """
+
+    correlation: Array
+    intensity: Array
+    silent: NDArray[np.bool_]
 
 
-def _normalised_autocorrelation(wave: Samples, centres: Array, global_peak: float, config: PitchConfig) -> _Lags:
+def normalised_autocorrelation(wave: Samples, centres: Array, global_peak: float, config: PitchConfig) -> Lags:
     """Of the frames around `centres`, which ascend; `global_peak` is the largest deviation from the wave's mean."""
     window_length = int(3 * SAMPLE_RATE / config.floor)
     half = window_length // 2 - 1
@@ -149,14 +157,14 @@ def _normalised_autocorrelation(wave: Samples, centres: Array, global_peak: floa
     of_window = _autocorrelation(hann[None], size)[:, : width // 2 + 1]
     correlation = correlation / energy / (of_window / of_window[:, :1])
     intensity = np.minimum(1, local_peak / global_peak) if global_peak > 0 else np.zeros(len(centres))
-    return _Lags(correlation, intensity, silent)
+    return Lags(correlation, intensity, silent)
 
 
 def _autocorrelation(x: Array, size: int) -> Array:
     return irfft(np.abs(rfft(x, size)) ** 2, size)
 
 
-def _candidates(correlation: Array, silent: NDArray[np.bool_], config: PitchConfig) -> tuple[Array, Array]:
+def candidates(correlation: Array, silent: NDArray[np.bool_], config: PitchConfig) -> tuple[Array, Array]:
     """Frequencies and strengths [F, K]; column 0 is "unvoiced" (0, 0), unused slots are (0, -inf)."""
     frames, lags = correlation.shape
     last = min(int(3 * SAMPLE_RATE / config.floor) // 3 + 2, lags - 1)
@@ -244,7 +252,7 @@ def _maximise(correlation: Array, row: NDArray[np.int64], lag: NDArray[np.int64]
     return best, np.maximum(at_a, at_b)
 
 
-class _BestPath:
+class BestPath:
     """Candidate of each frame on the path of largest total score (dynamic programming), frames as they come.
 
     Kept of a frame are the frequencies of its candidates and where each came from.
@@ -293,3 +301,8 @@ class _BestPath:
                 result.append(frequency[t, at])
                 at = int(back[t, at])
         return np.array(result[::-1])
+
+    def forget(self, kept: int) -> None:
+        """Drop the oldest parts while at least `kept` frames stay: `frequencies` gives only those that are there."""
+        while sum(len(part) for part in self.heard[1:]) >= kept:
+            del self.heard[0], self.back[0]

@@ -102,8 +102,20 @@ class WhisperFeatures(nn.Module):
         heard = self.mean.new_empty(blocks * config.block, config.width)
         for number, part in enumerate(heard.split(_AT_ONCE * config.block)):
             sound = self._cut(waveform, first + number * _AT_ONCE * config.block, len(part) // config.block)
-            part.copy_(self._heard(sound.unfold(0, self._window_samples, config.block * HOP)))
+            windows = self._heard(sound.unfold(0, self._window_samples, config.block * HOP))
+            part.copy_(windows[:, config.before : config.before + config.block].flatten(0, 1))
         return heard[:frames]
+
+    @torch.no_grad()
+    def latest(self, waveform: Samples | Tensor, end: int) -> Tensor:
+        """The `block + after` frames before frame `end`, of a sound that is still coming: [block + after, width].
+
+        They are those of a window that ends here and not where `part` has it. The last `after` of them do not hear
+        all that comes after them.
+        """
+        config = self.config
+        sound = self._cut(waveform, end - config.after - config.block, 1)
+        return self._heard(sound[None])[0, config.before :]
 
     @property
     def _window_samples(self) -> int:
@@ -118,13 +130,12 @@ class WhisperFeatures(nn.Module):
         return F.pad(inside, (before, end - start - before - len(inside)))
 
     def _heard(self, windows: Tensor) -> Tensor:
-        """Samples of some windows [K, length] -> features of their blocks [K * block, width]."""
+        """Samples of some windows [K, length] -> features [K, window, width]."""
         heard = log_mel(windows)  # [K, 80, 2 * window]
         for convolution in self.convolutions:
             heard = F.gelu(convolution(heard))
         features = self.layers(heard.transpose(1, 2) + self.positions)  # [K, window, width]
-        block = features[:, self.config.before : self.config.before + self.config.block]
-        return ((block - self.mean) / self.deviation).flatten(0, 1)
+        return (features - self.mean) / self.deviation
 
 
 def log_mel(windows: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Sound:
 
     def mono(self, rate: int) -> Iterator[np.ndarray]:
         """The mean of the channels at another rate, as it is read: pieces [n] float32."""
-        resampler = _Resampler(self.rate, rate, 1)
+        resampler = Resampler(self.rate, rate, 1)
         for block in self.blocks():
             mean = block if block.shape[1] == 1 else block.mean(axis=1, keepdims=True, dtype=np.float32)
             yield resampler.pass_on(mean)[:, 0]
@@ -134,7 +134,7 @@ def _blocks(pieces: Iterator["_Piece"], channels: int, start: float | None, rate
             resampler = None
         for first in range(0, silence, rate):  # a long gap is handed over by the second
             yield np.zeros((min(rate, silence - first), channels), np.float32)
-        resampler, before = resampler or _Resampler(own_rate, rate, channels), own_rate
+        resampler, before = resampler or Resampler(own_rate, rate, channels), own_rate
         yield resampler.pass_on(samples)
     if resampler is not None:
         yield resampler.rest()
@@ -197,7 +197,7 @@ def _agreed(pieces: deque[_Piece], end: float, off: float) -> float:
     return early if early < -off else 0.0
 
 
-class _Resampler:
+class Resampler:
     """Sound [n, channels] at rate `before` -> [m, channels] at rate `after`, piece by piece."""
 
     def __init__(self, before: int, after: int, channels: int) -> None:

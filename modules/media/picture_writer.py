@@ -57,7 +57,7 @@ class PictureWriter:
         if self._part is not None:
             try:
                 self._part.mkdir(parents=True, exist_ok=True)
-                picture.save(self._part / f"{self._frames:05d}.png", pnginfo=_png_info())
+                picture.save(self._part / f"{self._frames:05d}.png", pnginfo=png_info())
             except OSError as error:
                 raise UserError(f"{self._path} cannot be written ({error.strerror or error})") from error
         elif suffix in ANIMATIONS:
@@ -105,7 +105,7 @@ class PictureWriter:
                 case ".webp":
                     first.save(file, "WEBP", quality=_WEBP_QUALITY, method=4, exif=exif.tobytes(), **moving)
                 case ".png":
-                    first.save(file, "PNG", pnginfo=_png_info())
+                    first.save(file, "PNG", pnginfo=png_info())
                 case _:
                     first.save(file, "JPEG", quality=_JPEG_QUALITY, exif=exif.tobytes(), comment=PROVENANCE.encode())
 
@@ -130,7 +130,8 @@ def open_output(
     return VideoWriter(path, size=size, alpha=alpha, sound=sound)
 
 
-def _png_info() -> PngImagePlugin.PngInfo:
+def png_info() -> PngImagePlugin.PngInfo:
+    """That a picture is synthetic, as a text in its file."""
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", PROVENANCE)
     return info

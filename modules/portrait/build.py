@@ -15,7 +15,14 @@ from modules.portrait.old_configs import update_model_config
 from modules.portrait.real3d_portrait import Real3DPortrait
 from modules.portrait.tri_grid import TriGridRefiner
 from modules.rendering.renderer import VolumeRenderer
-from modules.system.checkpoint import build_network, load_module, read_model_config
+from modules.system.checkpoint import (
+    build_network,
+    checkpoint_step,
+    list_checkpoints,
+    load_module,
+    read_model_config,
+)
+from modules.system.errors import UserError
 
 
 def build_portrait(config: Real3DPortraitConfig) -> Real3DPortrait:
@@ -58,3 +65,26 @@ def load_portrait(folder: Path, config: Real3DPortraitConfig) -> Real3DPortrait:
     for name, part in model.named_children():
         load_module(folder, name, part)
     return model
+
+
+def find_portrait(checkpoint: Path) -> Path:
+    """The folder of a checkpoint that holds the portrait model.
+
+    Raises:
+        UserError: there is none; for the original's files it says that they must be converted.
+    """
+    folder = checkpoint / "portrait"
+    if folder.is_dir():
+        return folder
+    if checkpoint.suffix == ".ckpt" or any(checkpoint.glob("*.ckpt")):
+        raise UserError(
+            f"{checkpoint} is a checkpoint of the original; convert it: "
+            f"python -m scripts.convert_checkpoint {checkpoint} checkpoints/official"
+        )
+    if list_checkpoints(checkpoint) or checkpoint_step(checkpoint) >= 0 or checkpoint.name == "best":
+        raise UserError(
+            f"{checkpoint} is of a training run; make a checkpoint of it: python -m scripts.export_checkpoint "
+            f"--portrait {checkpoint} --audio2motion checkpoints/demo/audio2motion --output my_checkpoint (a run of "
+            "speech is for --audio2motion), then use --checkpoint my_checkpoint"
+        )
+    raise UserError(f"no checkpoint in {checkpoint}; it must hold a folder portrait (and audio2motion)")

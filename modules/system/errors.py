@@ -24,6 +24,11 @@ def note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
+def tell_error(text: str) -> None:
+    """Tell the user on stderr, in one line, what went wrong."""
+    print(f"error: {text}", file=sys.stderr)
+
+
 def run_command(body: Callable[[], None]) -> int:
     """Run a command and give its exit code.
 
@@ -53,16 +58,14 @@ def _code_of(body: Callable[[], None]) -> int:
     try:
         body()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell_error(str(error))
         return 2
     except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
+        if not lack_of_memory(error):
             raise
         reason = (str(error) or "out of memory").splitlines()[0]
-        print(
-            f"error: there is too little memory ({reason}); make pictures, batches or networks smaller, or use fewer "
-            "workers",
-            file=sys.stderr,
+        tell_error(
+            f"there is too little memory ({reason}); make pictures, batches or networks smaller, or use fewer workers"
         )
         return 2
     except KeyboardInterrupt as stop:
@@ -72,8 +75,8 @@ def _code_of(body: Callable[[], None]) -> int:
     return 0
 
 
-def _is_lack_of_memory(error: Exception) -> bool:
-    """NumPy's and Python's own, CUDA's, or that of PyTorch on a CPU, which has no type of its own."""
+def lack_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: NumPy's, Python's or CUDA's, or PyTorch's on a CPU, which has no type of its own."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
 

@@ -17,6 +17,7 @@ from modules.media.audio import read_sound
 from modules.media.video_writer import VideoWriter
 from modules.metrics.masks import lost_person
 from modules.system.errors import UserError
+from modules.system.memory import return_freed_memory
 from tasks.evaluation.cases import Case
 from tasks.evaluation.checkpoints import is_checkpoint
 from tasks.evaluation.clips import PHOTOS, list_videos, open_clip, open_photo, write_sound
@@ -88,6 +89,7 @@ def score_case(case: Case, config: EvaluationConfig, keep: bool) -> int:
             _score(case, config, keep, waiting)
     finally:
         torch.set_num_threads(threads)
+        return_freed_memory()
     return len(waiting)
 
 

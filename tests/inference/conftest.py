@@ -10,7 +10,9 @@ import torch
 
 from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
+from inference.speech import SpeechToMotion
 from modules.audio.audio2motion import Audio2Motion, Audio2MotionConfig
+from modules.audio.whisper import WhisperConfig, WhisperFeatures
 from modules.media.audio import read_sound
 from modules.media.video_reader import open_video
 from modules.media.video_writer import VideoWriter
@@ -80,3 +82,27 @@ def clip(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for frame in islice(frames, 12):
             video.write(frame)
     return path
+
+
+@pytest.fixture
+def whisper_listener(tmp_path) -> SpeechToMotion:
+    """A checkpoint that listens through layers of Whisper beside it, all with random weights."""
+    sizes = WhisperConfig(width=8, heads=2, layers=1, block=16, before=4, after=2)
+    config = Audio2MotionConfig(
+        audio_size=8, condition_size=8, width=8, encoder_layers=1, decoder_layers=1, downsample="average"
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_checkpoint(
+            tmp_path / "w" / "audio2motion",
+            {"model": to_dict(config), "features": "whisper", "face_model": "procedural"},
+            {"audio2motion": Audio2Motion(config)},
+        )
+        save_checkpoint(tmp_path / "w" / "whisper", {"model": to_dict(sizes)}, {"whisper": WhisperFeatures(sizes)})
+    return SpeechToMotion.load(tmp_path / "w" / "audio2motion", torch.device("cpu"))
+
+
+def sung(samples: int) -> np.ndarray:
+    """A voice that glides, with pauses."""
+    phase = np.cumsum(np.linspace(100, 300, samples)) * 2 * np.pi / 16000
+    return (0.1 * sum(np.sin(k * phase) for k in range(1, 5)) * (np.arange(samples) % 9000 > 2000)).astype(np.float32)

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from inference.motion import Motion, natural_pose, periodic_blink, still_pose
+from inference.motion import (
+    Drawing,
+    Motion,
+    NaturalPose,
+    PeriodicBlinks,
+    natural_pose,
+    orbit_pose,
+    periodic_blink,
+    still_pose,
+)
 from modules.system.errors import UserError
 
 
@@ -119,6 +128,16 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, name, step
     assert [path.name for path in tmp_path.iterdir()] == [name] and len(Motion.load(tmp_path / name)) == 3
 
 
+def test_a_head_in_orbit_starts_at_rest_and_looks_to_all_sides_smoothly():
+    euler, translation = orbit_pose(250)
+    assert not euler[0].any() and not translation.any() and not euler[:, 2].any()
+    pitch, yaw = torch.rad2deg(euler[50:, 0]), torch.rad2deg(euler[50:, 1])
+    assert (float(yaw.max()), float(-yaw.min())) == pytest.approx((20, 20), abs=0.1)
+    assert (float(pitch.max()), float(-pitch.min())) == pytest.approx((8, 8), abs=0.1)
+    assert torch.allclose((yaw / 20) ** 2 + (pitch / 8) ** 2, torch.ones(200), atol=1e-4)
+    assert float(torch.rad2deg(euler.diff(dim=0)).abs().max()) < 2.5  # degrees a frame
+
+
 def test_natural_pose_starts_at_rest_moves_gently_and_follows_its_seed():
     first, again, other = (natural_pose(250, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     euler, translation = first
@@ -135,6 +154,26 @@ def test_blinks_are_short_complete_and_start_after_two_seconds():
     closed = (blink > 0).long()
     starts = int((closed.diff() == 1).sum())
     assert 3 <= starts <= 5 and int(closed.sum()) < starts * 12
+
+
+def test_pose_and_blinks_of_any_stretch_of_time_are_those_of_the_whole():
+    def seeded(seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    whole = (*natural_pose(400, seeded(1)), periodic_blink(400, seeded(2)))
+    pose, blinks = NaturalPose(seeded(1)), PeriodicBlinks(seeded(2))
+    for first, last in ((0, 4), (1, 60), (57, 58), (53, 181), (178, 400)):
+        for part, all_of_it in zip((*pose.at(first, last - first), blinks.at(first, last - first)), whole, strict=True):
+            assert torch.equal(part, all_of_it[first:last])
+    assert float(whole[2][178:].max()) > 0.9
+
+
+def test_every_seed_draws_lips_pose_and_blinks_of_its_own():
+    drawn = [
+        tuple(torch.rand(1, generator=generator).item() for generator in vars(Drawing.of_seed(seed)).values())
+        for seed in (0, 1, 2**63 - 1, 0)
+    ]
+    assert drawn[0] == drawn[3] and len({number for row in drawn for number in row}) == 9
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ VALUES = {
     "blink": "none",
     "mouth_amplitude": "0.5",
     "temperature": "0.1",
+    "look_ahead": "0.5",
     "seed": "7",
     "hubert": "some/hubert",
     "background": "wall.png",
@@ -77,10 +78,12 @@ VALUES = {
     "output": "out.mp4",
     "save_motion": "saved.json",
     "debug_video": None,
+    "layers": "new_layers",
     "renderer": "planes",
     "size": "512",
     "seconds": "2",
     "threads": "1",
+    "batch_file": "jobs.csv",  # its lines are checked one by one
 }
 
 
@@ -164,6 +167,9 @@ def test_every_option_that_there_is_was_tried(folder):
         (["--source", "face.jpg", "--face", "-1"], "--face is -1"),
         (["--driving", "clip.mp4", "--driving-face", "-2"], "--driving-face is -2"),
         (["--mouth-amplitude", "nan"], "--mouth-amplitude is nan"),
+        (["--look-ahead", "-1"], "--look-ahead is -1"),
+        (["--look-ahead", "nan"], "--look-ahead is nan"),
+        (["--look-ahead", "0.5", "--blink", "model"], "--blink model needs the whole speech"),
         (["--temperature", "-0.1"], "--temperature is -0.1"),
         (["--device", "abacus"], "--device abacus"),
         (["--output", "-"], "--output -"),
@@ -176,6 +182,10 @@ def test_every_option_that_there_is_was_tried(folder):
         (["--threads", "0"], "--threads is 0"),
         (["--output", "out.mp4", "--background", "transparent"], "transparent"),
         (["--output", "out.webm", "--background", "transparent", "--debug-video"], "--debug-video"),
+        (["--layers", "hubert"], "--layers hubert is there and not an empty folder"),
+        (["--layers", "clip.mp4"], "--layers clip.mp4 is there and not an empty folder"),
+        (["--layers", "here", "--output", "here"], "--layers here would replace --output here"),
+        (["--layers", "here", "--debug-video"], "--layers are those of the frames"),
         (["--save-motion", "m.txt"], "--save-motion m.txt"),
         (["--background", "nowhere.png"], "--background nowhere.png: no such picture and no such colour"),
         (["--background", "#20406080"], "--background #20406080"),
@@ -214,7 +224,7 @@ CHOICES_AND_FLAGS |= {"renderer", "size", "threads"}
 
 @pytest.mark.parametrize("name", sorted(VALUES.keys() - CHOICES_AND_FLAGS))
 def test_an_empty_text_is_refused(folder, name):
-    numbers = ("face", "driving_face", "mouth_amplitude", "temperature", "seconds")
+    numbers = ("face", "driving_face", "mouth_amplitude", "temperature", "look_ahead", "seconds")
     if name in numbers:
         with pytest.raises(SystemExit) as stop:
             refusal(f"--{name.replace('_', '-')}", "")

@@ -13,9 +13,11 @@ import av
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
-from inference.motion import Motion
+from inference.live_speech import LiveConfig
+from inference.motion import Drawing, Motion
 from inference.run import main
 from modules.media.audio import read_sound
 from tests.conftest import ROOT
@@ -108,6 +110,19 @@ def test_blinks_are_periodic_or_absent(run, tmp_path):
     assert float(blinks["none"].max()) == 0 and float(blinks["period"].max()) > 0.9
 
 
+def test_look_ahead_is_that_of_a_live_session(run, tmp_path, pipeline, speech):
+    motions = []
+    for name, options in (("whole", ()), ("live", ("--look-ahead", "0"))):
+        assert run(*options, "--temperature", "1", "--save-motion", str(tmp_path / f"{name}.npz"))[0] == 0
+        motions.append(Motion.load(tmp_path / f"{name}.npz"))
+    whole, live = motions
+    assert torch.equal(whole.euler, live.euler) and torch.equal(whole.blink, live.blink)
+    assert not torch.allclose(whole.expression, live.expression, atol=1e-5)
+    config = LiveConfig(look_ahead=0.0, temperature=1.0)
+    heard = pipeline.motion_from_live_speech(speech, Drawing.of_seed(0).lips, config)
+    assert torch.equal(heard.expression, live.expression)
+
+
 def test_a_motion_is_saved_and_given_back(run, tmp_path, speech):
     path = tmp_path / "m.json"
     _, first, _ = run("--save-motion", str(path))
@@ -116,6 +131,16 @@ def test_a_motion_is_saved_and_given_back(run, tmp_path, speech):
     assert np.abs(again.astype(int) - first).mean() < 1
     code, posed, _ = run("--pose", str(path))
     assert code == 0 and len(posed) == 11
+
+
+def test_a_motion_goes_out_and_comes_in_as_arkit_curves(run, tmp_path, speech):
+    path = tmp_path / "m.csv"
+    code, first, _ = run("--save-motion", str(path), "--renderer", "rig", "--size", "256")
+    assert code == 0 and path.read_text().startswith("frame,time,eyeBlinkLeft,")
+    options = ("--motion", str(path), "--sound", str(speech), "--renderer", "rig", "--size", "256")
+    code, again, _ = run(*options, audio=False)
+    assert code == 0 and np.abs(again.astype(int) - first).mean() < 1
+    assert run("--pose", str(path))[0] == 0
 
 
 def test_poses_that_the_original_fitted_are_followed_but_expressions_only_by_its_face_model(run, tmp_path):

@@ -16,6 +16,7 @@ from modules.audio.whisper import WhisperConfig, WhisperFeatures
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError
+from tests.inference.conftest import sung
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -48,24 +49,6 @@ def hubert_listener(tmp_path) -> SpeechToMotion:
     return SpeechToMotion.load(tmp_path / "c", torch.device("cpu"))
 
 
-@pytest.fixture
-def whisper_listener(tmp_path) -> SpeechToMotion:
-    """A checkpoint that listens through layers of Whisper beside it, all with random weights."""
-    sizes = WhisperConfig(width=8, heads=2, layers=1, block=16, before=4, after=2)
-    config = Audio2MotionConfig(
-        audio_size=8, condition_size=8, width=8, encoder_layers=1, decoder_layers=1, downsample="average"
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_checkpoint(
-            tmp_path / "w" / "audio2motion",
-            {"model": to_dict(config), "features": "whisper", "face_model": "procedural"},
-            {"audio2motion": Audio2Motion(config)},
-        )
-        save_checkpoint(tmp_path / "w" / "whisper", {"model": to_dict(sizes)}, {"whisper": WhisperFeatures(sizes)})
-    return SpeechToMotion.load(tmp_path / "w" / "audio2motion", torch.device("cpu"))
-
-
 class Heard:
     """A sound that remembers how much of it was held at once."""
 
@@ -79,12 +62,6 @@ class Heard:
         piece = self.wave[part]
         self.largest = max(self.largest, len(piece))
         return piece
-
-
-def sung(samples: int) -> np.ndarray:
-    """A voice that glides, with pauses."""
-    phase = np.cumsum(np.linspace(100, 300, samples)) * 2 * np.pi / 16000
-    return (0.1 * sum(np.sin(k * phase) for k in range(1, 5)) * (np.arange(samples) % 9000 > 2000)).astype(np.float32)
 
 
 @pytest.mark.parametrize("part", [16, 32, 80])
