@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from modules.clips.format import Clip, is_heard, person_of
+from modules.clips.shards import has_file
 from modules.face_models import load_face_model
 from modules.media.rates import FRAME_RATE
 from modules.metrics.motion import landmark_error
@@ -50,7 +51,7 @@ class ClipFacts:
     @property
     def has_pictures(self) -> bool:
         """Whether the clip has a video; those for speech alone have none."""
-        return (self.folder / "video.mp4").is_file()
+        return has_file(self.folder / "video.mp4")
 
 
 def read_facts(folder: Path) -> ClipFacts:

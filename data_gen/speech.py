@@ -19,6 +19,7 @@ from modules.audio.features import AudioFeatures, FeatureKind, PitchKind, pitch_
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.whisper import DEFAULT_WHISPER
 from modules.clips.format import CannotWrite, Clip, list_clips, speech_file, write_speech
+from modules.clips.shards import has_file
 from modules.system.errors import run_command
 from modules.system.progress import with_progress
 
@@ -38,7 +39,7 @@ def add_features(clips: list[Path], kind: FeatureKind, sources: FeatureSources) 
                     write_speech(folder, kind, features)
             except OSError as error:
                 raise CannotWrite(f"{folder} cannot be written ({error.strerror}); free some space") from error
-        yield speech_file(folder, kind).is_file()
+        yield has_file(speech_file(folder, kind))
 
 
 def _new_features(clip: Clip, kind: FeatureKind, sources: FeatureSources) -> Iterator[AudioFeatures]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from modules.clips.format import Clip
+from modules.clips.shards import has_file, open_file
 from modules.face3d.landmark_sets import INNER_LIP_MIDDLES, MOUTH_CORNERS
 from modules.system.config import nearest
 from modules.system.errors import UserError
@@ -74,7 +75,7 @@ def add_field(folder: Path, name: str) -> bool:
         ValueError: the field has not a row for each frame.
     """
     path = field_file(folder, name)
-    if path.is_file():
+    if has_file(path):
         return False
     clip = Clip(folder)
     rows = FIELDS[name].compute(clip)
@@ -96,10 +97,11 @@ def read_field(clip: Clip, name: str) -> np.ndarray:
     """
     path = field_file(clip.folder, name)
     advice = f"add it: python -m data_gen.run CONFIG folder={clip.folder.parent} --add {name}"
-    if not path.is_file():
+    if not has_file(path):
         raise UserError(f"{clip.folder} has no {name}; {advice}")
     try:
-        rows = np.load(path, allow_pickle=False)
+        with open_file(path) as file:
+            rows = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and {advice}") from error
     if len(rows) != len(clip):

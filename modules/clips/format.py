@@ -1,6 +1,6 @@
 """The prepared clip on disk: written whole or not at all, read frame by frame or as a whole.
 
-A clip is a folder:
+A clip is a folder, or such a folder in a shard (modules/clips/shards.py):
     video.mp4         H.264, 25 frames a second, every 5th a key frame, so that two random frames decode fast
     masks.mkv         FFV1 (lossless), one class number 0..5 a pixel
     background.png    the scene without the person
@@ -37,7 +37,8 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from PIL import Image
 
-from modules.audio.features import AudioFeatures, PitchKind
+from modules.audio.features import AudioFeatures, FeatureKind, PitchKind
+from modules.clips.shards import has_file, map_array, on_disk, open_file, packed_clips
 from modules.face3d.coefficients import FaceCoefficients
 from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.system.errors import UserError
@@ -52,6 +53,7 @@ KEY_EVERY = 5  # frames from one key frame to the next
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, RuntimeError, MemoryError, BadZipFile,
            FFmpegError, TokenError, zlib.error, struct.error)
 # fmt: on
+_FACE = ("identity", "expression", "euler", "translation")  # arrays of the coefficients
 _VIDEO_OPTIONS = {"crf": "12", "g": str(KEY_EVERY), "bf": "0", "preset": "fast"}
 
 _OF_VIDEO = re.compile(r"(?<!^person)_\d{6}$")  # first frame, at the end of a folder's name
@@ -126,9 +128,7 @@ def write_clip(folder: Path, content: ClipContent) -> None:
 def _write_parts(part: Path, content: ClipContent) -> None:
     if content.frames is not None:
         _write_pictures(part, content)
-    face = {
-        name: getattr(content.face, name).float().numpy() for name in ("identity", "expression", "euler", "translation")
-    }
+    face = {name: getattr(content.face, name).float().numpy() for name in _FACE}
     np.savez(
         part / "clip.npz",
         version=CLIP_VERSION,
@@ -186,6 +186,13 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _arrays(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """The arrays of a file (.npz) of a clip."""
+    with _reading(path), open_file(path) as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
+
+
 class Clip:
     """A prepared clip; opening it reads the coefficients only, pictures are decoded on demand.
 
@@ -200,7 +207,7 @@ class Clip:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with _reading(folder / "clip.npz"), np.load(folder / "clip.npz", allow_pickle=False) as arrays:
+        with _arrays(folder / "clip.npz") as arrays:
             content = {name: arrays[name] for name in arrays.files if name != "landmarks"}
             self.face_model = str(content["face_model"])
             version, rate = int(content.get("version", 1)), int(content.get("fps", FRAME_RATE))
@@ -211,7 +218,8 @@ class Clip:
             )
         self.source, self.licence = str(content.get("source", "")), str(content.get("licence", ""))
         self.sound_late = float(content.get("sound_late", "nan"))
-        self.face = FaceCoefficients.load(folder / "clip.npz")
+        with _reading(folder / "clip.npz"):
+            self.face = FaceCoefficients(*(torch.from_numpy(content[name].astype(np.float32)) for name in _FACE))
 
     def __len__(self) -> int:
         return len(self.face)
@@ -223,8 +231,8 @@ class Clip:
 
     @property
     def video(self) -> Path:
-        """The file of the pictures, resolved; a clip of speech alone has none, which is a UserError."""
-        return _existing(self.folder / "video.mp4").resolve()
+        """The file of the pictures or its shard, resolved; a clip of speech alone has none, which is a UserError."""
+        return on_disk(_existing(self.folder / "video.mp4")).resolve()
 
     def frames(self, indices: Iterable[int]) -> np.ndarray:
         """Pictures uint8 [N, H, W, 3] of single frames, in the order of `indices`."""
@@ -245,50 +253,53 @@ class Clip:
     @property
     def landmarks(self) -> np.ndarray:
         """Landmarks [T, L, 2] float32, picture fractions; read anew each time."""
-        path = self.folder / "clip.npz"
-        with _reading(path), np.load(path, allow_pickle=False) as arrays:
+        with _arrays(self.folder / "clip.npz") as arrays:
             return arrays["landmarks"]
 
     @cached_property
     def background(self) -> np.ndarray:
         """The scene without the person, uint8 [H, W, 3]."""
         path = self.folder / "background.png"
-        with _reading(path), Image.open(path) as picture:
+        with _reading(path), open_file(path) as file, Image.open(file) as picture:
             return np.asarray(picture.convert("RGB"))
 
     def audio(self) -> np.ndarray | None:
         """Sound [N] float32 in [-1, 1] at 16 kHz, None for a silent clip."""
         path = self.folder / "audio.wav"
-        with _reading(path):
-            return soundfile.read(path, dtype="float32")[0] if path.is_file() else None
+        if not has_file(path):
+            return None
+        with _reading(path), open_file(path) as file:
+            return soundfile.read(file, dtype="float32")[0]
 
     def audio_length(self) -> int:
         """N, samples of the sound at 16 kHz; 0 for a silent clip."""
         path = self.folder / "audio.wav"
-        with _reading(path):
-            return soundfile.info(path).frames if path.is_file() else 0
+        if not has_file(path):
+            return 0
+        with _reading(path), open_file(path) as file:
+            return soundfile.info(file).frames
 
     def speech(self, kind: str) -> AudioFeatures | None:
         """Stored features of a kind of the sound, [Tx, A] and f0 [Tx] at 50 Hz; None if there are none."""
         path = speech_file(self.folder, kind)
-        if not path.is_file():
+        if not has_file(path):
             return None
-        with _reading(path), np.load(path, allow_pickle=False) as arrays:
+        with _arrays(path) as arrays:
             return AudioFeatures(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["f0"]), _tracker(arrays))
 
     def stored_speech(self, kind: str) -> tuple[int, PitchKind] | None:
         """Tx, frames at 50 Hz of the stored features of a kind, and the tracker of their pitch; None without any."""
         path = speech_file(self.folder, kind)
-        if not path.is_file():
+        if not has_file(path):
             return None
-        with _reading(path), np.load(path, allow_pickle=False) as arrays:
+        with _arrays(path) as arrays:
             return len(arrays["f0"]), _tracker(arrays)
 
     def stored_pncc(self, size: int) -> np.ndarray | None:
         """PNCCs uint8 [T + 1, 3, size, size], mapped from disk; None if they were not prepared at this size."""
         path = _pncc_file(self.folder, size)
         with _reading(path):
-            stored = np.load(path, mmap_mode="r") if path.is_file() else None
+            stored = map_array(path) if has_file(path) else None
             if stored is not None and (stored.shape, stored.dtype) != ((len(self) + 1, 3, size, size), np.uint8):
                 raise ValueError(f"shape {stored.shape}, type {stored.dtype}")
             return stored
@@ -303,7 +314,7 @@ def _tracker(arrays: Mapping[str, np.ndarray]) -> PitchKind:
 
 def has_stored_pncc(folder: Path, size: int) -> bool:
     """Whether the clip has PNCCs of `size` pixels a side (`Clip.stored_pncc`)."""
-    return _pncc_file(folder, size).is_file()
+    return has_file(_pncc_file(folder, size))
 
 
 def check_sides(size: int, pncc_size: int) -> None:
@@ -320,10 +331,10 @@ def is_heard(wave: np.ndarray) -> bool:
 def has_sound(folder: Path) -> bool:
     """Whether a clip has a sound that is not silent throughout, or features of one."""
     path = folder / "audio.wav"
-    if not path.is_file():
-        return any(folder.glob("speech_*.npz"))
-    with _reading(path):
-        return is_heard(soundfile.read(path, dtype="float32")[0])
+    if not has_file(path):
+        return any(has_file(speech_file(folder, kind)) for kind in get_args(FeatureKind))
+    with _reading(path), open_file(path) as file:
+        return is_heard(soundfile.read(file, dtype="float32")[0])
 
 
 def _pncc_file(folder: Path, size: int) -> Path:
@@ -331,12 +342,14 @@ def _pncc_file(folder: Path, size: int) -> Path:
 
 
 def list_clips(folder: Path) -> list[Path]:
-    """Folders of the clips of a data set, sorted by name.
+    """The clips of a data set, sorted by name: folders, and those in shards (modules/clips/shards.py).
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a shard is damaged.
     """
-    clips = sorted(path.parent for path in folder.glob("*/clip.npz") if not path.parent.name.startswith("."))
+    alone = (path.parent for path in folder.glob("*/clip.npz") if not path.parent.name.startswith("."))
+    by_name = {clip.name: clip for clip in (*packed_clips(folder), *alone)}
+    clips = [by_name[name] for name in sorted(by_name)]
     if not clips:
         raise UserError(f"no prepared clips in {folder}; make some with python -m data_gen.run configs/data/NAME.yaml")
     return clips
@@ -351,7 +364,7 @@ def person_of(folder: Path) -> str:
     Raises:
         UserError: no clip.
     """
-    with _reading(folder / "clip.npz"), np.load(folder / "clip.npz", allow_pickle=False) as arrays:
+    with _arrays(folder / "clip.npz") as arrays:
         names = [str(arrays[key]) for key in ("person", "video") if key in arrays.files]
     return next(filter(None, names), None) or _OF_VIDEO.sub("", folder.name)
 
@@ -407,7 +420,7 @@ class _Decoded(Sequence):
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    if not has_file(path):
         raise UserError(
             f"{path.parent} has no {path.name}: it holds speech alone; train the image stages on other clips, or make "
             "it again with python -m data_gen.run"
@@ -418,7 +431,7 @@ def _existing(path: Path) -> Path:
 @contextmanager
 def _open_video(path: Path) -> Iterator[InputContainer]:
     """A video of a clip; without it, or when it is damaged, one line says what to do."""
-    with _reading(_existing(path)), av.open(path) as container:
+    with _reading(_existing(path)), open_file(path) as file, av.open(file) as container:
         yield container
 
 

@@ -92,8 +92,7 @@ class FramePairs(Dataset):
         keypoints: [2, 68, 2], the landmarks (x, y) in image widths, y down.
         torso, background: uint8 [3, H, W]; with `torso`.
         NAME: [2, ...], of source and target, for each field of `fields`.
-    Tasks see a Dataset of numbered items and no files. To stream clips from packed shards, give `_OpenClip` an object
-    with the methods of `Clip` that reads a position in a shard instead of a folder.
+    Tasks see a Dataset of numbered items and no files; clips may lie in folders or in shards (modules/clips/shards.py).
     """
 
     def __init__(
