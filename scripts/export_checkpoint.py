@@ -9,9 +9,9 @@ from pathlib import Path
 
 from modules.audio.whisper import DEFAULT_WHISPER
 from modules.system.checkpoint import find_checkpoint
-from modules.system.errors import UserError, run_command
+from modules.system.errors import UserError, note, run_command
 from modules.system.files import keep_inputs
-from tasks.export import WEIGHT_FILES, export
+from tasks.export import WEIGHT_FILES, export, shows_raw_render
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
             keep_inputs({"--output": options.output / kind}, {f"--{kind}": find_checkpoint(run)})
             names = export(run, kind, options.output, not options.full_precision, options.whisper)
             print(f"{options.output / kind}: {', '.join(names)}")
+            if kind == "portrait" and shows_raw_render(options.output):
+                note(f"the losses of {run} are of the raw render alone: the checkpoint shows that, upscaled")
 
     return run_command(body)
 

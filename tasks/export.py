@@ -5,7 +5,10 @@ The config is copied in the words of its run: the reader of checkpoints knows th
 
 from pathlib import Path
 
+from torch import Tensor
+
 from modules.audio.whisper import DEFAULT_WHISPER
+from modules.rendering.superresolution import as_upscaling, is_untrained, is_upscaling
 from modules.system.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
 from modules.system.errors import UserError
 
@@ -14,6 +17,7 @@ WEIGHT_FILES = {
     "audio2motion": ("audio2motion",),
     "syncnet": ("syncnet",),
 }
+DECODER = "superresolution"  # of stages 1 and 2
 _SPEECH_KEYS = ("model", "features", "face_model")
 CONFIG_KEYS = {"portrait": ("model",), "audio2motion": _SPEECH_KEYS, "syncnet": _SPEECH_KEYS}
 LATER_KEYS = ("pitch",)  # which runs of earlier versions lack
@@ -23,6 +27,9 @@ def export(
     run: Path, kind: str, output: Path, half: bool = True, whisper: Path = Path(DEFAULT_WHISPER)
 ) -> tuple[str, ...]:
     """Write OUTPUT/KIND from the checkpoint that a run's config selects.
+
+    Of a run whose losses are of the raw render alone, which leave super-resolution at its random first values, the
+    checkpoint shows what was trained: the raw render, upscaled (`shows_raw_render`).
 
     Args:
         run: folder of a run.
@@ -41,12 +48,22 @@ def export(
     absent = [key for key in CONFIG_KEYS[kind] if key not in config]
     if not names or absent:
         raise UserError(f"{folder} is no {kind} checkpoint: it has no {', '.join(absent) or 'weights of that kind'}")
-    states = {name: load_state(folder, name) for name in names}
+    states = {name: _ready(name, load_state(folder, name)) for name in names}
     keys = (*CONFIG_KEYS[kind], *(key for key in LATER_KEYS if key in config))
     if config.get("features") == "whisper":
         copy_whisper(whisper, output)
     save_checkpoint(output / kind, {key: config[key] for key in keys}, states, half=half)
     return names
+
+
+def shows_raw_render(checkpoint: Path) -> bool:
+    """Whether the pictures of a checkpoint that `export` wrote are its raw renders, upscaled."""
+    folder = checkpoint / "portrait"
+    return (folder / f"{DECODER}.safetensors").is_file() and is_upscaling(load_state(folder, DECODER))
+
+
+def _ready(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return as_upscaling(state) if name == DECODER and is_untrained(state) else state
 
 
 def copy_whisper(source: Path, output: Path) -> None:
