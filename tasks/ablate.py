@@ -34,6 +34,7 @@ from tasks.engine.settings import RunSettings, read_settings
 from tasks.engine.trainer import Trainer
 from tasks.evaluate import show
 from tasks.run import default_output, parse, train
+from tasks.stages.warm_start import PORTRAIT_PART, SPEECH_PART, SYNC_PART
 
 STARTS = ("init_from", "sync_checkpoint")  # keys that name an earlier run
 RESULT = "result.json"  # in the folder of a run that is finished
@@ -284,7 +285,8 @@ def check(run: Run) -> None:
         value = run.settings.resolved.get(key)
         if value and Path(value).name not in run.starts:
             try:
-                find_checkpoint(value)
+                for part in value.split(","):
+                    find_checkpoint(part.strip(), (PORTRAIT_PART, SPEECH_PART, SYNC_PART))
             except UserError as error:
                 config = Path("configs", *Path(value).parts[1:]).with_suffix(".yaml")
                 advice = f"; train that first: python -m tasks.run {config}" if config.is_file() else ""

@@ -32,7 +32,7 @@ def export(
     checkpoint shows what was trained: the raw render, upscaled (`shows_raw_render`).
 
     Args:
-        run: folder of a run.
+        run: folder of a run or a checkpoint, or one such as checkpoints/demo, which has a folder KIND.
         kind: "portrait", "audio2motion" or "syncnet".
         output: folder of the new checkpoint.
         half: whether weights are stored in float16.
@@ -42,7 +42,7 @@ def export(
     Raises:
         UserError: the run is of another kind, or there is no checkpoint.
     """
-    folder = find_checkpoint(run)
+    folder = find_checkpoint(run, (kind,))
     config = read_config(folder)
     names = tuple(name for name in WEIGHT_FILES[kind] if (folder / f"{name}.safetensors").is_file())
     absent = [key for key in CONFIG_KEYS[kind] if key not in config]
