@@ -35,14 +35,22 @@ class AudioTrack:
     def piece(self, start: int, frames: int) -> np.ndarray | None:
         """The sound of frames `start` to `start + frames`, [640 * frames] float32, None if that is silence.
 
-        `start` must not go back; beyond the end of the sound there is silence.
+        As `samples`.
+        """
+        wave = self.samples(start * FRAME_SAMPLES, frames * FRAME_SAMPLES)
+        return wave if is_heard(wave) else None
+
+    def samples(self, first: int, count: int) -> np.ndarray:
+        """Samples `first` to `first + count` at 16 kHz, counted from frame 0, [count] float32.
+
+        `first` must not go back; before the beginning and beyond the end of the sound there is silence.
 
         Raises:
             UserError: the sound is damaged.
         """
-        first, last = start * FRAME_SAMPLES, (start + frames) * FRAME_SAMPLES
+        before, first, last = max(-first, 0), max(first, 0), first + count
         if first < self._position:
-            raise ValueError(f"piece from sample {first} asked for after sample {self._position}")
+            raise ValueError(f"sound from sample {first} asked for after sample {self._position}")
         pieces = [self._rest]
         end = self._position + len(self._rest)
         while end < last and (block := next(self._blocks, None)) is not None:
@@ -52,8 +60,8 @@ class AudioTrack:
                 self._position, pieces = end, []
         samples = np.concatenate([np.zeros(0, np.float32), *pieces])[first - self._position :]
         self._position, self._rest = first, samples
-        wave = np.pad(samples[: last - first], (0, max(last - first - len(samples), 0)))
-        return wave if is_heard(wave) else None
+        wave = samples[: max(last - first, 0)]
+        return np.pad(wave, (min(before, count), max(last - first - len(wave), 0)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ class ClipFacts:
         face: [N], width of the face as a share of the picture's; empty without landmarks.
         error: median distance of the fitted landmarks by that of the outer eye corners; NaN if it cannot be told.
         loudness: of the sound, decibels of full scale; NaN for a silent clip.
+        sound_late: frames by which the sound was late before it was moved; NaN if that is not known.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class ClipFacts:
     face: np.ndarray
     error: float
     loudness: float
+    sound_late: float
 
     @property
     def seconds(self) -> float:
@@ -79,6 +81,7 @@ def read_facts(folder: Path) -> ClipFacts:
         face=np.ptp(points[..., 0].numpy(), axis=1) if len(points) else np.zeros(0),
         error=error,
         loudness=loudness(clip.audio()),
+        sound_late=clip.sound_late,
     )
 
 

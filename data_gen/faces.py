@@ -1,6 +1,5 @@
 """The face of a segment of video: a square crop, the fitted face model, class maps; and the limits it must keep."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,6 @@ import torch
 
 from modules.analysis.crop import Box, clip_crop, crop_landmarks
 from modules.analysis.landmarks import MAX_OUTSIDE
-from modules.analysis.segmentation import segment_crop
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
@@ -93,11 +91,3 @@ def _overlap(box: Box, shape: tuple[int, int]) -> int:
     rows = min(box.bottom, shape[0]) - max(box.top, 0)
     columns = min(box.right, shape[1]) - max(box.left, 0)
     return max(rows, 0) * max(columns, 0)
-
-
-def cropped_with_classes(
-    frames: Iterable[np.ndarray], fitted: FittedFace, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The square of every frame, uint8 [size, size, 3], with its class map, uint8 [size, size]."""
-    for frame, landmarks in zip(frames, fitted.landmarks):
-        yield segment_crop(frame, fitted.box, landmarks, size)

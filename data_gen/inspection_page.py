@@ -76,6 +76,7 @@ def distributions(facts: Sequence[ClipFacts]) -> list[tuple[str, np.ndarray]]:
     of_clips = [
         ("fit error, in eye distances", [clip.error for clip in facts]),
         ("loudness of a clip, dB of full scale", [clip.loudness for clip in facts]),
+        ("sound late before it was moved, frames", [clip.sound_late for clip in facts]),
         ("length of a clip, seconds", [clip.seconds for clip in facts]),
     ]
     return [

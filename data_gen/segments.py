@@ -13,6 +13,7 @@ import numpy as np
 
 from modules.analysis.landmarks import MAX_FACES, detect_clip
 from modules.analysis.mediapipe_models import FaceFinder
+from modules.analysis.tracking import LandmarkMethod
 from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
@@ -53,13 +54,16 @@ class Segment:
         return replace(self, start=self.start + first, length=last - first, landmarks=self.landmarks[first:last])
 
 
-def find_segments(frames: Iterator[np.ndarray], name: str, longest: int) -> Iterator[Segment]:
+def find_segments(
+    frames: Iterator[np.ndarray], name: str, longest: int, method: LandmarkMethod = "both"
+) -> Iterator[Segment]:
     """Divide a video; a segment ends at a cut, where not exactly one face is in view, or after `longest` frames.
 
     Args:
         frames: uint8 [H, W, 3], 25 a second; a change of their size is a cut.
         name: of the video, for error messages.
         longest: frames.
+        method: of the landmarks (`detect_clip`).
     Yields:
         Stretches in order. Usable ones have landmarks (`detect_clip`); a damaged end is a refused one of no length.
     Raises:
@@ -75,7 +79,7 @@ def find_segments(frames: Iterator[np.ndarray], name: str, longest: int) -> Iter
                 yield Segment(start=start, length=reader.position - start, reason=reason)
                 continue
             try:
-                landmarks = detect_clip(reader.shot(longest), name)
+                landmarks = detect_clip(reader.shot(longest), name, method=method, find=reader.find)
             except UserError as error:
                 reader.skip(RETRY)
                 yield Segment(start=start, length=reader.position - start, reason=str(error).partition(";")[0])
@@ -97,6 +101,7 @@ class _Reader:
         self.cut = False  # whether the frame ahead begins another scene
         self.good = 0  # frames of the last `shot` up to its last counted frame with one face
         self.damage = ""
+        self._found: tuple[np.ndarray | None, np.ndarray] = None, np.zeros(0)
         self._ahead = self._read()
 
     @property
@@ -105,7 +110,13 @@ class _Reader:
 
     def faces(self) -> int:
         """Number of faces in the frame ahead."""
-        return len(self._finder.find(self._ahead))
+        return len(self.find(self._ahead))
+
+    def find(self, picture: np.ndarray) -> np.ndarray:
+        """The landmarks of all faces of a picture; those of one that was asked for last are remembered."""
+        if picture is not self._found[0]:
+            self._found = picture, self._finder.find(picture)
+        return self._found[1]
 
     def shot(self, longest: int) -> Iterator[np.ndarray]:
         """Yield the frames up to what ends a segment; the first one must show one face."""

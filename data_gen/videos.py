@@ -15,12 +15,14 @@ import numpy as np
 from av.error import FFmpegError
 
 from data_gen.audio_track import AudioTrack, speech_features
-from data_gen.faces import FittedFace, cropped_with_classes, fit_face
+from data_gen.faces import FittedFace, fit_face
 from data_gen.progress import PreparationLog, Refusal, VideoReport
 from data_gen.segments import Segment, find_segments, merged, without_jumps
+from data_gen.sound_offset import lip_sync, sound_in_step
 from data_gen.sources.base import SourceConfig, Video
+from modules.analysis.clip_segmentation import segment_clip
 from modules.analysis.inpainting import inpaint_background
-from modules.clips.format import CannotWrite, ClipContent, write_clip
+from modules.clips.format import CannotWrite, ClipContent, has_sound, write_clip
 from modules.clips.pncc import all_pncc
 from modules.face_models import FACE_MODEL_FILES, load_face_model
 from modules.media.rates import FRAME_RATE
@@ -67,6 +69,8 @@ def check_models(config: SourceConfig) -> None:
         find_asset(name)
     load_face_model(config.face_model)
     config.feature_sources.check(config.features)
+    if config.offset.check != "off":
+        lip_sync(config.offset.syncnet)
 
 
 def prepare_video(config: SourceConfig, video: Video) -> VideoReport:
@@ -79,7 +83,7 @@ def prepare_video(config: SourceConfig, video: Video) -> VideoReport:
     refused: list[Segment] = []
     try:
         maker = _ClipMaker(config, video)
-        for segment in find_segments(video.frames(), video.path.name, config.longest_frames):
+        for segment in find_segments(video.frames(), video.path.name, config.longest_frames, config.landmarks):
             pieces = without_jumps(segment) if segment.landmarks is not None else []
             refused += [] if pieces else [segment]
             for piece in pieces:
@@ -134,18 +138,20 @@ class _ClipMaker:
         config = self.config
         if piece.length < config.shortest_frames:
             raise UserError(f"only {piece.length / FRAME_RATE:.1f} s long (shortest {config.shortest:g})")
-        wave = self._sound.piece(piece.start, piece.length)
         folder = Path(config.folder) / f"{self.video.name}_{piece.start:06d}"
         if folder.is_dir():
-            return wave is not None
+            return has_sound(folder)
         model = load_face_model(config.face_model)
         fitted = fit_face(model, piece.landmarks, piece.shape, config.limits)
-        write_clip(folder, self._content(piece, fitted, wave))
+        wave, late = sound_in_step(
+            self._sound, piece.start, fitted.face, config.face_model, fitted.landmarks, config.offset
+        )
+        write_clip(folder, replace(self._content(piece, fitted, wave), sound_late=late))
         return wave is not None
 
     def _content(self, piece: Segment, fitted: FittedFace, wave: np.ndarray | None) -> ClipContent:
         config = self.config
-        frames, classes = tee(cropped_with_classes(self._part(piece), fitted, config.size))
+        frames, classes = tee(segment_clip(self._part(piece), fitted.box, fitted.landmarks, config.size))
         pncc = all_pncc(load_face_model(config.face_model), fitted.face, config.pncc_size) if config.pncc_size else None
         first, last = (self.video.start + frame / FRAME_RATE for frame in (piece.start, piece.stop))
         return ClipContent(

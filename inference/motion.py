@@ -23,6 +23,7 @@ ARKIT_TABLE, ARKIT_JSON = ".csv", ".arkit.json"  # motions as ARKit curves
 MOTION_FILES = (".json", ".npz", ARKIT_TABLE, OFFICIAL)
 _FACTS = ("relative", "smoothed")  # of the header; files of earlier versions lack them
 _ARRAYS = {"expression": 64, "euler": 3, "translation": 3, "blink": 1}
+_ORBIT_SECONDS, _ORBIT_DEGREES = 4.0, (20.0, 8.0)  # yaw, pitch
 _LIMITS = {"expression": (-100, 100), "euler": (-6.3, 6.3), "translation": (-1000, 1000), "blink": (-0.01, 1.01)}
 
 
@@ -219,6 +220,15 @@ def _check_values(name: str, values: Tensor) -> None:
 def still_pose(frames: int) -> tuple[Tensor, Tensor]:
     """Euler angles and translations of a head that keeps the photo's pose: zeros [T, 3] each."""
     return torch.zeros(frames, 3), torch.zeros(frames, 3)
+
+
+def orbit_pose(frames: int) -> tuple[Tensor, Tensor]:
+    """A head that looks around in an ellipse, once in four seconds, from the photo's pose on; as `still_pose`."""
+    time = torch.arange(frames) / FRAME_RATE
+    angle = 2 * torch.pi * time / _ORBIT_SECONDS
+    share = (time / _ORBIT_SECONDS * 2).clamp(0, 1)  # the ellipse widens from nothing in the first two seconds
+    yaw, pitch = (share * degrees * turn(angle) for degrees, turn in zip(_ORBIT_DEGREES, (torch.sin, torch.cos)))
+    return torch.deg2rad(torch.stack([-pitch, yaw, torch.zeros(frames)], dim=1)), torch.zeros(frames, 3)
 
 
 class NaturalPose:

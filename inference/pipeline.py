@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inference.clip_fit import fit_video
 from inference.debug_panels import debug_panels
 from inference.devices import choose_device, choose_precision
 from inference.layers import Layers, plane_layers
@@ -25,18 +25,13 @@ from inference.speech import USUAL_STYLE, SpeechStyle, SpeechToMotion
 from inference.track import SMOOTHING, PoseMode, Track, make_track
 from inference.views import Planes, View, depth_map, turned_motion
 from inference.workers import map_in_order
-from modules.analysis.crop import clip_crop, crop_landmarks
 from modules.analysis.inpainting import BackgroundMethod
-from modules.analysis.landmarks import detect_clip
 from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.coefficients import FaceCoefficients
-from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import load_face_model
 from modules.geometry.trajectory import mirror_index
-from modules.media.picture_kinds import check_clip
 from modules.media.pixels import to_pixels
-from modules.media.video_reader import open_video
 from modules.official.bfm import load_official_bfm
 from modules.portrait.build import find_portrait, load_portrait, read_portrait_config
 from modules.portrait.config import Real3DPortraitConfig
@@ -209,11 +204,7 @@ class TalkingPortrait:
         Args:
             which: the person to follow in a clip of several, from the left in the first frame, counted from 0.
         """
-        check_clip(clip)
-        shapes: list[tuple[int, int]] = []
-        frames = _noting_shapes(open_video(clip)[1], shapes)
-        landmarks = detect_clip(frames, name=clip.name, face_index=which, anyway=True)
-        return fit_clip(self.face_model, torch.from_numpy(in_squares(landmarks, shapes)).float())
+        return fit_video(self.face_model, clip, which)
 
     def check_portrait(self, portrait: Portrait) -> Portrait:
         """Refuse a face of another face model."""
@@ -470,23 +461,3 @@ def _pixels_before(
         return to_pixels(torch.cat([output.image, *alpha], dim=1))
 
     return pixels, None if transparent else background
-
-
-def in_squares(landmarks: np.ndarray, shapes: list[tuple[int, int]]) -> np.ndarray:
-    """Landmarks [T, 478, 2] in fractions of frames of `shapes` (H, W) -> in fractions of squares around the face.
-
-    Frames of one shape in a row have one square. So a face keeps its size and is not distorted when that of the
-    pictures changes, as in the recording of a call.
-    """
-    runs, start = [], 0
-    for shape, run in groupby(shapes):
-        part = landmarks[start : start + len(list(run))]
-        runs.append(crop_landmarks(part, shape, clip_crop(shape, part)))
-        start += len(part)
-    return np.concatenate(runs)
-
-
-def _noting_shapes(frames: Iterator[np.ndarray], shapes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-    for frame in frames:
-        shapes.append(frame.shape[:2])
-        yield frame

@@ -112,7 +112,9 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sound", type=path, help="sound to put under --motion")
     parser.add_argument(
-        "--pose", default="natural", help="head pose under --audio: natural, still, a clip, or a motion file"
+        "--pose",
+        default="natural",
+        help="head pose under --audio: natural, still, orbit (it looks around), a clip, or a motion file",
     )
     parser.add_argument(
         "--pose-mode",

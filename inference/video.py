@@ -14,7 +14,7 @@ import torch
 from inference.background import load_background
 from inference.layers import LayerWriter
 from inference.live_speech import LiveConfig
-from inference.motion import Drawing, Motion, natural_pose, periodic_blink, still_pose
+from inference.motion import Drawing, Motion, natural_pose, orbit_pose, periodic_blink, still_pose
 from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX, RIG_SIZE
 from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
@@ -142,6 +142,8 @@ def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple
         motion = motion.with_pose(*natural_pose(frames, drawing.pose))
     elif options.pose == "still":
         motion = motion.with_pose(*still_pose(frames))
+    elif options.pose == "orbit":
+        motion = motion.with_pose(*orbit_pose(frames))
     else:
         pose = pipeline.pose_from_file(Path(options.pose), frames, options.driving_face)
         motion = motion.with_pose(*pose, relative=False)

@@ -9,8 +9,10 @@ import numpy as np
 
 from data_gen.audio_track import FeatureSources
 from data_gen.faces import FaceLimits
+from data_gen.sound_offset import OffsetConfig
 from modules.analysis.crop import Box
 from modules.analysis.inpainting import BackgroundMethod
+from modules.analysis.tracking import LandmarkMethod
 from modules.audio.features import FeatureKind, PitchKind
 from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.whisper import DEFAULT_WHISPER
@@ -120,7 +122,9 @@ class SourceConfig(ABC):
     shortest: float = 2.0  # seconds
     longest: float = 20.0  # seconds; what is longer becomes several clips
     limits: FaceLimits = field(default_factory=FaceLimits)
+    landmarks: LandmarkMethod = "both"  # as the original's; tracked: half the time, docs/data.md says what differs
     inpainting: BackgroundMethod = "smooth"  # of the scene behind the person; nearest: the original's
+    offset: OffsetConfig = field(default_factory=OffsetConfig)  # of the sound from the lips
     licence: str = ""  # noted in every clip: terms, or who allowed the use
     workers: int = 2  # processes
 

@@ -39,7 +39,7 @@ def inpaint_torso(
         Picture [H, W, 3] uint8, 0 outside the torso, and its mask [H, W] bool.
     """
     filled, mask = fill_torso(picture, classes, scale)
-    return np.where(mask[..., None], filled, 0).astype(np.uint8), mask
+    return masked(filled, mask), mask
 
 
 def fill_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def fill_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None = N
     """
     scale = max(picture.shape[:2]) / _REFERENCE_SIZE if scale is None else scale
     head = shows_part(classes, "head")
-    result = np.where(head[..., None], 0, picture).astype(np.uint8)
+    result = masked(picture, ~head)
     cloth, neck = classes == CLOTHES, _dilate_vertically(classes == BODY_SKIN, _rows(NECK_DILATION, scale))
 
     rows, columns = _tops_under_head(cloth, head)
@@ -64,11 +64,28 @@ def fill_torso(picture: np.ndarray, classes: np.ndarray, scale: float | None = N
     rows = rows + np.minimum(neck.sum(0)[columns] - 1, _rows(NECK_INSET, scale))
     neck_filled = _fill_upwards(result, picture, rows, columns, NECK_ROWS, scale)
 
-    kernel = 2 * _rows(BLUR_KERNEL // 2, scale) + 1
-    sigma = BLUR_SIGMA * scale
-    blurred = cv2.GaussianBlur(result, (kernel, kernel), sigma, borderType=cv2.BORDER_REFLECT_101)
-    result[neck_filled] = blurred[neck_filled]
+    _blur(result, neck_filled, scale)
     return result, neck | cloth | cloth_filled | neck_filled
+
+
+def masked(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The picture [H, W, 3] uint8 where `mask` [H, W] is True, else 0."""
+    return cv2.bitwise_and(picture, picture, mask=np.ascontiguousarray(mask).view(np.uint8))
+
+
+def _blur(picture: np.ndarray, where: np.ndarray, scale: float) -> None:
+    """Blur a picture [H, W, 3] in place where `where` [H, W] is True, as if all of it were blurred."""
+    kernel = 2 * _rows(BLUR_KERNEL // 2, scale) + 1
+    left, top, width, height = cv2.boundingRect(where.view(np.uint8))
+    rows, columns = (
+        slice(max(first - kernel, 0), last + kernel) for first, last in ((top, top + height), (left, left + width))
+    )
+    part, inside = picture[rows, columns], where[rows, columns]
+    if inside.any():
+        blurred = cv2.GaussianBlur(
+            part, (kernel, kernel), BLUR_SIGMA * scale, borderType=cv2.BORDER_REFLECT_101 | cv2.BORDER_ISOLATED
+        )
+        part[inside] = blurred[inside]
 
 
 def _rows(length: float, scale: float) -> int:
@@ -83,8 +100,11 @@ def _dilate_vertically(mask: np.ndarray, rows: int) -> np.ndarray:
 
 def _tops_under_head(mask: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the topmost pixels of `mask` in their columns that have head right above them."""
-    columns = np.flatnonzero(mask.any(0))
-    rows = mask.argmax(0)[columns]
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    part = np.ascontiguousarray(mask[top : top + height, left : left + width].T)
+    columns = np.flatnonzero(part.any(1))
+    rows = part[columns].argmax(1) + top if len(columns) else columns
+    columns += left
     under = (rows > 0) & head[rows - 1, columns]
     return rows[under], columns[under]
 

@@ -4,11 +4,13 @@ Landmarks are MediaPipe's 478 points as fractions of the picture, x to the right
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 import numpy as np
 
 from modules.analysis.looks import measure_looks
 from modules.analysis.mediapipe_models import LANDMARKS, FaceFinder
+from modules.analysis.tracking import METHODS, Find, LandmarkMethod
 from modules.face3d.landmark_sets import CHIN, EYES, FOREHEAD, MOUTH
 from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError, note
@@ -157,11 +159,12 @@ def detect_clip(
     step_ms: int = 1000 // FRAME_RATE,
     face_index: int | None = None,
     anyway: bool = False,
+    method: LandmarkMethod = "both",
+    find: Find | None = None,
 ) -> np.ndarray:
     """Landmarks of one face of a clip; holds one frame at a time.
 
-    Every frame passes a single-picture detector and a tracker (`combine`); a frame without a face repeats the
-    last landmarks.
+    Every frame passes a detector and a tracker (`combine`); one without a face repeats the last landmarks.
 
     Args:
         frames: uint8 [H, W, 3], 25 a second; their size may change.
@@ -170,6 +173,8 @@ def detect_clip(
             and 800).
         face_index: the face to follow, counted from the left of the first frame that shows any; None: the only one.
         anyway: a face that is covered or does not seem to be a person's is mentioned, not refused.
+        method: `tracked` leaves out the detector, for half the time (modules/analysis/tracking.py).
+        find: the detector, if the caller has one; None: one is opened.
     Returns:
         [T, 478, 2] float64, fractions of the frame.
     Raises:
@@ -180,11 +185,11 @@ def detect_clip(
     image = video = followed = shape = None
     count, most = 0, 1 if face_index is None else MAX_FACES
     looks = _ClipLooks(name, anyway)
-    with FaceFinder(most) as finder, FaceFinder(most, track=True) as tracker:
+    with ExitStack() as models:
+        detect = find or models.enter_context(FaceFinder(most)).find
+        both = METHODS[method](detect, models.enter_context(FaceFinder(most, track=True)), step_ms)
         for count, frame in enumerate(frames, start=1):
-            faces, tracked = finder.find(frame), tracker.find(frame, (count - 1) * step_ms)
-            if shape is not None and frame.shape != shape:
-                tracked = faces  # the tracker looked where the face was in a picture of another shape
+            faces, tracked = both.find(frame, count - 1, cut=shape is not None and frame.shape != shape)
             shape = frame.shape
             if image is None and video is None and (len(faces) or len(tracked)):
                 followed = _locate(frame, name, face_index, "--driving-face")

@@ -100,11 +100,16 @@ def confidences(picture: np.ndarray, model: str) -> np.ndarray:
     Raises:
         UserError: the model file is missing or damaged.
     """
+    return np.stack(_masks(picture, model, slice(None)))
+
+
+def _masks(picture: np.ndarray, model: str, channels: slice) -> list[np.ndarray]:
+    """Some channels of `confidences`, each copied: that takes as long as the smaller of the networks."""
     path = find_asset(model)
     with silence():  # also: one picture at a time
         segmenter = _segmenter(path, path.stat().st_mtime_ns, os.getpid())
         masks = segmenter.segment(_image(picture)).confidence_masks
-        return np.stack([mask.numpy_view().reshape(picture.shape[:2]) for mask in masks])
+        return [np.array(mask.numpy_view()).reshape(picture.shape[:2]) for mask in masks[channels]]
 
 
 @lru_cache(maxsize=8)
@@ -122,12 +127,12 @@ def _segmenter(path: Path, changed: int, process: int) -> vision.ImageSegmenter:
 
 def person_confidence(picture: np.ndarray) -> np.ndarray:
     """Probability [H, W] in [0, 1] that a pixel of [H, W, 3] uint8 belongs to a person."""
-    return confidences(picture, "selfie_segmenter.tflite")[0]
+    return _masks(picture, "selfie_segmenter.tflite", slice(1))[0]
 
 
 def hair_confidence(picture: np.ndarray) -> np.ndarray:
     """Probability [H, W] in [0, 1] that a pixel of [H, W, 3] uint8 is hair."""
-    return confidences(picture, "hair_segmenter.tflite")[1]
+    return _masks(picture, "hair_segmenter.tflite", slice(1, 2))[0]
 
 
 def _open(path: Path, create: Callable[[BaseOptions], Any]) -> Any:

@@ -5,7 +5,7 @@ A clip is a folder:
     masks.mkv         FFV1 (lossless), one class number 0..5 a pixel
     background.png    the scene without the person
     clip.npz          identity [1, 80], expression [T, 64], euler [T, 3], translation [T, 3], face_model, landmarks;
-                      from version 2 on also version, fps, source and licence; then also person and video
+                      from version 2 on also version, fps, source and licence; then also person, video, sound_late
     audio.wav         optional, 16 kHz mono, as long as the video
     speech_KIND.npz   optional, KIND mel, whisper or hubert: features [Tx, A] and f0 [Tx] at 50 Hz, and its tracker
                       pitch; without it Praat's method
@@ -83,6 +83,7 @@ class ClipContent:
         licence: under which terms it may be used, or who allowed it.
         person: name of whom it shows, if the data gives names; no two people have the same.
         video: name of the video of which it is a part; no two videos have the same.
+        sound_late: frames by which the sound was found to be late before it was moved to the lips; NaN: not known.
     """
 
     frames: Iterable[np.ndarray] | None
@@ -98,6 +99,7 @@ class ClipContent:
     licence: str = ""
     person: str = ""
     video: str = ""
+    sound_late: float = float("nan")
 
 
 def write_clip(folder: Path, content: ClipContent) -> None:
@@ -135,6 +137,7 @@ def _write_parts(part: Path, content: ClipContent) -> None:
         licence=content.licence,
         person=content.person,
         video=content.video,
+        sound_late=content.sound_late,
         face_model=content.face_model,
         landmarks=content.landmarks.astype(np.float32),
         **face,
@@ -190,6 +193,7 @@ class Clip:
         face: coefficients of the T frames, identity one row.
         face_model: name in the table of modules/face_models.py.
         source, licence: as in `ClipContent`; empty in clips of version 1.
+        sound_late: as there; NaN in clips that were made before it was measured.
     Raises:
         UserError: no clip, or one of a later format.
     """
@@ -206,6 +210,7 @@ class Clip:
                 f"{CLIP_VERSION} with {FRAME_RATE}; update it"
             )
         self.source, self.licence = str(content.get("source", "")), str(content.get("licence", ""))
+        self.sound_late = float(content.get("sound_late", "nan"))
         self.face = FaceCoefficients.load(folder / "clip.npz")
 
     def __len__(self) -> int:

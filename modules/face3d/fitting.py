@@ -36,7 +36,8 @@ _MATRIX_SERVES = 0.2  # relative decrease of the objective below which its matri
 _LEAST_DAMPING, _GREATEST_DAMPING = 1e-12, 1e3
 _BEND = 0.1  # part of a step over which the residuals' second derivative is taken
 _CHUNK = 4  # frames whose derivatives are taken together: about a processor's cache
-_SEGMENT = 500  # frames solved together; a longer clip shares the identity of a sample
+_SEGMENT = 500  # frames solved together
+_SAMPLE = 40  # frames, evenly over a clip of more than twice as many, that tell its identity
 _OVERLAP = 12  # frames that neighbouring segments share
 
 
@@ -199,10 +200,14 @@ class FitProblem:
             product = 2 * (self.weights[:, None] * second * here).sum() / here.numel()
             return torch.autograd.grad(product, leaves)
 
-    def curvature(self, identity: Tensor, per_frame: Tensor) -> "Curvature":
-        """Gauss-Newton matrix of the objective at identity [1, 80] and per_frame [T, 70], without the range penalty."""
-        parts = (self._jacobian(identity, rows) for rows in per_frame.split(_CHUNK))  # [<= 4, 2L, 150] each
-        hessian = torch.cat([2 * part.mT @ part for part in parts])  # [T, 150, 150]
+    def curvature(self, identity: Tensor, per_frame: Tensor, fixed_identity: bool = False) -> "Curvature":
+        """Gauss-Newton matrix of the objective at identity [1, 80] and per_frame [T, 70], without the range penalty.
+
+        A fixed identity has none of the matrix: its parts are empty.
+        """
+        size = _FRAME if fixed_identity else _FRAME + IDENTITY_SIZE
+        parts = (self._jacobian(identity, rows, size) for rows in per_frame.split(_CHUNK))  # [<= 4, 2L, size] each
+        hessian = torch.cat([2 * part.mT @ part for part in parts])  # [T, size, size]
         frame, shared = slice(0, _FRAME), slice(_FRAME, None)
         blocks, block = hessian[:, frame, frame], hessian[:, shared, shared].sum(dim=0)
         prior = 2 * self.config.expression_prior / (self.frames * EXPRESSION_SIZE)
@@ -219,14 +224,15 @@ class FitProblem:
         penalty[:, :EXPRESSION_SIZE] = 2 * self.config.range_penalty / self.frames * outside
         return penalty
 
-    def _jacobian(self, identity: Tensor, per_frame: Tensor) -> Tensor:
+    def _jacobian(self, identity: Tensor, per_frame: Tensor, size: int = _FRAME + IDENTITY_SIZE) -> Tensor:
         """Derivatives of the weighted residuals of some frames by expression, euler, translation, identity.
 
         Args:
             identity: [1, 80].
             per_frame: [N, 70], any of the T frames.
+            size: how many of these 150 unknowns.
         Returns:
-            [N, 2L, 150].
+            [N, 2L, size].
         """
         rotation = rotation_matrix(per_frame[:, -6:-3])
         turned = self.points(identity, per_frame) @ rotation.mT  # [N, L, 3]
@@ -239,7 +245,7 @@ class FitProblem:
         of_point[..., 0, 2], of_point[..., 1, 2] = zoom * posed[..., 0] / depth, -zoom * posed[..., 1] / depth
         axes = _rotation_axes(per_frame[:, -6:-3])[:, None].expand(-1, turned.shape[1], -1, -1)
         moved = torch.cross(axes, turned[:, :, None].expand_as(axes), dim=-1)  # d turned / d angle
-        jacobian = (of_point @ rotation[:, None]) @ self._columns  # [N, L, 2, 150]
+        jacobian = (of_point @ rotation[:, None]) @ self._columns[..., :size]  # [N, L, 2, size]
         jacobian[..., EXPRESSION_SIZE : EXPRESSION_SIZE + 3] = of_point @ moved.mT
         jacobian[..., EXPRESSION_SIZE + 3 : _FRAME] = of_point
         return jacobian.flatten(1, 2)
@@ -309,35 +315,36 @@ def _rotation_axes(euler: Tensor) -> Tensor:
 
 
 def _fit(model: MorphableModel, landmarks: Tensor, config: FitConfig) -> FaceCoefficients:
-    """Short clips at once; the identity of a long one from a sample, and then its segments."""
+    """Short clips at once; of a longer one the identity from a sample, and then its segments from that sample on."""
     frames = len(landmarks)
-    if frames <= _SEGMENT:
+    if frames <= 2 * _SAMPLE:
         return _solve(FitProblem(model, landmarks, config), None)
-    sample = torch.linspace(0, frames - 1, _SEGMENT // 2).round().long()
-    still = FitProblem(model, landmarks[sample], config, coupled=False)
-    identity = _solve(still, None).identity
+    sample = torch.linspace(0, frames - 1, _SAMPLE).round().long()
+    still = _solve(FitProblem(model, landmarks[sample], config, coupled=False), None)
+    nearest = (torch.arange(frames)[:, None] - sample).abs().argmin(dim=1)  # [T], numbers of the sample
     rows = []
     for start in range(0, frames, _SEGMENT):
         first, stop = max(start - _OVERLAP, 0), min(start + _SEGMENT + _OVERLAP, frames)
-        part = _solve(FitProblem(model, landmarks[first:stop], config), identity)
+        part = _solve(FitProblem(model, landmarks[first:stop], config), still[nearest[first:stop]])
         rows.append(part[start - first : start - first + _SEGMENT])
     fields = (torch.cat([getattr(r, name) for r in rows]) for name in ("expression", "euler", "translation"))
-    return FaceCoefficients(identity, *fields)
+    return FaceCoefficients(still.identity, *fields)
 
 
-def _solve(problem: FitProblem, identity: Tensor | None) -> FaceCoefficients:
-    """Levenberg-Marquardt until the objective stops falling; a given identity [1, 80] stays as it is.
+def _solve(problem: FitProblem, start: FaceCoefficients | None) -> FaceCoefficients:
+    """Levenberg-Marquardt until the objective stops falling; from `start`, whose identity stays as it is.
 
     The matrix of an earlier point serves while the objective changes little, and is renewed when a step
     fails.
     """
-    fixed = identity is not None
-    identity = identity.double() if fixed else torch.zeros(1, IDENTITY_SIZE, dtype=torch.float64)
-    point = identity, problem.first_guess()
+    fixed = start is not None
+    point = torch.zeros(1, IDENTITY_SIZE, dtype=torch.float64), problem.first_guess()
+    if start is not None:
+        point = start.identity.double(), torch.cat([start.expression, start.euler, start.translation], dim=1).double()
     value, damping, curvature, fresh = float(problem.objective(*point)), 1e-4, None, False
     for _ in range(problem.config.iterations):
         if curvature is None:
-            curvature, fresh = problem.curvature(*point), True
+            curvature, fresh = problem.curvature(*point, fixed), True
         trial, after = _trial(problem, curvature, point, value, damping, fixed)
         if not after <= value:
             if fresh and damping > _GREATEST_DAMPING:

@@ -59,6 +59,33 @@ def _can_encode(name: str) -> bool:
     return True
 
 
+def prepare_pictures(stream: av.VideoStream, size: tuple[int, int], pixel_format: str) -> None:
+    """Give a new stream the size (W, H) of its frames, an odd side one more, and the colours of `encodable`."""
+    stream.width, stream.height = (side + side % 2 for side in size)
+    stream.pix_fmt = pixel_format
+    context = stream.codec_context
+    context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+
+
+def encodable(frame: np.ndarray, pixel_format: str) -> av.VideoFrame:
+    """A frame uint8 [H, W, 3] RGB, or [H, W, 4] RGBA, in the colours of HD video; odd sides get one more pixel."""
+    height, width, channels = frame.shape
+    if height % 2 or width % 2:
+        frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    layout = "rgba" if channels == 4 else "rgb24"
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout).reformat(
+        format=pixel_format,
+        interpolation=SCALING,
+        src_color_range=ColorRange.JPEG,
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        dst_color_primaries=ColorPrimaries.BT709,
+        dst_color_trc=ColorTrc.BT709,
+        threads=1,
+    )
+
+
 class VideoWriter:
     """Writes a video file frame by frame in a `with` block; the file appears whole at the end, or not at all.
 
@@ -107,19 +134,7 @@ class VideoWriter:
                 f"a frame must be uint8 {[*self._size[::-1], 4 if self._alpha else 3]}, "
                 f"not {frame.dtype} {list(frame.shape)}"
             )
-        if height % 2 or width % 2:
-            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        layout = "rgba" if self._alpha else "rgb24"
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout).reformat(
-            format=self._video.pix_fmt,
-            interpolation=SCALING,
-            src_color_range=ColorRange.JPEG,
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            dst_color_primaries=ColorPrimaries.BT709,
-            dst_color_trc=ColorTrc.BT709,
-            threads=1,
-        )
+        picture = encodable(frame, self._video.pix_fmt)
         picture.pts, picture.time_base = self._frames, Fraction(1, self._fps)
         self._frames += 1
         self._attempt(lambda: self._container.mux(self._video.encode(picture)))
@@ -150,12 +165,7 @@ class VideoWriter:
         self._container = av.open(str(self._part), "w", format=container, options=options)
         self._container.metadata["comment"] = PROVENANCE
         self._video = self._container.add_stream(encoder, rate=self._fps, options=dict(QUALITY.get(encoder, {})))
-        self._video.width, self._video.height = (side + side % 2 for side in self._size)
-        self._video.pix_fmt = pixel_format
-        self._video.codec_context.colorspace = Colorspace.ITU709
-        self._video.codec_context.color_range = ColorRange.MPEG
-        self._video.codec_context.color_primaries = ColorPrimaries.BT709
-        self._video.codec_context.color_trc = ColorTrc.BT709
+        prepare_pictures(self._video, self._size, pixel_format)
         self._add_sound(sound)
 
     def _attempt(self, step: Callable[[], None], faults: tuple[type[Exception], ...] = (FFmpegError, OSError)) -> None:

@@ -15,7 +15,7 @@ from modules.audio.keypoints import Keypoints
 from modules.audio.syncnet import WINDOW, SyncNet, SyncNetConfig
 from modules.audio.whisper import load_whisper
 from modules.face_models import load_face_model
-from modules.metrics.sync import SyncScore, own_sync_score
+from modules.metrics.sync import SoundLag, SyncScore, own_sync_score, sound_lag
 from modules.system.checkpoint import build_network, find_checkpoint, load_module, read_config, read_model_config
 from modules.system.errors import UserError
 
@@ -46,12 +46,26 @@ class OwnLipSync:
             None where there is no face, or less than a window of both.
         """
         seen = expression.isfinite().all(dim=1)
-        audio = feature_frames(waveform.float(), self.kind, self.hearing)
+        audio = self.heard(waveform)
         if not seen.any() or min(len(expression), len(audio) // 2) < WINDOW + 1:
             return None
         numbers = torch.where(seen, torch.arange(len(seen)), -1).cummax(0).values
         whole = expression[numbers.clamp(min=int(seen.nonzero()[0]))]
         return own_sync_score(self.network, audio, self.points(identity[None], whole[None])[0])
+
+    @torch.inference_mode()
+    def lag(self, identity: Tensor, expression: Tensor, waveform: Tensor, reach: int) -> SoundLag | None:
+        """By how much the sound is late (`sound_lag`), at most `reach` frames; None for less than a second.
+
+        Args:
+            identity: [1, 80]; expression: [T, 64] of a fit with a face in every frame.
+            waveform: [N] at 16 kHz.
+        """
+        return sound_lag(self.network, self.heard(waveform), self.points(identity, expression[None])[0], reach)
+
+    def heard(self, waveform: Tensor) -> Tensor:
+        """What the network hears of a sound [N] at 16 kHz: [Tx, A] at 50 Hz."""
+        return feature_frames(waveform.float(), self.kind, self.hearing)
 
 
 def load_own_lip_sync(folder: Path, whisper: Path) -> OwnLipSync:

@@ -46,10 +46,7 @@ _LEFT = slice(_RIGHT.stop, _RIGHT.stop + len(LEFT_EYE_RING))
 
 
 def head_poses(photo: FaceCoefficients, euler: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
-    """The poses of a driver as those of the photo's person, who starts as in the photo.
-
-    The distance of the head is its median over two seconds to either side, seen at the same place of the picture: when
-    a mouth opens, the fit of a face comes nearer, and the head would swell.
+    """The poses of a driver as those of the photo's person, who starts as in the photo; the distance is `steady`.
 
     Args:
         photo: the fitted face, one row.
@@ -57,10 +54,19 @@ def head_poses(photo: FaceCoefficients, euler: Tensor, translation: Tensor) -> t
     Returns:
         euler [T, 3], translation [T, 3].
     """
+    translation = steady(translation)
+    return photo.euler + euler - euler[:1], photo.translation + translation - translation[:1]
+
+
+def steady(translation: Tensor) -> Tensor:
+    """Translations [T, 3] dm, 25 a second, in which the head does not swell.
+
+    Its distance is the median over two seconds to either side, seen at the same place of the picture: when a mouth
+    opens, the fit of a face comes nearer.
+    """
     distance = CAMERA_DISTANCE - translation[:, 2]
     calm = _running_median(distance)
-    steady = torch.cat([translation[:, :2] * (calm / distance)[:, None], CAMERA_DISTANCE - calm[:, None]], dim=1)
-    return photo.euler + euler - euler[:1], photo.translation + steady - steady[:1]
+    return torch.cat([translation[:, :2] * (calm / distance)[:, None], CAMERA_DISTANCE - calm[:, None]], dim=1)
 
 
 def _running_median(values: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from modules.face3d.fitting import fit_photo
 from modules.media.pixels import to_pixels
 from modules.portrait.driving import head_camera, project_landmarks, torso_keypoints
 from modules.rig.draw import draw
+from modules.rig.motion import steady
 from modules.rig.rig import RigPhoto
 from modules.system.errors import UserError
 from tasks.evaluation.clips import Source
@@ -147,9 +148,9 @@ class RigCheckpoint(Checkpoint):
         self, source: Source, photo_face: FaceCoefficients | None, face: FaceCoefficients
     ) -> Iterator[np.ndarray]:
         painter, batch = self.painter(source, photo_face), self.talker.batch
-        rows = [
-            x.to(self.talker.device) for x in (face.expression, face.euler, face.translation, torch.zeros(len(face)))
-        ]
+        translation = steady(face.translation)  # as the rig always has it, but from the photo's own place
+        translation = translation + face.translation[:1] - translation[:1]
+        rows = [x.to(self.talker.device) for x in (face.expression, face.euler, translation, torch.zeros(len(face)))]
 
         def make(start: int) -> np.ndarray:
             drawn = draw(painter.rig, *(x[start : start + batch] for x in rows), painter.size)

@@ -17,6 +17,7 @@ from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
 from modules.media.video_reader import open_video
+from modules.rig.pose_tracking import track_poses
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
 from tasks.evaluation.clips import Source, TrueClip, central_square, list_videos
@@ -63,9 +64,10 @@ class Scene:
         return {}
 
     def fit(self, model: MorphableModel) -> FaceCoefficients:
-        """`model` fitted to `followed`, T rows; once for each face model."""
+        """`model` fitted to `followed` and tracked, T rows; once for each face model."""
         if model.name not in self._fits:
-            self._fits[model.name] = fit_clip(model, torch.from_numpy(self.followed).float())
+            face = fit_clip(model, torch.from_numpy(self.followed).float())
+            self._fits[model.name] = track_poses(model, face, self.clip.frames())
         return self._fits[model.name]
 
 

@@ -71,12 +71,11 @@ def install(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> None:
     for module in ("data_gen.segments", "modules.analysis.landmarks"):
         monkeypatch.setattr(f"{module}.FaceFinder", stand_in)
     monkeypatch.setattr("data_gen.videos.ANALYSIS", ())
-    monkeypatch.setattr("modules.analysis.segmentation.ANALYSIS_SIZE", 96)  # for speed
+    monkeypatch.setattr("modules.analysis.clip_segmentation.ANALYSIS_SIZE", 96)  # for speed
     monkeypatch.setattr("modules.analysis.segmentation.locate", lambda name: None)
     looks = Looks(person=1.0, hair=0.0, hair_in_the_middle=0.0, lips=20.0, cover=0.0)
     monkeypatch.setattr("modules.analysis.landmarks.measure_looks", lambda picture, landmarks: looks)
-    monkeypatch.setattr("modules.analysis.segmentation.hair_confidence", lambda picture: np.zeros(picture.shape[:2]))
+    found = "modules.analysis.clip_segmentation"
+    monkeypatch.setattr(f"{found}.hair_confidence", lambda picture: np.zeros(picture.shape[:2], np.float32))
     middle = stand_in.landmarks[0]
-    monkeypatch.setattr(
-        "modules.analysis.segmentation.person_confidence", lambda picture: person_around(picture, middle)
-    )
+    monkeypatch.setattr(f"{found}.person_confidence", lambda picture: person_around(picture, middle))

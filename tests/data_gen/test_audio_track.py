@@ -97,3 +97,13 @@ def test_each_network_is_loaded_once_from_its_own_source(monkeypatch):
     assert sources.network("hubert") is sources.network("hubert") is not sources.network("whisper")
     assert loaded == ["a network", Path("a folder")]
     sound._network.cache_clear()
+
+
+def test_samples_before_the_beginning_are_silent_and_pieces_may_overlap(tmp_path):
+    track = AudioTrack(video(tmp_path / "a.mp4", tone(2.0)))
+    whole = AudioTrack(video(tmp_path / "b.mp4", tone(2.0))).samples(0, 32_000)
+    first = track.samples(-500, 2000)
+    assert not first[:500].any()
+    np.testing.assert_array_equal(first[500:], whole[:1500])
+    np.testing.assert_array_equal(track.samples(1000, 4000), whole[1000:5000])
+    assert not AudioTrack(tmp_path / "a.mp4").samples(-900, 800).any()

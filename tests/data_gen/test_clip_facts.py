@@ -38,8 +38,14 @@ def test_a_clip_is_measured(content, tmp_path):
     assert (facts.person, facts.licence, facts.seconds, facts.has_pictures) == ("somebody", "of the test", 2.4, False)
     assert facts.angles.shape == (LOOKED_AT, 3) and facts.angles[[0, -1], 1] == pytest.approx([0, 30], abs=1e-4)
     assert facts.expression == pytest.approx(np.full(LOOKED_AT, 0.5))
+    assert np.isnan(facts.sound_late)
     assert facts.error < 1e-6 and facts.loudness == pytest.approx(-20, abs=0.01)
     assert facts.face[0] == pytest.approx(np.ptp(content.landmarks[0, :, 0]), abs=1e-6)
+
+
+def test_how_late_the_sound_was_is_kept(content, tmp_path):
+    write_clip(tmp_path / "a_000000", replace(content, sound_late=-2.5))
+    assert read_facts(tmp_path / "a_000000").sound_late == -2.5
 
 
 def test_a_fit_that_is_off_has_the_error_by_which_it_is(content, tmp_path):

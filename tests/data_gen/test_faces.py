@@ -2,9 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_gen import faces
-from data_gen.faces import FaceLimits, cropped_with_classes, fit_face
-from modules.analysis.crop import Box
+from data_gen.faces import FaceLimits, fit_face
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
 from modules.face_models import load_face_model
 from modules.system.errors import UserError
@@ -61,21 +59,6 @@ def test_a_turned_head_and_a_face_that_is_none_are_refused():
     shaken = landmarks_of() + 0.03 * np.random.default_rng(0).standard_normal((478, 2))
     with pytest.raises(UserError, match="does not fit"):
         fit_face(model, in_frame(shaken), SHAPE, FaceLimits())
-
-
-def test_pictures_and_classes_are_of_the_square(monkeypatch):
-    frames = np.zeros((2, *SHAPE, 3), np.uint8)
-    frames[:, 100:300, 200:300], frames[:, 100:300, 300:400] = 60, 180
-    monkeypatch.setattr(
-        "modules.analysis.segmentation.segment", lambda picture, landmarks: (picture[..., 0] > 120).astype(np.uint8)
-    )
-    fitted = faces.FittedFace(Box(200, 100, 400, 300), np.zeros((2, 478, 2)), FaceCoefficients.neutral(2))
-    pairs = list(cropped_with_classes(frames, fitted, 64))
-    assert len(pairs) == 2
-    for picture, classes in pairs:
-        assert picture.shape == (64, 64, 3) and classes.shape == (64, 64) and classes.dtype == np.uint8
-        assert (picture[:, :31] == 60).all() and (picture[:, 33:] == 180).all()
-        assert not classes[:, :31].any() and classes[:, 33:].all()
 
 
 def test_impossible_limits_are_refused():

@@ -21,6 +21,7 @@ FACTS = ClipFacts(
     face=np.full(2, 0.4),
     error=0.01,
     loudness=float("nan"),
+    sound_late=float("nan"),
 )
 
 

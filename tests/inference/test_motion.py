@@ -11,6 +11,7 @@ from inference.motion import (
     NaturalPose,
     PeriodicBlinks,
     natural_pose,
+    orbit_pose,
     periodic_blink,
     still_pose,
 )
@@ -130,6 +131,16 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, name, step
     with pytest.raises(UserError, match="cannot be written .No space left on device.; choose another place"):
         some_motion(5).save(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name] and len(Motion.load(tmp_path / name)) == 3
+
+
+def test_a_head_in_orbit_starts_at_rest_and_looks_to_all_sides_smoothly():
+    euler, translation = orbit_pose(250)
+    assert not euler[0].any() and not translation.any() and not euler[:, 2].any()
+    pitch, yaw = torch.rad2deg(euler[50:, 0]), torch.rad2deg(euler[50:, 1])
+    assert (float(yaw.max()), float(-yaw.min())) == pytest.approx((20, 20), abs=0.1)
+    assert (float(pitch.max()), float(-pitch.min())) == pytest.approx((8, 8), abs=0.1)
+    assert torch.allclose((yaw / 20) ** 2 + (pitch / 8) ** 2, torch.ones(200), atol=1e-4)
+    assert float(torch.rad2deg(euler.diff(dim=0)).abs().max()) < 2.5  # degrees a frame
 
 
 def test_natural_pose_starts_at_rest_moves_gently_and_follows_its_seed():

@@ -14,7 +14,7 @@ from modules.face3d.fitting import FitProblem, fit_clip, fit_photo
 from modules.face3d.morphable_model import MorphableModel
 from modules.metrics.motion import landmark_error
 from modules.procedural.clips import sample_motion
-from modules.procedural.head import procedural_model
+from modules.procedural.head import expression_index, procedural_model
 from modules.procedural.person import sample_person
 from tests.golden.reference import laplacian_loss
 from tests.modules.face3d.conftest import face_data
@@ -124,6 +124,46 @@ def test_the_curvature_is_that_of_the_residuals(face_model, generator):
     assert_close(actual, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
 
 
+def test_the_matrix_of_a_fixed_identity_is_the_frames_part(face_model, generator):
+    face, landmarks = clip(face_model, 3, generator)
+    problem = FitProblem(face_model, landmarks, FitConfig())
+    per_frame = torch.cat([face.expression, face.euler, face.translation], dim=1).double()
+    whole, part = (problem.curvature(face.identity.double(), per_frame, fixed) for fixed in (False, True))
+    assert_close(part.blocks, whole.blocks)
+    assert part.cross.shape[-1] == 0 and part.shared.numel() == 0
+
+
+def test_fits_of_procedural_clips_are_accurate():
+    """Eight people who talk and blink, long enough that a sample tells who they are; with the jitter of a detector."""
+    model, frames, turns = procedural_model(), 2 * fitting._SAMPLE + 10, []
+    actions = [expression_index(name) for name in ("jaw_open", "blink_left", "blink_right")]
+    for seed in range(900001, 900009):
+        face = sample_motion(seed, frames).replace(identity=sample_person(seed).identity[None])
+        expression = face.expression.clone()
+        expression[:, actions[0]] += 0.35 - 0.25 * torch.cos(0.9 * torch.arange(frames))
+        face = face.replace(expression=expression)
+        points = pose_points(model.landmarks(face.identity, face.expression, 478), face.euler, face.translation)
+        jitter = torch.randn(frames, 478, 2, generator=torch.Generator().manual_seed(seed)) / 600
+        fit = fit_clip(model, project(points) + jitter)
+        turns.append(torch.rad2deg((fit.euler - face.euler).abs()).mean(dim=0))
+        assert landmark_error(model, fit, project(points)).median() < 0.01
+        for action in actions:
+            pair = torch.stack([fit.expression[:, action], expression[:, action]])
+            assert torch.corrcoef(pair)[0, 1] > 0.9, (seed, action)
+    assert torch.stack(turns).mean(dim=0).max() < 1.5
+
+
+def test_an_identity_of_a_sample_fits_as_well_as_that_of_all_frames(face_model, generator, monkeypatch):
+    _, landmarks = clip(face_model, 40, generator)
+    monkeypatch.setattr(fitting, "_SAMPLE", 10)
+    by_sample = fit_clip(face_model, landmarks)
+    monkeypatch.setattr(fitting, "_SAMPLE", 40)
+    by_all = fit_clip(face_model, landmarks)
+    errors = [landmark_error(face_model, fit, landmarks).mean() for fit in (by_sample, by_all)]
+    assert errors[0] < 1.1 * errors[1] + 1e-4
+    assert not torch.equal(by_sample.identity, by_all.identity)
+
+
 def test_smoothness_calms_noisy_landmarks(face_model, generator):
     _, landmarks = clip(face_model, 12, generator)
     noisy = landmarks + 0.003 * torch.randn(landmarks.shape, generator=generator)
@@ -149,6 +189,7 @@ def test_expressions_keep_to_the_sensible_range(generator):
 def test_long_clips_are_fitted_in_overlapping_parts(face_model, generator, monkeypatch):
     _, landmarks = clip(face_model, 23, generator)
     whole = fit_clip(face_model, landmarks, WEAK)
+    monkeypatch.setattr(fitting, "_SAMPLE", 5)
     monkeypatch.setattr(fitting, "_SEGMENT", 10)
     monkeypatch.setattr(fitting, "_OVERLAP", 3)
     parts = fit_clip(face_model, landmarks, WEAK)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from modules.metrics.sync import own_sync_score, sync_accuracy, sync_score
+from modules.metrics.sync import own_sync_score, sound_lag, sync_accuracy, sync_score
 
 
 class Echo(torch.nn.Module):
@@ -72,3 +72,18 @@ def test_the_ends_of_a_clip_are_not_taken_for_agreement(generator):
     assert score.offset == 0 and score.distance > 1.2 and score.confidence > 0.05
     short = own_sync_score(Echo(), motion[:8, :1].repeat_interleave(2, dim=0), motion[:8, :1])
     assert short.offset == 0  # fewer windows than offsets
+
+
+@pytest.mark.parametrize("late", [0, 3, -5])
+def test_the_lag_of_late_sound_is_positive_and_found_between_frames(generator, late):
+    phase = torch.rand(80, generator=generator) * 6
+    audio = phase.repeat_interleave(2)[:, None]
+    lag = sound_lag(Echo(), audio.roll(2 * late, 0), phase[:, None], 10)
+    assert lag.frames == pytest.approx(late, abs=0.3) and lag.confidence > 0.2
+    half = sound_lag(Echo(), audio.roll(2 * late + 1, 0), phase[:, None], 10)
+    assert half.frames == pytest.approx(late + 0.5, abs=0.3)
+
+
+def test_less_than_a_second_has_no_lag(generator):
+    phase = torch.rand(20, generator=generator)
+    assert sound_lag(Echo(), phase.repeat_interleave(2)[:, None], phase[:, None], 10) is None
