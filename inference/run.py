@@ -8,7 +8,7 @@ python -m inference.run --source face.jpg --driving clip.mp4 --output out.mp4
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from inference.options import RENDERERS, RIG_SIZES, check, check_batch_file, note_of_renderer
 from modules.system.assets import DEMO_CHECKPOINT
@@ -35,14 +35,6 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-class _CommandParser(argparse.ArgumentParser):
-    """A parser for a command line, on which an option with a value stands once."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.register("action", None, _Once)
-
-
 class _LineParser(argparse.ArgumentParser):
     """A parser for the line of a table, whose options replace those of the command, and after which the program goes
     on."""
@@ -56,7 +48,9 @@ def parse_line(arguments: list[str]) -> argparse.Namespace:
     return parse(arguments, _LineParser)
 
 
-def parse(arguments: list[str] | None, kind: type[argparse.ArgumentParser] = _CommandParser) -> argparse.Namespace:
+def parse(
+    arguments: list[str] | None, kind: type[argparse.ArgumentParser] = argparse.ArgumentParser
+) -> argparse.Namespace:
     """Read the command line; `given` of the result holds the names of the options that stand on it.
 
     Raises:
@@ -83,6 +77,8 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    if kind is not _LineParser:
+        result.register("action", None, _Once)
     add_inputs(result)
     add_model(result)
     add_outputs(result)

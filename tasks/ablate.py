@@ -162,9 +162,7 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
     small = sorted(folder.glob("demo/*.yaml")) if demo else []
     known = {default_output(path): path for path in [*ablations, *small]}
     used: set[str] = set()
-    budget = [f"max_minutes={options.minutes}"] if options.minutes is not None else []
-    if options.steps is not None:
-        budget = [f"steps={options.steps}", "max_minutes=null"]
+    budget = budget_of(options)
     runs: dict[str, Run] = {}
 
     def run_folder(config: Path) -> Path:
@@ -210,6 +208,13 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
     if unused := [text for text in options.overrides if text not in used]:
         raise UserError(f"no stage of this set has the key {unused[0].partition('=')[0]}; leave {unused[0]} out")
     return runs
+
+
+def budget_of(options: argparse.Namespace) -> list[str]:
+    """The settings that --minutes or --steps stand for."""
+    if options.steps is not None:
+        return [f"steps={options.steps}", "max_minutes=null"]
+    return [f"max_minutes={options.minutes}"] if options.minutes is not None else []
 
 
 def people_of_a_short_run(settings: RunSettings, overrides: list[str]) -> list[str]:
