@@ -1,6 +1,6 @@
 """A newcomer's first day: the commands of README and docs/finetune.md as they are written, in a fresh clone.
 
-Only budgets are cut (a later key=value wins), and the inputs are short clips of the test media. There is no network,
+Only budgets are cut (a later key=value wins, an option is replaced), and the inputs are short clips of the test media. There is no network,
 and nothing but what a clone holds. Each test runs in the state that the ones before left behind.
 """
 
@@ -76,8 +76,9 @@ def run(clone: Path) -> Callable[[str], str]:
 
     def call(line: str) -> str:
         more = next((shorter for begin, shorter in SHORTER.items() if line.startswith(begin)), "")
+        shown = re.sub(rf" {more.split()[0]} \S+", "", line) if more.startswith("--") else line  # options stand once
         done = subprocess.run(
-            [shutil.which("bash"), "-ec", f"{line} {more}"],
+            [shutil.which("bash"), "-ec", f"{shown} {more}"],
             cwd=clone,
             env=environment,
             capture_output=True,
