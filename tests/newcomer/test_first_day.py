@@ -1,7 +1,8 @@
 """A newcomer's first day: the commands of README and docs/finetune.md as they are written, in a fresh clone.
 
-Only budgets are cut (a later key=value wins, an option is replaced), and the inputs are short clips of the test media. There is no network,
-and nothing but what a clone holds. Each test runs in the state that the ones before left behind.
+Only budgets are cut (a later key=value wins, an option is replaced), and the inputs are short clips of the test
+media. There is no network, and nothing but what a clone holds. Each test runs in the state that the ones before left
+behind.
 """
 
 import os
