@@ -25,13 +25,13 @@ from modules.system.processes import run_all
 class ProceduralDataConfig:
     """One clip for each person; seeds below 100000 are for training, those from 900000 on are held out."""
 
-    folder: str = "data/procedural/train"
-    people: int = 120
-    first_seed: int = 0
-    frames: int = 40
-    size: int = 256
+    folder: str = "data/procedural/train"  # to write the clips into
+    people: int = 120  # one clip of each
+    first_seed: int = 0  # of the first person
+    frames: int = 40  # of a clip, 25 a second
+    size: int = 256  # pixels a side
     pncc_size: int = 128  # 0: do not store PNCCs
-    workers: int = 2
+    workers: int = 2  # processes
 
     def __post_init__(self) -> None:
         if min(self.people, self.frames, self.size, self.workers) < 1 or min(self.pncc_size, self.first_seed) < 0:

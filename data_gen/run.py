@@ -3,6 +3,7 @@
     python -m data_gen.run configs/data/procedural.yaml
     python -m data_gen.run configs/data/videos.yaml videos=FOLDER folder=data/own
     python -m data_gen.run configs/data/videos.yaml folder=data/own --add mouth_opening
+    python -m data_gen.run configs/data/videos.yaml --keys
 
 The file names its `source`; the other keys are the settings of that source. A run that was stopped continues where it
 stopped, and several runs may work on the same folder.
@@ -28,6 +29,7 @@ from modules.audio.whisper import DEFAULT_WHISPER
 from modules.clips.fields import FIELDS, add_field
 from modules.clips.format import list_clips
 from modules.system.config import from_dict, load_yaml
+from modules.system.config_keys import keys_of, table_of_keys
 from modules.system.errors import UserError, run_command
 from modules.system.interrupts import Interrupts
 from modules.system.progress import with_progress
@@ -62,18 +64,26 @@ SOURCES = {
 }
 
 
+def read(path: Path, overrides: list[str]) -> tuple[Source, Any]:
+    """The kind of data set that the file at `path` names, and its settings.
+
+    Raises:
+        UserError: unknown source or setting.
+    """
+    settings = load_yaml(path, overrides)
+    name = settings.pop("source", None)
+    if name not in SOURCES:
+        raise UserError(f"{path}: source is {name}; use one of {', '.join(SOURCES)}")
+    return SOURCES[name], from_dict(SOURCES[name].config, settings)
+
+
 def run(path: Path, overrides: list[str]) -> str:
     """Prepare the data set that the file at `path` describes; returns what the folder then holds, in one line.
 
     Raises:
         UserError: unknown source or setting, or nothing to prepare.
     """
-    settings = load_yaml(path, overrides)
-    name = settings.pop("source", None)
-    if name not in SOURCES:
-        raise UserError(f"{path}: source is {name}; use one of {', '.join(SOURCES)}")
-    source = SOURCES[name]
-    config = from_dict(source.config, settings)
+    source, config = read(path, overrides)
     items = source.prepare(config)
     with Interrupts() as interrupts:
         for _ in with_progress(items, next(items), source.unit):
@@ -111,10 +121,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
     choices = (*FIELDS, *get_args(FeatureKind))
     parser.add_argument("--add", choices=choices, help="fill this into the finished clips of the folder, no more")
+    parser.add_argument(
+        "--keys", action="store_true", help="list every key with type, value and meaning, prepare nothing"
+    )
     options = parser.parse_intermixed_args(arguments)
 
     def body() -> None:
         config, overrides = options.config, options.overrides
+        if options.keys:
+            print(table_of_keys(keys_of(read(config, overrides)[1])))
+            return
         print(add(config, overrides, options.add) if options.add else run(config, overrides))
 
     return run_command(body)

@@ -41,15 +41,15 @@ class SyntheticSpeechConfig:
     lips meet on fewer of the p, b and m of real voices.
     """
 
-    folder: str = "data/speech/train"
-    clips: int = 300
-    first_seed: int = 0
+    folder: str = "data/speech/train"  # to write the clips into
+    clips: int = 300  # how many
+    first_seed: int = 0  # of the first clip
     seconds: float = 8.0  # of a clip
-    voices: Literal["auto", "flite", "formant"] = "auto"
-    features: tuple[FeatureKind, ...] = ("whisper",)
+    voices: Literal["auto", "flite", "formant"] = "auto"  # who speaks; auto: both, if flite is installed
+    features: tuple[FeatureKind, ...] = ("whisper",)  # of the sound, to store
     whisper: str = DEFAULT_WHISPER  # folder of scripts/convert_whisper.py
     pitch: PitchKind = "praat"  # of the voice; world: by the package pyworld
-    workers: int = 2
+    workers: int = 2  # processes
 
     def __post_init__(self) -> None:
         if min(self.clips, self.workers) < 1 or self.first_seed < 0 or self.seconds < 2 or "hubert" in self.features:

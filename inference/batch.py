@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from inference.options import check, default_output, written
+from inference.options import check, default_output, note_of_renderer, written
 from inference.pipeline import TalkingPortrait
 from inference.video import make_video
 from modules.system.errors import UserError, lack_of_memory, note, tell_error
@@ -37,11 +37,12 @@ def make_batch(table: Path, parse: Parse, shared: list[str], say: Callable[[str]
     names = _options(table, names, {name for name in defaults if name not in ("given", "batch_file")})
     taken: dict[Path, int] = {}
     load = lru_cache(maxsize=1)(TalkingPortrait.load)
+    note_once = lru_cache(maxsize=None)(note)
     made, failed = 0, []
     for number, cells in lines:
         try:
             options = parse([*shared, *_arguments(names, cells, defaults)])
-            made += _make(options, number, taken, load, say)
+            made += _make(options, number, taken, load, say, note_once)
         except UserError as error:
             failed.append(_failure(table, number, str(error)))
         except Exception as error:  # the other lines are still to be made
@@ -102,7 +103,12 @@ def _arguments(names: list[str], cells: list[str], defaults: dict[str, object]) 
 
 
 def _make(
-    options: argparse.Namespace, number: int, taken: dict[Path, int], load: Load, say: Callable[[str], None]
+    options: argparse.Namespace,
+    number: int,
+    taken: dict[Path, int],
+    load: Load,
+    say: Callable[[str], None],
+    note_once: Callable[[str], None],
 ) -> bool:
     """Make one video and say so. Whether there was something to make."""
     if options.batch_file is not None:
@@ -121,6 +127,8 @@ def _make(
     summary, remark = make_video(options, load)
     if remark:
         note(f"line {number}: {remark}")
+    if about := note_of_renderer(options):
+        note_once(about)
     say(f"line {number}: {summary}")
     return True
 

@@ -64,12 +64,16 @@ class Motion:
     def __len__(self) -> int:
         return len(self.expression)
 
-    def __getitem__(self, part: slice) -> "Motion":
-        """The rows of a slice, such as `motion[:50]`, the first two seconds.
+    def __getitem__(self, part: slice | int) -> "Motion":
+        """The rows of a slice, such as `motion[:50]`, the first two seconds; or one row, `motion[3]`.
 
         Raises:
             UserError: there are none.
+            IndexError: there is no such row, which ends a loop over the rows.
         """
+        if not isinstance(part, slice):
+            row = range(len(self))[part]
+            part = slice(row, row + 1)
         return replace(self, **{name: getattr(self, name)[part] for name in _ARRAYS})
 
     def __add__(self, other: "Motion") -> "Motion":

@@ -32,6 +32,7 @@ POSES = ("natural", "still", "orbit")
 BACKGROUNDS = ("photo", "transparent")
 RENDERERS = ("planes", "rig")
 RIG_SIZES = (256, 512, 1024)  # pixels a side, of --renderer rig; the networks have one size
+RIG_SIZE = 512  # without --size
 OUTPUT_FOLDER = Path("infer_out")
 LONGEST_NAME = 60  # letters of an input's name in that of an output
 
@@ -109,15 +110,29 @@ def default_output(options: argparse.Namespace) -> Path:
 
 def default_renderer(options: argparse.Namespace) -> str:
     """Who draws: the rig if the checkpoint has settings for it, unless a portrait of the planes is given."""
-    of_planes = options.source is not None and options.source.suffix.lower() == PORTRAIT_SUFFIX
-    return "planes" if of_planes or not draws_by_rig(options.checkpoint) else "rig"
+    return "planes" if _is_portrait(options.source) or not draws_by_rig(options.checkpoint) else "rig"
+
+
+def note_of_renderer(options: argparse.Namespace) -> str:
+    """That networks drew where nobody chose them, and what else could; empty where somebody did, or the rig draws.
+
+    Args:
+        options: after `check`.
+    """
+    chosen = {"renderer", *NOT_WITH_RIG} & options.given or _is_portrait(options.source)
+    if chosen or options.renderer == "rig":
+        return ""
+    return (
+        f"{options.checkpoint} has no folder rig, so its networks drew, in their own size; --renderer rig draws the "
+        f"photo itself in 3D, {RIG_SIZE} pixels a side"
+    )
 
 
 def inputs_of(options: argparse.Namespace) -> dict[str, bool]:
     """Which inputs a video is made of, by the names in `ACTS_WITH`."""
     source, speech = options.source, not (options.driving or options.motion)
     return {
-        "a photo": source is not None and source.suffix.lower() != PORTRAIT_SUFFIX,
+        "a photo": source is not None and not _is_portrait(source),
         "speech": speech,
         "--driving": options.driving is not None,
         "--motion": options.motion is not None,
@@ -202,7 +217,7 @@ def _check_rig(options: argparse.Namespace) -> None:
                 "leave one of them out" if "renderer" in options.given else "leave it out, or add --renderer planes"
             )
             raise UserError(f"{_called(name)} is not used with --renderer rig: {reason}; {instead}")
-    if options.source is not None and options.source.suffix.lower() == PORTRAIT_SUFFIX:
+    if _is_portrait(options.source):
         raise UserError(f"--renderer rig draws from the photo itself; give that with --source, not {options.source}")
 
 
@@ -291,6 +306,10 @@ def _check_ears(options: argparse.Namespace) -> None:
         raise UserError(f"--blink model: {options.checkpoint} has no blinks among its conditions; use period or none")
     if config.get("pitch") == "world":
         check_package("pyworld", f"{options.checkpoint} hears the pitch of WORLD and", "give --driving or --motion")
+
+
+def _is_portrait(source: Path | None) -> bool:
+    return source is not None and source.suffix.lower() == PORTRAIT_SUFFIX
 
 
 def _called(name: str) -> str:

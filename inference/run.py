@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from inference.options import RENDERERS, RIG_SIZES, check, check_batch_file
+from inference.options import RENDERERS, RIG_SIZES, check, check_batch_file, note_of_renderer
 from modules.system.assets import DEMO_CHECKPOINT
-from modules.system.errors import UserError, run_command
+from modules.system.errors import UserError, note, run_command
 from modules.system.imports import many_imports
 
 
@@ -21,8 +21,23 @@ def path(text: str) -> Path | str:
     return Path(text) if text else ""
 
 
+class _Once(argparse.Action):
+    """Stores a value, and refuses a second one: argparse would forget the first."""
+
+    before: object = None
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        if self.before is not None:
+            raise UserError(f"{self.option_strings[0]} is given twice ({self.before}, {values}); leave one out")
+        self.before = values
+        setattr(namespace, self.dest, values)
+
+
 class _LineParser(argparse.ArgumentParser):
-    """A parser for the line of a table, after which the program goes on."""
+    """A parser for the line of a table, whose options replace those of the command, and after which the program goes
+    on."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
@@ -36,7 +51,11 @@ def parse_line(arguments: list[str]) -> argparse.Namespace:
 def parse(
     arguments: list[str] | None, kind: type[argparse.ArgumentParser] = argparse.ArgumentParser
 ) -> argparse.Namespace:
-    """Read the command line; `given` of the result holds the names of the options that stand on it."""
+    """Read the command line; `given` of the result holds the names of the options that stand on it.
+
+    Raises:
+        UserError: an option with a value is given twice.
+    """
     options = parser(kind).parse_args(arguments)
     absent = object()
     marked = parser(kind).parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(options), absent)))
@@ -58,6 +77,8 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    if kind is not _LineParser:
+        result.register("action", None, _Once)
     add_inputs(result)
     add_model(result)
     add_outputs(result)
@@ -199,9 +220,9 @@ def main(arguments: list[str] | None = None) -> int:
         with many_imports():
             from inference.video import make_video  # takes seconds: a wrong option is answered before
 
-        summary, note = make_video(options)
-        if note:
-            print(f"note: {note}", file=sys.stderr)
+        summary, remark = make_video(options)
+        for text in filter(None, (remark, note_of_renderer(options))):
+            note(text)
         print(summary)
 
     return run_command(body)

@@ -16,7 +16,7 @@ from inference.gltf import write_mesh
 from inference.layers import LayerWriter
 from inference.live_speech import LiveConfig
 from inference.motion import Drawing, Motion, natural_pose, orbit_pose, periodic_blink, still_pose
-from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX
+from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX, RIG_SIZE
 from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
 from inference.rig import RigPainter, procedural_rig_photo, rig_photo
@@ -30,7 +30,6 @@ from modules.system.errors import UserError, note
 from modules.system.interrupts import Interrupts
 from modules.system.progress import with_progress
 
-RIG_SIZE = 512  # pixels a side, without --size
 DEMO_PERSON = 900007  # seed of a procedural person that no training saw
 
 

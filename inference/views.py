@@ -18,6 +18,7 @@ from modules.rendering.planes import colours, mean_features
 from modules.rendering.renderer import VolumeRenderer
 from modules.system.errors import UserError
 
+LARGEST_TURN = 90.0  # degrees from the photo's pose; what the networks draw is poor long before
 SOLID = 0.5  # share of a ray that has met matter, from which its depth counts
 
 
@@ -63,23 +64,35 @@ class Planes:
 
     @torch.inference_mode()
     def features_at(self, points: Tensor) -> Tensor:
-        """Features [N, C], the mean over the planes, at points [N, 3]: x right, y up, z towards the viewer."""
+        """Features [N, C], the mean over the planes, at points [N, 3]: x right, y up, z towards the viewer.
+
+        Raises:
+            UserError: points of another shape, here and below.
+        """
         depth, planes = self.renderer.config.plane_depth, self.planes[None]
         if depth > 1:
             planes = planes.unflatten(2, (-1, depth))
-        return mean_features(planes, points[None].to(planes), self.box_size)[0]
+        return mean_features(planes, self._batch_of(points), self.box_size)[0]
 
     @torch.inference_mode()
     def density_at(self, points: Tensor) -> Tensor:
         """Density [N], at least 0, per world unit, at points [N, 3]."""
-        raw = self.renderer.density(self.planes[None], points[None].to(self.planes))
+        raw = self.renderer.density(self.planes[None], self._batch_of(points))
         return density(raw)[0, :, 0]
 
     @torch.inference_mode()
     def colours_at(self, points: Tensor) -> Tensor:
         """Colours [N, 3] in [0, 1] at points [N, 3]."""
-        logits = self.renderer.query(self.planes[None], points[None].to(self.planes))[1]
+        logits = self.renderer.query(self.planes[None], self._batch_of(points))[1]
         return colours(logits)[0, :, :3].clamp(0, 1)
+
+    def _batch_of(self, points: Tensor) -> Tensor:
+        """[N, 3] -> [1, N, 3]."""
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise UserError(
+                f"points have shape {list(points.shape)}; they must be [N, 3], such as points.reshape(-1, 3)"
+            )
+        return points[None].to(self.planes)
 
 
 def turned_motion(portrait: Portrait, yaw: Tensor, pitch: Tensor, expression: Tensor | None = None) -> Motion:
@@ -89,9 +102,16 @@ def turned_motion(portrait: Portrait, yaw: Tensor, pitch: Tensor, expression: Te
         yaw, pitch: [T] degrees; positive yaw turns to the right side of the picture, positive pitch looks down.
         expression: [64] for all rows, or [T, 64]; None: the photo's.
     Raises:
-        UserError: an expression of another size.
+        UserError: an angle beyond `LARGEST_TURN`, or an expression of another size.
     """
     count = len(yaw)
+    for name, angles in (("yaw", yaw), ("pitch", pitch)):
+        if not (angles.abs() <= LARGEST_TURN).all():
+            worst = float(angles[int(torch.nan_to_num(angles, nan=torch.inf).abs().argmax())])
+            raise UserError(
+                f"{name} is {worst:g} degrees; give {-LARGEST_TURN:g} to {LARGEST_TURN:g}: "
+                "a photo shows nothing of the other side of a head"
+            )
     own = portrait.expression if expression is None else torch.as_tensor(expression, dtype=torch.float32)
     own = own[None] if own.ndim == 1 else own
     if own.shape not in ((1, 64), (count, 64)):

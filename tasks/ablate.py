@@ -12,10 +12,11 @@ stopped run resumes.
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ from modules.system.errors import UserError, run_command
 from modules.system.files import whole_file
 from tasks.ablation_evaluation import AblationEvaluation, with_figures
 from tasks.ablation_table import as_markdown, mean_of_seeds, rows_of
+from tasks.data.procedural_views import people_to_render
 from tasks.engine.run_log import writing
 from tasks.engine.settings import RunSettings, read_settings
 from tasks.engine.trainer import Trainer
 from tasks.evaluate import show
 from tasks.run import default_output, parse, train
+from tasks.stages.warm_start import PORTRAIT_PART, SPEECH_PART, SYNC_PART
 
 STARTS = ("init_from", "sync_checkpoint")  # keys that name an earlier run
 RESULT = "result.json"  # in the folder of a run that is finished
@@ -159,9 +162,7 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
     small = sorted(folder.glob("demo/*.yaml")) if demo else []
     known = {default_output(path): path for path in [*ablations, *small]}
     used: set[str] = set()
-    budget = [f"max_minutes={options.minutes}"] if options.minutes is not None else []
-    if options.steps is not None:
-        budget = [f"steps={options.steps}", "max_minutes=null"]
+    budget = budget_of(options)
     runs: dict[str, Run] = {}
 
     def run_folder(config: Path) -> Path:
@@ -178,8 +179,10 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
         settings = read_settings(base, overrides)
         named = {key: settings.resolved.get(key) for key in STARTS}
         starts = {key: known[Path(value)] for key, value in named.items() if value and Path(value) in known}
-        if starts:
-            overrides += [f"{key}={json.dumps(str(run_folder(start)))}" for key, start in starts.items()]
+        more = [f"{key}={json.dumps(str(run_folder(start)))}" for key, start in starts.items()]
+        more += people_of_a_short_run(settings, overrides) if demo and options.steps is not None else []
+        if more:
+            overrides += more
             settings = read_settings(base, overrides)
         runs[path.stem] = Run(
             name=path.stem,
@@ -205,6 +208,28 @@ def read_set(options: argparse.Namespace) -> dict[str, Run]:
     if unused := [text for text in options.overrides if text not in used]:
         raise UserError(f"no stage of this set has the key {unused[0].partition('=')[0]}; leave {unused[0]} out")
     return runs
+
+
+def budget_of(options: argparse.Namespace) -> list[str]:
+    """The settings that --minutes or --steps stand for."""
+    if options.steps is not None:
+        return [f"steps={options.steps}", "max_minutes=null"]
+    return [f"max_minutes={options.minutes}"] if options.minutes is not None else []
+
+
+def people_of_a_short_run(settings: RunSettings, overrides: list[str]) -> list[str]:
+    """views.people=N, where the teacher would render more people than the steps of a run can show; else nothing."""
+    trainer, views = settings.trainer, getattr(settings.task_config, "views", None)
+    shown = trainer.steps * trainer.accumulate * trainer.loader.batch
+    given = any(text.startswith("views.people=") for text in overrides)
+    return [] if given or views is None or shown >= views.people else [f"views.people={shown}"]
+
+
+def to_render(run: Run) -> str:
+    """What the teacher of a run renders before the first step, in words; empty if nothing."""
+    task = run.settings.task_config
+    people = people_to_render(task.views) if getattr(task, "teacher", "") == "procedural" else 0
+    return f", after its teacher has rendered {people} people, once for all runs (views.people)" if people else ""
 
 
 def own_overrides(config: Path, overrides: list[str]) -> list[str]:
@@ -263,43 +288,59 @@ def check(run: Run) -> None:
     """Find what would stop the run, before any run begins.
 
     Raises:
-        UserError: clips or the checkpoint to start from are missing, or the folder has a run with other settings.
+        UserError: the checkpoint to start from is missing, or the folder has a run with other settings.
     """
     if run.others:
         raise UserError(
             f"{run.folder} was trained with other settings ({', '.join(run.others[:3])} changed); choose "
             "another --output, or move the folder away"
         )
-    task = run.settings.task_config
-    data = getattr(task, "data", None)
-    for key in ("folder", "validation_folder"):
-        if getattr(data, key, ""):
-            _check_clips(
-                Path(getattr(data, key)),
-                getattr(data, "face_model", None) or task.face_model,
-                speech=hasattr(task, "features"),
-                held_out=key == "validation_folder",
-            )
     for key in STARTS:
         value = run.settings.resolved.get(key)
         if value and Path(value).name not in run.starts:
             try:
-                find_checkpoint(value)
+                for part in value.split(","):
+                    find_checkpoint(part.strip(), (PORTRAIT_PART, SPEECH_PART, SYNC_PART))
             except UserError as error:
                 config = Path("configs", *Path(value).parts[1:]).with_suffix(".yaml")
                 advice = f"; train that first: python -m tasks.run {config}" if config.is_file() else ""
                 raise UserError(f"{run.name} starts from {value} ({key}), which holds no checkpoint{advice}") from error
 
 
-def _check_clips(folder: Path, face_model: str, speech: bool, held_out: bool) -> None:
+def check_clips(runs: Iterable[Run]) -> None:
+    """Find all folders without prepared clips, before any run begins.
+
+    Raises:
+        UserError: there are some; the message names all of them, with the commands that make them.
+    """
+    ways: dict[Path, str] = {}
+    for run in runs:
+        task = run.settings.task_config
+        data = getattr(task, "data", None)
+        for key in ("folder", "validation_folder"):
+            folder = getattr(data, key, "")
+            if folder and Path(folder) not in ways and not _has_clips(Path(folder)):
+                face_model = getattr(data, "face_model", None) or task.face_model
+                speech, held_out = hasattr(task, "features"), key == "validation_folder"
+                ways[Path(folder)] = _how_to_make(Path(folder), face_model, speech, held_out)
+    if ways:
+        raise UserError(f"no prepared clips in {', '.join(map(str, ways))}; make them: {'; '.join(ways.values())}")
+
+
+def _has_clips(folder: Path) -> bool:
     try:
         list_clips(folder)
-    except UserError as error:
-        procedural = face_model == "procedural"
-        config, count = ("speech", "clips=20") if speech else ("procedural", "people=8")
-        command = f"python -m data_gen.run configs/data/{config if procedural else 'videos'}.yaml"
-        people = f" first_seed={HELD_OUT_SEED} {count}" if procedural and held_out else ""
-        raise UserError(f"no prepared clips in {folder}; make them: {command} folder={folder}{people}") from error
+    except UserError:
+        return False
+    return True
+
+
+def _how_to_make(folder: Path, face_model: str, speech: bool, held_out: bool) -> str:
+    procedural = face_model == "procedural"
+    config, count = ("speech", "clips=20") if speech else ("procedural", "people=8")
+    command = f"python -m data_gen.run configs/data/{config if procedural else 'videos'}.yaml"
+    people = f" first_seed={HELD_OUT_SEED} {count}" if procedural and held_out else ""
+    return f"{command} folder={folder}{people}"
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -377,6 +418,7 @@ def ablate(options: argparse.Namespace) -> None:
     runs = read_set(options)
     todo = in_order(runs, chosen_names(runs, options.only))
     seeds = {name: [of_seed(run, number) for number in range(options.seeds)] for name, run in runs.items()}
+    check_clips(todo)
     for run in todo:
         for seed in seeds[run.name]:
             check(seed)
@@ -384,15 +426,21 @@ def ablate(options: argparse.Namespace) -> None:
     evaluation = evaluation_of(options, output / "evaluation", todo)
     every = in_order(runs, chosen_names(runs, None))
     results = {run.name: finished(seeds[run.name], evaluation) for run in every}
-    for number, run in enumerate(todo, 1):
-        same = changes_nothing(run, runs)
-        state = "nothing changes at this size" if same else "finished before" if results[run.name] else "training"
-        print(f"[{number}/{len(todo)}] {run.name} ({', '.join(run.changed) or 'baseline'}): {state}", flush=True)
-        if same:
+    same = {run.name for run in todo if changes_nothing(run, runs)}
+    trainings = (len(todo) - len(same)) * options.seeds
+    numbers = itertools.count(1)
+    for run in todo:
+        if run.name in same:
+            print(f"{run.name} ({', '.join(run.changed)}): nothing changes at this size", flush=True)
             nothing = {"baseline": run.baseline, "changed": [*run.changed, "(nothing at this size)"]}
             results[run.name] = {**results[run.baseline], "name": run.name, **nothing}
         else:
             for seed in seeds[run.name]:
+                state = f"training{to_render(seed)}" if seed.result is None else "finished before"
+                what = ", ".join(run.changed) or "baseline"
+                if options.seeds > 1:
+                    what += f", seed {seed.settings.trainer.seed}"
+                print(f"[{next(numbers)}/{trainings}] {run.name} ({what}): {state}", flush=True)
                 if seed.result is None:
                     train_run(seed, options.device)
                 if evaluation:

@@ -22,7 +22,7 @@ from tasks.evaluation.run import Progress, score_all
 from tasks.evaluation.scoring import pending
 from tasks.evaluation.settings import Entry, EvaluationConfig, Protocol, read_evaluation
 from tasks.evaluation.tables import Results, table_of
-from tasks.export import export
+from tasks.export import export, shows_raw_render
 
 CONFIGS = Path("configs/evaluate")
 PEOPLE = range(HELD_OUT_SEED + 100, HELD_OUT_SEED + 103)  # of the clips of --demo: two seconds of each, as large as
@@ -105,6 +105,8 @@ class AblationEvaluation:
                 export(run, kind, exported(run))
             score_all(self.config(kind, {run.name: exported(run)}), 1, progress)
             self.judged.setdefault(kind, {})[run.name] = exported(run)
+            if shows_raw_render(exported(run)):
+                self.notes.append(f"{run.name} was trained on its raw render alone: that is measured, upscaled")
         except UserError as error:  # what was trained is worth more than what cannot be measured of it
             self.notes.append(f"{run.name} is not evaluated: {error}")
 
@@ -127,7 +129,8 @@ class AblationEvaluation:
             config = self.config(kind, runs)
             cases, notes = list_cases(config)
             write_outputs(config, cases, notes)
-            said = remarks(about_run(Results.read(config, cases), notes))
+            results = Results.read(config, cases)
+            said = remarks(about_run(results, table_of(results), notes))
             where = f"{config.protocol}, {len(cases)} clips of {config.videos}: {config.output / 'report.html'}"
             lines += ["", where, "", *said.splitlines()]
         return "\n".join(["### evaluation", *lines, *(f"- {note}" for note in self.notes)]) + "\n"

@@ -5,7 +5,10 @@ The config is copied in the words of its run: the reader of checkpoints knows th
 
 from pathlib import Path
 
+from torch import Tensor
+
 from modules.audio.whisper import DEFAULT_WHISPER
+from modules.rendering.superresolution import as_upscaling, is_untrained, is_upscaling
 from modules.system.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
 from modules.system.errors import UserError
 
@@ -14,6 +17,7 @@ WEIGHT_FILES = {
     "audio2motion": ("audio2motion",),
     "syncnet": ("syncnet",),
 }
+DECODER = "superresolution"  # of stages 1 and 2
 _SPEECH_KEYS = ("model", "features", "face_model")
 CONFIG_KEYS = {"portrait": ("model",), "audio2motion": _SPEECH_KEYS, "syncnet": _SPEECH_KEYS}
 LATER_KEYS = ("pitch",)  # which runs of earlier versions lack
@@ -24,8 +28,11 @@ def export(
 ) -> tuple[str, ...]:
     """Write OUTPUT/KIND from the checkpoint that a run's config selects.
 
+    Of a run whose losses are of the raw render alone, which leave super-resolution at its random first values, the
+    checkpoint shows what was trained: the raw render, upscaled (`shows_raw_render`).
+
     Args:
-        run: folder of a run.
+        run: folder of a run or a checkpoint, or one such as checkpoints/demo, which has a folder KIND.
         kind: "portrait", "audio2motion" or "syncnet".
         output: folder of the new checkpoint.
         half: whether weights are stored in float16.
@@ -35,18 +42,28 @@ def export(
     Raises:
         UserError: the run is of another kind, or there is no checkpoint.
     """
-    folder = find_checkpoint(run)
+    folder = find_checkpoint(run, (kind,))
     config = read_config(folder)
     names = tuple(name for name in WEIGHT_FILES[kind] if (folder / f"{name}.safetensors").is_file())
     absent = [key for key in CONFIG_KEYS[kind] if key not in config]
     if not names or absent:
         raise UserError(f"{folder} is no {kind} checkpoint: it has no {', '.join(absent) or 'weights of that kind'}")
-    states = {name: load_state(folder, name) for name in names}
+    states = {name: _ready(name, load_state(folder, name)) for name in names}
     keys = (*CONFIG_KEYS[kind], *(key for key in LATER_KEYS if key in config))
     if config.get("features") == "whisper":
         copy_whisper(whisper, output)
     save_checkpoint(output / kind, {key: config[key] for key in keys}, states, half=half)
     return names
+
+
+def shows_raw_render(checkpoint: Path) -> bool:
+    """Whether the pictures of a checkpoint that `export` wrote are its raw renders, upscaled."""
+    folder = checkpoint / "portrait"
+    return (folder / f"{DECODER}.safetensors").is_file() and is_upscaling(load_state(folder, DECODER))
+
+
+def _ready(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return as_upscaling(state) if name == DECODER and is_untrained(state) else state
 
 
 def copy_whisper(source: Path, output: Path) -> None:

@@ -5,7 +5,6 @@ torchrun --nproc-per-node 8 -m tasks.run configs/i2p.yaml
 """
 
 import argparse
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +14,8 @@ from lightning.fabric import Fabric
 
 from modules.system.assets import require_assets
 from modules.system.checkpoint import newest_whole, read_config
-from modules.system.config import changed_keys, save_yaml, to_dict
+from modules.system.config import changed_keys, save_yaml
+from modules.system.config_keys import table_of_keys
 from modules.system.errors import UserError, run_command
 from modules.system.files import keep_inputs
 from modules.system.interrupts import Stopped
@@ -44,11 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def show_keys(options: argparse.Namespace) -> None:
     """Print every key of the config: name, value, type and meaning."""
-    keys = keys_in_words(read_settings(options.config, options.overrides))
-    rows = [(key.name, json.dumps(to_dict(key.value)), key.type, key.meaning) for key in keys]
-    widths = [min(max(len(row[column]) for row in rows), 34) for column in range(3)]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths)) + f"  {row[3]}".rstrip())
+    print(table_of_keys(keys_in_words(read_settings(options.config, options.overrides))))
 
 
 def default_output(config: Path) -> Path:

@@ -10,11 +10,18 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+import data_gen.run
+from modules.clips.fields import FIELDS, Field
+from modules.clips.format import Clip
+from modules.system.config import save_yaml, to_dict
 from modules.system.errors import UserError
 from tasks.engine import registry
 from tasks.run import main
+from tasks.stages import htbsr
+from tasks.stages.terms import Term
 from tests.conftest import ROOT
 from tests.tasks.helpers import metrics
+from tests.tasks.tiny_images import tiny_model, write_tiny_clips
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
@@ -68,6 +75,44 @@ def test_the_function_passes_its_own_test(section: str, source: str, test: str, 
     tests = [value for name, value in vars(written).items() if name.startswith("test_")]
     assert len(tests) == 1
     tests[0](generator) if tests[0].__code__.co_argcount else tests[0]()
+
+
+def lines(code: str, table: str) -> str:
+    """Code whose table has nothing but the lines that are added."""
+    assert f"{table} = {{\n    ...\n" in code
+    return code.replace("    ...\n", "")
+
+
+def test_a_loss_reads_the_field_of_the_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], generator: torch.Generator
+) -> None:
+    section = "A field of clips"
+    added = module(lines(block(section, "modules/clips/fields.py"), "FIELDS"), Clip=Clip, Field=Field, np=np).FIELDS
+    losses = module(block(section, "modules/losses/image.py"), Tensor=Tensor)
+    terms = module(lines(block(section, "tasks/stages/htbsr.py"), "TERMS"), Term=Term, losses=losses).TERMS
+    assert not added.keys() & FIELDS.keys() and not terms.keys() & htbsr.TERMS.keys()
+    for table, more in ((FIELDS, added), (htbsr.TERMS, terms)):
+        for name, line in more.items():
+            monkeypatch.setitem(table, name, line)
+    image = 2 * torch.rand(2, 3, 64, 64, generator=generator) - 1
+    assert float(losses.contrast_l1(image, torch.full((2, 1), 12**-0.5))) < 0.01  # as even noise has
+    write_tiny_clips(tmp_path / "clips")
+    (tmp_path / "clips.yaml").write_text(f"source: videos\nfolder: {tmp_path / 'clips'}\n", encoding="utf-8")
+    assert data_gen.run.main([str(tmp_path / "clips.yaml"), "--add", "contrast"]) == 0
+    config = {
+        "task": "htbsr",
+        "steps": 1,
+        "model": to_dict(tiny_model(3)),
+        "data": {"folder": str(tmp_path / "clips"), "torso": True, "split": {"validation": 0.4}},
+        "loss": {"image": 1.0, "contrast": 0.1},
+        "loader": {"batch": 2, "workers": 0},
+        "log": {"every": 1, "pictures_every": 0, "videos_every": 0, "validate_every": 0, "tensorboard": False},
+    }
+    save_yaml(tmp_path / "htbsr.yaml", config)
+    command = [str(tmp_path / "htbsr.yaml"), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert main(command) == 2 and "add data.fields=[contrast]" in capsys.readouterr().err
+    assert main([*command, "data.fields=[contrast]"]) == 0
+    assert metrics(tmp_path / "run", "loss/contrast")[0] > 0
 
 
 def test_the_face_model_reads_its_file(tmp_path: Path, generator: torch.Generator) -> None:

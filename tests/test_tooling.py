@@ -138,6 +138,15 @@ def test_the_workflow_runs_that_command_on_the_oldest_and_the_newest_python() ->
     assert SETTINGS["mypy"]["python_version"] == oldest
 
 
+def test_an_editable_install_knows_every_package_and_brings_nothing_along() -> None:
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert {name.removesuffix("*") for name in SETTINGS["setuptools"]["packages"]["find"]["include"]} == packages
+    assert "dependencies" not in whole["project"]  # scripts/setup.sh has them, in tested versions
+    oldest, last = SUPPORTED.search((ROOT / "scripts" / "setup.sh").read_text(encoding="utf-8")).groups()[1::2]
+    assert whole["project"]["requires-python"] == f">=3.{oldest},<3.{int(last) + 1}"
+
+
 def test_settings_of_tools_stand_in_one_place() -> None:
     others = ("ruff.toml", ".ruff.toml", "mypy.ini", ".mypy.ini", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
     assert [name for name in others if (ROOT / name).exists()] == []

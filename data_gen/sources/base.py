@@ -111,11 +111,11 @@ class Found:
 class SourceConfig(ABC):
     """What clips are made of the videos that a source finds, whatever the source."""
 
-    folder: str = "data/videos"
+    folder: str = "data/videos"  # to write the clips into
     face_model: str = "bfm"  # of modules/face_models.py
     size: int = 512  # pixels a side
     pncc_size: int = 0  # 0: do not store PNCCs
-    features: tuple[FeatureKind, ...] = ("mel",)
+    features: tuple[FeatureKind, ...] = ("mel",)  # of the sound, to store
     hubert: str = DEFAULT_HUBERT  # folder or hub name, for the features "hubert"
     whisper: str = DEFAULT_WHISPER  # folder of scripts/convert_whisper.py, for the features "whisper"
     pitch: PitchKind = "praat"  # of the voice; world: by the package pyworld
@@ -126,7 +126,7 @@ class SourceConfig(ABC):
     inpainting: BackgroundMethod = "smooth"  # of the scene behind the person; nearest: the original's
     offset: OffsetConfig = field(default_factory=OffsetConfig)  # of the sound from the lips
     licence: str = ""  # noted in every clip: terms, or who allowed the use
-    workers: int = 2
+    workers: int = 2  # processes
 
     def __post_init__(self) -> None:
         check_face_model(self.face_model)

@@ -21,7 +21,7 @@ class VideoDataConfig(SourceConfig):
     raw/*/*.mp4; what exists under that very name is taken as it is.
     """
 
-    videos: str
+    videos: str  # folder, file or pattern of the videos
     person: str = ""  # pattern that finds the person in the name of a video (`Video`); empty: a video is a person
 
     def __post_init__(self) -> None:

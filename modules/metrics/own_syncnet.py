@@ -72,12 +72,12 @@ def load_own_lip_sync(folder: Path, whisper: Path) -> OwnLipSync:
     """Read a checkpoint or a run of the stage SyncNet.
 
     Args:
-        folder: with config.yaml and syncnet.safetensors, or a run of `tasks.run`.
+        folder: with config.yaml and syncnet.safetensors, or with such a folder syncnet; or a run of `tasks.run`.
         whisper: folder of the Whisper layers, for one that was trained on their features.
     Raises:
         UserError: it is not there, damaged, or hears features of HuBERT.
     """
-    checkpoint = find_checkpoint(folder)
+    checkpoint = find_checkpoint(folder, ("syncnet",))
     config = read_config(checkpoint)
     kind = config.get("features")
     if kind not in get_args(FeatureKind) or kind == "hubert":

@@ -4,6 +4,7 @@ EG3D's paper, 4.2; see docs/spec/sr_torso_eg3d.md#2.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from modules.layers.resample import resize
 from modules.layers.stylegan import SynthesisBlock, SynthesisBlockConfig
+
+_TO_RGB = tuple(f"{block}.torgb.{part}" for block in ("block0", "block1") for part in ("weight", "bias"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,3 +114,20 @@ class Superresolution(nn.Module):
         rgb, feature = resize(rgb, self.config.resolution), resize(feature, self.config.resolution)
         x, rgb = self.block0(feature, rgb, ws, noise, generator)
         return self.block1(x, rgb, ws, noise, generator)[1]
+
+
+def is_untrained(state: Mapping[str, Tensor]) -> bool:
+    """Whether no step has trained the weights of a `Superresolution`: every bias has its first value."""
+    return all(
+        bool((value == float(".affine." in name)).all()) for name, value in state.items() if name.endswith(".bias")
+    )
+
+
+def as_upscaling(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights with a ToRGB that adds nothing: the image is the rendered colours, upscaled."""
+    return {name: torch.zeros_like(value) if name in _TO_RGB else value for name, value in state.items()}
+
+
+def is_upscaling(state: Mapping[str, Tensor]) -> bool:
+    """Whether weights are those of `as_upscaling`."""
+    return all(name in state and not bool(state[name].any()) for name in _TO_RGB)

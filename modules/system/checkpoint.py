@@ -221,16 +221,19 @@ def checkpoint_step(folder: Path) -> int:
     return int(number) if folder.name.startswith("step_") and number.isdigit() else -1
 
 
-def find_checkpoint(path: Path | str) -> Path:
+def find_checkpoint(path: Path | str, parts: tuple[str, ...] = ()) -> Path:
     """The checkpoint that `path` names: the folder itself, or that of a training run which its config selects.
 
     `checkpoint.select` of the run is `last` (the newest) or `best`. Where there is no such checkpoint, or the run is of
     an earlier version and does not say, the best comes first and then the newest.
 
+    Args:
+        path: a checkpoint, a run, or a folder such as checkpoints/demo, whose folders are the parts of a checkpoint.
+        parts: names of such folders; the first that is there is meant.
     Raises:
         UserError: there is none, or the run's config.yaml cannot be read.
     """
-    path = _settled(path)
+    path = next((Path(path) / part for part in parts if (Path(path) / part).is_dir()), _settled(path))
     best = _settled(path / "checkpoints" / "best")
     newest = reversed(list_checkpoints(path))
     choice = (*newest, best) if _selects_last(path) else (best, *newest)

@@ -1,11 +1,14 @@
 """What the keys of a config are: name, type, value and meaning, taken from its dataclasses and their comments."""
 
 import inspect
+import json
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from modules.system.config import to_dict
 
 _FIELD = re.compile(r"^ {4}(\w+): [^#]*?(?:#\s*(.*))?$")
 _COMMENT = re.compile(r"#\s*(.*)$")
@@ -31,6 +34,14 @@ def keys_of(config: Any, prefix: str = "") -> Iterator[Key]:
             yield from keys_of(value, f"{name}.")
         else:
             yield Key(name, type_in_words(hints[field.name]), value, meanings.get(field.name, ""))
+
+
+def table_of_keys(keys: Iterable[Key]) -> str:
+    """A line for each key: name, value, type and meaning."""
+    rows = [(key.name, json.dumps(to_dict(key.value)), key.type, key.meaning) for key in keys]
+    widths = [min(max(len(row[column]) for row in rows), 34) for column in range(3)]
+    columns = ("  ".join(text.ljust(width) for text, width in zip(row, widths)) for row in rows)
+    return "\n".join(f"{known}  {row[3]}".rstrip() for known, row in zip(columns, rows))
 
 
 def key_names(kind: type, prefix: str = "") -> Iterator[str]:

@@ -79,13 +79,14 @@ class Frame:
         """Middle of the lips, [B, 2] (x, y) in image widths."""
         return self.landmarks[:, OUTER_LIPS_68].mean(dim=1)
 
-    def fields(self, names: Iterable[str]) -> dict[str, Callable[[], Tensor]]:
-        """By name what gives a field of this frame, [B, ...] (modules/clips/fields.py)."""
-        return {name: partial(self.field, name) for name in names}
+    def fields(self, names: Iterable[str], repeats: int = 1) -> dict[str, Callable[[], Tensor]]:
+        """By name what gives a field of this frame, [B * repeats, ...], those of a frame in a row
+        (modules/clips/fields.py)."""
+        return {name: partial(self.field, name, repeats) for name in names}
 
-    def field(self, name: str) -> Tensor:
-        """A field of this frame, [B, ...]."""
-        return self._batch[name][:, self.number]
+    def field(self, name: str, repeats: int = 1) -> Tensor:
+        """A field of this frame, [B * repeats, ...]."""
+        return self._batch[name][:, self.number].repeat_interleave(repeats, dim=0)
 
     def mask(self, parts: tuple[int, ...]) -> Tensor:
         """Mask of the classes `parts`, bool [B, 1, H, W]."""

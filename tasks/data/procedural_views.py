@@ -194,17 +194,25 @@ def view_file(folder: Path, seed: int) -> Path:
     return folder / f"{seed:06d}.npz"
 
 
+def people_to_render(config: ViewsConfig) -> int:
+    """How many people the cache lacks; validation has some more."""
+    return len(_missing(config))
+
+
 def fill(config: ViewsConfig) -> None:
     """Render the people that the cache lacks; files are written whole, so runs may be interrupted or parallel."""
-    folder = views_folder(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    seeds = range(config.first_seed, config.first_seed + config.people)
-    missing = [seed for seed in seeds if not view_file(folder, seed).is_file()]
+    views_folder(config).mkdir(parents=True, exist_ok=True)
+    missing = _missing(config)
     if not missing:
         return
     done = run_all(partial(_render_to_disk, config), missing, config.workers)
     for _ in with_progress(done, len(missing), "person"):
         pass
+
+
+def _missing(config: ViewsConfig) -> list[int]:
+    seeds = range(config.first_seed, config.first_seed + config.people)
+    return [seed for seed in seeds if not view_file(views_folder(config), seed).is_file()]
 
 
 def _render_to_disk(config: ViewsConfig, seed: int) -> int:

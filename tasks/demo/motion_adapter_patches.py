@@ -26,7 +26,7 @@ class MotionAdapterPatchesConfig(MotionAdapterTaskConfig):
         Raises:
             ValueError: there is one.
         """
-        check_weights(self.loss, PATCH_TERMS, PATCH_INPUTS, PLANE_LOSSES)
+        check_weights(self.loss, PATCH_TERMS, PATCH_INPUTS, PLANE_LOSSES, self.data.fields)
 
 
 @register("motion_adapter_patches")
@@ -45,7 +45,10 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
         planes, _ = self.model.drive(self.model.canonical_planes(frames.photo()), frames.driving(frame).pncc)
         target, head = frame.head_view(self.model.neural_resolution), frame.mask(HEAD_CLASSES)
         patches = sample_patches(self.config.patches, head, state.generator, frame.mouth)
-        inputs = patch_inputs(patches, self.model, planes, target, head, state.generator)
+        inputs = {
+            **frame.fields(self.config.data.fields, repeats=patches.count),
+            **patch_inputs(patches, self.model, planes, target, head, state.generator),
+        }
         terms = weighted_terms(PATCH_TERMS, self.config.loss, inputs, state)
         return terms | self.plane_losses(planes, frames, step, state)
 

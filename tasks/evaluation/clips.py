@@ -118,7 +118,8 @@ def open_clip(path: Path, config: EvaluationConfig) -> TrueClip:
                 rows.extend(finder.find(frame)[:1])
     if count < config.min_frames:
         raise UserError(
-            f"{path.name} has {count} frames at {FRAME_RATE} a second; min_frames asks for {config.min_frames}"
+            f"{path.name} has {count} frames at {FRAME_RATE} a second, fewer than min_frames={config.min_frames}; set "
+            f"min_frames={count}, or give longer clips"
         )
     box = clip_crop(shape, np.array(rows)) if config.crop == "face" else central_square(shape)
     return TrueClip(path, shape, box, config.size, count, info.rate)

@@ -20,6 +20,7 @@ from tasks.evaluation.results import video_path, without_nan
 from tasks.evaluation.settings import EvaluationConfig
 from tasks.evaluation.tables import (
     Results,
+    Table,
     as_csv,
     as_json,
     clips_json,
@@ -27,6 +28,7 @@ from tasks.evaluation.tables import (
     differences,
     markdown,
     table_of,
+    without_face,
 )
 
 RECORDED = ("torch", "torchmetrics", "mediapipe", "opencv-contrib-python", "numpy", "scipy", "av")
@@ -39,7 +41,8 @@ def write_outputs(config: EvaluationConfig, cases: Sequence[Case], notes: list[s
         UserError: a file cannot be written.
     """
     results = Results.read(config, cases)
-    table, about = table_of(results), about_run(results, notes)
+    table = table_of(results)
+    about = about_run(results, table, notes)
     text = "\n\n".join(filter(None, (markdown(table, results), published_markdown(config.protocol), remarks(about))))
     write_json(config.output / "table.json", as_json(table))
     write_json(config.output / "clips.json", clips_json(results))
@@ -77,7 +80,7 @@ def kept_cases(results: Results) -> list[str]:
     return [name for name in names if video_path(results.config.output, "truth", name).is_file()]
 
 
-def about_run(results: Results, notes: list[str]) -> dict[str, Any]:
+def about_run(results: Results, table: Table, notes: list[str]) -> dict[str, Any]:
     """How every number was made: settings, seed, networks, files, versions, counts."""
     config = results.config
     networks = load_networks(config)
@@ -86,6 +89,7 @@ def about_run(results: Results, notes: list[str]) -> dict[str, Any]:
         "methods": {name: str(entry or "baseline") for name, entry in config.table.items()},
         "counts": {method: results.counts(method) for method in results.of},
         "errors": {method: errors for method in results.of if (errors := results.errors(method))},
+        "without_face": without_face(results, table),
         "notes": notes,
         "landmarks": "MediaPipe face_landmarker.task, each frame by itself",
         "fit": f"modules/face3d/fitting.py with the face model {config.face_model}",
@@ -100,12 +104,13 @@ def about_run(results: Results, notes: list[str]) -> dict[str, Any]:
 
 
 def remarks(about: dict[str, Any]) -> str:
-    """What a reader of the table must know besides: missing networks, errors, files that were not used."""
+    """What a reader of the table must know besides: missing networks and faces, errors, files that were not used."""
     lines = [f"- {name} is missing, and with it its measures: {how}" for name, how in about["missing_networks"].items()]
     for method, errors in about["errors"].items():
         lines += [f"- {method}, {case}: {error}" for case, error in list(errors.items())[:5]]
         if len(errors) > 5:
             lines.append(f"- {method}: {len(errors) - 5} more (run.json)")
+    lines += [f"- {method}: {what}" for method, what in about["without_face"].items()]
     lines += [f"- {note}" for note in about["notes"]]
     return "\n".join(lines)
 

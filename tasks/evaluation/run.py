@@ -9,7 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case, list_cases
 from tasks.evaluation.lineup import check_methods
-from tasks.evaluation.scoring import score_case
+from tasks.evaluation.results import Result
+from tasks.evaluation.scoring import LEFT_OUT, score_case
 from tasks.evaluation.settings import EvaluationConfig
 
 Progress = Callable[[int, int, Case, int], None]  # cases done, all cases, the case, results that were made
@@ -21,7 +22,7 @@ def score_all(config: EvaluationConfig, workers: int, progress: Progress) -> tup
     Args:
         workers: processes; each has one thread for networks and fits.
     Raises:
-        UserError: no videos, a wrong method, or a process died.
+        UserError: no videos, none that can be used, a wrong method, or a process died.
     """
     cases, notes = list_cases(config)
     notes += check_methods(config, cases)
@@ -29,6 +30,7 @@ def score_all(config: EvaluationConfig, workers: int, progress: Progress) -> tup
     if workers <= 1:
         for done, job in enumerate(jobs, start=1):
             progress(done, len(cases), job[0], score_case(*job))
+        check_any(config, cases)
         return cases, notes
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_ctrl_c_to_the_parent) as pool:
@@ -41,7 +43,20 @@ def score_all(config: EvaluationConfig, workers: int, progress: Progress) -> tup
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    check_any(config, cases)
     return cases, notes
+
+
+def check_any(config: EvaluationConfig, cases: list[Case]) -> None:
+    """Refuse to make a table of nothing.
+
+    Raises:
+        UserError: every case was left out; the message has the reason of the first.
+    """
+    errors = [result.error if (result := Result.load(config.output, "truth", case.name)) else "" for case in cases]
+    if all(error.startswith(LEFT_OUT) for error in errors):
+        others = f" (the first of {len(cases)})" if len(cases) > 1 else ""
+        raise UserError(f"no clip can be used{others}: {errors[0].removeprefix(LEFT_OUT)}")
 
 
 def _leave_ctrl_c_to_the_parent() -> None:

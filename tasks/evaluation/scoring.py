@@ -41,6 +41,7 @@ from tasks.evaluation.results import Result, curves_of, stamp_of, video_path
 from tasks.evaluation.settings import SOUND_DRIVEN, Entry, EvaluationConfig
 from tasks.evaluation.tracing import MOST_FACES, Tracer
 
+LEFT_OUT = "left out: "  # before the reason, where no method has a result of the case
 AT_REST = (SAME, AUDIO)  # protocols whose first frame is to show the photo as it is
 Value = TypeVar("Value")
 
@@ -104,7 +105,7 @@ def _score(case: Case, config: EvaluationConfig, keep: bool, waiting: dict[str, 
             speech = Speech.read(scene.sound, late, read_phones(case.driver))
         except UserError as error:
             for result in blank.values():
-                replace(result, error=f"left out: {error}").save(config.output)
+                replace(result, error=f"{LEFT_OUT}{error}").save(config.output)
             return
         score = score_motion if config.protocol == "speech_to_motion" else score_pictures
         score(scene, speech, blank, config, keep)

@@ -99,6 +99,11 @@ class EvaluationConfig:
         }.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.frames < self.min_frames:
+            raise ValueError(
+                f"frames is {self.frames}, fewer than min_frames ({self.min_frames}), so that every clip would be left "
+                f"out; set min_frames={self.frames}, too"
+            )
         for name in self.named:
             if (
                 name in (*VIDEO_BASELINES, *MOTION_BASELINES)

@@ -76,6 +76,23 @@ def table_of(results: Results) -> Table:
     return table
 
 
+def without_face(results: Results, table: Table) -> dict[str, str]:
+    """method -> in how many of its frames no face was found, and the measures that it lacks for that.
+
+    Only of methods that lack some, or have no face at all; single frames without a face are in the table.
+    """
+    everything = list(dict.fromkeys(name for row in table.values() for name in row))
+    said = {}
+    for method, row in table.items():
+        faceless, made = (results.counts(method)[name] for name in ("without_face", "made"))
+        lacking = [name for name in everything if name not in row]
+        if faceless and (lacking or faceless == made):
+            frames = f"any of {made} frames" if faceless == made else f"{faceless} of {made} frames"
+            without = f"; left out for that: {', '.join(lacking)}" if lacking else ""
+            said[method] = f"no face was found in {frames}{without}"
+    return said
+
+
 def fid_of(results: Results, method: str) -> Interval:
     """FID of all compared frames of a method to all true ones; without an interval. `count` is the frames."""
     sides = []

@@ -32,6 +32,7 @@ from tasks.stages.curves import curves
 from tasks.stages.learning_rates import LearningRates
 from tasks.stages.previews import face_video
 from tasks.stages.speech_stage import SpeechTask
+from tasks.stages.warm_start import SYNC_PART
 
 CONDITIONS = ("audio", "f0", "blink", "mouth_amplitude", "eye_amplitude")  # of a batch, in the model's order
 LATENT_FRAMES = 4  # video frames of a latent
@@ -74,7 +75,7 @@ LOSSES = {
 
 @dataclass(frozen=True, kw_only=True)
 class A2MConfig:
-    """The keys of A2M; `sync_checkpoint` is a checkpoint or a run of the syncnet task."""
+    """The keys of A2M; `sync_checkpoint` is a checkpoint or a run of the syncnet task, or checkpoints/demo."""
 
     model: Audio2MotionConfig = field(default_factory=Audio2MotionConfig)
     features: FeatureKind = "hubert"  # of the sound
@@ -114,7 +115,7 @@ def load_syncnet(folder: str, features: FeatureKind, face_model: str) -> SyncNet
     Raises:
         UserError: there is no such checkpoint, or it is for other features or another face model.
     """
-    checkpoint = find_checkpoint(folder)
+    checkpoint = find_checkpoint(folder, (SYNC_PART,))
     settings = read_config(checkpoint)
     for key, value in (("features", features), ("face_model", face_model)):
         if settings.get(key) != value:

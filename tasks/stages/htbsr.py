@@ -105,8 +105,9 @@ class HTBSRTaskConfig:
         check_weights(
             self.loss,
             {**TERMS, **KEYPOINT_TERMS},
-            (*INPUTS, *self.data.fields, *(KEYPOINT_INPUTS if learned else ())),
+            (*INPUTS, *(KEYPOINT_INPUTS if learned else ())),
             ("adversarial",),
+            self.data.fields,
         )
 
 

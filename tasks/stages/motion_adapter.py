@@ -125,7 +125,7 @@ class MotionAdapterTaskConfig:
         Raises:
             ValueError: there is one.
         """
-        check_weights(self.loss, TERMS, (*INPUTS, *self.data.fields), (*PLANE_LOSSES, "adversarial"))
+        check_weights(self.loss, TERMS, INPUTS, (*PLANE_LOSSES, "adversarial"), self.data.fields)
 
     @property
     def share(self) -> Share:

@@ -21,9 +21,12 @@ class SpeechTask(Task):
 
     Attributes:
         face: the face model, which turns expressions into landmarks.
+        parts: folders of a checkpoint such as checkpoints/demo that `init_from` looks into; a part that lacks the
+            network still says whose expressions and features it knows.
         pitch: the tracker whose pitch the task reads; None: it reads none.
     """
 
+    parts: tuple[str, ...] = (SPEECH_PART,)
     pitch: PitchKind | None = None
 
     def __init__(self, config: Any, generator: torch.Generator) -> None:
@@ -32,9 +35,9 @@ class SpeechTask(Task):
 
     def begin(self) -> None:
         if start := self.config.init_from:
-            check_speech(start, self.config.features, self.config.face_model)
-            present = tuple(name for name in self.modules if source_of(start, name, SPEECH_PART))
-            warm_start(start, self.modules, present, SPEECH_PART)
+            check_speech(start, self.config.features, self.config.face_model, self.parts)
+            present = tuple(name for name in self.modules if source_of(start, name, self.parts))
+            warm_start(start, self.modules, present, self.parts)
             for name in self.modules.keys() - set(present):
                 note(f"{start} has no {name}: it starts fresh")
 

@@ -22,6 +22,7 @@ from tasks.engine.seeds import seeded
 from tasks.engine.task import StepState
 from tasks.stages.learning_rates import LearningRates
 from tasks.stages.speech_stage import SpeechTask
+from tasks.stages.warm_start import SPEECH_PART, SYNC_PART
 
 SHARES = (0.4, 0.3, 0.2, 0.1)  # in sync, small shift, large shift, other clip
 SHIFTS = ((0, 0), (2, 5), (5, 10), (-10, 10))
@@ -104,6 +105,7 @@ class SyncNetTask(SpeechTask):
 
     config_class = SyncNetTaskConfig
     config: SyncNetTaskConfig
+    parts = (SYNC_PART, SPEECH_PART)
     logged = {"sync": "Cross-entropy of whether lips and speech belong together."}  # noqa: RUF012
     best_metric = "window_sync_accuracy"
     higher_is_better = ("clip_sync_accuracy", "window_sync_accuracy")

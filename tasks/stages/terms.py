@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from modules.clips.fields import FIELDS
 from modules.system.config import nearest
 from tasks.engine.task import StepState
 
@@ -40,7 +41,11 @@ Terms = Mapping[str, Term]
 
 
 def check_weights(
-    weights: Mapping[str, float], terms: Terms, available: Collection[str], others: Collection[str] = ()
+    weights: Mapping[str, float],
+    terms: Terms,
+    available: Collection[str],
+    others: Collection[str] = (),
+    fields: Collection[str] | None = None,
 ) -> None:
     """Refuse weights that would have no effect.
 
@@ -49,6 +54,7 @@ def check_weights(
         terms: the stage's table.
         available: inputs that the stage has as it is configured.
         others: losses that the stage computes outside the table.
+        fields: those of the clips that `data.fields` names, which are inputs too; None: the stage reads no clips.
     Raises:
         ValueError: there is no weight, or one is unknown, negative, or of a loss that lacks an input; it is named.
     """
@@ -59,12 +65,16 @@ def check_weights(
             raise ValueError(f"loss.{name} is no loss of this stage{nearest(name, {*terms, *others})}")
         if weight < 0:
             raise ValueError(f"loss.{name} is {weight}; a weight is at least 0")
-        missing = [i for i in terms[name].inputs if i not in available] if name in terms else []
+        given = (*available, *(fields or ()))
+        missing = [i for i in terms[name].inputs if i not in given] if name in terms else []
         if weight > 0 and missing:
-            raise ValueError(
-                f"loss.{name} is {weight}, but needs {', '.join(missing)}, which this stage does not have "
-                "as it is configured; set it to 0"
-            )
+            raise ValueError(f"loss.{name} is {weight}, but needs {', '.join(missing)}, {_advice(missing, fields)}")
+
+
+def _advice(missing: Collection[str], fields: Collection[str] | None) -> str:
+    if fields is not None and set(missing) <= FIELDS.keys():
+        return f"read from the clips; add data.fields=[{','.join((*fields, *missing))}]"
+    return "which this stage does not have as it is configured; set it to 0"
 
 
 def reads(name: str, weights: Mapping[str, float], terms: Terms) -> bool:

@@ -1,7 +1,7 @@
 """Warm start: load modules from checkpoints of earlier stages or runs, or from one that videos are made with.
 
-`init_from` is a checkpoint, a run, or a folder with portrait/ and audio2motion/ such as checkpoints/demo. Several,
-with commas between them, are asked from the last to the first, module by module.
+`init_from` is a checkpoint, a run, or a folder with portrait/, audio2motion/ and syncnet/ such as checkpoints/demo.
+Several, with commas between them, are asked from the last to the first, module by module.
 """
 
 from collections.abc import Mapping
@@ -14,31 +14,34 @@ from modules.portrait.old_configs import update_model_config
 from modules.system.checkpoint import find_checkpoint, load_module, load_state, read_config, read_model_config
 from modules.system.errors import UserError, note
 
-PORTRAIT_PART, SPEECH_PART = "portrait", "audio2motion"  # folders of a checkpoint that videos are made with
+PORTRAIT_PART, SPEECH_PART, SYNC_PART = "portrait", "audio2motion", "syncnet"  # folders of such a folder
+Parts = tuple[str, ...]
 FORMER_DECODER, BLOCKS = "htbsr", ("block0", "block1")  # where HTB-SR has a super-resolution of its own
 
 
-def sources(path: str, kind: str = PORTRAIT_PART) -> list[Path]:
+def sources(path: str, parts: Parts = (PORTRAIT_PART,)) -> list[Path]:
     """The checkpoints that `init_from` names, the first to be asked first.
 
+    Args:
+        parts: as of `find_checkpoint`.
     Raises:
         UserError: there is no such checkpoint.
     """
     folders = [Path(part.strip()) for part in path.split(",")]
-    return [find_checkpoint(folder / kind if (folder / kind).is_dir() else folder) for folder in reversed(folders)]
+    return [find_checkpoint(folder, parts) for folder in reversed(folders)]
 
 
-def source_of(path: str, name: str, kind: str = PORTRAIT_PART) -> Path | None:
+def source_of(path: str, name: str, parts: Parts = (PORTRAIT_PART,)) -> Path | None:
     """The checkpoint that has weights of the module `name`; None if none has.
 
     Raises:
         UserError: there is no such checkpoint.
     """
-    return next((folder for folder in sources(path, kind) if (folder / f"{name}.safetensors").is_file()), None)
+    return next((folder for folder in sources(path, parts) if (folder / f"{name}.safetensors").is_file()), None)
 
 
 def warm_start(
-    path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...], kind: str = PORTRAIT_PART
+    path: str, modules: Mapping[str, nn.Module], names: tuple[str, ...], parts: Parts = (PORTRAIT_PART,)
 ) -> tuple[str, ...]:
     """Load those of `names` that are among `modules`; returns those that were there, and notes which start fresh.
 
@@ -50,7 +53,7 @@ def warm_start(
     wanted = [name for name in names if name in modules]
     started = []
     for name in wanted:
-        if folder := source_of(path, name, kind):
+        if folder := source_of(path, name, parts):
             load_module(folder, name, modules[name])
             started.append(name)
         elif name == "superresolution" and (folder := source_of(path, FORMER_DECODER)):
@@ -100,13 +103,13 @@ def check_face_model(path: str, model: Real3DPortraitConfig) -> None:
         )
 
 
-def check_speech(path: str, features: str, face_model: str) -> None:
+def check_speech(path: str, features: str, face_model: str, parts: Parts = (SPEECH_PART,)) -> None:
     """Refuse a checkpoint or run of speech whose expressions or features are others.
 
     Raises:
         UserError: they are; or there is no checkpoint.
     """
-    for folder in sources(path, SPEECH_PART):
+    for folder in sources(path, parts):
         config = read_config(folder)
         theirs = config.get("face_model")
         if theirs is not None and theirs != face_model:

@@ -10,6 +10,7 @@ from data_gen.faces import FaceLimits
 from data_gen.sources.folder import VideoDataConfig
 from modules.clips.format import list_clips
 from modules.system.config import from_dict, load_yaml
+from modules.system.config_keys import keys_of
 from tests.conftest import ROOT
 
 
@@ -82,3 +83,16 @@ def test_sigterm_leaves_whole_clips_alone(config, tmp_path, workers):
     _, message = process.communicate(timeout=120)
     assert process.returncode == 143 and message.endswith("stopped\n") and "Traceback" not in message
     assert [path.name for path in clips.glob("*") if not (path / "clip.npz").is_file()] == []
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs" / "data").glob("*.yaml")))
+def test_every_key_of_a_data_set_is_listed_and_explained(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run.main([str(ROOT / "configs" / "data" / f"{name}.yaml"), "--keys", "workers=7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("workers")).split() == ["workers", "7", "int", "processes"]
+    assert len({line.split()[0] for line in lines}) == len(lines) >= 7 and list(tmp_path.iterdir()) == []
+    settings = load_yaml(ROOT / "configs" / "data" / f"{name}.yaml")
+    assert settings.keys() - {"source"} <= {line.split()[0].partition(".")[0] for line in lines}
+    keys = keys_of(run.read(ROOT / "configs" / "data" / f"{name}.yaml", [])[1])
+    assert [key.name for key in keys if not key.meaning] == []

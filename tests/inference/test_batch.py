@@ -38,6 +38,7 @@ def test_every_line_is_a_video_and_the_networks_are_loaded_once(batch, tmp_path,
     assert "line 2: one.png" in said and "line 4: folder, new/two.png: a still of 320 x 64" in said
     assert {"one.png", "two.json", "folder, new"} < {path.name for path in tmp_path.iterdir()}
     assert "error" not in errors and len(loaded) == 1
+    assert errors.count("has no folder rig, so its networks drew") == 1  # not for each line
 
 
 def test_a_bad_line_is_named_and_does_not_stop_the_rest(batch, tmp_path, monkeypatch):

@@ -40,6 +40,11 @@ def test_a_motion_is_cut_and_joined_like_a_list():
     for field in ("expression", "euler", "translation", "blink"):
         assert torch.equal(getattr(again, field), getattr(motion, field))
     assert not (motion + replace(motion, smoothed=False)).smoothed
+    for number, row in ((3, motion[3]), (5, motion[-1])):
+        assert len(row) == 1 and torch.equal(row.euler, motion.euler[number : number + 1]) and row.relative
+    assert len(list(motion)) == 6 and torch.equal(sum(list(motion)[1:], motion[0]).blink, motion.blink)
+    with pytest.raises(IndexError):
+        motion[6]
     with pytest.raises(UserError, match="no frames"):
         motion[6:]
     with pytest.raises(UserError, match="cannot be joined"):

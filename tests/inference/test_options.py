@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from inference.options import ACTS_WITH, check
-from inference.run import main, parse
+from inference.options import ACTS_WITH, check, note_of_renderer
+from inference.run import main, parse, parse_line
 from modules.system.errors import UserError
 from tests.conftest import ROOT
 
@@ -34,7 +34,7 @@ def refusal(*arguments: str) -> str:
     """What `check` says; empty if nothing. Nothing may be written or changed."""
     before = times()
     try:
-        check(parse(["--checkpoint", "hubert", *arguments]))
+        check(parse([*([] if "--checkpoint" in arguments else ["--checkpoint", "hubert"]), *arguments]))
     except UserError as error:
         return str(error)
     finally:
@@ -102,6 +102,24 @@ def test_an_option_acts_with_the_inputs_of_the_table_and_is_refused_by_name_with
         assert message == ""
     else:
         assert message.startswith(option) and "not used" in message and "leave" in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [("--renderer", "planes"), ("--renderer", "rig"), ("--march", "full"), ("--source", "portrait.safetensors")],
+)
+def test_networks_that_nobody_chose_are_noted_with_the_other_renderer(folder, chosen):
+    def noted(*arguments: str) -> str:
+        options = parse(["--checkpoint", "mel", *arguments])
+        check(options)
+        return note_of_renderer(options)
+
+    words = "mel has no folder rig, so its networks drew, in their own size; --renderer rig draws the photo itself"
+    assert noted("--source", "face.jpg").startswith(words) and noted().startswith(words)
+    assert noted(*chosen) == ""
+    (folder / "mel" / "rig").mkdir()
+    (folder / "mel" / "rig" / "config.yaml").write_text("cells: 64\n")
+    assert noted("--source", "face.jpg") == ""
 
 
 def test_a_checkpoint_with_a_rig_draws_photos_by_it_unless_told_otherwise(folder):
@@ -308,3 +326,16 @@ def test_the_command_answers_with_one_line_and_exit_code_2_and_loads_nothing_hea
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "[]\n" and done.stderr == "error: --batch is 0; give at least 1\n"
+
+
+@pytest.mark.parametrize("more", [("--output", "b.mp4"), ("--out", "b.mp4"), ("--output=a.mp4",)])
+def test_an_option_that_is_given_twice_is_refused(folder, capsys, more):
+    assert main(["--output", "a.mp4", *more]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --output is given twice (a.mp4, ") and said.count("\n") == 1
+    assert main(["--audio", "speech.wav", "--audio", "speech.wav"]) == 2  # in a group of options, too
+    assert "--audio is given twice" in capsys.readouterr().err
+
+
+def test_a_line_of_a_table_replaces_an_option_of_the_command(folder):
+    assert parse_line(["--seed", "1", "--seed=2"]).seed == 2

@@ -204,12 +204,15 @@ def test_a_preview_is_the_beginning_of_the_video(run):
 
 
 def test_the_result_is_one_line_with_the_size_and_a_file_that_is_replaced_is_mentioned(checkpoint, tmp_path, capfd):
-    options = ["--checkpoint", str(checkpoint), "--output", str(tmp_path / "out.png"), "--device", "cpu"]
+    options = ["--checkpoint", str(checkpoint), "--output", str(tmp_path / "out.png"), "--renderer", "planes"]
+    options += ["--device", "cpu"]
     assert main(options) == 0
     first = capfd.readouterr()
     assert first.out.startswith(f"{tmp_path / 'out.png'}: a still of 64 x 64, 0.04 s, in ") and first.err == ""
     assert main(options) == 0
     assert capfd.readouterr().err == f"note: {tmp_path / 'out.png'} is there and will be replaced\n"
+    assert main([*options[:4], "--device", "cpu"]) == 0  # nobody said who draws
+    assert f"note: {checkpoint} has no folder rig, so its networks drew" in capfd.readouterr().err
 
 
 def test_pictures_instead_of_a_video(checkpoint, speech, tmp_path):

@@ -53,3 +53,22 @@ def test_the_planes_are_those_that_are_rendered(pipeline, portrait):
 def test_an_expression_of_another_size_is_refused(pipeline, portrait):
     with pytest.raises(UserError, match="expression has shape"):
         pipeline.view(portrait, expression=torch.zeros(52))
+
+
+@pytest.mark.parametrize("angles", [{"yaw": 170.0}, {"yaw": -90.5}, {"pitch": 91.0}, {"yaw": float("nan")}])
+def test_the_other_side_of_a_head_is_refused(pipeline, portrait, angles):
+    ((name, value),) = angles.items()
+    with pytest.raises(
+        UserError, match=f"{name} is {value:g} degrees; give -90 to 90: a photo shows nothing of the ot"
+    ):
+        pipeline.view(portrait, **angles)
+    with pytest.raises(UserError, match="yaw is 120 degrees"):
+        list(pipeline.turntable(portrait, yaw=120.0, frames=4))
+    assert turned_motion(portrait, torch.tensor([-90.0, 90.0]), torch.zeros(2)).relative
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4), (1, 2, 3)])
+@pytest.mark.parametrize("what", ["features_at", "density_at", "colours_at"])
+def test_points_of_another_shape_are_refused(pipeline, portrait, shape, what):
+    with pytest.raises(UserError, match=r"points have shape \[.*; they must be \[N, 3\], such as points.reshape"):
+        getattr(pipeline.planes(portrait), what)(torch.zeros(shape))

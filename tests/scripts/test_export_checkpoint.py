@@ -119,3 +119,15 @@ def test_the_pitch_that_was_heard_goes_with_the_model(tmp_path, pitch):
     save_checkpoint(folder, settings, {"audio2motion": torch.nn.Linear(2, 2)}, {"step": 1})
     assert main(["--audio2motion", str(tmp_path / "run"), "--output", str(tmp_path / "out")]) == 0
     assert read_config(tmp_path / "out" / "audio2motion").get("pitch") == pitch
+
+
+def test_a_checkpoint_of_several_parts_stands_for_its_part(tmp_path):
+    settings = {"model": {}, "features": "mel", "face_model": "procedural"}
+    for part in ("portrait", "audio2motion", "syncnet"):
+        names = {"portrait": "htbsr"}.get(part, part)
+        save_checkpoint(tmp_path / "demo" / part, settings, {names: torch.nn.Linear(2, 2)})
+    demo = str(tmp_path / "demo")
+    options = [option for part in ("portrait", "audio2motion", "syncnet") for option in (f"--{part}", demo)]
+    assert main([*options, "--output", str(tmp_path / "out")]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"portrait", "audio2motion", "syncnet"}
+    assert main([*options, "--output", demo]) == 2  # over itself

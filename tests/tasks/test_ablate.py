@@ -18,7 +18,7 @@ from tasks.engine.task import StepState, Task
 from tasks.stages.syncnet import SyncNetTaskConfig
 from tests.conftest import ROOT
 from tests.tasks.helpers import TOY
-from tests.tasks.tiny_images import pair_batch, view_batch
+from tests.tasks.tiny_images import pair_batch, view_batch, write_tiny_clips
 from tests.tasks.toy import Toy
 
 SET = ROOT / "configs" / "ablations"
@@ -155,8 +155,9 @@ def test_a_run_of_other_settings_is_not_mixed_in(toys, capsys):
     [
         (
             ["--demo"],
-            "no prepared clips in data/procedural/train; make them: python -m data_gen.run"
-            " configs/data/procedural.yaml folder=data/procedural/train",
+            "no prepared clips in data/procedural/train, data/procedural/held_out; make them: python -m data_gen.run"
+            " configs/data/procedural.yaml folder=data/procedural/train; python -m data_gen.run"
+            " configs/data/procedural.yaml folder=data/procedural/held_out first_seed=900000 people=8",
         ),
         (
             [],
@@ -168,6 +169,48 @@ def test_a_run_of_other_settings_is_not_mixed_in(toys, capsys):
 def test_missing_clips_are_reported_with_the_command_that_makes_them(options, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert line in error_of(main([str(SET), *options, "--only", "concat_fusion"]), capsys)
+    error = error_of(main([str(SET), "--demo"]), capsys)  # of all stages at once
+    assert all(f"data/{name}" in error for name in ("procedural/train", "procedural/held_out", "speech/train"))
+
+
+def test_a_part_that_is_there_is_not_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_tiny_clips(tmp_path / "data/procedural/train")
+    error = error_of(main([str(SET), "--demo", "--only", "concat_fusion"]), capsys)
+    assert "no prepared clips in data/procedural/held_out; make them" in error and "train" not in error
+
+
+def test_a_start_may_be_a_checkpoint_that_videos_are_made_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_tiny_clips(tmp_path / "data")
+    options = ["data.folder=data", "data.validation_folder=", "--demo", "--only", "concat_fusion"]
+    starts = f"init_from={ROOT / 'checkpoints/demo'}"
+    runs = read_set(arguments_of([str(SET), starts, *options]))
+    ablate.check(runs["concat_fusion"])  # raises if there is no checkpoint
+    assert "holds no checkpoint" in error_of(main([str(SET), "init_from=nowhere", *options]), capsys)
+
+
+def people(*options: str) -> dict[str, int]:
+    runs = read_set(arguments_of([str(SET), "--demo", *options]))
+    return {name: run.settings.task_config.views.people for name, run in runs.items() if name in ("i2p", "i2p_small")}
+
+
+def test_no_more_people_are_rendered_than_a_short_run_shows(tmp_path):
+    assert set(people().values()) == set(people("--steps", "200").values()) == {600}
+    assert people("--steps", "5") == {"i2p": 15, "i2p_small": 15}  # of 3 a step
+    assert set(people("--steps", "5", "views.people=40").values()) == {40}
+    runs = read_set(arguments_of([str(SET), "--demo", "--steps", "5", f"views.cache={tmp_path}"]))
+    assert ", after its teacher has rendered 15 people" in ablate.to_render(runs["i2p"])
+    assert ablate.to_render(runs["motion_adapter"]) == ""
+
+
+def test_every_training_is_counted(toys, capsys):
+    (toys / "narrow.yaml").write_text("base: ../toy.yaml\nmodel: {width: 4}\n")
+    assert run(toys, "--demo", "--seeds", "2") == 0
+    said = capsys.readouterr().out
+    assert [f"[{number}/6]" in said for number in range(1, 8)] == [True] * 6 + [False]
+    assert "[2/6] toy (baseline, seed" in said and "[4/6] noisy" in said
+    assert "narrow (" in said and "nothing changes at this size" in said
 
 
 def test_what_a_run_starts_from_is_trained_before_it():

@@ -76,6 +76,7 @@ def test_pictures_have_the_measures_of_the_evaluation(ablations, people, assets,
     assert "| run, evaluated | psnr_head | ssim_head |" in text
     assert "learned is not evaluated: its key points" in text and "csim_dlib is missing" in text
     assert f"same_identity, 2 clips of {people}" in text
+    assert "- edges: no face was found in any of 14 frames; left out for that:" in text  # noise draws no face
     report = json.loads((ablations.parent / "runs/evaluation/same_identity/table.json").read_text())
     assert report["edges"]["psnr_head"]["mean"] == rows["edges"]["metrics"]["psnr_head"]
 
@@ -133,3 +134,21 @@ def test_what_inference_cannot_use_is_told_apart():
 
 def test_every_column_is_a_measure_of_the_evaluation():
     assert {name for names in TABLE_COLUMNS.values() for name in names} <= {measure.name for measure in MEASURES}
+
+
+def test_a_stage_of_the_raw_render_is_measured_by_it(ablations, people, assets):
+    folder = ablations.parent / "raw"
+    folder.mkdir(exist_ok=True)
+    config = {
+        **SHARED,
+        "task": "motion_adapter_patches",
+        "model": to_dict(tiny_model(2)),
+        "data": {"folder": str(ablations.parent / "data"), "split": {"validation": 0.4}},
+        "initial_weights": "none",
+        "loss": {"image_raw": 1.0},
+    }
+    save_yaml(ablations.parent / "stage2.yaml", config)
+    (folder / "masks.yaml").write_text("base: ../stage2.yaml\nloss: {mask: 1.0}\n")
+    assert run(folder, evaluate=(f"videos={people}", *SETTINGS, *WITHOUT, "size=256")) == 0
+    text = (folder.parent / "runs" / "table.md").read_text()
+    assert "- masks was trained on its raw render alone: that is measured, upscaled" in text

@@ -233,3 +233,19 @@ def test_a_real_clip_is_followed_by_the_demo(media: Path, assets: Path, tmp_path
     rows = table(tmp_path / "out")
     assert rows["demo"]["landmarks"]["mean"] < rows["still"]["landmarks"]["mean"]
     assert rows["demo"]["psnr_head"]["mean"] > rows["still"]["psnr_head"]["mean"] + 3
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_evaluation_of_nothing_is_one_line_with_the_reason(people, assets, tmp_path, capsys, workers) -> None:
+    assert run(people, tmp_path / "out", "min_frames=20", "--workers", workers) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if "error" in line] == [
+        f"error: no clip can be used (the first of 2): anna.mp4 has {FRAMES} frames at 25 a second, fewer than "
+        f"min_frames=20; set min_frames={FRAMES}, or give longer clips"
+    ]
+    assert not (tmp_path / "out" / "table.md").exists()
+
+
+def test_fewer_frames_than_the_shortest_clip_has_are_refused(people, tmp_path, capsys) -> None:
+    assert run(people, tmp_path / "out", "frames=4") == 2
+    assert "frames is 4, fewer than min_frames (5)" in capsys.readouterr().err

@@ -4,12 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from modules.audio.whisper import WhisperConfig, WhisperFeatures
+from modules.layers.stylegan import upsample_2x
+from modules.portrait.build import load_portrait, read_portrait_config
 from modules.system.checkpoint import load_state, read_config, save_checkpoint
 from modules.system.config import to_dict
 from modules.system.errors import UserError
-from tasks.export import export
+from tasks.demo.motion_adapter_patches import MotionAdapterPatchesConfig, MotionAdapterPatchesTask
+from tasks.export import export, shows_raw_render
+from tests.tasks.steps import Steps
+from tests.tasks.tiny_images import RATES, pair_batch, tiny_model
 
 
 @pytest.fixture
@@ -41,3 +47,34 @@ def test_a_run_of_another_kind_is_refused_and_leaves_nothing(listener, tmp_path)
     with pytest.raises(UserError, match="is no portrait checkpoint"):
         export(listener, "portrait", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_trained_the_raw_render_alone_shows_it_upscaled(generator, tmp_path):
+    config = MotionAdapterPatchesConfig(model=tiny_model(2), loss={"image_raw": 1.0}, learning_rates=RATES)
+    task = MotionAdapterPatchesTask(config, generator)
+    for step in range(2):
+        Steps(task)(pair_batch(generator), step)
+    save_checkpoint(tmp_path / "run", to_dict(config), task.modules)
+    export(tmp_path / "run", "portrait", tmp_path / "out", half=False)
+    assert shows_raw_render(tmp_path / "out")
+    model = load_portrait(tmp_path / "out" / "portrait", read_portrait_config(tmp_path / "out" / "portrait"))
+    frames = task.frames(pair_batch(generator))
+    with torch.no_grad():
+        output = model.eval()(model.encode(frames.photo()), frames.driving(frames.target))
+    raw = output.rendered.feature[:, :3]
+    while raw.shape[-1] < output.image.shape[-1]:
+        raw = upsample_2x(raw)
+    assert_close(output.image, raw.clamp(-1, 1), atol=1e-5, rtol=0)
+
+
+def test_a_trained_super_resolution_stays_as_it_is(generator, tmp_path):
+    state = (
+        MotionAdapterPatchesTask(MotionAdapterPatchesConfig(model=tiny_model(2), loss={"image_raw": 1.0}), generator)
+        .modules["superresolution"]
+        .state_dict()
+    )
+    trained = state | {"block0.conv0.bias": state["block0.conv0.bias"] + 0.1}
+    save_checkpoint(tmp_path / "run", {"model": {}}, {"superresolution": trained})
+    export(tmp_path / "run", "portrait", tmp_path / "out", half=False)
+    stored = load_state(tmp_path / "out" / "portrait", "superresolution")
+    assert not shows_raw_render(tmp_path / "out") and all(torch.equal(stored[key], trained[key]) for key in trained)

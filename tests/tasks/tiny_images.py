@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modules.clips.fields import FIELDS
 from modules.clips.format import ClipContent, write_clip
 from modules.face3d.coefficients import FaceCoefficients
 from modules.losses.perceptual import PerceptualLoss, PerceptualLossConfig, VGGFeaturesConfig
@@ -66,7 +67,7 @@ def view_batch(generator: torch.Generator, views: int = 3) -> dict[str, Tensor]:
 
 
 def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
-    """A batch as of `FramePairs`, of noise, with a head over a torso."""
+    """A batch as of `FramePairs`, of noise, with a head over a torso, and every field of clips."""
 
     def bytes_of(*shape: int) -> Tensor:
         return torch.randint(256, (batch, *shape), generator=generator).to(torch.uint8)
@@ -89,6 +90,7 @@ def pair_batch(generator: torch.Generator, batch: int = 2) -> dict[str, Tensor]:
         "perturbed_number": torch.arange(batch) % 2 + 1,
         "perturbed_identity": torch.randn(batch, 80, generator=generator),
         "perturbed_expression": torch.randn(batch, 64, generator=generator),
+        **{name: torch.rand(batch, 2, 1, generator=generator) for name in FIELDS},
     }
 
 

@@ -29,6 +29,8 @@ def test_a_checkpoint_scores_a_fit_with_its_sound(tmp_path: Path, generator: tor
     score = sync(torch.zeros(80), expression, wave)
     assert score is not None and 0 <= score.distance <= 2 and score.confidence >= 0 and abs(score.offset) <= 15
     assert sync.face_model == "procedural"
+    again = load_own_lip_sync(tmp_path, tmp_path)  # the folder around it
+    assert again(torch.zeros(80), expression, wave) == score
 
 
 def test_a_frame_without_a_face_repeats_the_one_before(tmp_path: Path, generator: torch.Generator) -> None:

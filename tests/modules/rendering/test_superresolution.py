@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from modules.layers.resample import resize
-from modules.rendering.superresolution import Superresolution, SuperresolutionConfig
+from modules.layers.stylegan import upsample_2x
+from modules.rendering.superresolution import (
+    Superresolution,
+    SuperresolutionConfig,
+    as_upscaling,
+    is_untrained,
+    is_upscaling,
+)
 from tests.golden.compare import relative_error
 from tests.modules.portrait.htbsr.conftest import SUPERRESOLUTION
 
@@ -49,3 +56,21 @@ def test_styles_become_constants_without_a_change_of_the_image(generator: torch.
     model.make_constant(w)
     constant = model(feature[:, :3], feature)
     assert relative_error(constant, styled) < 1e-5 < relative_error(before, styled)
+
+
+@torch.no_grad()
+def test_untrained_weights_are_told_from_trained_ones_and_made_to_upscale(generator: torch.Generator) -> None:
+    model, feature = Superresolution(SUPERRESOLUTION), torch.randn(2, 6, 8, 8, generator=generator)
+    colours = upsample_2x(upsample_2x(feature[:, :3]))
+    assert not is_upscaling(model.state_dict()) and relative_error(model(feature[:, :3], feature), colours) > 0.1
+    assert is_untrained(model.state_dict())
+    model.load_state_dict(as_upscaling(model.state_dict()))
+    assert is_upscaling(model.state_dict()) and relative_error(model(feature[:, :3], feature), colours) < 1e-5
+
+
+def test_one_step_of_training_makes_weights_trained(generator: torch.Generator) -> None:
+    model, feature = Superresolution(SUPERRESOLUTION), torch.randn(2, 6, 8, 8, generator=generator)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model(feature[:, :3], feature).square().mean().backward()
+    optimizer.step()
+    assert not is_untrained(model.state_dict())

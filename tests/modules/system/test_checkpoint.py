@@ -212,6 +212,16 @@ def test_a_run_means_the_checkpoint_that_its_config_selects(tmp_path: Path) -> N
     assert find_checkpoint(tmp_path).name == "best"  # the only one that is left
 
 
+def test_a_folder_of_several_parts_means_the_first_that_it_has(tmp_path: Path) -> None:
+    for name in ("portrait", "syncnet"):
+        save_checkpoint(tmp_path / "demo" / name, {}, {"part": nn.Linear(1, 1)})
+    assert find_checkpoint(tmp_path / "demo", ("syncnet", "portrait")).name == "syncnet"
+    assert find_checkpoint(tmp_path / "demo", ("audio2motion", "portrait")).name == "portrait"
+    assert find_checkpoint(tmp_path / "demo" / "portrait", ("portrait",)) == tmp_path / "demo" / "portrait"
+    with pytest.raises(UserError, match="no checkpoint in .*demo;"):
+        find_checkpoint(tmp_path / "demo", ("audio2motion",))
+
+
 @pytest.mark.parametrize(
     "build",
     [

@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from modules.system.config_keys import key_names, keys_of, meanings_of, type_in_words
+from modules.system.config_keys import key_names, keys_of, meanings_of, table_of_keys, type_in_words
 from tasks.engine.settings import keys_in_words, read_settings
 from tests.conftest import ROOT
 
@@ -39,6 +39,12 @@ def test_keys_have_name_type_value_and_meaning():
     assert (keys["inner.kind"].type, keys["inner.kind"].meaning) == ("a|b", "which one")
     assert type_in_words(tuple[str, ...]) == "list of text" and type_in_words(dict[str, float]) == "float by name"
     assert meanings_of(Outer) == {"limit": "null: none"}
+
+
+def test_the_table_has_a_line_for_each_key():
+    lines = table_of_keys(keys_of(Outer())).splitlines()
+    assert lines[0].split() == ["inner.width", "4", "int", "sides", "in", "pixels."]
+    assert lines[-1] == "names         []    list of text" and len(lines) == 5
 
 
 @pytest.mark.parametrize("name", ["i2p", "motion_adapter", "htbsr", "syncnet", "a2m", "demo/htbsr"])

@@ -6,7 +6,7 @@ import torch
 
 from modules.losses.image import dilate
 from tasks.data import procedural_views as views_module
-from tasks.data.procedural_views import CachedViews, ViewsConfig, view_poses, views_folder
+from tasks.data.procedural_views import CachedViews, ViewsConfig, people_to_render, view_poses, views_folder
 
 
 @pytest.fixture
@@ -36,7 +36,9 @@ def test_views_of_a_person_show_one_head_from_several_sides(config):
 
 
 def test_nothing_is_rendered_twice(config, monkeypatch):
+    assert people_to_render(config) == 2
     first = CachedViews(config)[1]
+    assert people_to_render(config) == 0 and people_to_render(replace(config, people=5)) == 3
     monkeypatch.setattr(views_module, "render_views", None)
     again = CachedViews(config)[1]
     assert all(torch.equal(first[name], again[name]) for name in first)

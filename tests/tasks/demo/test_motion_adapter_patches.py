@@ -6,7 +6,8 @@ import torch
 
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.demo.motion_adapter_patches import MotionAdapterPatchesConfig, MotionAdapterPatchesTask
-from tasks.demo.patches import PatchConfig
+from tasks.demo.patches import PATCH_TERMS, PatchConfig
+from tasks.stages.terms import Term
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import RATES, SIZE, changed_parts, pair_batch, tiny_model
 
@@ -32,6 +33,24 @@ def test_all_but_super_resolution_learns_from_patches(config, generator):
 def test_the_regularisation_of_planes_is_there_too(config, generator):
     task = MotionAdapterPatchesTask(replace(config, loss=LOSS | {"laplacian": 0.1, "density": 0.1}), generator)
     assert {"laplacian", "density"} <= Steps(task)(pair_batch(generator), step=3).keys()
+
+
+def test_a_loss_may_read_a_field_of_the_clips_in_every_patch(config, generator, monkeypatch):
+    seen = []
+
+    def loss(image, brightness):
+        """Brightness that was filmed."""
+        seen.append((len(image), brightness))
+        return image.mean() * brightness.mean()
+
+    monkeypatch.setitem(PATCH_TERMS, "light", Term(loss, ("image_raw", "brightness")))
+    with pytest.raises(ValueError, match=r"needs brightness, read from the clips; add data.fields=\[brightness\]"):
+        replace(config, loss=LOSS | {"light": 1.0})
+    data, patches = replace(config.data, fields=("brightness",)), replace(config.patches, count=2)
+    task = MotionAdapterPatchesTask(replace(config, data=data, patches=patches, loss=LOSS | {"light": 1.0}), generator)
+    batch = pair_batch(generator)
+    assert "light" in Steps(task)(batch, step=3)
+    assert seen[0][0] == 4 and torch.equal(seen[0][1], batch["brightness"][[0, 0, 1, 1], 1])
 
 
 @pytest.mark.parametrize("name", ["lips", "image", "adversarial", "perceptual"])

@@ -8,7 +8,16 @@ from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
 from tasks.evaluation.results import Result
 from tasks.evaluation.settings import EvaluationConfig
-from tasks.evaluation.tables import Results, as_csv, as_json, differences, markdown, number, table_of
+from tasks.evaluation.tables import (
+    Results,
+    as_csv,
+    as_json,
+    differences,
+    markdown,
+    number,
+    table_of,
+    without_face,
+)
 
 
 def results_in(folder: Path) -> Results:
@@ -59,3 +68,17 @@ def test_nothing_has_no_sign() -> None:
     assert [number(value) for value in (-1e-9, -0.5, 12.25, 123.4, float("nan"))] == [
         "0.000", "-0.500", "12.25", "123", "-"
     ]  # fmt: skip
+
+
+def test_methods_without_a_face_are_named_with_the_measures_that_they_lack(tmp_path: Path) -> None:
+    config = EvaluationConfig(protocol="same_identity", videos=tmp_path, output=tmp_path, methods={"ours": tmp_path})
+    lips = {"lip_correlation": 0.5, "landmarks": 1.0}
+    rows = {"truth": (lips, 0), "still": (lips, 2), "similarity": ({"landmarks": 1.0}, 3), "ours": ({}, 5)}
+    for method, (figures, missed) in rows.items():
+        counts = {"frames": 5, "made": 5, "without_face": missed}
+        Result("a", method, "x", "1", {"psnr": 9.0, **figures}, counts).save(tmp_path)
+    results = Results.read(config, [Case("a", Path("a"), Path("a"))])
+    assert without_face(results, table_of(results)) == {
+        "similarity": "no face was found in 3 of 5 frames; left out for that: lip_correlation",
+        "ours": "no face was found in any of 5 frames; left out for that: landmarks, lip_correlation",
+    }

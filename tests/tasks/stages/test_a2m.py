@@ -34,6 +34,12 @@ def saved_sync(folder, face_model: str = "procedural"):
     return str(folder)
 
 
+def test_a_checkpoint_with_a_folder_syncnet_is_one_of_the_sync_network(face, tmp_path):
+    saved_sync(tmp_path / "demo" / "syncnet")
+    task = a2m_task(replace(LOSSES, sync=0.2, sync_pairs=32), sync_checkpoint=str(tmp_path / "demo"))
+    assert "syncnet" in task.frozen
+
+
 def test_training_lowers_the_loss_of_a_batch(face):
     task = a2m_task(LOSSES, learning_rates=LearningRates(schedule="linear", generator=3e-3))
     take_step, batch = Steps(task), batch_of(task)

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from modules.clips.fields import FIELDS
 from modules.media.pixels import to_float
 from modules.portrait.build import build_portrait
 from modules.system.checkpoint import save_checkpoint
@@ -116,10 +117,10 @@ def test_clips_without_torso_are_refused(config):
 
 
 def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, generator):
-    task = HTBSRTask(config, generator)
+    task = HTBSRTask(replace(config, data=replace(config.data, fields=tuple(FIELDS))), generator)
     frames = task.frames(pair_batch(generator))
     inputs = task.inputs(task.reenacted(frames, frames.target), frames.target)
-    assert inputs.keys() == set(INPUTS)
+    assert inputs.keys() == {*INPUTS, *FIELDS}
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from modules.clips.fields import FIELDS
 from modules.layers.segformer import MiTConfig
 from modules.losses.image import masked_l1
 from modules.system.checkpoint import save_checkpoint
@@ -167,10 +168,10 @@ def test_settings_that_do_not_fit_are_refused(config):
 
 
 def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, generator):
-    task = MotionAdapterTask(config, generator)
+    task = MotionAdapterTask(replace(config, data=replace(config.data, fields=tuple(FIELDS))), generator)
     frames = task.frames(pair_batch(generator))
     inputs = task.inputs(task.reenacted(frames), frames.target)
-    assert inputs.keys() == set(INPUTS)
+    assert inputs.keys() == {*INPUTS, *FIELDS}
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
 

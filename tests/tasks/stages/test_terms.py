@@ -43,6 +43,17 @@ def test_weights_that_would_do_nothing_are_refused_by_name(weights: dict[str, fl
         check_weights(weights, TERMS, ("image", "target"))
 
 
+def test_a_field_of_the_clips_that_is_not_loaded_is_asked_for() -> None:
+    terms = {"light": Term(lambda a, b: a, ("image", "brightness"))}
+    check_weights({"light": 1.0}, terms, ("image",), fields=("brightness",))
+    with pytest.raises(ValueError, match=r"loss.light is 1.0, but needs brightness, read from the clips; add data.f"):
+        check_weights({"light": 1.0}, terms, ("image",), fields=())
+    with pytest.raises(ValueError, match=r"add data.fields=\[mouth_opening,brightness\]$"):
+        check_weights({"light": 1.0}, terms, ("image",), fields=("mouth_opening",))
+    with pytest.raises(ValueError, match="needs brightness, which this stage does not have"):
+        check_weights({"light": 1.0}, terms, ("image",))  # a stage without clips
+
+
 def test_a_weight_of_zero_and_losses_outside_the_table_are_fine() -> None:
     check_weights({"lips": 0.0, "near": 1.0, "adversarial": 0.1}, TERMS, ("image", "target"), ("adversarial",))
 

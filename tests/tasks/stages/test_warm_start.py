@@ -11,6 +11,7 @@ from modules.system.errors import UserError
 from tasks.engine.settings import read_settings
 from tasks.stages.warm_start import check_face_model, check_speech, holds, warm_start, warm_start_if_present
 from tests.conftest import ROOT
+from tests.tasks.tiny_speech import sync_task
 from tests.tiny import tiny_portrait_config
 
 
@@ -73,8 +74,8 @@ def test_speech_of_another_face_model_or_of_other_features_is_refused(tmp_path: 
 
 
 def test_the_embedded_checkpoint_is_a_start_of_every_stage(capsys) -> None:
-    """Its weights fit the demo's configs: all of the portrait's parts and the speech are filled from it."""
-    for name in ("i2p", "motion_adapter", "htbsr", "a2m"):
+    """Its weights fit the demo's configs: all of the portrait's parts, the speech and its judge are filled from it."""
+    for name in ("i2p", "motion_adapter", "htbsr", "syncnet", "a2m"):
         path = ROOT / "configs" / "demo" / f"{name}.yaml"
         settings = read_settings(path, ["init_from=checkpoints/demo", f"init_from={ROOT / 'checkpoints' / 'demo'}"])
         task = settings.task(settings.task_config, torch.Generator().manual_seed(0))
@@ -83,6 +84,17 @@ def test_the_embedded_checkpoint_is_a_start_of_every_stage(capsys) -> None:
         after = next(iter(task.modules.values())).state_dict()
         assert any(not torch.equal(before[key], after[key]) for key in before), name
     assert "starts fresh" not in capsys.readouterr().err
+
+
+def test_a_judge_that_the_checkpoint_lacks_starts_fresh_and_its_speech_is_still_checked(tmp_path: Path, face, capsys):
+    theirs = {"face_model": "procedural", "features": "mel"}
+    save_checkpoint(tmp_path / "own" / "audio2motion", theirs, {"audio2motion": layers(1.0)["head"]})
+    sync_task(init_from=str(tmp_path / "own")).begin()
+    assert capsys.readouterr().err == f"note: {tmp_path / 'own'} has no syncnet: it starts fresh\n"
+    theirs["features"] = "whisper"
+    save_checkpoint(tmp_path / "own" / "audio2motion", theirs, {"audio2motion": nn.Linear(1, 1)})
+    with pytest.raises(UserError, match="hears whisper, this config mel"):
+        sync_task(init_from=str(tmp_path / "own")).begin()
 
 
 def test_only_what_the_checkpoint_has_is_loaded_when_it_is_optional(checkpoint: str) -> None:
