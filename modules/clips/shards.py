@@ -57,18 +57,14 @@ def map_array(path: Path) -> np.ndarray:
     """An array (.npy) of a clip, mapped from disk.
 
     Raises:
-        OSError, ValueError: it is not there or damaged.
+        OSError, ValueError, KeyError: it is not there or damaged.
         UserError: the index of a shard is damaged.
     """
     shard = _shard_of(path)
     if shard is None:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     with open_file(path) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
-            version
-        ]
-        shape, by_column, kind = read_header(file)
+        shape, by_column, kind = _HEADERS[np.lib.format.read_magic(file)](file)
         start = _place(shard, path)[0] + file.tell()
     if kind.hasobject:
         raise ValueError("an array of objects")
