@@ -4,6 +4,7 @@ The motion is that of the planes: what listens, follows clips and reads motions 
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from inference.portrait import FRONTAL_DISTANCE, analyse_photo
 from inference.track import apply_blinks
 from inference.workers import FramePool, map_in_order
 from modules.analysis.crop import crop_picture
+from modules.analysis.crop import resize as resized
 from modules.analysis.mediapipe_models import person_confidence
 from modules.analysis.segmentation import ANALYSIS_SIZE, segment_crop
 from modules.face3d.coefficients import FaceCoefficients, pose_points, project
@@ -75,6 +77,8 @@ class RigPainter:
         config: RigConfig | None = None,
     ) -> None:
         self.picture, self.model, self.size, self.device = to_tensor(photo.picture), model, size, device
+        if size < len(photo.picture):  # colours are looked up one by one, and a finer photo would flicker
+            photo = replace(photo, picture=resized(photo.picture, (size, size)))
         self.face, self.rig = photo.face, PhotoRig(photo, model, config).to(device)
 
     def frames(
