@@ -176,7 +176,7 @@ def _interior(rig: PhotoRig, colour: Tensor, surface: _Surface, pose: Pose, scal
     mouth = torch.nonzero(layer == MOUTH_LAYER).squeeze(1)
     frame = torch.div(mouth, surface.layer[0].numel(), rounding_mode="floor")
     gap = pose.opened.new_tensor(rig.skeleton.gap)
-    invented = soft(2 - gap / 0.02) * soft(pose.opened / 0.04)  # a shut mouth shows no interior to reuse
+    invented = soft(2 - gap / rig.mouth.least_gap) * soft(pose.opened / 0.04)  # a shut mouth shows no interior to reuse
     own = (2 * look_up(rig.opening, places[mouth, :2] * scale) - 1).clamp(0, 1) * (1 - invented[frame, None])
     painted = rig.mouth.paint(surface.at(mouth)[:, 2:4], pose.chin[frame], *pose.lips[frame].unbind(1))
     flat[mouth, :3] = torch.lerp(painted, flat[mouth, :3], own)

@@ -12,6 +12,8 @@ from modules.rig.filters import blur, fill, polygon, resized, shrink, soft
 from modules.rig.landmark_mesh import LEFT_EYE_RING, MOUTH_RING, RIGHT_EYE_RING
 
 _OUTER_LIPS = LIPS[20:]
+_BRIGHT = 0.75  # of what is expected of teeth: as bright must be what a mouth shows to be taken for them
+_SHOWN_GAP, _DARK_GAP = 0.02, 0.07  # dm, `PaintedMouth.least_gap` of mouths that show teeth, and that do not
 
 
 def eyes_texture(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -59,12 +61,14 @@ class PaintedMouth:
     Attributes:
         teeth, tongue: [3] colours in [0, 1].
         bite: [3] dm, where the teeth of the head meet; jaw: [3] dm, its chin without expression.
+        least_gap: dm between the lips of the photo up to which its own mouth shows nothing that can be used.
     """
 
     teeth: Tensor
     tongue: Tensor
     bite: Tensor
     jaw: Tensor
+    least_gap: float
 
     @classmethod
     def of_photo(cls, picture: np.ndarray, places: np.ndarray, oval: np.ndarray, neutral: Tensor) -> "PaintedMouth":
@@ -84,17 +88,17 @@ class PaintedMouth:
         white = _brightest(eyes if len(eyes) else skin[None], 0.7) + 8
         chroma = 0.6 * white / white.mean() + 0.4 * ((skin + 8) / (skin.mean() + 8)) ** 0.4
         teeth = 205 * light * chroma / chroma.mean()
-        within = picture[shrink(mouth, 3)]
+        within, least_gap = picture[shrink(mouth, 3)], _DARK_GAP
         if len(within) > 150:
             shown = _brightest(within, 0.85)
-            if shown.mean() > 0.6 * teeth.mean() and shown.min() > 0.65 * shown.max():
-                teeth = shown
+            if shown.mean() > _BRIGHT * teeth.mean() and shown.min() > 0.65 * shown.max():
+                teeth, least_gap = shown, _SHOWN_GAP
         lips = picture[polygon(places[list(_OUTER_LIPS)], REFERENCE) & ~mouth]
         lip = np.median(lips, axis=0) if len(lips) else skin * (0.8, 0.6, 0.6)
         tongue = 0.6 * lip + 0.2 * np.array([150.0, 70.0, 72.0]) * light
         bite = neutral[list(INNER_LIP_MIDDLES)].mean(0) - neutral.new_tensor([0.0, 0.025, 0.0])
         colours = (torch.from_numpy(np.asarray(colour / 255, np.float32)) for colour in (teeth, tongue))
-        return cls(*colours, bite=bite, jaw=neutral[CHIN])
+        return cls(*colours, bite=bite, jaw=neutral[CHIN], least_gap=least_gap)
 
     def paint(self, places: Tensor, chin: Tensor, top: Tensor, bottom: Tensor) -> Tensor:
         """Colours [N, 3] at places of the mouth.

@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 import torch
 
-from modules.rig.filters import polygon
-from modules.rig.interior import eyes_texture, mouth_mask
+from modules.face3d.landmark_sets import FACE_OVAL
+from modules.rig.config import REFERENCE
+from modules.rig.filters import polygon, resized
+from modules.rig.interior import PaintedMouth, eyes_texture, mouth_mask
 from modules.rig.landmark_mesh import MOUTH_RING, RIGHT_EYE_RING
 
 
@@ -38,3 +41,15 @@ def test_lower_teeth_go_with_the_chin(puppet):
     shut = mouth.paint(place, torch.zeros(1, 2), top, bottom)
     dropped = mouth.paint(place, torch.tensor([[0.0, -0.3]]), top, bottom)
     assert shut.mean() > dropped.mean() + 0.05
+
+
+@pytest.mark.parametrize(("brightness", "shown"), ((235, True), (90, False)))
+def test_a_mouth_that_shows_bright_teeth_is_used_and_a_dim_slit_is_not(puppet, brightness: int, shown: bool):
+    places = puppet.photo.landmarks.copy()
+    places[list(MOUTH_RING[10:])] += (0, 0.04)  # the lower lip comes down
+    picture = resized(puppet.photo.picture, REFERENCE).astype(np.float32)
+    picture[polygon(places[list(MOUTH_RING)], REFERENCE)] = brightness
+    oval = polygon(places[list(FACE_OVAL)], REFERENCE)
+    mouth = PaintedMouth.of_photo(picture, places, oval, torch.zeros(478, 3))
+    assert (abs(float(mouth.teeth.mean()) * 255 - brightness) < 2) == shown
+    assert (mouth.least_gap < 0.05) == shown
