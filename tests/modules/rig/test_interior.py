@@ -43,7 +43,7 @@ def test_lower_teeth_go_with_the_chin(puppet):
     assert shut.mean() > dropped.mean() + 0.05
 
 
-@pytest.mark.parametrize(("brightness", "shown"), ((235, True), (90, False)))
+@pytest.mark.parametrize(("brightness", "shown"), ((235, True), (40, False)))
 def test_a_mouth_that_shows_bright_teeth_is_used_and_a_dim_slit_is_not(puppet, brightness: int, shown: bool):
     places = puppet.photo.landmarks.copy()
     places[list(MOUTH_RING[10:])] += (0, 0.04)  # the lower lip comes down
