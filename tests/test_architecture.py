@@ -47,7 +47,6 @@ WITHOUT_MIRROR = {
     "tasks/evaluation/pictures.py": "tested through the command (test_evaluate.py)",
     "tasks/evaluation/published.py": "a few numbers; the command's table shows them (test_evaluate.py)",
     "tasks/evaluation/report.py": "tested through the command (test_evaluate.py)",
-    "tasks/evaluation/run.py": "tested through the command with one and two workers (test_evaluate.py)",
     "tasks/evaluation/scoring.py": "tested through the command (test_evaluate.py)",
     "tasks/evaluation/settings.py": "tested through wrong keys of the command (test_evaluate.py)",
     "tasks/evaluation/tracing.py": "tested through the command with and without faces (test_evaluate.py)",
