@@ -12,6 +12,7 @@ import numpy as np
 from modules.analysis.crop import Box, crop_picture
 from modules.analysis.mediapipe_models import hair_confidence, person_confidence
 from modules.analysis.segmentation import ANALYSIS_SIZE, classes_from_person_and_hair, has_multiclass_model, segment
+from modules.geometry.similarity import fit_similarity
 
 HAIR_STEP = 4  # frames from one look for hair to the next
 Look = tuple[np.ndarray, np.ndarray]  # landmarks [478, 2] in fractions, probabilities of hair [H, W] uint8
@@ -83,9 +84,5 @@ def _between(before: Look, after: Look, landmarks: np.ndarray, share: float) -> 
 def _moved(values: np.ndarray, points: np.ndarray, towards: np.ndarray) -> np.ndarray:
     """Values [H, W] uint8 moved by the similarity that brings `points` [N, 2] (fractions) nearest to `towards`."""
     size = values.shape[1::-1]
-    source, target = (array * size @ (1, 1j) for array in (points, towards))  # x + i y
-    centred = source - source.mean()
-    turn = np.vdot(centred, target) / np.vdot(centred, centred)
-    shift = target.mean() - turn * source.mean()
-    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    matrix = fit_similarity(points * size, towards * size)[:2]
     return cv2.warpAffine(values, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

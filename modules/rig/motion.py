@@ -46,7 +46,7 @@ _LEFT = slice(_RIGHT.stop, _RIGHT.stop + len(LEFT_EYE_RING))
 
 
 def head_poses(photo: FaceCoefficients, euler: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
-    """The poses of a driver as those of the photo's person, who starts as in the photo; the distance is `steady`.
+    """The poses of a driver as those of the photo's person, who starts as in the photo; the distance is `_steady`.
 
     Args:
         photo: the fitted face, one row.
@@ -54,11 +54,11 @@ def head_poses(photo: FaceCoefficients, euler: Tensor, translation: Tensor) -> t
     Returns:
         euler [T, 3], translation [T, 3].
     """
-    translation = steady(translation)
+    translation = _steady(translation)
     return photo.euler + euler - euler[:1], photo.translation + translation - translation[:1]
 
 
-def steady(translation: Tensor) -> Tensor:
+def _steady(translation: Tensor) -> Tensor:
     """Translations [T, 3] dm, 25 a second, in which the head does not swell.
 
     Its distance is the median over two seconds to either side, seen at the same place of the picture: when a mouth

@@ -23,7 +23,7 @@ from modules.face3d.fitting import fit_photo
 from modules.media.pixels import to_pixels
 from modules.portrait.driving import head_camera, project_landmarks, torso_keypoints
 from modules.rig.draw import draw
-from modules.rig.motion import steady
+from modules.rig.motion import head_poses
 from modules.rig.rig import RigPhoto
 from modules.system.errors import UserError
 from tasks.evaluation.clips import Source
@@ -148,8 +148,7 @@ class RigCheckpoint(Checkpoint):
         self, source: Source, photo_face: FaceCoefficients | None, face: FaceCoefficients
     ) -> Iterator[np.ndarray]:
         painter, batch = self.painter(source, photo_face), self.talker.batch
-        translation = steady(face.translation)  # as the rig always has it, but from the photo's own place
-        translation = translation + face.translation[:1] - translation[:1]
+        _, translation = head_poses(face[0], face.euler, face.translation)  # no head of the rig swells
         rows = [x.to(self.talker.device) for x in (face.expression, face.euler, translation, torch.zeros(len(face)))]
 
         def make(start: int) -> np.ndarray:

@@ -8,21 +8,10 @@ import numpy as np
 from modules.analysis.inpainting import inpaint_background, inpaint_torso
 from modules.analysis.segmentation import shows_part
 from modules.face3d.landmark_sets import EYES, FACE_OVAL
+from modules.geometry.similarity import fit_similarity
 
 STEADY = sorted({*EYES, *FACE_OVAL[:9], *FACE_OVAL[-9:], 168, 6, 197, 195})  # move with the skull, not with the jaw
 FEATHER = 6  # pixels over which the edge of the head fades, of a picture of 512
-
-
-def fit_similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The least-squares shift, turn and scale (Umeyama, 1991, without reflection): points, target [N, 2] -> [3, 3]."""
-    means = points.mean(0), target.mean(0)
-    a, b = (x - mean for x, mean in zip((points, target), means))
-    length = (a**2).sum()
-    cosine, sine = (a * b).sum() / length, (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / length
-    turn = np.array([[cosine, -sine], [sine, cosine]])
-    matrix = np.eye(3)
-    matrix[:2, :2], matrix[:2, 2] = turn, means[1] - turn @ means[0]
-    return matrix
 
 
 def moved_frames(
