@@ -12,7 +12,7 @@ import numpy as np
 from modules.analysis.crop import Box, crop_picture
 from modules.analysis.mediapipe_models import hair_confidence, person_confidence
 from modules.analysis.segmentation import ANALYSIS_SIZE, classes_from_person_and_hair, has_multiclass_model, segment
-from modules.geometry.similarity import fit_similarity
+from modules.analysis.similarity import fit_similarity
 
 HAIR_STEP = 4  # frames from one look for hair to the next
 Look = tuple[np.ndarray, np.ndarray]  # landmarks [478, 2] in fractions, probabilities of hair [H, W] uint8

@@ -7,8 +7,8 @@ import numpy as np
 
 from modules.analysis.inpainting import inpaint_background, inpaint_torso
 from modules.analysis.segmentation import shows_part
+from modules.analysis.similarity import fit_similarity
 from modules.face3d.landmark_sets import EYES, FACE_OVAL
-from modules.geometry.similarity import fit_similarity
 
 STEADY = sorted({*EYES, *FACE_OVAL[:9], *FACE_OVAL[-9:], 168, 6, 197, 195})  # move with the skull, not with the jaw
 FEATHER = 6  # pixels over which the edge of the head fades, of a picture of 512

@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.testing import assert_allclose
 
-from modules.geometry.similarity import fit_similarity
+from modules.analysis.similarity import fit_similarity
 
 
 def test_shift_turn_and_scale_are_found_exactly() -> None:
