@@ -1,7 +1,8 @@
-"""Measure the server: first frame, frames a second, many uploads at once, memory over minutes of a live session.
+"""Measure the server: first frame, frames a second, many uploads at once, memory over minutes and hours.
 
 python -m scripts.benchmark_serve                          # the embedded model; prints a table
 python -m scripts.benchmark_serve --minutes 10 --size 256 --plot memory.png --output serve.json
+python -m scripts.benchmark_serve --soak 3600 --plot soak.png --output soak.json     # an hour of short sessions, alone
 
 Needs requirements-serve.txt. Linux alone, as it reads the server's memory and CPU time from /proc.
 """
@@ -39,6 +40,8 @@ from modules.system.packages import check_package
 
 _CHUNK = SAMPLE_RATE // FRAME_RATE  # samples of a frame
 _TIMEOUT = 300.0  # seconds
+_SOAK_SPEECH = 4.0  # seconds of speech in each session of a soak
+_SOAK_WATCH = 10.0  # seconds between two looks at its server
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,28 @@ class UploadResult:
     memory_after: float
 
 
+@dataclass(frozen=True)
+class SoakResult:
+    """Short sessions one after another at a low rate.
+
+    Attributes:
+        rows: (seconds since the start, MB in memory, open files, threads) of the server, every ten seconds.
+        sessions: how many sent all their frames.
+        failures: what went wrong with the others, a line each.
+        cores: of processor time that the server used in the mean.
+        growth: MB an hour, the slope of the memory after the first sixth of the time, in which caches fill.
+        memory_first, memory_last: MB, the medians of the second and of the last sixth of the time.
+    """
+
+    rows: list[tuple[float, float, int, int]]
+    sessions: int
+    failures: list[str]
+    cores: float
+    growth: float
+    memory_first: float
+    memory_last: float
+
+
 class ServerProcess:
     """A server of its own that is measured.
 
@@ -97,10 +122,22 @@ class ServerProcess:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def session(self, frames: str = "jpeg") -> str:
-        """Open a session of the embedded person, which sends such frames; the address of its WebSocket."""
-        name = requests.post(f"{self.address}/portraits?person=demo", timeout=_TIMEOUT).json()["portrait"]
-        asked = {"portrait": name, "options": {"frames": frames}}
+    def held(self) -> tuple[int, int]:
+        """How many files it has open and how many threads it has."""
+        process = Path(f"/proc/{self._process.pid}")
+        return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+    def portrait(self) -> str:
+        """The name of a new portrait of the embedded person."""
+        return requests.post(f"{self.address}/portraits?person=demo", timeout=_TIMEOUT).json()["portrait"]
+
+    def drop(self, portrait: str) -> None:
+        """Let the server forget a portrait."""
+        requests.delete(f"{self.address}/portraits/{portrait}", timeout=_TIMEOUT).raise_for_status()
+
+    def session(self, frames: str = "jpeg", portrait: str | None = None) -> str:
+        """Open a session, of a new portrait if none is given, which sends such frames; its WebSocket's address."""
+        asked = {"portrait": portrait or self.portrait(), "options": {"frames": frames}}
         answer = requests.post(f"{self.address}/sessions", json=asked, timeout=_TIMEOUT).json()
         return f"ws://{urlsplit(self.address).netloc}{answer['socket']}"
 
@@ -222,14 +259,77 @@ def measure_memory(server: ServerProcess, minutes: float) -> list[tuple[float, f
     return rows
 
 
+def measure_soak(server: ServerProcess, seconds: float, every: float) -> SoakResult:
+    """For so many seconds begin a session of 4 s of speech every `every` seconds, JPEG and MP4 in turn.
+
+    Raises:
+        UserError: the time is too short for two sessions.
+    """
+    if seconds < 2 * every:
+        raise UserError(f"--soak {seconds:g} has no time for two sessions; give at least {2 * every:g}")
+    rows, failures, over = [], [], threading.Event()
+    wave, began, cpu = speech_of(_SOAK_SPEECH), time.monotonic(), server.cpu()
+
+    def watch() -> None:
+        while not over.is_set():
+            rows.append((time.monotonic() - began, server.memory(), *server.held()))
+            over.wait(min(_SOAK_WATCH, seconds / 12))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    sessions = int(seconds // every)
+    try:
+        for number in range(sessions):
+            try:
+                _short_session(server, ("jpeg", "mp4")[number % 2], wave)
+            except (OSError, ValueError, KeyError, requests.RequestException, UserError) as error:
+                failures.append(f"session {number} at {time.monotonic() - began:.0f} s: {error!r}")
+            time.sleep(max(0.0, began + (number + 1) * every - time.monotonic()))
+    finally:
+        over.set()
+        watcher.join()
+    return _soak_result(rows, sessions - len(failures), failures, server.cpu() - cpu)
+
+
+def _short_session(server: ServerProcess, frames: str, wave: np.ndarray) -> None:
+    """A portrait, all that one says to it, and good-bye."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    name = server.portrait()
+    try:
+        with connect(server.session(frames, name), max_size=None) as line:
+            line.recv()
+            count, wanted = _speak(line, wave), round(len(wave) / _CHUNK)
+    except WebSocketException as error:
+        raise UserError(f"the line broke: {error}") from error
+    finally:
+        server.drop(name)
+    if count != wanted:
+        raise UserError(f"{count} frames came instead of {wanted}")
+
+
+def _soak_result(
+    rows: list[tuple[float, float, int, int]], sessions: int, failures: list[str], cpu: float
+) -> SoakResult:
+    times, memory = np.array([row[:2] for row in rows]).T
+    end = times[-1]
+    settled = times >= end / 6
+    slope = np.polyfit(times[settled] / 3600, memory[settled], 1)[0]
+    first, last = memory[settled & (times < end / 3)], memory[times >= end * 5 / 6]
+    return SoakResult(
+        rows, sessions, failures, cpu / end, float(slope), float(np.median(first)), float(np.median(last))
+    )
+
+
 def speech_of(seconds: float) -> np.ndarray:
     """The embedded sentence again and again, int16 at 16 kHz."""
     sentence = (read_mono(DEMO_SPEECH, SAMPLE_RATE) * 32767).astype("<i2")
     return np.resize(sentence, round(seconds * SAMPLE_RATE))
 
 
-def draw(path: Path, rows: list[tuple[float, float]]) -> None:
-    """The memory over the minutes as a picture."""
+def draw(path: Path, rows: list[tuple[float, float]], what: str) -> None:
+    """The memory, MB, over the minutes as a picture; `what` the minutes are of."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -237,7 +337,7 @@ def draw(path: Path, rows: list[tuple[float, float]]) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 3), layout="constrained")
     axes.plot(*zip(*rows))
-    axes.set(xlabel="minutes streamed", ylabel="memory of the server, MB", ylim=(0, None))
+    axes.set(xlabel=f"minutes {what}", ylabel="memory of the server, MB", ylim=(0, None))
     with named_file(path) as part:
         figure.savefig(part, format=path.suffix.lstrip("."))
     pyplot.close(figure)
@@ -259,6 +359,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--uploads", type=int, default=100, help="photos at once; 0: none")
     parser.add_argument("--photo", type=Path, help="a photo for them; without it the embedded person's picture")
     parser.add_argument("--minutes", type=float, default=0.0, help="of a session whose memory is watched")
+    parser.add_argument(
+        "--soak", type=float, default=0.0, help="seconds of short sessions one after another, and nothing else"
+    )
+    parser.add_argument("--every", type=float, default=60.0, help="seconds from one session of --soak to the next")
     parser.add_argument("--plot", type=Path, help="draw the memory (.png or .svg)")
     parser.add_argument("--output", type=Path, help="also write the numbers (.json)")
     return parser.parse_args(arguments)
@@ -268,6 +372,8 @@ def benchmark(options: argparse.Namespace) -> dict[str, object]:
     """All measurements that the options ask for, and their table on stdout."""
     more = [] if options.size is None else ["--size", str(options.size)]
     with serving(["--checkpoint", str(options.checkpoint), "--threads", str(options.threads), *more]) as server:
+        if options.soak:
+            return {"soak": asdict(soak(server, options))}
         live = measure_live(server, options.times, options.seconds, options.frames)
         result: dict[str, object] = {"live": asdict(live)}
         print(f"first frame: {live.first_frame:.2f} s after the first sound (at most {live.first_frame_most:.2f})")
@@ -289,7 +395,31 @@ def benchmark(options: argparse.Namespace) -> dict[str, object]:
                 f"{options.minutes:g} minutes streamed: {min(later):.0f} to {max(later):.0f} MB after the first fifth"
             )
             if options.plot:
-                draw(options.plot, rows)
+                draw(options.plot, rows, "streamed")
+    return result
+
+
+def soak(server: ServerProcess, options: argparse.Namespace) -> SoakResult:
+    """The soak that the options ask for, its table on stdout, and its plot.
+
+    Raises:
+        UserError: as of `measure_soak`.
+    """
+    result = measure_soak(server, options.soak, options.every)
+    for failure in result.failures:
+        print(f"failed: {failure}")
+    files, threads = zip(*(row[2:] for row in result.rows[len(result.rows) // 6 :]))
+    print(f"{options.soak / 60:g} minutes: {result.sessions} sessions, {len(result.failures)} failed")
+    print(
+        f"memory: {result.memory_first:.0f} MB in the second sixth of the time, {result.memory_last:.0f} in the last; "
+        f"{result.growth:+.1f} MB an hour"
+    )
+    print(
+        f"open files {min(files)} to {max(files)}, threads {min(threads)} to {max(threads)} after the first sixth; "
+        f"{result.cores:.0%} of a core"
+    )
+    if options.plot:
+        draw(options.plot, [(row[0] / 60, row[1]) for row in result.rows], f"of sessions every {options.every:g} s")
     return result
 
 
