@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import ImageColor
 
+from inference.signing import check_signing
 from modules.media.endings import ANIMATIONS, LONGEST_ANIMATION, OPAQUE, STILLS, VIDEO, WITH_ALPHA
 from modules.media.picture_kinds import check_clip
 from modules.rig.config import draws_by_rig
@@ -87,6 +88,7 @@ def check(options: argparse.Namespace) -> None:
         options.renderer = default_renderer(options)
     _check_use(options)
     _check_files(options)
+    check_signing(options, options.output)
     if inputs_of(options)["speech"]:
         _check_ears(options)
 
@@ -256,7 +258,8 @@ def written(options: argparse.Namespace) -> dict[str, Path | None]:
 
 def _read(options: argparse.Namespace) -> dict[str, Path]:
     """The files that are read, by option."""
-    named = {_called(name): getattr(options, name) for name in ("source", "audio", "driving", "motion", "sound")}
+    names = ("source", "audio", "driving", "motion", "sound", "sign_key", "sign_cert")
+    named = {_called(name): getattr(options, name) for name in names}
     if options.pose not in POSES:
         named["--pose"] = Path(options.pose)
     if options.background not in BACKGROUNDS and os.path.exists(options.background):

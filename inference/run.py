@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from inference.options import RENDERERS, RIG_SIZES, check, check_batch_file, note_of_renderer
+from inference.signing import add_signing
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import UserError, note, run_command
 from modules.system.imports import many_imports
@@ -203,6 +204,7 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         type=path,
         help="also write the motion (.json or .npz; .csv or .arkit.json: as ARKit curves)",
     )
+    add_signing(parser, path)
 
 
 def main(arguments: list[str] | None = None) -> int:

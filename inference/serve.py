@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.options import RENDERERS, RIG_SIZES
+from inference.signing import add_signing, check_signing, seal_of
+from modules.media.endings import VIDEO
 from modules.rig.config import draws_by_rig
 from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import UserError, run_command
@@ -51,6 +53,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     result.add_argument("--threads", type=int, default=1, help="CPU threads for live sessions, and as many for videos")
     result.add_argument("--keep", type=Path, metavar="FOLDER", help="also leave finished videos there")
+    add_signing(result)
     return result
 
 
@@ -74,6 +77,7 @@ def check(options: argparse.Namespace) -> None:
         raise UserError("--size is not used here; the planes have the size of the checkpoint's networks; leave it out")
     if options.keep is not None and not options.keep.is_dir():
         raise UserError(f"--keep {options.keep}: there is no such folder; make it first")
+    check_signing(options, Path(f"talk{VIDEO}"))
 
 
 def token_of(options: argparse.Namespace) -> str | None:
@@ -143,6 +147,7 @@ def serve(options: argparse.Namespace, opened: Callable[[str], None]) -> None:
         UserError: an option cannot be used.
     """
     check(options)
+    seal = seal_of(options)
     token, listener = token_of(options), listen(options)
     with many_imports():
         import uvicorn
@@ -156,7 +161,8 @@ def serve(options: argparse.Namespace, opened: Callable[[str], None]) -> None:
     talker = TalkingPortrait.load(options.checkpoint, options.device)
     if options.renderer == "planes":
         talker.with_networks()
-    app = make_app(Studio(talker, options.renderer, limits, options.size), limits, token, options.threads, options.keep)
+    studio = Studio(talker, options.renderer, limits, options.size, seal)
+    app = make_app(studio, limits, token, options.threads, options.keep)
     config = uvicorn_config(app, limits)
     address = address_of(options, listener, token)
 

@@ -20,6 +20,7 @@ from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX, RIG_SIZE
 from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
 from inference.portrait import Portrait
 from inference.rig import RigPainter, procedural_rig_photo, rig_photo
+from inference.signing import seal_of
 from inference.speech import SpeechStyle
 from modules.media.audio import Sound, read_sound
 from modules.media.endings import STILLS
@@ -48,6 +49,7 @@ def make_video(
     if options.threads:
         torch.set_num_threads(options.threads)
     began = time.monotonic()
+    seal = seal_of(options)
     pipeline = load(options.checkpoint, options.device, options.precision, options.hubert, options.march)
     rig = options.renderer == "rig"
     if not rig:
@@ -74,7 +76,7 @@ def make_video(
         first = next(frames)
         with (
             Interrupts() as interrupts,
-            open_output(options.output, size=first.shape[1::-1], alpha=first.shape[2] == 4, sound=sound) as video,
+            open_output(options.output, first.shape[1::-1], first.shape[2] == 4, sound, seal) as video,
         ):
             for frame in with_progress(chain([first], frames), len(motion)):
                 interrupts.check()

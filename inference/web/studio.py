@@ -26,6 +26,7 @@ from inference.web.kinds import check_media, check_picture
 from inference.web.refusals import renamed
 from modules.media.audio import mono_pieces
 from modules.media.container import open_media, picture_track, sound_track
+from modules.media.content_credentials import Seal
 from modules.media.pixels import to_pixels
 from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.media.video_reader import open_video
@@ -139,9 +140,19 @@ class Studio:
     """
 
     def __init__(
-        self, talker: TalkingPortrait, renderer: Literal["planes", "rig"], limits: ServerLimits, size: int | None = None
+        self,
+        talker: TalkingPortrait,
+        renderer: Literal["planes", "rig"],
+        limits: ServerLimits,
+        size: int | None = None,
+        seal: Seal | None = None,
     ) -> None:
-        """`size`: of frames of the rig; the networks have one size."""
+        """
+        Args:
+            size: of frames of the rig; the networks have one size.
+            seal: signs videos; None: nobody does.
+        """
+        self._seal = seal
         self._talker, self._renderer, self._limits = talker, renderer, limits
         self.size = (size or RIG_SIZE) if renderer == "rig" else talker.size
 
@@ -242,7 +253,10 @@ class Studio:
         behind = load_background(background, self.size)
         writer = layer_writer(options, painter, behind)
         frames = make_frames(options, self._talker, painter, making.motion, behind, writer)
-        with writer or nullcontext(), VideoWriter(output, (self.size, self.size), sound=sound) as video:
+        with (
+            writer or nullcontext(),
+            VideoWriter(output, (self.size, self.size), sound=sound, seal=self._seal) as video,
+        ):
             for frame in frames:
                 video.write(frame)
                 making.frames += 1

@@ -6,11 +6,13 @@ They are written as `VideoWriter` writes videos: whole or not at all, and saying
 import os
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from modules.media.audio import Sound
+from modules.media.content_credentials import Seal
 from modules.media.endings import ANIMATIONS, LONGEST_ANIMATION, STILLS
 from modules.media.rates import FRAME_RATE
 from modules.media.video_writer import PROVENANCE, VideoWriter
@@ -29,6 +31,7 @@ class PictureWriter:
     Args:
         path: .gif or .webp: an animation that repeats, at most `LONGEST_ANIMATION` long; .png or .jpg: the last frame
             that is written; no ending: a folder of 00000.png and so on, which must be new or empty.
+        seal: signs each file before it appears; None: nobody does.
     Attributes:
         note: None; as of `VideoWriter`.
     Raises:
@@ -37,8 +40,8 @@ class PictureWriter:
 
     note: str | None = None
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._frames = path, 0
+    def __init__(self, path: Path, seal: Seal | None = None) -> None:
+        self._path, self._seal, self._frames = path, seal, 0
         self._kept: list[Image.Image] = []
         self._part: Path | None = None
         if not path.suffix:
@@ -57,7 +60,10 @@ class PictureWriter:
         if self._part is not None:
             try:
                 self._part.mkdir(parents=True, exist_ok=True)
-                picture.save(self._part / f"{self._frames:05d}.png", pnginfo=png_info())
+                path = self._part / f"{self._frames:05d}.png"
+                picture.save(path, pnginfo=png_info())
+                if self._seal is not None:
+                    self._seal(path, path.suffix)
             except OSError as error:
                 raise UserError(f"{self._path} cannot be written ({error.strerror or error})") from error
         elif suffix in ANIMATIONS:
@@ -93,21 +99,27 @@ class PictureWriter:
             except OSError as error:
                 raise UserError(f"{self._path} cannot be written ({error.strerror or error})") from error
             return
-        with named_file(self._path) as part, part.open("wb") as file:
-            gif = self._path.suffix.lower() == ".gif"
-            first, *others = _in_one_palette(self._kept) if gif else self._kept
-            exif = Image.Exif()
-            exif[_DESCRIPTION] = PROVENANCE
-            moving = {"save_all": True, "append_images": others, "duration": _DURATION, "loop": 0}
-            match self._path.suffix.lower():
-                case ".gif":
-                    first.save(file, "GIF", comment=PROVENANCE.encode(), optimize=False, **moving)
-                case ".webp":
-                    first.save(file, "WEBP", quality=_WEBP_QUALITY, method=4, exif=exif.tobytes(), **moving)
-                case ".png":
-                    first.save(file, "PNG", pnginfo=png_info())
-                case _:
-                    first.save(file, "JPEG", quality=_JPEG_QUALITY, exif=exif.tobytes(), comment=PROVENANCE.encode())
+        with named_file(self._path) as part:
+            with part.open("wb") as file:
+                self._save(file)
+            if self._seal is not None:
+                self._seal(part, self._path.suffix)
+
+    def _save(self, file: BinaryIO) -> None:
+        gif = self._path.suffix.lower() == ".gif"
+        first, *others = _in_one_palette(self._kept) if gif else self._kept
+        exif = Image.Exif()
+        exif[_DESCRIPTION] = PROVENANCE
+        moving = {"save_all": True, "append_images": others, "duration": _DURATION, "loop": 0}
+        match self._path.suffix.lower():
+            case ".gif":
+                first.save(file, "GIF", comment=PROVENANCE.encode(), optimize=False, **moving)
+            case ".webp":
+                first.save(file, "WEBP", quality=_WEBP_QUALITY, method=4, exif=exif.tobytes(), **moving)
+            case ".png":
+                first.save(file, "PNG", pnginfo=png_info())
+            case _:
+                first.save(file, "JPEG", quality=_JPEG_QUALITY, exif=exif.tobytes(), comment=PROVENANCE.encode())
 
 
 def _in_one_palette(pictures: list[Image.Image]) -> list[Image.Image]:
@@ -119,15 +131,15 @@ def _in_one_palette(pictures: list[Image.Image]) -> list[Image.Image]:
 
 
 def open_output(
-    path: Path, size: tuple[int, int], alpha: bool = False, sound: Sound | None = None
+    path: Path, size: tuple[int, int], alpha: bool = False, sound: Sound | None = None, seal: Seal | None = None
 ) -> VideoWriter | PictureWriter:
     """The writer for the ending of `path` (see modules/media/endings.py); arguments as of `VideoWriter`.
 
     Pictures have no sound.
     """
     if path.suffix.lower() in ("", *ANIMATIONS, *STILLS):
-        return PictureWriter(path)
-    return VideoWriter(path, size=size, alpha=alpha, sound=sound)
+        return PictureWriter(path, seal)
+    return VideoWriter(path, size=size, alpha=alpha, sound=sound, seal=seal)
 
 
 def png_info() -> PngImagePlugin.PngInfo:

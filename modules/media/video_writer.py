@@ -14,6 +14,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from modules.media.audio import Sound
 from modules.media.colour import SCALING
+from modules.media.content_credentials import Seal
 from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError
 
@@ -98,7 +99,13 @@ class VideoWriter:
     """
 
     def __init__(
-        self, path: Path, size: tuple[int, int], fps: int = FRAME_RATE, alpha: bool = False, sound: Sound | None = None
+        self,
+        path: Path,
+        size: tuple[int, int],
+        fps: int = FRAME_RATE,
+        alpha: bool = False,
+        sound: Sound | None = None,
+        seal: Seal | None = None,
     ) -> None:
         """
         Args:
@@ -107,10 +114,12 @@ class VideoWriter:
             fps: frames a second.
             alpha: whether frames are RGBA.
             sound: the sound track; None for a silent video.
+            seal: signs the file before it appears; None: nobody does.
         Raises:
             UserError: wrong file ending, the file cannot be written, or an encoder is missing.
         """
         self._path, self._size, self._fps, self._alpha = Path(path), tuple(size), fps, alpha
+        self._seal = seal
         self._frames = self._samples = 0
         encoder, pixel_format = self._choose_encoder()
         self.note = (
@@ -157,6 +166,8 @@ class VideoWriter:
         if self._sound is not None:
             self._container.mux(self._sound.encode())
         self._container.close()
+        if self._seal is not None:
+            self._seal(self._part, self._path.suffix)
         self._part.replace(self._path)
 
     def _open(self, encoder: str, pixel_format: str, sound: Sound | None) -> None:

@@ -172,7 +172,8 @@ def test_pictures_are_outputs_too(folder, output):
 
 def test_every_option_that_there_is_was_tried(folder):
     inputs = {"source", "audio", "driving", "motion"}
-    assert {*VALUES, *inputs} == vars(parse([])).keys() - {"given"}
+    signing = {"sign", "sign_key", "sign_cert"}  # act with all inputs and need a package: test_signing.py
+    assert {*VALUES, *inputs, *signing} == vars(parse([])).keys() - {"given"}
     assert parse(["--seed", "0", "--blink=period"]).given == {"seed", "blink"}  # as by default, but said
 
 

@@ -21,6 +21,7 @@ def options(*arguments: object):
         (["--checkpoint", "gone"], "--checkpoint gone: there is no such folder"),
         (["--renderer", "planes", "--size", 256], "--size is not used here"),
         (["--keep", "gone"], "--keep gone: there is no such folder"),
+        (["--sign-key", "gone"], "--sign-cert is missing"),
         (["--host", "999.1.1.1"], "cannot listen at 999.1.1.1"),
     ],
 )

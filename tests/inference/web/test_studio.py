@@ -36,6 +36,17 @@ def test_a_video_comes_step_by_step_and_closing_it_leaves_nothing(pipeline, port
         assert seen[:3] == [(0, 5), (1, 5), (2, 5)] and [path.name for path in tmp_path.iterdir()] == left
 
 
+def test_a_seal_is_put_on_videos(pipeline, portrait, tmp_path, speech):
+    sealed = []
+    studio = Studio(
+        pipeline, "planes", ServerLimits(), seal=lambda path, suffix: sealed.append((path.exists(), suffix))
+    )
+    options = VideoOptions(seconds=0.1).namespace(speech, None)
+    for _ in studio.video(portrait, options, "photo", tmp_path / "a.mp4", Making()):
+        pass
+    assert sealed == [(True, ".mp4")]
+
+
 def test_media_are_measured(pipeline, speech, clip, tmp_path):
     studio = Studio(pipeline, "planes", ServerLimits(speech_seconds=2, clip_pixels=300_000))
     sound, video = studio.media(speech), studio.media(clip)
