@@ -84,8 +84,7 @@ class Conversation:
         except Unreadable as error:
             code, reason = UNREADABLE, str(error)
         except Exception as error:
-            refusal = refusal_of(error)
-            code, reason = _CODES.get(refusal.status, BREACH), str(refusal)
+            code, reason = _ending(error)
         with suppress(Exception):  # the other side may be gone
             async with asyncio.timeout(_CLOSING):
                 if reason:
@@ -101,8 +100,11 @@ class Conversation:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            task.result()
+        try:
+            for task in done:
+                task.result()
+        finally:  # else the error would hold this frame and the frame the error, and with them the head, for long
+            del task, tasks, done
 
     async def _read(self) -> None:
         """Put what comes into the inbox; while that is full nothing is read, and the sender has to wait."""
@@ -225,3 +227,9 @@ class Conversation:
                 HTTPStatus.REQUEST_TIMEOUT,
                 f"a message was not read for {self._limits.slow_seconds:g} seconds; read faster",
             ) from error
+
+
+def _ending(error: Exception) -> tuple[int, str]:
+    """The code and the reason with which a conversation is closed after an error."""
+    refusal = refusal_of(error)
+    return _CODES.get(refusal.status, BREACH), str(refusal)

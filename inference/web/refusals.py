@@ -26,6 +26,10 @@ class Refusal(Exception):
         super().__init__(message)
         self.status, self.retry = status, retry
 
+    def again(self) -> "Refusal":
+        """The same, to be raised or kept, without what this one holds: where it came from."""
+        return Refusal(self.status, str(self), self.retry)
+
     def response(self) -> JSONResponse:
         """{"error": the line}"""
         headers = {} if self.retry is None else {"Retry-After": str(self.retry)}

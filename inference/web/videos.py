@@ -92,8 +92,10 @@ class Videos:
             Refusal: there is none of that name, or it is not done.
         """
         job = self.shelf.get(name)
+        if job.failure is not None:
+            raise job.failure.again()
         if job.state != VideoState.DONE:
-            raise job.failure or Refusal(HTTPStatus.CONFLICT, f"the video is {job.state}; ask for its state first", 1)
+            raise Refusal(HTTPStatus.CONFLICT, f"the video is {job.state}; ask for its state first", 1)
         return job
 
     async def close(self) -> None:
@@ -115,7 +117,8 @@ class Videos:
         except asyncio.CancelledError:
             job.state = VideoState.CANCELLED
         except Exception as error:
-            job.failure, job.state = refusal_of(error), VideoState.FAILED
+            # A new one, as the error holds all that was at hand when it came.
+            job.failure, job.state = refusal_of(error).again(), VideoState.FAILED
         finally:
             left = [] if job.state == VideoState.DONE else job.files()
             for path in filter(None, [*left, *inputs]):
