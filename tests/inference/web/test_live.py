@@ -1,10 +1,12 @@
 """Live sessions over a real WebSocket: the frames are the session's, whoever breaks the rules hears of it."""
 
+import gc
 import io
 import json
 import struct
 import threading
 import time
+import weakref
 from contextlib import suppress
 from socket import SHUT_RDWR
 
@@ -190,6 +192,31 @@ def test_who_leaves_in_the_middle_leaves_nothing_and_disturbs_nobody(server):
         frames, _ = until(staying, "ended")
     assert len(frames) == 13
     wait_for(lambda: len(server.state.sessions) == 0 and server.state.waiting() == 0)
+
+
+@pytest.mark.parametrize("way", ["leave", "end", "nonsense"])
+def test_a_conversation_that_is_over_lets_go_of_its_head_without_the_garbage_collector(server, monkeypatch, way):
+    """A head is 20 MB and more in a few objects, for which the collector would come late."""
+    made, make = [], Studio.session
+
+    def noted(studio, *arguments):
+        session = make(studio, *arguments)
+        made.append(weakref.ref(session))
+        return session
+
+    monkeypatch.setattr(Studio, "session", noted)
+    gc.disable()
+    try:
+        with connect(server.open_session(frames="mp4", **HEAR)) as socket:
+            socket.send(pcm(sung(8_000)))
+            ask(socket, "finish")
+            until(socket, "finished")
+            if way != "leave":
+                socket.send("nonsense" if way == "nonsense" else json.dumps({"type": "end"}))
+                close_of(socket)
+        wait_for(lambda: made[0]() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_session_that_was_deleted_closes(server):
