@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modules.audio.whisper import DEFAULT_WHISPER
 from modules.rendering.superresolution import as_upscaling, is_untrained, is_upscaling
+from modules.system.assets import shipped
 from modules.system.checkpoint import find_checkpoint, load_state, read_config, save_checkpoint
 from modules.system.errors import UserError
 
@@ -72,7 +73,7 @@ def copy_whisper(source: Path, output: Path) -> None:
     Raises:
         UserError: they are not in `source`.
     """
-    target = output / "whisper"
+    source, target = shipped(source), output / "whisper"
     if target.exists() and target.samefile(source):
         return
     save_checkpoint(target, read_config(source), {"whisper": load_state(source, "whisper")}, half=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from modules.audio.features import MEL_BANDS, mel_basis
 from modules.audio.pitch import Samples
 from modules.media.rates import HOP, SAMPLE_RATE
+from modules.system.assets import shipped
 from modules.system.checkpoint import build_network, load_module, read_model_config
 
 DEFAULT_WHISPER = "checkpoints/demo/whisper"
@@ -157,11 +158,12 @@ def sinusoids(length: int, channels: int) -> Tensor:
 
 
 def load_whisper(folder: Path) -> WhisperFeatures:
-    """Features of a folder of scripts/convert_whisper.py.
+    """Features of a folder of scripts/convert_whisper.py; one of this repository is found from any other.
 
     Raises:
         UserError: it is not there, damaged, or of another network.
     """
+    folder = shipped(folder)
     settings = read_model_config(folder, WhisperConfig)
     features = build_network(folder, lambda: WhisperFeatures(settings))
     load_module(folder, "whisper", features)

@@ -29,6 +29,11 @@ FILE_GROUPS = {  # what a command needs together, with the settings of its YAML
 ANALYSIS = ("face_landmarker.task", "selfie_segmenter.tflite", "hair_segmenter.tflite")  # of photos and clips
 
 
+def shipped(path: Path) -> Path:
+    """A relative path that is not there counts from the repository, so that its own files are found from any folder."""
+    return path if path.exists() else CHECKPOINTS.parent / path  # an absolute one stays
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asset:
     """One outside file or folder.

@@ -15,6 +15,7 @@ from modules.system.assets import (
     locate,
     manifest,
     require_assets,
+    shipped,
 )
 from modules.system.errors import UserError
 from tasks.engine.settings import read_settings
@@ -151,3 +152,11 @@ def test_all_missing_files_are_named_at_once(folders: tuple[Path, Path]):
         require_assets(needed)
     (folders[1] / "BFM_model_front.mat").touch()
     require_assets(needed)  # one alone is reported by its reader
+
+
+def test_files_of_the_repository_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    name = Path("checkpoints/demo/whisper")
+    monkeypatch.chdir(tmp_path)
+    assert shipped(name) == ROOT / name and shipped(tmp_path / "gone") == tmp_path / "gone"
+    name.mkdir(parents=True)
+    assert shipped(name) == name
