@@ -2,7 +2,7 @@
 
 real3d talk face.jpg speech.wav --output talk.mp4      # inference.run --source face.jpg --audio speech.wav --output ...
 real3d talk face.jpg clip.mp4                          # inference.run --source face.jpg --driving clip.mp4
-real3d --help
+real3d --help                                          # python -m scripts.real3d, where it is not installed
 """
 
 import sys
