@@ -1,23 +1,17 @@
-// Live mode: the microphone goes to the server piece by piece, pictures come back and are shown at their time.
-//
-// The clock is the audio context's: a picture of time t shows what was said t seconds after the first sample.
+// Live mode: the microphone goes to the server piece by piece, and what comes back is shown by one of the players.
 
+import { PicturePlayer, StreamPlayer } from "/page/players.js";
 import { Refused, askJson, forget, sentence } from "/page/server.js";
 
-const BUFFER = 0.12; // seconds by which pictures wait, so that they come evenly
-const MOST_AHEAD = 0.6; // seconds of pictures that may wait before some are skipped
 const MOST_BEHIND = 2.5; // seconds that the server may be behind before speech is left out ...
 const BEHIND = 1.2; // ... until it is only so far behind
-const GOODBYE = 1500; // milliseconds for the mouth to close
+const GOODBYE = 2500; // milliseconds for the mouth to close
 
 export class LiveTalk {
   // news: ({delay, rate, skipping}) about once a second; ended: (message or null), once.
-  constructor(canvas, news, ended) {
-    Object.assign(this, { canvas, news, ended });
-    this.pictures = [];
-    this.sent = this.received = this.shown = 0; // seconds of speech
-    this.drawn = 0;
-    this.offset = null; // of the audio clock and the time of the pictures
+  constructor({ canvas, video }, news, ended) {
+    Object.assign(this, { canvas, video, news, ended });
+    this.sent = 0; // seconds of speech
   }
 
   async start(portrait, options) {
@@ -32,7 +26,9 @@ export class LiveTalk {
     this.context = new AudioContext();
     await this.context.audioWorklet.addModule("/page/microphone.js");
     const rate = Math.round(this.context.sampleRate);
-    const asked = { portrait, options: { ...options, rate, samples: "int16", frames: "jpeg" } };
+    this.source = this.context.createMediaStreamSource(this.stream);
+    this.player = StreamPlayer.works() ? new StreamPlayer(this.video) : new PicturePlayer(this.canvas, this.context, this.source);
+    const asked = { portrait, options: { ...options, rate, samples: "int16", frames: this.player.frames } };
     const session = await askJson("POST", "/sessions", asked);
     this.session = `/sessions/${session.session}`;
     if (this.over) return this.close(null);
@@ -42,27 +38,21 @@ export class LiveTalk {
   connect(path, rate) {
     this.socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`);
     this.socket.binaryType = "arraybuffer";
-    let decoding = Promise.resolve();
-    this.socket.onmessage = ({ data }) => {
-      if (typeof data === "string") return this.hear(JSON.parse(data));
-      decoding = decoding.then(() => this.take(data)).catch(() => {});
-    };
+    this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.hear(JSON.parse(data)) : this.player.take(data));
     this.socket.onopen = () => this.listen(rate);
-    this.socket.onclose = ({ code, reason }) => this.close(code === 1000 || this.stopping ? null : reason || "The connection was lost");
+    this.socket.onclose = ({ code, reason }) => {
+      if (code === 1000 && this.stopping) return; // what came last is still to be shown
+      this.close(code === 1000 || this.stopping ? null : reason || "The connection was lost");
+    };
     this.tell();
-    requestAnimationFrame(() => this.draw());
   }
 
   listen(rate) {
-    const source = this.context.createMediaStreamSource(this.stream);
     const microphone = new AudioWorkletNode(this.context, "microphone", { numberOfOutputs: 0 });
-    source.connect(microphone);
-    this.echo = new DelayNode(this.context, { maxDelayTime: 5, delayTime: 1 });
-    this.volume = new GainNode(this.context, { gain: 0 });
-    source.connect(this.echo).connect(this.volume).connect(this.context.destination);
+    this.source.connect(microphone);
     microphone.port.onmessage = ({ data }) => {
       if (this.stopping || this.socket.readyState !== WebSocket.OPEN) return;
-      const behind = this.sent - this.received;
+      const behind = this.sent - this.player.received;
       this.skipping = behind > (this.skipping ? BEHIND : MOST_BEHIND);
       if (this.skipping) return;
       const samples = Int16Array.from(data, (x) => 32767 * Math.max(-1, Math.min(1, x)));
@@ -71,55 +61,25 @@ export class LiveTalk {
     };
   }
 
-  async take(data) {
-    const time = new DataView(data).getFloat64(8, true);
-    const bitmap = await createImageBitmap(new Blob([data.slice(16)], { type: "image/jpeg" }));
-    if (this.over) return;
-    this.received = time + 0.04;
-    this.pictures.push({ time, bitmap });
-    const now = this.context.currentTime;
-    if (this.offset === null || time - (now - this.offset) > MOST_AHEAD) this.offset = now + BUFFER - time;
-  }
-
-  draw() {
-    if (this.over) return;
-    requestAnimationFrame(() => this.draw());
-    if (this.offset === null) return;
-    const now = this.context.currentTime - this.offset;
-    let latest = null;
-    while (this.pictures.length && this.pictures[0].time <= now) {
-      latest?.bitmap.close();
-      latest = this.pictures.shift();
-    }
-    if (latest) {
-      const { canvas } = this;
-      if (canvas.width !== latest.bitmap.width) canvas.width = canvas.height = latest.bitmap.width;
-      canvas.getContext("2d").drawImage(latest.bitmap, 0, 0);
-      latest.bitmap.close();
-      this.shown = latest.time;
-      this.drawn += 1;
-    } else if (!this.pictures.length && now > this.received) {
-      this.offset += now - this.received; // the clock waits for pictures
-    }
-  }
-
   tell() {
     let before = 0;
     this.teller = setInterval(() => {
-      const delay = this.sent - this.shown;
-      this.news({ delay, rate: this.drawn - before, skipping: this.skipping });
-      before = this.drawn;
-      if (this.echo) this.echo.delayTime.setTargetAtTime(Math.min(4.9, Math.max(0, delay)), this.context.currentTime, 0.3);
+      const { drawn } = this.player;
+      this.delay = this.sent - this.player.shown;
+      this.news({ delay: this.delay, rate: drawn - before, skipping: this.skipping });
+      before = drawn;
     }, 1000);
   }
 
   hearMyself(on) {
-    if (this.volume) this.volume.gain.value = on ? 1 : 0;
+    this.player?.hearMyself(on, this.delay ?? 1);
   }
 
   hear(message) {
+    if (message.type === "ready") this.player.ready(message, (line) => this.close(line));
     if (message.type === "error") this.failure = sentence(message.error);
-    if (message.type === "interrupted") setTimeout(() => this.socket.close(1000), 7 * 40 + 1000 * BUFFER);
+    if (message.type === "interrupted") this.socket.send(JSON.stringify({ type: "end" })); // for the rest of the stream
+    if (message.type === "ended") this.closer = setTimeout(() => this.close(null), 1000 * Math.min(1, this.player.waiting) + 300);
   }
 
   // The mouth closes, then all is over.
@@ -135,9 +95,10 @@ export class LiveTalk {
     if (this.over) return;
     this.over = true;
     clearInterval(this.teller);
+    clearTimeout(this.closer);
     this.stream?.getTracks().forEach((track) => track.stop());
+    this.player?.close();
     this.context?.close();
-    this.pictures.forEach(({ bitmap }) => bitmap.close());
     if (this.socket) this.socket.close(1000); // with which the server forgets the session
     else forget(this.session);
     this.ended(this.failure || (message && sentence(message)));

@@ -223,7 +223,7 @@ async function makeVideo(kind) {
   const asked = { portrait: state.portrait, options: options() };
   if (kind === "clip") asked.driving = state.media.clip;
   else if (kind !== "demo") asked.speech = state.media[kind];
-  show("canvas", false);
+  for (const part of ["canvas", "stream"]) show(part, false);
   show("empty", true);
   $("bar").removeAttribute("value");
   $("progress-text").textContent = "";
@@ -257,7 +257,7 @@ async function makeVideo(kind) {
   show("save-layers", asked.options.layers);
   $("save-curves").href = `${address}/motion.csv`;
   $("result-caption").textContent = "Video";
-  for (const part of ["empty", "canvas"]) show(part, false);
+  for (const part of ["empty", "canvas", "stream"]) show(part, false);
   for (const part of ["video", "downloads"]) show(part, true);
   say("The video is ready.");
   $("video").play().catch(() => {}); // the browser may want a click
@@ -271,13 +271,14 @@ function left(began, frames, total) {
 
 async function talk() {
   const over = new Promise((resolve, reject) => {
-    state.live = new LiveTalk($("canvas"), liveNews, (failure) => (failure ? reject(new Refused(failure)) : resolve()));
+    const places = { canvas: $("canvas"), video: $("stream") };
+    state.live = new LiveTalk(places, liveNews, (failure) => (failure ? reject(new Refused(failure)) : resolve()));
   });
   try {
     say("Opening the microphone …");
     await state.live.start(state.portrait, options());
-    for (const part of ["empty", "video"]) show(part, false);
-    show("canvas", true);
+    for (const part of ["empty", "video", "canvas", "stream"]) show(part, false);
+    state.live.player.element.hidden = false;
     $("stage").scrollIntoView({ block: "nearest" });
     say("Speak. The portrait follows you.");
     state.live.hearMyself($("hear").checked);

@@ -1,14 +1,18 @@
 """The page in a real Chromium: upload, talk, cancel, wrong files, two tabs; and what its files may say."""
 
+import base64
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn", reason="pip install -c constraints.txt -r requirements-serve.txt")
 
 import inference.web.page as page
+from inference.web.messages import MP4, header
+from modules.media.fragment_writer import FragmentWriter
 from tests.inference.web.conftest import served, wait_for
 
 FOLDER = Path(page.__file__).parent / "page"
@@ -204,21 +208,103 @@ def test_two_tabs_work_side_by_side(tab, browser, server):
     assert tab.run("return fetch(document.getElementById('save-video').href).then((answer) => answer.ok)")
 
 
-def test_the_portrait_speaks_with_the_microphone_and_stops(tab, server):
+def test_the_portrait_speaks_with_the_microphone_as_a_stream_and_stops(tab, server):
     tab.choose("live")
     assert tab.text("go") == "Start talking"
     tab.of("go").click()
     tab.until("result-caption", "pictures a second")
     assert len(server.state.sessions) == 1
+    facts = """const video = document.getElementById('stream'), end = video.buffered.length - 1;
+        return {time: video.currentTime, ahead: end < 0 ? 0 : video.buffered.end(end) - video.currentTime,
+                width: video.videoWidth, muted: video.muted, sound: video.webkitAudioDecodedByteCount,
+                drawn: video.getVideoPlaybackQuality().totalVideoFrames, shown: !video.hidden}"""
+    wait_for(lambda: tab.run(facts)["time"] > 1, 60)
+    now = tab.run(facts)
+    assert now["width"] == 64 and now["drawn"] > 10 and now["sound"] > 0 and now["shown"] and now["ahead"] < 2
+    assert now["muted"] and not tab.of("canvas").is_displayed()
+    tab.of("hear").click()
+    wait_for(lambda: not tab.run(facts)["muted"])
+    wait_for(lambda: tab.run(facts)["time"] > now["time"])  # it goes on with sound
+    tab.of("cancel").click()
+    tab.until("status", "The microphone is off.")
+    wait_for(lambda: len(server.state.sessions) == 0 and server.state.waiting() == 0)
+    assert tab.run("return document.getElementById('stream').error") is None
+
+
+def test_without_media_source_it_speaks_in_pictures(tab, server):
+    tab.run("window.MediaSource = undefined")
+    tab.choose("live")
+    tab.of("go").click()
+    tab.until("result-caption", "pictures a second")
     drawn = """const canvas = document.getElementById('canvas');
         const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
         return [canvas.width, data.reduce((sum, value) => sum + value, 0)]"""
     first = tab.run(drawn)
     wait_for(lambda: tab.run(drawn)[1] != first[1])  # it moves
-    assert first[0] == 64
+    assert first[0] == 64 and not tab.of("stream").is_displayed()
     tab.of("cancel").click()
     tab.until("status", "The microphone is off.")
     wait_for(lambda: len(server.state.sessions) == 0 and server.state.waiting() == 0)
+
+
+def test_a_stream_that_does_not_play_is_told_and_pictures_come_the_next_time(tab):
+    tab.run("MediaSource.prototype.addSourceBuffer = function () { throw new Error('broken'); }")
+    tab.choose("live")
+    tab.of("go").click()
+    tab.until("error", "The browser cannot play the stream; start again to see pictures instead.")
+    tab.of("go").click()
+    tab.until("result-caption", "pictures a second")
+    assert tab.of("canvas").is_displayed()
+    tab.of("cancel").click()
+    tab.until("status", "The microphone is off.")
+
+
+# Plays a stream by the page's own player; notes when its white picture is seen and when its tone is heard, in seconds.
+IN_STEP = """
+const [parts, mime, done] = arguments;
+const { StreamPlayer } = await import('/page/players.js');
+const video = document.getElementById('stream'), canvas = document.createElement('canvas');
+video.hidden = false;
+const context = new AudioContext();
+await context.audioWorklet.addModule('/page/microphone.js');
+const heard = [], seen = [];
+const node = new AudioWorkletNode(context, 'microphone', { numberOfOutputs: 0 });
+context.createMediaElementSource(video).connect(node);
+node.port.onmessage = ({ data }) => {
+  if (Math.max(...data) > 0.2) heard.push(performance.now() / 1000 - 512 / context.sampleRate);
+};
+const player = new StreamPlayer(video);
+player.ready({ mime }, (line) => done({ line }));
+player.hearMyself(true);
+canvas.width = canvas.height = 8;
+const look = () => {
+  const pen = canvas.getContext('2d');
+  pen.drawImage(video, 0, 0, 8, 8);
+  if (pen.getImageData(4, 4, 1, 1).data[0] > 128) seen.push(performance.now() / 1000);
+  if (heard.length && seen.length) setTimeout(() => { player.close(); context.close(); done({ seen, heard }); }, 300);
+  else requestAnimationFrame(look);
+};
+look();
+for (const part of parts) {
+  player.take(Uint8Array.from(atob(part), (letter) => letter.charCodeAt(0)).buffer);
+  await new Promise((resolve) => setTimeout(resolve, 120));
+}
+"""
+
+
+def test_voice_and_picture_of_the_stream_are_in_step(tab, browser):
+    """A white picture and a tone at the same time of the stream are seen and heard together, within a tenth."""
+    rate, group = 16_000, 4
+    writer, parts, times = FragmentWriter((64, 64), rate), [], np.arange(16_000 * 4) / 16_000
+    tone = np.where((times >= 2) & (times < 2.2), 0.8 * np.sin(2 * np.pi * 500 * times), 0).astype(np.float32)
+    for first in range(0, 100, group):
+        shades = [np.full((64, 64, 3), 255 * (50 <= first + k < 55), np.uint8) for k in range(group)]
+        data = writer.write(shades, tone[first * 640 : (first + group) * 640])
+        parts.append(base64.b64encode(header(MP4, first) + data).decode())
+    parts.append(base64.b64encode(header(MP4, 100) + writer.finish()).decode())
+    browser.set_script_timeout(60)
+    found = browser.execute_async_script(f"(async (...arguments) => {{{IN_STEP}}})(...arguments)", parts, writer.mime)
+    assert abs(found["seen"][0] - found["heard"][0]) < 0.1, found
 
 
 def test_speech_is_recorded_and_a_photo_taken(tab):
