@@ -104,7 +104,11 @@ class LayerWriter:
 
     def __enter__(self) -> "LayerWriter":
         if self._background is not None:
-            self._save(self._background, Path("background.png"))
+            try:
+                self._save(self._background, Path("background.png"))
+            except UserError:
+                shutil.rmtree(self._part, ignore_errors=True)
+                raise
         return self
 
     def __exit__(self, kind: type | None, *error: object) -> None:

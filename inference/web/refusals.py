@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 
 from modules.system.errors import DISK_FULL, UserError, lack_of_memory
 
+_FULL = (*DISK_FULL, errno.EMFILE, errno.ENFILE)
 _OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 
 
@@ -42,15 +43,14 @@ def refusal_of(error: Exception) -> Refusal:
     """What to answer after any error; one that is the server's own is told of on stderr."""
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, UserError):
-        full = any(isinstance(cause, OSError) and cause.errno in DISK_FULL for cause in _causes(error))
+    full = next((cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno in _FULL), None)
+    if full is not None:  # the line of a command would name folders of the server
         return Refusal(
-            HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.UNPROCESSABLE_ENTITY,
-            _OPTION.sub(lambda found: found[1].replace("-", "_"), str(error)),
+            HTTPStatus.INSUFFICIENT_STORAGE, f"the server cannot store this ({full.strerror}); try again later", 60
         )
-    if isinstance(error, OSError) and error.errno in (*DISK_FULL, errno.EMFILE, errno.ENFILE):
+    if isinstance(error, UserError):
         return Refusal(
-            HTTPStatus.INSUFFICIENT_STORAGE, f"the server cannot store this ({error.strerror}); try again later", 60
+            HTTPStatus.UNPROCESSABLE_ENTITY, _OPTION.sub(lambda found: found[1].replace("-", "_"), str(error))
         )
     if lack_of_memory(error):
         return Refusal(

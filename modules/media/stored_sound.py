@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import BinaryIO
 
 import numpy as np
 
 from modules.media.audio import mono_pieces
+from modules.system.errors import UserError
 
 
 class StoredSound:
@@ -38,12 +39,24 @@ def stored_mono(path: Path, rate: int) -> Iterator[StoredSound]:
     """What `read_mono` gives of a file, in a temporary file of 4 bytes a sample that is gone with the block.
 
     Raises:
-        UserError: what `read_mono` refuses.
+        UserError: what `read_mono` refuses, or the disk is full.
     """
-    with TemporaryFile() as file:
+    with TemporaryFile(buffering=0) as file:  # so that nothing is left to be written when it is closed
         length = 0
         for piece in mono_pieces(path, rate):
-            piece.astype(np.float32, copy=False).tofile(file)
+            _write(file, piece, path.name)
             length += len(piece)
-        file.flush()
         yield StoredSound(file, length)
+
+
+def _write(file: BinaryIO, piece: np.ndarray, name: str) -> None:
+    """Append samples of the sound `name`; a disk that fills up takes a part of them first, and then tells."""
+    data = memoryview(np.ascontiguousarray(piece, np.float32)).cast("B")
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError as error:
+        raise UserError(
+            f"the sound of {name} cannot be kept in {gettempdir()} ({error.strerror or error}); free some space there, "
+            "or name another folder by TMPDIR"
+        ) from error

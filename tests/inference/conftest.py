@@ -1,5 +1,8 @@
 """A tiny checkpoint with random weights, a short sentence, and the portrait of a procedural person."""
 
+import shutil
+import subprocess
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -106,3 +109,34 @@ def sung(samples: int) -> np.ndarray:
     """A voice that glides, with pauses."""
     phase = np.cumsum(np.linspace(100, 300, samples)) * 2 * np.pi / 16000
     return (0.1 * sum(np.sin(k * phase) for k in range(1, 5)) * (np.arange(samples) % 9000 > 2000)).astype(np.float32)
+
+
+class SmallDisk:
+    """A disk of 4 MB.
+
+    Attributes:
+        folder: where it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def fill(self, left: int) -> Path:
+        """Write a file that leaves so many bytes."""
+        filler = self.folder / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(self.folder).free - left))
+        return filler
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    folder = tmp_path / "a disk"
+    folder.mkdir()
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    command = [mount, "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if not mount or not unmount or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run([unmount, "-l", str(folder)], check=True)

@@ -140,3 +140,30 @@ def test_no_table_and_a_table_in_another_code_are_refused(tmp_path, capfd):
     (tmp_path / "jobs.csv").write_bytes("audio,output\nä.wav,x.png".encode("latin-1"))
     with pytest.raises(UserError, match="give a CSV table in UTF-8"):
         make_batch(tmp_path / "jobs.csv", parse_line, [], print)
+
+
+def test_on_a_full_disk_lines_fail_by_their_numbers_and_the_others_are_made(batch, small_disk):
+    disk = small_disk.folder
+    filler = small_disk.fill(2_000)
+    lines = [
+        "audio,output,save-motion,layers",
+        f"a.wav,{disk}/talk.mp4,,",
+        f"a.wav,{disk}/still.gif,{disk}/motion.json,",
+        f"a.wav,{disk}/pictures,,{disk}/layers",
+        "a.wav,elsewhere.mp4,,",
+    ]
+    code, said, errors = batch(*lines)
+    assert code == 2 and "line 5: elsewhere.mp4" in said
+    told = [line for line in errors.splitlines() if line.startswith("error: jobs.csv line ")]
+    assert [line.split(":")[1].split()[-1] for line in told] == ["2", "3", "4"]
+    assert all("No space left" in line for line in told)
+    assert [path.name for path in disk.iterdir()] == ["filler"]
+    filler.unlink()
+    assert batch(*lines)[0] == 0  # it goes on where it was
+    assert sorted(path.name for path in disk.iterdir()) == [
+        "layers",
+        "motion.json",
+        "pictures",
+        "still.gif",
+        "talk.mp4",
+    ]

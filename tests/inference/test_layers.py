@@ -119,3 +119,10 @@ def test_layers_appear_whole_or_not_at_all(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         with LayerWriter(tmp_path / "file" / "out") as writer:
             list(writer.frames(iter([(picture, {"alpha": picture})])))
+
+
+def test_on_a_full_disk_nothing_is_left_from_the_first_picture_on(small_disk):
+    small_disk.fill(2_000)
+    with pytest.raises(UserError, match="--layers .* cannot be written .No space left"):
+        LayerWriter(small_disk.folder / "layers", np.zeros((64, 64, 3), np.uint8)).__enter__()
+    assert [path.name for path in small_disk.folder.iterdir()] == ["filler"]

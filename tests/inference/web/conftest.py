@@ -57,7 +57,13 @@ class Served:
 
 
 @contextmanager
-def served(pipeline: TalkingPortrait, renderer: str = "planes", token: str | None = None, **limits: float):
+def served(
+    pipeline: TalkingPortrait,
+    renderer: str = "planes",
+    token: str | None = None,
+    keep: Path | None = None,
+    **limits: float,
+):
     """Run a server in a thread until the `with` ends; limits are those of `ServerLimits`."""
     import uvicorn
 
@@ -67,7 +73,7 @@ def served(pipeline: TalkingPortrait, renderer: str = "planes", token: str | Non
     from inference.web.studio import Studio
 
     chosen = ServerLimits(**{"requests_per_minute": 100_000, **limits})
-    app = make_app(Studio(pipeline, renderer, chosen), chosen, token)
+    app = make_app(Studio(pipeline, renderer, chosen), chosen, token, keep=keep)
     config = uvicorn_config(app, chosen)
     config.port, config.timeout_graceful_shutdown = 0, 2
     server = uvicorn.Server(config)

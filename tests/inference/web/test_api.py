@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import tempfile
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -265,6 +266,42 @@ def test_what_is_idle_is_forgotten(pipeline, speech):
         server.portrait(), server.media(speech), server.open_session()
         wait_for(lambda: not server.state.portraits and not server.state.media and not server.state.sessions)
         assert server.files() == [] and server.state.store.held == 0
+
+
+def test_on_a_disk_that_is_really_full_all_is_answered_and_nothing_is_left(pipeline, speech, small_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk.folder))
+    with served(pipeline) as server:
+        portrait, media = server.portrait(), server.media(speech)
+        before = server.files()
+        filler = small_disk.fill(8_000)
+        for path in ("/media", "/portraits"):
+            answer = server.ask("POST", path, data=speech.read_bytes() + bytes(100_000))
+            assert answer.status_code == 507 and "No space left" in error_of(answer)
+            assert answer.headers["retry-after"]
+        asked = {"portrait": portrait, "speech": media}
+        for options in ({}, {"layers": True}):
+            video = server.ask("POST", "/videos", json=asked | {"options": options}).json()["video"]
+            wait_for(lambda name=video: server.ask("GET", f"/videos/{name}").json()["state"] == "failed")
+            error = server.ask("GET", f"/videos/{video}").json()["error"]
+            assert "No space left" in error and str(small_disk.folder) not in error
+            answer = server.ask("GET", f"/videos/{video}/file")
+            assert answer.status_code == 507 and "No space left" in error_of(answer)
+        assert server.files() == before and server.ask("GET", "/health").status_code == 200
+        filler.unlink()
+        video = server.ask("POST", "/videos", json=asked).json()["video"]
+        wait_for(lambda: server.ask("GET", f"/videos/{video}").json()["state"] == "done")
+        assert server.ask("GET", f"/videos/{video}/file").content[4:8] == b"ftyp"
+    assert list(small_disk.folder.iterdir()) == []
+
+
+def test_videos_that_cannot_be_kept_fail_and_leave_nothing_half(pipeline, speech, small_disk):
+    small_disk.fill(1_000)
+    with served(pipeline, keep=small_disk.folder) as server:
+        asked = {"portrait": server.portrait(), "speech": server.media(speech)}
+        video = server.ask("POST", "/videos", json=asked).json()["video"]
+        wait_for(lambda: server.ask("GET", f"/videos/{video}").json()["state"] == "failed")
+        assert "No space left" in server.ask("GET", f"/videos/{video}").json()["error"]
+    assert [path.name for path in small_disk.folder.iterdir()] == ["filler"]
 
 
 def test_a_full_disk_is_answered_and_leaves_nothing(server, monkeypatch, speech):
