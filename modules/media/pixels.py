@@ -12,7 +12,7 @@ def to_float(pixels: Tensor) -> Tensor:
 
 def to_uint8(image: Tensor) -> Tensor:
     """Values in [-1, 1] of any shape -> uint8, 0 to 255, rounded; values beyond [-1, 1] are clamped."""
-    return ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return image.float().clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)
 
 
 def to_tensor(picture: np.ndarray) -> Tensor:
@@ -22,5 +22,8 @@ def to_tensor(picture: np.ndarray) -> Tensor:
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
-    """[T, C, H, W] in [-1, 1] on any device -> uint8 [T, H, W, C], rounded and clamped as by `to_uint8`."""
-    return to_uint8(image).permute(0, 2, 3, 1).cpu().numpy()
+    """[T, C, H, W] in [-1, 1] on any device -> uint8 [T, H, W, C], rounded and clamped as by `to_uint8`.
+
+    They lie in memory as their shape says: encoders would each put them so, and more slowly.
+    """
+    return to_uint8(image).permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -43,7 +43,7 @@ class RigFrames:
         size = self.colour.shape[-1]
         if background.shape[-1] != size:
             background = F.interpolate(background, (size, size), mode="bilinear", antialias=True)
-        return background + self.alpha * (self.colour - background)
+        return (self.colour - background).mul_(self.alpha).add_(background)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def draw(
     stretch, person, eyes, mouth = surface.soft.unbind(-1)
     alpha = ((colour[..., 3] - 0.5) / stretch.clamp(_SHARPEST, 1) + 0.5).clamp(0, 1)
     alpha = alpha * (2 * person - 1).clamp(0, 1)
-    picture = (2 * colour[..., :3] - 1).clamp(-1, 1).permute(0, 3, 1, 2).contiguous()
+    picture = colour[..., :3].permute(0, 3, 1, 2).contiguous().mul_(2).sub_(1).clamp_(-1, 1)
     planes = (alpha, surface.smooth[..., 2], seen, stretch, eyes, mouth)
     return RigFrames(picture, *(plane[:, None] for plane in planes))
 

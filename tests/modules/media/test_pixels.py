@@ -28,3 +28,9 @@ def test_pictures_survive_the_way_to_tensors_and_back():
     assert np.array_equal(to_pixels(to_tensor(picture))[0], picture)
     frames = np.stack([picture, 255 - picture])
     assert np.array_equal(to_pixels(to_tensor(frames)), frames)
+
+
+def test_pixels_lie_in_memory_as_their_shape_says_and_the_input_stays():
+    image = torch.rand(2, 3, 4, 5) * 3 - 1.5
+    before = image.clone()
+    assert to_pixels(image).flags["C_CONTIGUOUS"] and torch.equal(image, before)
