@@ -189,7 +189,7 @@ def _first_frame(line: object, wave: np.ndarray) -> float:
                 message = line.recv(timeout=max(0.0, due - time.monotonic()))
             except TimeoutError:
                 break
-            if isinstance(message, bytes):
+            if isinstance(message, bytes) and not (b"ftyp" in message and b"moof" not in message):  # the head alone
                 return time.monotonic() - began
     raise UserError("no frame came; is the server too slow?")
 
@@ -246,12 +246,12 @@ def measure_uploads(server: ServerProcess, count: int, photo: bytes) -> UploadRe
     return UploadResult(dict(sorted(answers.items())), took, max(slowest), before, max(most), server.memory())
 
 
-def measure_memory(server: ServerProcess, minutes: float) -> list[tuple[float, float]]:
+def measure_memory(server: ServerProcess, minutes: float, frames: str) -> list[tuple[float, float]]:
     """Stream so many minutes of speech in one session: (minutes streamed, MB) about once in five seconds of speech."""
     from websockets.sync.client import connect
 
     wave, rows = speech_of(5.0), []
-    with connect(server.session(), max_size=None) as line:
+    with connect(server.session(frames), max_size=None) as line:
         line.recv()
         for number in range(round(minutes * 12)):
             _speak(line, wave)
@@ -388,7 +388,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, object]:
             )
             print(f"{uploads.memory_most:.0f} at most, {uploads.memory_after:.0f} after")
         if options.minutes:
-            rows = measure_memory(server, options.minutes)
+            rows = measure_memory(server, options.minutes, options.frames)
             result["memory"] = rows
             later = [memory for _, memory in rows[len(rows) // 5 :]]
             print(
