@@ -76,7 +76,8 @@ class PhotoRig:
             interior set by frame), share of the own texture, gain of the twin's (3).
         lids, lips: which of them take other skin when eyes and mouth close.
         texture: [T, T, 4], the person's colours and alpha in [0, 1], `margin` pixels wider than the photo on each side.
-        eyes: [S, S, 3] in [0, 1]; opening: [S, S, 4], the photo's open mouth and its share; mouth: what to paint elsewhere.
+        eyes: [S, S, 3] in [0, 1]; opening: [S, S, 4], the photo's open mouth and its share; mouth: what to paint
+            elsewhere.
         plate: [1, 3, S, S] in [-1, 1], the background.
     """
 
