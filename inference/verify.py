@@ -71,7 +71,7 @@ def _trust(path: Path, manifest: Manifest, trusted: bytes | None) -> str:
     """Who vouches for a signer, in words."""
     if trusted is not None:
         return "trusted, by --trust" if manifest.trusted else "not trusted: nobody in --trust vouches for this name"
-    own = own_certificate(config_folder())
+    own = own_certificate(config_folder()) if is_installed("platformdirs") else None
     if own is not None and read_manifest(path, own).trusted:
         return "the certificate that this computer made for itself"
     return "not trusted: who that is was not checked, as --trust names nobody who vouches for it"
