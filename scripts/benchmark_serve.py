@@ -337,7 +337,7 @@ def draw(path: Path, rows: list[tuple[float, float]], what: str) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 3), layout="constrained")
     axes.plot(*zip(*rows))
-    axes.set(xlabel=f"minutes {what}", ylabel="memory of the server, MB", ylim=(0, None))
+    axes.set(xlabel=f"minutes {what}", ylabel="memory of the server, MB", ylim=(0, 1.2 * max(row[1] for row in rows)))
     with named_file(path) as part:
         figure.savefig(part, format=path.suffix.lstrip("."))
     pyplot.close(figure)
