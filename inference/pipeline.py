@@ -72,6 +72,7 @@ class TalkingPortrait:
         self._drawn_face = self.face_model if device.type == "cpu" else deepcopy(self.face_model).to(device)
         self.speech = speech
         self.device, self.dtype, self.rig = device, dtype, rig or RigConfig()
+        self._pools: dict[int, FramePool] = {}  # by their sizes
 
     @classmethod
     def load(
@@ -391,8 +392,10 @@ class TalkingPortrait:
             yield from frames
 
     def _kept_workers(self) -> int | FramePool:
-        """`workers` that stay for the thousands of short drawings of a session."""
-        return FramePool(self.workers) if self.workers else 0
+        """`workers` that stay for the thousands of short drawings of sessions, the same for all of them."""
+        if self.workers and self.workers not in self._pools:
+            self._pools[self.workers] = FramePool(self.workers)
+        return self._pools.get(self.workers, 0)
 
     def _painter(self, portrait: Portrait, background: Tensor | str | None) -> Paint:
         """A function that draws the frames `part` of a motion; what is the photo's alone is computed with the first."""

@@ -260,13 +260,7 @@ def measure_memory(server: ServerProcess, minutes: float, frames: str) -> list[t
 
 
 def measure_soak(server: ServerProcess, seconds: float, every: float) -> SoakResult:
-    """For so many seconds begin a session of 4 s of speech every `every` seconds, JPEG and MP4 in turn.
-
-    Raises:
-        UserError: the time is too short for two sessions.
-    """
-    if seconds < 2 * every:
-        raise UserError(f"--soak {seconds:g} has no time for two sessions; give at least {2 * every:g}")
+    """For so many seconds, at least two of `every`, begin a session of 4 s of speech in each, JPEG and MP4 in turn."""
     rows, failures, over = [], [], threading.Event()
     wave, began, cpu = speech_of(_SOAK_SPEECH), time.monotonic(), server.cpu()
 
@@ -400,11 +394,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, object]:
 
 
 def soak(server: ServerProcess, options: argparse.Namespace) -> SoakResult:
-    """The soak that the options ask for, its table on stdout, and its plot.
-
-    Raises:
-        UserError: as of `measure_soak`.
-    """
+    """The soak that the options ask for, its table on stdout, and its plot."""
     result = measure_soak(server, options.soak, options.every)
     for failure in result.failures:
         print(f"failed: {failure}")
@@ -443,6 +433,10 @@ def main(arguments: list[str] | None = None) -> int:
             check_package(package, "this measurement", "leave it", SERVE_REQUIREMENTS)
         if not Path("/proc/self/statm").exists():
             raise UserError("this measures on Linux alone; use another computer")
+        if 0 < options.soak < 2 * options.every:
+            raise UserError(
+                f"--soak {options.soak:g} has no time for two sessions; give at least {2 * options.every:g}"
+            )
         result = benchmark(options)
         if options.output:
             with named_file(options.output) as part:
