@@ -1,6 +1,7 @@
 """A session: frames while the sound comes are those of the command; it can be cut short, and idles."""
 
 import itertools
+import threading
 from copy import copy
 from dataclasses import replace
 
@@ -95,6 +96,19 @@ def test_other_rates_channels_and_integers_are_heard_as_from_a_file(pipeline, ri
     whole = offline(pipeline, rig_painter, tmp_path / "s.wav", config)
     assert len(whole) == -(-len(read_mono(tmp_path / "s.wav", 16000)) // 640) == 10
     assert np.array_equal(in_chunks(pipeline.session(rig_painter, config), integers, 0, 44100), whole)
+
+
+def test_sessions_share_the_threads_that_draw(pipeline, painter):
+    def drawing() -> int:
+        return sum(thread.name.startswith("frames") for thread in threading.enumerate())
+
+    wave, counts = sung(8_000), []
+    sessions = []  # kept, as they are while many speak
+    for _ in range(3):
+        sessions.append(pipeline.session(painter))
+        assert sessions[-1].push_audio(wave) + sessions[-1].finish()
+        counts.append(drawing())
+    assert counts[0] == counts[2] > 0
 
 
 def test_frames_come_as_soon_as_they_are_determined(pipeline, painter, portrait):
