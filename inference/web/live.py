@@ -1,6 +1,7 @@
 """A live session over a WebSocket: what comes is heard in its order, what is made is sent as it is made."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -66,8 +67,15 @@ class Conversation:
 
     async def hold(self, studio: Studio, live: LiveSession) -> None:
         """Talk until one side ends it; the socket is closed with a code that says why."""
-        self._options, self._sound = live.options, SpokenSound(live.options.rate)
         self._writer: FragmentWriter | None = None
+        try:
+            await self._hold(studio, live)
+        finally:
+            self._writer = None
+            gc.collect()  # a millisecond; PyAV's containers hold their encoders, with threads, in a cycle
+
+    async def _hold(self, studio: Studio, live: LiveSession) -> None:
+        self._options, self._sound = live.options, SpokenSound(live.options.rate)
         code, reason = NORMAL, ""
         try:
             self._session: Session = await self._lane.run(

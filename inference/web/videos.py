@@ -1,6 +1,7 @@
 """Videos that the server makes, one at a time, frame by frame between the other work of its lane."""
 
 import asyncio
+import gc
 import shutil
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -124,6 +125,7 @@ class Videos:
             for path in filter(None, [*left, *inputs]):
                 self._store.remove(path)
             self._metrics.videos.labels(job.state).inc()
+            gc.collect()  # as at the end of a conversation
 
     async def _draw(self, job: VideoJob, painter: Painter, inputs: list[Path | None], options: VideoOptions) -> None:
         given = options.namespace(*inputs, None if job.layers is None else job.layers.with_suffix(""))
