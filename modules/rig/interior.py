@@ -48,8 +48,7 @@ def without_holes(colours: np.ndarray, places: np.ndarray) -> np.ndarray:
         polygon(places[list(ring)], REFERENCE) for ring in (RIGHT_EYE_RING, LEFT_EYE_RING, MOUTH_RING)
     )
     holes = shrink(right | left, 3) | mouth
-    unsure = holes | grow(mouth, 7)  # at the rim of a mouth pixels mix with its teeth
-    inwards = resized(fill(resized(colours, REFERENCE), ~unsure), len(colours))
+    inwards = resized(fill(resized(colours, REFERENCE), ~(holes | grow(mouth, 3))), len(colours))
     inside = resized(holes.astype(np.float32), len(colours))[..., None]
     return (inside * inwards + (1 - inside) * colours).astype(np.float32)
 
