@@ -146,7 +146,8 @@ class Trainer:
 
     def _describe(self) -> None:
         """Write the config and the meaning of the losses as texts."""
-        if names := self.task.held_out:
+        names = self.task.held_out if self._validation is not None and self.config.log.validate_every else []
+        if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             self.log.line(f"validates: {', '.join(names[:SHOWN])}{more}")
         config = yaml.safe_dump(to_dict(self.resolved), sort_keys=False)
