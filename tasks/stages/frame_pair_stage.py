@@ -83,6 +83,10 @@ class FramePairTask(Task):
         return ValidationPairs(FramePairs(self.config.data, held_out, neighbours=False)) if held_out else None
 
     @property
+    def held_out(self) -> list[str]:
+        return [clip.name for clip in self.clips.validation]
+
+    @property
     def reads_neighbours(self) -> bool:
         """Whether a step reads the PNCCs of the frames before and after the target."""
         return False
