@@ -181,3 +181,16 @@ def test_a_pass_that_rests_is_taken_by_every_accumulated_batch() -> None:
     Steps(task).stepper.step([batch_of(range(4)), batch_of(range(4, 8)), batch_of(range(8, 12))], 11, 0.0)
     assert seen.count((11, "discriminator")) == 3  # 11 % 8 is 3: it rests
     assert seen.count((11, "generator")) == 3
+
+
+def test_accumulated_batches_draw_numbers_of_their_own() -> None:
+    task, drawn = toy(), []
+    own = task.training_step
+
+    def drawing(batch: Mapping[str, Tensor], step: int, name: str, state: StepState) -> dict[str, Tensor]:
+        drawn.append(float(torch.rand((), generator=state.generator)))
+        return own(batch, step, name, state)
+
+    task.training_step = drawing
+    Steps(task).stepper.step([batch_of(range(4)), batch_of(range(4))], 1, 0.0)
+    assert len(drawn) == len(set(drawn)) == 2
