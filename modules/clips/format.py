@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
-from typing import cast, get_args
+from typing import get_args
 from zipfile import BadZipFile
 
 import av
@@ -38,7 +38,8 @@ from av.error import FFmpegError
 from PIL import Image
 
 from modules.audio.features import AudioFeatures, FeatureKind, PitchKind
-from modules.clips.shards import has_file, map_array, on_disk, open_file, packed_clips
+from modules.clips.shards import has_file, map_array, not_packed, on_disk, open_file, packed_clips
+from modules.clips.summary import read_summary, tracker
 from modules.face3d.coefficients import FaceCoefficients
 from modules.media.rates import FRAME_RATE, SAMPLE_RATE
 from modules.system.errors import UserError
@@ -164,7 +165,7 @@ def _write_pictures(part: Path, content: ClipContent) -> None:
 
 def write_speech(folder: Path, kind: str, audio: AudioFeatures) -> None:
     """Store the features of a clip's sound, [Tx, A] and f0 [Tx], in its folder, whole or not at all."""
-    with whole_file(speech_file(folder, kind)) as part, part.open("wb") as file:
+    with whole_file(not_packed(speech_file(folder, kind))) as part, part.open("wb") as file:
         np.savez(file, features=audio.features.cpu().numpy(), f0=audio.f0.cpu().numpy(), pitch=audio.pitch)
 
 
@@ -306,10 +307,7 @@ class Clip:
 
 
 def _tracker(arrays: Mapping[str, np.ndarray]) -> PitchKind:
-    name = str(arrays["pitch"]) if "pitch" in arrays else "praat"
-    if name not in get_args(PitchKind):
-        raise ValueError(f"pitch is {name!r}")
-    return cast(PitchKind, name)
+    return tracker(str(arrays["pitch"]) if "pitch" in arrays else "praat")
 
 
 def has_stored_pncc(folder: Path, size: int) -> bool:
@@ -330,6 +328,8 @@ def is_heard(wave: np.ndarray) -> bool:
 
 def has_sound(folder: Path) -> bool:
     """Whether a clip has a sound that is not silent throughout, or features of one."""
+    if (summary := read_summary(folder)) is not None:
+        return summary.heard
     path = folder / "audio.wav"
     if not has_file(path):
         return any(has_file(speech_file(folder, kind)) for kind in get_args(FeatureKind))
@@ -364,6 +364,8 @@ def person_of(folder: Path) -> str:
     Raises:
         UserError: no clip.
     """
+    if (summary := read_summary(folder)) is not None:
+        return summary.person
     with _arrays(folder / "clip.npz") as arrays:
         names = [str(arrays[key]) for key in ("person", "video") if key in arrays.files]
     return next(filter(None, names), None) or _OF_VIDEO.sub("", folder.name)

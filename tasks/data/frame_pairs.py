@@ -21,6 +21,7 @@ from modules.clips.fields import check_fields, read_field
 from modules.clips.format import Clip, has_stored_pncc
 from modules.clips.pncc import pncc_pixels
 from modules.clips.splits import SplitConfig, check_folders
+from modules.clips.store import StoreConfig
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import check_face_model, load_face_model
 from modules.portrait.driving import project_landmarks
@@ -45,6 +46,7 @@ class ClipDataConfig:
 
     folder: str = "data/celebv_hq"  # prepared clips
     validation_folder: str = ""  # clips for validation; empty: some people of folder (split)
+    store: StoreConfig = StoreConfig()  # of clips in object storage
     split: SplitConfig = SplitConfig()
     face_model: str = ""  # of modules/face_models.py; empty: that of the model
     pncc_size: int = 0  # 0: as the model reads them

@@ -73,7 +73,7 @@ class FramePairTask(Task):
     def clips(self) -> ClipSplit:
         """The clips of the data folders."""
         data = self.config.data
-        return split_clips(data.folder, data.split, data.validation_folder)
+        return split_clips(data.folder, data.split, data.validation_folder, store=data.store)
 
     def train_dataset(self) -> Dataset:
         return FramePairs(self.config.data, self.clips.train, neighbours=self.reads_neighbours)
