@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from modules.clips.pncc import pncc_painter
 from modules.clips.splits import ClipSplit, split_clips
 from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import render_pncc
@@ -116,8 +117,11 @@ class FramePairTask(Task):
         Args:
             identity, expression: [M, 80] and [M, 64].
         """
+        size = self.config.data.pncc_size
         with torch.no_grad(), torch.autocast(identity.device.type, enabled=False):  # bf16 would shake the vertices
-            return to_float(to_uint8(render_pncc(self._face_model, identity, expression, self.config.data.pncc_size)))
+            if identity.device.type == "cpu":
+                return to_float(pncc_painter(self._face_model).pixels(identity, expression, size))
+            return to_float(to_uint8(render_pncc(self._face_model, identity, expression, size)))
 
     @cached_property
     def _face_model(self) -> MorphableModel:
