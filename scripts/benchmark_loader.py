@@ -25,10 +25,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from data_gen.pack import pack
 from modules.analysis.inpainting import inpaint_torso
+from modules.analysis.segmentation_classes import BACKGROUND, HEAD_CLASSES
 from modules.clips.format import Clip, list_clips
 from modules.clips.pncc import all_pncc
 from modules.face_models import load_face_model
@@ -103,12 +104,13 @@ def write_loose(clip: Clip, folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     cv2.imwrite(str(folder / "bg.jpg"), clip.background[..., ::-1], jpeg)
     for number, (frame, classes) in enumerate(zip(clip.all_frames(), clip.all_classes())):
-        composed = np.where((classes == 0)[..., None], clip.background, frame)
+        composed = np.where((classes == BACKGROUND)[..., None], clip.background, frame)
         for name, picture in (("gt_imgs", frame), ("com_imgs", composed)):
             cv2.imwrite(str(folder / name / f"{number:08d}.jpg"), picture[..., ::-1], jpeg)
         cv2.imwrite(str(folder / "segmaps" / f"{number:08d}.png"), COLOURS[classes][..., ::-1])
         torso, mask = inpaint_torso(frame, classes)
-        masks = (np.isin(classes, (1, 3, 5)), np.isin(classes, (2, 4)), classes > 0, classes == 0)
+        head = np.isin(classes, HEAD_CLASSES)
+        masks = (head, ~head & (classes != BACKGROUND), classes != BACKGROUND, classes == BACKGROUND)
         layers = [("inpaint_torso", torso, mask), *((n, frame, m) for n, m in zip(LAYERS, masks))]
         for name, picture, shown in layers:
             rgba = np.dstack([picture * shown[..., None], 255 * shown.astype(np.uint8)]).astype(np.uint8)
@@ -150,7 +152,7 @@ def measure(reading: Reading, workers: int, pairs: int, seed: int) -> None:
     before = _processor_seconds()
     sampler = StreamSampler(len(reading.dataset), BATCH, seed)
     config = LoaderConfig(batch=BATCH, workers=workers)
-    loader = training_loader(reading.dataset, sampler, config, _collate)
+    loader = training_loader(reading.dataset, sampler, config, default_collate)
     batches = iter(loader)
     for _ in range(WARM_UP):
         next(batches)
@@ -180,10 +182,6 @@ def table(found: Sequence[Reading], seconds: float) -> str:
             cells.append(f"{statistics.median(reading.cost[count]):.1f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
 def _read(path: Path) -> np.ndarray:
