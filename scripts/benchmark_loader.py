@@ -40,11 +40,13 @@ from tasks.engine.loader import StreamSampler, training_loader
 from tasks.engine.seeds import item_generator
 from tasks.engine.trainer_config import LoaderConfig
 
-BATCH, WARM_UP = 4, 2  # pairs of a batch; batches before the clock starts
+BATCH, UNTIMED = 4, 2  # pairs of a batch; batches before the clock starts
 JPEG_QUALITY = 98  # about what the original's `ffmpeg -qscale 1` gives
 # Colours of the classes 0 to 5 in the original's maps, RGB (docs/spec/data_gen.md).
-COLOURS = np.array([[255, 255, 255], [255, 255, 0], [255, 0, 255], [0, 255, 255], [255, 0, 0], [0, 255, 0]], np.uint8)
-LAYERS = ("head", "torso", "person", "background")  # what the original stores of each frame, besides
+CLASS_COLOURS = np.array(
+    [[255, 255, 255], [255, 255, 0], [255, 0, 255], [0, 255, 255], [255, 0, 0], [0, 255, 0]], np.uint8
+)
+STORED_LAYERS = ("head", "torso", "person", "background")  # what the original stores of each frame, besides
 
 
 @dataclass
@@ -100,18 +102,18 @@ class LooseFrames(Dataset):
 def write_loose(clip: Clip, folder: Path) -> None:
     """Write a clip as the original stores it: JPEG of frames, PNG of maps and, with alpha, of every layer."""
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    for name in ("gt_imgs", "com_imgs", "segmaps", "inpaint_torso_imgs", *(f"{layer}_imgs" for layer in LAYERS)):
+    for name in ("gt_imgs", "com_imgs", "segmaps", "inpaint_torso_imgs", *(f"{layer}_imgs" for layer in STORED_LAYERS)):
         (folder / name).mkdir(parents=True)
     cv2.imwrite(str(folder / "bg.jpg"), clip.background[..., ::-1], jpeg)
     for number, (frame, classes) in enumerate(zip(clip.all_frames(), clip.all_classes())):
         composed = np.where((classes == BACKGROUND)[..., None], clip.background, frame)
         for name, picture in (("gt_imgs", frame), ("com_imgs", composed)):
             cv2.imwrite(str(folder / name / f"{number:08d}.jpg"), picture[..., ::-1], jpeg)
-        cv2.imwrite(str(folder / "segmaps" / f"{number:08d}.png"), COLOURS[classes][..., ::-1])
+        cv2.imwrite(str(folder / "segmaps" / f"{number:08d}.png"), CLASS_COLOURS[classes][..., ::-1])
         torso, mask = inpaint_torso(frame, classes)
         head = np.isin(classes, HEAD_CLASSES)
         masks = (head, ~head & (classes != BACKGROUND), classes != BACKGROUND, classes == BACKGROUND)
-        layers = [("inpaint_torso", torso, mask), *((n, frame, m) for n, m in zip(LAYERS, masks))]
+        layers = [("inpaint_torso", torso, mask), *((n, frame, m) for n, m in zip(STORED_LAYERS, masks))]
         for name, picture, shown in layers:
             rgba = np.dstack([picture * shown[..., None], 255 * shown.astype(np.uint8)]).astype(np.uint8)
             cv2.imwrite(str(folder / f"{name}_imgs" / f"{number:08d}.png"), cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
@@ -154,13 +156,13 @@ def measure(reading: Reading, workers: int, pairs: int, seed: int) -> None:
     config = LoaderConfig(batch=BATCH, workers=workers)
     loader = training_loader(reading.dataset, sampler, config, default_collate)
     batches = iter(loader)
-    for _ in range(WARM_UP):
+    for _ in range(UNTIMED):
         next(batches)
     start, count = time.perf_counter(), -(-pairs // BATCH)
     for _ in range(count):
         next(batches)
     rate = count * BATCH / (time.perf_counter() - start)
-    read = BATCH * (WARM_UP + count + workers * config.prefetch)  # the workers are ahead
+    read = BATCH * (UNTIMED + count + workers * config.prefetch)  # the workers are ahead
     del batches, loader  # ends the workers, whose time counts then
     reading.rates.setdefault(workers, []).append(rate)
     reading.cost.setdefault(workers, []).append(1000 * (_processor_seconds() - before) / read)
@@ -201,7 +203,7 @@ def _classes(colours: np.ndarray) -> np.ndarray:
 @lru_cache
 def _class_of_bits() -> np.ndarray:
     classes = np.zeros(256, np.uint8)
-    classes[(COLOURS // 255) @ np.array([1, 2, 4], np.uint8)] = np.arange(len(COLOURS))
+    classes[(CLASS_COLOURS // 255) @ np.array([1, 2, 4], np.uint8)] = np.arange(len(CLASS_COLOURS))
     return classes
 
 

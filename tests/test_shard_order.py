@@ -111,7 +111,7 @@ def test_a_store_that_fails_every_tenth_request_changes_nothing(
     """The cache holds less than the clips, so that they are read again and again, by forked workers."""
     for name in ("fsspec", "s3fs", "moto", "flask_cors"):
         pytest.importorskip(name, reason=f"{name} is not installed: pip install -r requirements-object-store.txt")
-    monkeypatch.setattr(store, "PAUSE", 0.02)
+    monkeypatch.setattr(store, "FIRST_PAUSE", 0.02)
     requests = Requests(fail_every=10)
     with s3_store(monkeypatch, requests) as address:
         pack(folders[0], address, megabytes=1e-4)

@@ -36,9 +36,9 @@ STORE_REQUIREMENTS = "requirements-object-store.txt"
 LISTING = "store.json"
 GIGABYTE = 10**9
 KEPT = 0.9  # of the limit: what stays when files are deleted, so that it is not done for each new one
-PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds before the second try, doubled from try to try, and at most
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds before the second try, doubled from try to try, and at most
 WRITTEN_WITHIN = 600.0  # seconds: an unfinished file that is older was left by a process that was killed
-AT_ONCE = 16  # indexes that are read side by side
+INDEXES_AT_ONCE = 16  # indexes that are read side by side
 _FINAL = ("FileNotFoundError", "PermissionError", "NoCredentialsError", "PartialCredentialsError")  # no try helps
 Answer = TypeVar("Answer")
 
@@ -107,7 +107,7 @@ def local_folder(address: str, config: StoreConfig) -> Path:
         name for name, shard in shards.items() if before.get(name) != shard or not (folder / f"{name}.json").is_file()
     ]
     try:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(INDEXES_AT_ONCE) as pool:
             read = partial(_read_index, address=address, attempts=config.attempts)
             for name, content in zip(new, pool.map(read, new)):
                 with whole_file(folder / f"{name}.json") as part:
@@ -255,7 +255,7 @@ def _tried(ask: Callable[[], Answer], attempts: int, done: str = "read") -> Answ
                     f"the store could not be {done} ({reason}{tries}); check its address, the connection, and your "
                     "access (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and the like)"
                 ) from error
-        pause = min(PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE)
+        pause = min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE)
         time.sleep(SystemRandom().uniform(pause / 2, pause))  # not all processes at once
     raise AssertionError("attempts is at least 1")
 

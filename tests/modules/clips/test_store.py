@@ -210,7 +210,7 @@ def bucket(monkeypatch, requests):
     """The address of an empty bucket of moto's server; the requests that it gets are counted and may fail."""
     for name in ("s3fs", "moto", "flask_cors"):
         pytest.importorskip(name, reason=f"{name} is not installed: pip install -r requirements-object-store.txt")
-    monkeypatch.setattr(store, "PAUSE", 0.02)
+    monkeypatch.setattr(store, "FIRST_PAUSE", 0.02)
     with s3_store(monkeypatch, requests) as address:
         yield address
 
