@@ -32,6 +32,7 @@ from modules.analysis.inpainting import inpaint_torso
 from modules.analysis.segmentation_classes import BACKGROUND, HEAD_CLASSES
 from modules.clips.format import Clip, list_clips
 from modules.clips.pncc import all_pncc
+from modules.clips.store import StoreConfig, clip_folder
 from modules.face_models import load_face_model
 from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError, run_command
@@ -140,9 +141,12 @@ def readings(folder: Path, scratch: Path, torso: bool) -> list[Reading]:
     def pairs(where: Path, drawn: str = "step") -> FramePairs:
         return FramePairs(replace(config, pncc=drawn), list_clips(where), model, neighbours=False)
 
+    store = StoreConfig(cache=str(scratch / "cache"))
+    local = clip_folder((scratch / "shards").resolve().as_uri(), store)
     return [
         Reading("prepared folder", pairs(folder), _bytes(folder)),
         Reading("shards", pairs(scratch / "shards"), _bytes(scratch / "shards")),
+        Reading("shards of a store, in the cache", pairs(local), _bytes(scratch / "shards")),
         Reading("loose JPEG and PNG", LooseFrames(pairs(folder), scratch / "loose"), _bytes(scratch / "loose")),
         Reading("shards, PNCCs drawn by the workers", pairs(scratch / "shards", "loader"), _bytes(scratch / "shards")),
         Reading("prepared folder with stored PNCCs", pairs(scratch / "stored"), _bytes(scratch / "stored")),

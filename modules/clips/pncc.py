@@ -58,13 +58,11 @@ class PNCCPainter:
     def _draw(self, points: np.ndarray, size: int) -> np.ndarray:
         """Points [U, 3] (x right, y up, depth, dm) -> uint8 [size, size, 3]."""
         near, far = float(points[:, 2].min()) - _MARGIN, float(points[:, 2].max()) + _MARGIN
-        colours, depth = np.zeros((size, size, 3), np.float32), np.full((size, size), far, np.float32)
-        cv2.triangleRasterize(
+        colours = cv2.triangleRasterizeColor(
             np.ascontiguousarray(points * np.float32([1, 1, -1])),  # OpenCV looks along -z here
             self._triangles,
             self._colours,
-            colours,
-            depth,
+            np.zeros((size, size, 3), np.float32),
             np.eye(4),
             2 * math.atan(0.5 / FITTING_FOCAL_LENGTH),
             near,

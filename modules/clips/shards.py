@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from modules.clips.store import is_local_copy, open_stored, stored_shards
+from modules.clips.store import is_local_copy, open_stored, stored_shards, stored_size
 from modules.system.errors import UserError
 from modules.system.files import whole_file
 
@@ -202,7 +202,7 @@ def _opened(shard: Path, path: Path) -> tuple[BinaryIO, int, int]:
 def _index(shard: Path) -> ShardIndex:
     index = shard.with_suffix(".json")
     try:
-        size = stored_shards(shard.parent)[shard.stem].size if is_local_copy(shard.parent) else shard.stat().st_size
+        size = stored_size(shard) if is_local_copy(shard.parent) else shard.stat().st_size
         return _read_index(index, index.stat().st_mtime_ns, size)
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(

@@ -18,6 +18,7 @@ moment: who has one open keeps it, and who asks later gets it from the store aga
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds before the second try, doubled
 WRITTEN_WITHIN = 600.0  # seconds: an unfinished file that is older was left by a process that was killed
 INDEXES_AT_ONCE = 16  # indexes that are read side by side
 _FINAL = ("FileNotFoundError", "PermissionError", "NoCredentialsError", "PartialCredentialsError")  # no try helps
+_SHARD = re.compile(r"shard-[\w-]+\.tar")  # no other name becomes a path here
 Answer = TypeVar("Answer")
 
 
@@ -139,6 +141,15 @@ def stored_shards(folder: Path) -> Mapping[str, StoredShard]:
     return {name: StoredShard(**shard) for name, shard in _listing(folder)["shards"].items()}
 
 
+def stored_size(shard: Path) -> int:
+    """Bytes of an archive in a folder that stands for an address, -1 if the store does not tell.
+
+    Raises:
+        UserError: the folder's list is damaged.
+    """
+    return int(_listing(shard.parent)["shards"][shard.stem]["size"])
+
+
 def open_stored(shard: Path, clip: str, file: str, place: tuple[int, int]) -> BinaryIO:
     """A file of a clip in a shard of a store, read from there if it is not on this machine.
 
@@ -202,7 +213,7 @@ def _listed(address: str, attempts: int) -> dict[str, StoredShard]:
             found[PurePosixPath(str(entry["name"])).name] = entry
     except _NotThere:
         return {}
-    names = sorted(name.removesuffix(".tar") for name in found if name.startswith("shard-") and name.endswith(".tar"))
+    names = sorted(name.removesuffix(".tar") for name in found if _SHARD.fullmatch(name))
     return {name: _stored(found[f"{name}.tar"], found[f"{name}.json"]) for name in names if f"{name}.json" in found}
 
 

@@ -26,7 +26,7 @@ def test_all_ways_to_store_give_the_same_pairs(clips, tmp_path):
     inside = (first["target_classes"] > 0).expand(3, -1, -1)
     difference = (loose["target_image"].int() - first["target_image"].int()).abs().float()
     assert difference[inside].mean() < 12 and difference[~inside].mean() > 20  # JPEG of noise; another background
-    drawn, stored = others[2]["pncc"], others[3]["pncc"]
+    drawn, stored = others[3]["pncc"], others[4]["pncc"]
     assert drawn.shape == (3, 3, SIZE, SIZE) and torch.equal(drawn, stored) and drawn.any()
     assert found["loose JPEG and PNG"].size > found["prepared folder"].size
 
@@ -42,6 +42,7 @@ def test_the_command_prints_a_table(clips, capsys):
     assert [line.split("|")[1].strip() for line in lines[4:]] == [
         "prepared folder",
         "shards",
+        "shards of a store, in the cache",
         "loose JPEG and PNG",
         "shards, PNCCs drawn by the workers",
         "prepared folder with stored PNCCs",
