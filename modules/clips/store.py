@@ -103,7 +103,9 @@ def local_folder(address: str, config: StoreConfig) -> Path:
         UserError: the store does not answer, the folder cannot be written, or a package is missing.
     """
     folder = Path(config.cache) / hashlib.sha256(address.encode()).hexdigest()[:12]
-    before = stored_shards(folder) if is_local_copy(folder) else {}
+    before: Mapping[str, StoredShard] = {}
+    with suppress(UserError):  # none yet, or a damaged one
+        before = stored_shards(folder)
     shards = _listed(address, config.attempts)
     new = [
         name for name, shard in shards.items() if before.get(name) != shard or not (folder / f"{name}.json").is_file()
@@ -185,8 +187,8 @@ def upload(path: Path, address: str, attempts: int) -> None:
     Raises:
         UserError: the store does not take it, or a package is missing.
     """
-    target = f"{address.rstrip('/')}/{path.name}"
-    _tried(lambda: _system(target)[0].put_file(str(path), _system(target)[1]), attempts, "written")
+    system, target = _system(f"{address.rstrip('/')}/{path.name}")
+    _tried(lambda: system.put_file(str(path), target), attempts, "written")
 
 
 def _read_part(address: str, first: int, size: int) -> bytes:

@@ -174,6 +174,7 @@ def test_a_damaged_list_is_one_line(shards):
     (folder / "store.json").write_text("{")
     with pytest.raises(UserError, match="start again"):
         list_clips(folder)
+    assert len(stored(shards)) == 5  # which mends it
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(shards, tmp_path):
