@@ -8,6 +8,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_gen.pack import main, pack
 from modules.clips import store
@@ -127,16 +128,25 @@ def test_two_processes_share_a_cache_that_holds_half_of_what_they_read(shards, t
 
 
 def test_a_replaced_shard_is_read_anew(shards, tmp_path):
-    first = Clip(stored(shards)[0]).frames([0])
-    (tmp_path / "alone" / "clip_0" / "video.mp4").write_bytes(
-        (tmp_path / "alone" / "clip_4" / "video.mp4").read_bytes()
-    )
+    first = Clip(stored(shards)[0]).background
+    noise = np.random.default_rng(3).integers(0, 255, (SIZE, SIZE, 3), np.uint8)  # a larger file: all others move
+    Image.fromarray(noise).save(tmp_path / "alone" / "clip_0" / "background.png")
     for path in shards.iterdir():
         path.unlink()
     pack(tmp_path / "alone", shards, megabytes=0.05)
-    again = Clip(stored(shards)[0]).frames([0])
-    assert not np.array_equal(first, again)
-    np.testing.assert_array_equal(again, Clip(tmp_path / "alone" / "clip_4").frames([0]))
+    assert not np.array_equal(first, noise)
+    np.testing.assert_array_equal(Clip(stored(shards)[0]).background, noise)
+    same_content(tmp_path / "alone" / "clip_0", stored(shards)[0])
+
+
+def test_an_answer_that_is_too_short_is_a_failure(shards, tmp_path, monkeypatch):
+    clips, pauses = stored(shards, attempts=3), []
+    monkeypatch.setattr(store.time, "sleep", pauses.append)
+    for archive in shards.glob("*.tar"):
+        os.truncate(archive, 100)
+    with pytest.raises(UserError, match="bytes came instead of .*, 3 times"):
+        Clip(clips[0])
+    assert len(pauses) == 2 and kept(tmp_path) == {}
 
 
 def test_new_shards_are_listed_and_unfinished_ones_are_not(shards, tmp_path):
