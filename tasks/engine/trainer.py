@@ -392,7 +392,8 @@ class Trainer:
         """
         for key in ("betas", "eps", "weight_decay"):
             before, now = (
-                {group[key] for group in groups} for groups in (state["param_groups"], optimizer.param_groups)
+                {_as_tuple(group[key]) for group in groups}
+                for groups in (state["param_groups"], optimizer.param_groups)
             )
             if before != now:
                 raise UserError(
@@ -424,6 +425,11 @@ class Trainer:
         if self.config.log.tensorboard:
             parts.append(f"curves: tensorboard --logdir {self.folder / 'tensorboard'}")
         self.log.line("; ".join(parts))
+
+
+def _as_tuple(value: Any) -> Any:
+    """Lists as tuples, which older checkpoints of sharded runs have as lists."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _words(values: set[Any]) -> str:
