@@ -134,7 +134,7 @@ class PreparationLog:
         missing = self.missing_count
         reasons += f"; {missing} missing, see {self.folder / MISSING}" if missing else ""
         return (
-            f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min, "
+            f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min of video, "
             f"{with_sound} with sound{reasons}"
         )
 

@@ -35,18 +35,21 @@ def eyes_texture(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     return ((own * picture + (1 - own) * outwards) / 255).astype(np.float32)
 
 
-def without_eyes(colours: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A photo in whose eyes the colours of the lids go on: where lids meet no eye shines through.
+def without_holes(colours: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A photo in whose eyes the colours of the lids go on, and in whose mouth those of the lips: where lids or lips
+    meet nothing shines through.
 
     Args:
         colours: [S, S, 3], 0 to 255; places: [478, 2] fractions.
     Returns:
         [S, S, 3] float32.
     """
-    rings = [polygon(places[list(ring)], REFERENCE) for ring in (RIGHT_EYE_RING, LEFT_EYE_RING)]
-    eyes = shrink(rings[0] | rings[1], 3)
-    inwards = resized(fill(resized(colours, REFERENCE), ~eyes), len(colours))
-    inside = resized(eyes.astype(np.float32), len(colours))[..., None]
+    right, left, mouth = (
+        polygon(places[list(ring)], REFERENCE) for ring in (RIGHT_EYE_RING, LEFT_EYE_RING, MOUTH_RING)
+    )
+    holes = shrink(right | left, 3) | mouth
+    inwards = resized(fill(resized(colours, REFERENCE), ~(holes | grow(mouth, 3))), len(colours))
+    inside = resized(holes.astype(np.float32), len(colours))[..., None]
     return (inside * inwards + (1 - inside) * colours).astype(np.float32)
 
 

@@ -5,7 +5,7 @@ import torch
 from modules.face3d.landmark_sets import FACE_OVAL
 from modules.rig.config import REFERENCE
 from modules.rig.filters import grow, polygon, resized
-from modules.rig.interior import PaintedMouth, eyes_texture, opening_texture
+from modules.rig.interior import PaintedMouth, eyes_texture, opening_texture, without_holes
 from modules.rig.landmark_mesh import MOUTH_RING, RIGHT_EYE_RING
 
 
@@ -37,6 +37,17 @@ def test_a_shut_mouth_has_next_to_no_share(puppet):
     places = puppet.photo.landmarks.copy()
     places[list(MOUTH_RING[10:])] += (0, 0.05)
     assert opening_texture(puppet.photo.picture, places)[..., 3].sum() > shut + 200
+
+
+def test_where_lips_meet_no_teeth_shine_through(puppet):
+    picture = np.full((REFERENCE, REFERENCE, 3), (150, 60, 60), np.float32)
+    places = puppet.photo.landmarks.copy()
+    places[list(MOUTH_RING[10:])] += (0, 0.05)
+    mouth = polygon(places[list(MOUTH_RING)], REFERENCE)
+    picture[mouth] = 250
+    filled = without_holes(picture, places)
+    assert np.abs(filled[mouth] - (150, 60, 60)).max() < 5
+    assert np.array_equal(filled[~grow(mouth, 3)], picture[~grow(mouth, 3)])
 
 
 def test_a_painted_mouth_is_dark_in_the_throat_and_has_teeth_where_heads_have_them(puppet):
