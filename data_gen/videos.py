@@ -28,12 +28,12 @@ from modules.face_models import FACE_MODEL_FILES, load_face_model
 from modules.media.rates import FRAME_RATE
 from modules.system.assets import ANALYSIS, find_asset, require_assets
 from modules.system.errors import UserError
-from modules.system.processes import run_all
+from modules.system.processes import Engine, run_all
 
 FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpegError)  # of a video, not a run
 
 
-def prepare(config: SourceConfig) -> Iterator[int | VideoReport]:
+def prepare(config: SourceConfig, engine: Engine = run_all) -> Iterator[int | VideoReport]:
     """Make clips of the videos that are not done yet: first yields how many those are, then a report of each.
 
     Raises:
@@ -48,7 +48,7 @@ def prepare(config: SourceConfig) -> Iterator[int | VideoReport]:
         check_models(config)
         log.forget([video.name for video in waiting])
     yield len(waiting)
-    for report in run_all(partial(prepare_video, config), waiting, config.workers):
+    for report in engine(partial(prepare_video, config), waiting, config.workers):
         log.add(report)
         yield report
 
