@@ -47,12 +47,14 @@ class Source:
         prepare: makes the missing items; yields their number first, then each item when done.
         summary: one line about what is there.
         unit: what an item is called in the progress bar.
+        cost: seconds of one core that an item took; None: it does not say.
     """
 
     config: type
     prepare: Callable[[Any, Engine], Iterator[object]]
     summary: Callable[[Any], str]
     unit: str
+    cost: Callable[[Any], float] | None = None
 
 
 SOURCES = {
@@ -60,10 +62,10 @@ SOURCES = {
     "synthetic_speech": Source(
         synthetic_speech.SyntheticSpeechConfig, synthetic_speech.prepare, synthetic_speech.summary, "clip"
     ),
-    "videos": Source(VideoDataConfig, videos.prepare, videos.summary, "video"),
-    "celebv_hq": Source(CelebVHQConfig, videos.prepare, videos.summary, "clip"),
-    "hdtf": Source(HDTFConfig, videos.prepare, videos.summary, "clip"),
-    "voxceleb2": Source(VoxCeleb2Config, videos.prepare, videos.summary, "video"),
+    "videos": Source(VideoDataConfig, videos.prepare, videos.summary, "video", videos.cost),
+    "celebv_hq": Source(CelebVHQConfig, videos.prepare, videos.summary, "clip", videos.cost),
+    "hdtf": Source(HDTFConfig, videos.prepare, videos.summary, "clip", videos.cost),
+    "voxceleb2": Source(VoxCeleb2Config, videos.prepare, videos.summary, "video", videos.cost),
 }
 
 ENGINES: dict[str, Engine] = {"processes": run_all, "ray": run_on_cluster}
@@ -91,7 +93,7 @@ def run(path: Path, overrides: list[str], engine: Engine = run_all) -> str:
     source, config = read(path, overrides)
     items = source.prepare(config, engine)
     with Interrupts() as interrupts:
-        for _ in with_progress(items, next(items), source.unit):
+        for _ in with_progress(items, next(items), source.unit, cost=source.cost):
             interrupts.check()
     return source.summary(config)
 
