@@ -39,7 +39,7 @@ _LEAST_DAMPING, _GREATEST_DAMPING = 1e-12, 1e3
 _BEND = 0.1  # part of a step over which the residuals' second derivative is taken
 _CHUNK = 4  # frames whose derivatives are taken together: about a processor's cache
 _SEGMENT = 500  # frames solved together
-_SAMPLE = 40  # frames, evenly over a clip of more than twice as many, that tell its identity
+_SAMPLE = 25  # frames, evenly over a clip of more than twice as many, that tell its identity
 _OVERLAP = 12  # frames that neighbouring segments share
 
 

@@ -27,7 +27,7 @@ TASKS_A_PROCESSOR = 2  # that run or wait, so that no processor waits for this p
 LOOK_AGAIN = 5.0  # seconds after which new processors get tasks though none has ended
 KNOCK = 10.0  # seconds in which the head of a cluster must answer
 GRACE = 30.0  # seconds that stopped tasks have to clean up
-ROOT = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[2]
 OUR_VARIABLES = "REAL3D_"  # how the names of the settings of this project in the environment begin
 
 Item = TypeVar("Item")
@@ -73,7 +73,7 @@ def _connection(ray: ModuleType) -> Iterator[None]:
         yield
         return
     variables = {name: value for name, value in os.environ.items() if name.startswith(OUR_VARIABLES)}
-    variables |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    variables |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     address = os.environ.get("RAY_ADDRESS", "auto")
     try:
         _knock(address)
