@@ -57,7 +57,9 @@ def prepare(config: ProceduralDataConfig, engine: Engine = run_all) -> Iterator[
 def summary(config: ProceduralDataConfig) -> str:
     """Counts of what `folder` holds of these people, in one line."""
     count = sum(clip_folder(config, seed).is_dir() for seed in config.seeds)
-    return f"{config.folder}: {count} clips of {count} people, {count * config.frames / FRAME_RATE / 60:.1f} min"
+    return (
+        f"{config.folder}: {count} clips of {count} people, {count * config.frames / FRAME_RATE / 60:.1f} min of video"
+    )
 
 
 def clip_folder(config: ProceduralDataConfig, seed: int) -> Path:

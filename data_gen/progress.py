@@ -158,7 +158,7 @@ class PreparationLog:
         reasons += f"; {missing} missing, see {self.folder / MISSING}" if missing else ""
         cost = f"{self.cost}, " if self._seconds else ""
         return (
-            f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min, "
+            f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min of video, "
             f"{cost}{with_sound} with sound{reasons}"
         )
 

@@ -5,6 +5,7 @@
 Writes side.png, depth.png, turntable.webp and again.mp4 into infer_out/views.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -52,9 +53,8 @@ def a_part_twice(talker: TalkingPortrait, speech: Path, folder: Path, rows: int 
             video.write(frame)
 
 
-def main() -> None:
-    """All of them."""
-    folder = Path("infer_out/views")
+def views(folder: Path) -> None:
+    """All of them, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     talker = TalkingPortrait.load(DEMO_CHECKPOINT)
     from_the_side(talker, folder)
@@ -63,5 +63,17 @@ def main() -> None:
     a_part_twice(talker, DEMO_CHECKPOINT / "speech.wav", folder)
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit code is 0, or 2 after an error of the user's."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.views",
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--output", type=Path, default=Path("infer_out/views"), help="folder for the pictures")
+    options = parser.parse_args(arguments)
+    return run_command(lambda: views(options.output))
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main())

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -301,3 +302,14 @@ class Drawing:
         """Three generators, from 0 to 2**63 - 1 different ones for each seed."""
         states = np.random.SeedSequence(seed).generate_state(3, np.uint64)
         return cls(*(torch.Generator().manual_seed(int(state)) for state in states))
+
+    def moved(
+        self, motion: Motion, pose: Literal["natural", "still", "orbit"] = "natural", blinks: bool = True
+    ) -> Motion:
+        """A motion with head movement and blinks of this drawing in place of its own."""
+        frames = len(motion)
+        if pose == "natural":
+            motion = motion.with_pose(*natural_pose(frames, self.pose))
+        else:
+            motion = motion.with_pose(*(still_pose if pose == "still" else orbit_pose)(frames))
+        return motion.with_blink(periodic_blink(frames, self.blinks)) if blinks else motion

@@ -100,12 +100,20 @@ def check_batch_file(table: Path | str) -> None:
 
 
 def default_output(options: argparse.Namespace) -> Path:
-    """The name of the output, made from those of the inputs: infer_out/face_hello.mp4; talk.mp4 without any."""
+    """The name of the output, made from those of the inputs: infer_out/face_hello.mp4; talk.mp4 without any.
+
+    A part or another size has a name of its own, so that a look does not replace the video: face_hello_2s_256.mp4.
+    """
     who = options.source
     what = options.driving or options.motion or options.audio
     suffix = ".webm" if options.background == "transparent" else VIDEO
     names = [path.stem[:LONGEST_NAME] if path else other for path, other in ((who, "person"), (what, "talk"))]
-    return OUTPUT_FOLDER / f"{'_'.join(names) if who or what else 'talk'}{suffix}"
+    names = names if who or what else ["talk"]
+    if options.seconds is not None:
+        names.append(f"{options.seconds:g}s")
+    if options.size not in (None, RIG_SIZE):
+        names.append(str(options.size))
+    return OUTPUT_FOLDER / f"{'_'.join(names)}{suffix}"
 
 
 def default_renderer(options: argparse.Namespace) -> str:

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inference.background import pixels_before
 from inference.clip_fit import fit_video
 from inference.debug_panels import debug_panels
 from inference.devices import choose_device, choose_precision
 from inference.layers import Layers, plane_layers
 from inference.live_speech import LiveConfig, live_motion
-from inference.motion import MOTION_FILES, Motion
+from inference.motion import Drawing, Motion
+from inference.options import PORTRAIT_SUFFIX, RIG_SIZE
 from inference.portrait import Portrait
 from inference.rig import RigPainter
 from inference.session import Paint, Session, SessionConfig
@@ -30,7 +32,6 @@ from modules.analysis.segmentation_classes import one_hot
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import load_face_model
-from modules.geometry.trajectory import mirror_index
 from modules.media.pixels import to_pixels
 from modules.official.bfm import load_official_bfm
 from modules.portrait.build import find_portrait, load_portrait, read_portrait_config
@@ -43,8 +44,8 @@ from modules.rig.config import RigConfig, draws_by_rig, read_rig_config
 from modules.system.errors import UserError
 
 Made = TypeVar("Made")  # of a frame: its pixels, or more
+Renderer = Literal["planes", "rig"]
 DEAF = "the checkpoint has no folder audio2motion: it cannot listen; give --driving or --motion"
-NO_PROCEDURAL = "this checkpoint knows no procedural people; give a photo with --source"
 
 
 class TalkingPortrait:
@@ -54,6 +55,7 @@ class TalkingPortrait:
         config: the settings of the model.
         face_model: on the CPU, where photos and clips are fitted; PNCCs are drawn by a copy on the device.
         rig: settings of the renderer that does without the model (inference/rig.py).
+        renderer: who draws unless told otherwise, "rig" or "planes".
     """
 
     def __init__(
@@ -66,12 +68,13 @@ class TalkingPortrait:
         dtype: torch.dtype = torch.float32,
         rig: RigConfig | None = None,
     ) -> None:
-        """`model`: the networks, or what reads them when they are first asked for."""
+        """`model`: the networks, or what reads them when first asked for; `rig`: None where the networks draw."""
         self._networks, self.config = model, config
         self.face_model = face_model.cpu()
         self._drawn_face = self.face_model if device.type == "cpu" else deepcopy(self.face_model).to(device)
         self.speech = speech
         self.device, self.dtype, self.rig = device, dtype, rig or RigConfig()
+        self.renderer: Renderer = "planes" if rig is None else "rig"
 
     @classmethod
     def load(
@@ -113,9 +116,9 @@ class TalkingPortrait:
             speech,
             chosen,
             dtype,
-            read_rig_config(checkpoint),
+            read_rig_config(checkpoint) if draws_by_rig(checkpoint) else None,
         )
-        return talker if draws_by_rig(checkpoint) else talker.with_networks()
+        return talker if talker.renderer == "rig" else talker.with_networks()
 
     @cached_property
     def model(self) -> Real3DPortrait:
@@ -149,6 +152,34 @@ class TalkingPortrait:
 
     # ---- inputs
 
+    def painter(
+        self,
+        source: Path | int,
+        renderer: Renderer | None = None,
+        size: int | None = None,
+        face: int | None = None,
+        inpainting: BackgroundMethod = "smooth",
+        anyway: bool = False,
+    ) -> Portrait | RigPainter:
+        """What draws a person as `inference.run` does: a rig or, for the networks, a portrait.
+
+        Args:
+            source: a photo, a saved portrait (.safetensors), or the seed of a procedural person.
+            renderer: None: the checkpoint's (`renderer`); a saved portrait is for the networks.
+            size: pixels a side of the frames of a rig, without it 512; the networks have one size.
+            face, inpainting, anyway: as of `portrait`.
+        Raises:
+            UserError: the photo shows no usable face, or the source is not for this renderer or checkpoint.
+        """
+        saved = isinstance(source, Path) and source.suffix.lower() == PORTRAIT_SUFFIX
+        if (renderer or ("planes" if saved else self.renderer)) == "rig":
+            return RigPainter.of(source, self.face_model, size or RIG_SIZE, self.device, self.rig, face, anyway)
+        if saved:
+            return self.check_portrait(Portrait.load(source))
+        if isinstance(source, int):
+            return self.procedural_portrait(source)
+        return self.portrait(source, face, inpainting, anyway)
+
     def portrait(
         self, photo: Path, face: int | None = None, inpainting: BackgroundMethod = "smooth", anyway: bool = False
     ) -> Portrait:
@@ -163,8 +194,6 @@ class TalkingPortrait:
 
     def procedural_portrait(self, seed: int) -> Portrait:
         """The procedural person of `seed`; only for checkpoints of the procedural face model."""
-        if self.face_model.name != "procedural":
-            raise UserError(NO_PROCEDURAL)
         return Portrait.from_procedural(seed, self.face_model, self.size)
 
     def motion_from_speech(self, audio: Path, generator: torch.Generator, style: SpeechStyle = USUAL_STYLE) -> Motion:
@@ -172,6 +201,11 @@ class TalkingPortrait:
         if self.speech is None:
             raise UserError(DEAF)
         return self.check_motion(self.speech.motion(audio, generator, style))
+
+    def speaking_motion(self, audio: Path, seed: int = 0, style: SpeechStyle = USUAL_STYLE) -> Motion:
+        """The motion of `inference.run --audio`: lips of the speech, natural head movement and blinks."""
+        drawing = Drawing.of_seed(seed)
+        return drawing.moved(self.motion_from_speech(audio, drawing.lips, style), blinks=not style.blinks)
 
     def motion_from_live_speech(self, audio: Path, generator: torch.Generator, config: LiveConfig) -> Motion:
         """The same with the ears of a `session`, which hear no more than its look-ahead of what is still to come."""
@@ -185,19 +219,6 @@ class TalkingPortrait:
         blink = torch.zeros(len(face), 1)
         return Motion(face.expression, face.euler, face.translation, blink, self.face_model.name)
 
-    def pose_from_file(self, path: Path, frames: int, which: int | None = None) -> tuple[Tensor, Tensor]:
-        """Head pose of a clip or of a motion file, played forwards and backwards until `frames` are filled.
-
-        Angles and decimetres mean the same in every face model, so the motion may be of another one; its 25 frames a
-        second are checked when it is read, and clips are resampled to them. `which` as in `fit`.
-
-        Returns:
-            Euler angles [frames, 3] in radians and translations [frames, 3] in decimetres.
-        """
-        source = Motion.load(path) if path.suffix.lower() in MOTION_FILES else self.fit(path, which)
-        index = mirror_index(torch.arange(frames), len(source))
-        return source.euler[index], source.translation[index]
-
     def fit(self, clip: Path, which: int | None = None) -> FaceCoefficients:
         """Fit the face model to every frame of a clip at 25 frames a second.
 
@@ -208,27 +229,26 @@ class TalkingPortrait:
 
     def check_portrait(self, portrait: Portrait) -> Portrait:
         """Refuse a face of another face model."""
-        if portrait.face_model != self.face_model.name:
-            raise UserError(
-                f"the portrait is of the {portrait.face_model} face model, the checkpoint of "
-                f"{self.face_model.name}; use a portrait made with this checkpoint"
-            )
+        self._check_face_model("portrait", portrait.face_model)
         return portrait
 
     def check_motion(self, motion: Motion) -> Motion:
         """Refuse expressions of another face model."""
-        if motion.face_model != self.face_model.name:
-            raise UserError(
-                f"the motion is of the {motion.face_model} face model, the checkpoint of "
-                f"{self.face_model.name}; use a motion made with this checkpoint"
-            )
+        self._check_face_model("motion", motion.face_model)
         return motion
+
+    def _check_face_model(self, what: str, name: str) -> None:
+        if name != self.face_model.name:
+            raise UserError(
+                f"the {what} is of the {name} face model, the checkpoint of {self.face_model.name}; "
+                f"use a {what} made with this checkpoint"
+            )
 
     # ---- frames
 
     def frames(
         self,
-        portrait: Portrait,
+        painter: Portrait | RigPainter,
         motion: Motion,
         background: Tensor | str | None = None,
         batch: int | None = None,
@@ -237,48 +257,68 @@ class TalkingPortrait:
         """Render in constant memory.
 
         Args:
+            painter: a portrait for the networks, or a photo's rig.
             background: a picture [1, 3, S, S] in [-1, 1], "transparent", or None for the photo's own.
             batch: frames rendered together; None: as the property `batch` says.
-            pose_mode: whether the head starts in the photo's pose or has the motion's own, see `make_track`.
+            pose_mode: whether the head starts in the photo's pose, as under a rig always, or has the motion's own,
+                see `make_track`.
         Yields:
             uint8 [S, S, 3], or [S, S, 4] when transparent.
         """
-        pixels, background = _pixels_before(background)
-        track = self.track(portrait, motion, pose_mode)
-        yield from self._render(portrait, track, background, batch, pixels)
+        if isinstance(painter, RigPainter):
+            yield from painter.frames(*self._for_rig(motion, background, batch, pose_mode))
+            return
+        pixels, background = pixels_before(background)
+        track = self.track(painter, motion, pose_mode)
+        yield from self._render(painter, track, background, batch, pixels)
 
     def layered_frames(
         self,
-        portrait: Portrait,
+        painter: Portrait | RigPainter,
         motion: Motion,
         background: Tensor | str | None = None,
         batch: int | None = None,
         pose_mode: PoseMode = "relative",
     ) -> Iterator[tuple[np.ndarray, Layers]]:
-        """`frames`, each with what it is made of, see `plane_layers`."""
-        pixels, background = _pixels_before(background)
-        track = self.track(portrait, motion, pose_mode)
+        """`frames`, each with what it is made of, see `plane_layers` and `rig_layers`."""
+        if isinstance(painter, RigPainter):
+            yield from painter.layered_frames(*self._for_rig(motion, background, batch, pose_mode))
+            return
+        pixels, background = pixels_before(background)
+        track = self.track(painter, motion, pose_mode)
 
         def both(driving: Driving, output: PortraitOutput) -> list[tuple[np.ndarray, Layers]]:
             return list(zip(pixels(driving, output), plane_layers(driving, output)))
 
-        yield from self._render(portrait, track, background, batch, both)
+        yield from self._render(painter, track, background, batch, both)
 
     def debug_frames(
         self,
-        portrait: Portrait,
+        painter: Portrait | RigPainter,
         motion: Motion,
         background: Tensor | str | None = None,
         batch: int | None = None,
         pose_mode: PoseMode = "relative",
     ) -> Iterator[np.ndarray]:
         """The same with source, PNCC, raw render, depth and final picture side by side: uint8 [S, 5 S, 3]."""
+        background = None if background == "transparent" else background
+        if isinstance(painter, RigPainter):
+            yield from painter.debug_frames(*self._for_rig(motion, background, batch, pose_mode))
+            return
 
         def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
-            return to_pixels(debug_panels(portrait.picture, driving, output))
+            return to_pixels(debug_panels(painter.picture, driving, output))
 
-        track = self.track(portrait, motion, pose_mode)
-        yield from self._render(portrait, track, None if background == "transparent" else background, batch, pixels)
+        track = self.track(painter, motion, pose_mode)
+        yield from self._render(painter, track, background, batch, pixels)
+
+    def _for_rig(
+        self, motion: Motion, background: Tensor | str | None, batch: int | None, pose_mode: PoseMode
+    ) -> tuple[Motion, Tensor | str | None, int, int]:
+        """What a rig wants to know for its frames."""
+        if pose_mode != "relative":
+            raise UserError(f"pose_mode is {pose_mode}; a rig always starts in the photo's pose")
+        return self.check_motion(motion), background, batch or self.batch, self.workers
 
     def session(
         self,
@@ -396,7 +436,7 @@ class TalkingPortrait:
 
     def _painter(self, portrait: Portrait, background: Tensor | str | None) -> Paint:
         """A function that draws the frames `part` of a motion; what is the photo's alone is computed with the first."""
-        pixels, background = _pixels_before(background)
+        pixels, background = pixels_before(background)
         kept: list[tuple[Source, Tensor]] = []
         workers = self._kept_workers()
 
@@ -455,16 +495,3 @@ class TalkingPortrait:
     def _inference(self) -> Iterator[None]:
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             yield
-
-
-def _pixels_before(
-    background: Tensor | str | None,
-) -> tuple[Callable[[Driving, PortraitOutput], np.ndarray], Tensor | None]:
-    """What makes pixels of an output, and the background for the model, which draws none behind a transparent one."""
-    transparent = background == "transparent"
-
-    def pixels(driving: Driving, output: PortraitOutput) -> np.ndarray:
-        alpha = [2 * output.decoded.alpha - 1] if transparent else []
-        return to_pixels(torch.cat([output.image, *alpha], dim=1))
-
-    return pixels, None if transparent else background

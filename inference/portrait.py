@@ -115,7 +115,12 @@ class Portrait:
 
     @classmethod
     def from_procedural(cls, seed: int, face_model: MorphableModel, size: int) -> "Portrait":
-        """The procedural person of `seed` with a neutral face, seen from the front; masks and fit are exact."""
+        """The procedural person of `seed` with a neutral face, seen from the front; masks and fit are exact.
+
+        Raises:
+            UserError: another face model than the procedural one.
+        """
+        check_procedural(face_model)
         person = sample_person(seed)
         face = FaceCoefficients(
             identity=person.identity[None],
@@ -160,6 +165,12 @@ class Portrait:
                 return cls(**tensors, face_model=header["face_model"])
         except (OSError, SafetensorError, KeyError) as error:
             raise UserError(f"{path} is not a portrait file; make one with Portrait.save ({error})") from error
+
+
+def check_procedural(model: MorphableModel) -> None:
+    """Refuse a procedural person for another face model."""
+    if model.name != "procedural":
+        raise UserError("this checkpoint knows no procedural people; give a photo with --source")
 
 
 def analyse_photo(

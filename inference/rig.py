@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference.layers import Layers, rig_layers
 from inference.motion import Motion
-from inference.portrait import FRONTAL_DISTANCE, analyse_photo
+from inference.portrait import FRONTAL_DISTANCE, analyse_photo, check_procedural
 from inference.track import apply_blinks
 from inference.workers import FramePool, map_in_order
 from modules.analysis.crop import crop_picture
@@ -50,7 +50,12 @@ def rig_photo(path: Path, model: MorphableModel, size: int, face: int | None = N
 
 
 def procedural_rig_photo(seed: int, model: MorphableModel, size: int) -> RigPhoto:
-    """The procedural person of `seed` with a neutral face, seen from the front; all is exact."""
+    """The procedural person of `seed` with a neutral face, seen from the front; all is exact.
+
+    Raises:
+        UserError: another face model than the procedural one.
+    """
+    check_procedural(model)
     person = sample_person(seed)
     face = FaceCoefficients.neutral().replace(
         identity=person.identity[None], translation=torch.tensor([[0.0, 0.0, FRONTAL_DISTANCE]])
@@ -80,6 +85,24 @@ class RigPainter:
         if size < len(photo.picture):  # colours are looked up one by one, and a finer photo would flicker
             photo = replace(photo, picture=resized(photo.picture, (size, size)))
         self.face, self.rig = photo.face, PhotoRig(photo, model, config).to(device)
+
+    @classmethod
+    def of(
+        cls,
+        source: Path | int,
+        model: MorphableModel,
+        size: int,
+        device: torch.device,
+        config: RigConfig,
+        face: int | None = None,
+        anyway: bool = False,
+    ) -> "RigPainter":
+        """The rig of a photo, see `rig_photo`, or of the procedural person of a seed; `config` as of the class."""
+        if isinstance(source, int):
+            photo = procedural_rig_photo(source, model, size)
+        else:
+            photo = rig_photo(source, model, size, face, anyway)
+        return cls(photo, model, size, device, config)
 
     def frames(
         self, motion: Motion, background: Tensor | str | None = None, batch: int = 1, workers: int | FramePool = 0

@@ -15,12 +15,13 @@ from inference.background import load_background
 from inference.gltf import write_mesh
 from inference.layers import LayerWriter
 from inference.live_speech import LiveConfig
-from inference.motion import Drawing, Motion, natural_pose, orbit_pose, periodic_blink, still_pose
-from inference.options import DEMO_SPEECH, PORTRAIT_SUFFIX, RIG_SIZE
-from inference.pipeline import NO_PROCEDURAL, TalkingPortrait
+from inference.motion import MOTION_FILES, Drawing, Motion
+from inference.options import DEMO_SPEECH, POSES, RIG_SIZE
+from inference.pipeline import TalkingPortrait
 from inference.portrait import Portrait
-from inference.rig import RigPainter, procedural_rig_photo, rig_photo
+from inference.rig import RigPainter
 from inference.speech import SpeechStyle
+from modules.geometry.trajectory import mirror_index
 from modules.media.audio import Sound, read_sound
 from modules.media.endings import STILLS
 from modules.media.picture_writer import open_output
@@ -59,7 +60,8 @@ def make_video(
         )
     size = (options.size or RIG_SIZE) if rig else pipeline.size
     background = load_background(options.background, size)
-    painter = make_painter(options, pipeline, size)
+    source = DEMO_PERSON if options.source is None else options.source
+    painter = pipeline.painter(source, options.renderer, options.size, options.face, options.inpainting, options.anyway)
     motion, sound = make_motion(options, pipeline)
     motion = shortened(motion, options)
     if options.save_motion:
@@ -97,15 +99,10 @@ def make_frames(
     writer: LayerWriter | None,
 ) -> Iterator[np.ndarray]:
     """The frames, drawn by the networks or by the rig, uint8 [H, W, 3 or 4]; their layers go to the writer."""
-    if isinstance(painter, RigPainter):
-        given = (motion, background, options.batch or pipeline.batch, pipeline.workers)
-        plain, debug, layered = painter.frames, painter.debug_frames, painter.layered_frames
-    else:
-        given = (painter, motion, background, options.batch, options.pose_mode)
-        plain, debug, layered = pipeline.frames, pipeline.debug_frames, pipeline.layered_frames
+    given = (painter, motion, background, options.batch, options.pose_mode)
     if writer is not None:
-        return writer.frames(layered(*given))
-    return debug(*given) if options.debug_video else plain(*given)
+        return writer.frames(pipeline.layered_frames(*given))
+    return pipeline.debug_frames(*given) if options.debug_video else pipeline.frames(*given)
 
 
 def layer_writer(
@@ -140,19 +137,28 @@ def make_motion(options: argparse.Namespace, pipeline: TalkingPortrait) -> tuple
     audio = options.audio or DEMO_SPEECH
     drawing = Drawing.of_seed(options.seed)
     motion = _spoken(options, pipeline, audio, drawing.lips)
-    frames = len(motion)
-    if options.pose == "natural":
-        motion = motion.with_pose(*natural_pose(frames, drawing.pose))
-    elif options.pose == "still":
-        motion = motion.with_pose(*still_pose(frames))
-    elif options.pose == "orbit":
-        motion = motion.with_pose(*orbit_pose(frames))
-    else:
-        pose = pipeline.pose_from_file(Path(options.pose), frames, options.driving_face)
+    named = options.pose in POSES
+    motion = drawing.moved(motion, options.pose if named else "still", options.blink == "period")
+    if not named:
+        pose = pose_from_file(pipeline, Path(options.pose), len(motion), options.driving_face)
         motion = motion.with_pose(*pose, relative=False)
-    if options.blink == "period":
-        motion = motion.with_blink(periodic_blink(frames, drawing.blinks))
     return motion, read_sound(audio, beside_pictures=False)  # as the motion was made from it
+
+
+def pose_from_file(
+    pipeline: TalkingPortrait, path: Path, frames: int, which: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Head pose of a clip or of a motion file, played forwards and backwards until `frames` are filled.
+
+    Angles and decimetres mean the same in every face model, so the motion may be of another one; its 25 frames a second
+    are checked when it is read, and clips are resampled to them. `which` as in `TalkingPortrait.fit`.
+
+    Returns:
+        Euler angles [frames, 3] in radians and translations [frames, 3] in decimetres.
+    """
+    source = Motion.load(path) if path.suffix.lower() in MOTION_FILES else pipeline.fit(path, which)
+    index = mirror_index(torch.arange(frames), len(source))
+    return source.euler[index], source.translation[index]
 
 
 def _spoken(options: argparse.Namespace, pipeline: TalkingPortrait, audio: Path, generator: torch.Generator) -> Motion:
@@ -166,25 +172,3 @@ def _spoken(options: argparse.Namespace, pipeline: TalkingPortrait, audio: Path,
         look_ahead=options.look_ahead, temperature=options.temperature, mouth_amplitude=options.mouth_amplitude
     )
     return pipeline.motion_from_live_speech(audio, generator, config)
-
-
-def make_painter(options: argparse.Namespace, pipeline: TalkingPortrait, size: int) -> RigPainter | Portrait:
-    """What draws the photo or person that the options ask for: a rig, or a portrait for the networks."""
-    if options.renderer != "rig":
-        return make_portrait(options, pipeline)
-    if options.source is not None:
-        photo = rig_photo(options.source, pipeline.face_model, size, options.face, options.anyway)
-    elif pipeline.face_model.name != "procedural":
-        raise UserError(NO_PROCEDURAL)
-    else:
-        photo = procedural_rig_photo(DEMO_PERSON, pipeline.face_model, size)
-    return RigPainter(photo, pipeline.face_model, size, pipeline.device, pipeline.rig)
-
-
-def make_portrait(options: argparse.Namespace, pipeline: TalkingPortrait) -> Portrait:
-    """The portrait of the photo, file or person that the options ask for."""
-    if options.source is None:
-        return pipeline.procedural_portrait(DEMO_PERSON)
-    if options.source.suffix.lower() == PORTRAIT_SUFFIX:
-        return pipeline.check_portrait(Portrait.load(options.source))
-    return pipeline.portrait(options.source, options.face, options.inpainting, options.anyway)

@@ -7,7 +7,7 @@
 Every repetition measures all variants one after the other, so that a machine that warms up or is busy treats them
 alike; the table shows medians of wall time, of the whole frame also of process time, and ratios to the first variant.
 Ways: the networks as they are trained, prepared for inference, and those with the band march. Without a checkpoint the
-weights are random: networks take the same time, but the march finds no head where it could save samples.
+weights are random, and the density is that of a ball of a head's size, so that the march has a surface to find.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from inference.devices import PRECISIONS, choose_device
 from inference.motion import Motion, natural_pose
@@ -43,6 +44,8 @@ from modules.system.files import named_file
 
 WAYS = ("plain", "prepared", "band")
 PERSON = 900_007  # seed of a procedural person
+BALL = 0.5  # its radius as a share of half the box; at full size it fills half of the picture, as a head with hair does
+STEEPNESS = 2000.0  # raw density of the ball for each unit of the square of that share: a surface, not a fog
 ONCE = ("image to plane", "source of HTB-SR")  # parts that are done once a photo
 WHOLE, PROCESS = "whole frame", "whole frame, process time"
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
@@ -253,7 +256,26 @@ def build(options: argparse.Namespace) -> tuple[Real3DPortrait, Real3DPortraitCo
     config = Real3DPortraitConfig.full() if options.size == "full" else Real3DPortraitConfig.demo()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build_portrait(config), config
+        model = build_portrait(config)
+    model.renderer.decoder.pass_through(0, 0, STEEPNESS)
+    model.renderer.register_forward_pre_hook(with_ball)
+    return model, config
+
+
+def with_ball(renderer: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a renderer whose planes [B, 3, C*D, H, W] have a ball's raw density as first feature.
+
+    The first plane holds r^2 - x^2 - y^2, the second -z^2; a feature is the mean of three planes.
+    """
+    planes, *others = arguments
+    size, depth = planes.shape[-1], renderer.config.plane_depth
+    place = (2 * torch.arange(size, dtype=planes.dtype, device=planes.device) + 1) / size - 1  # middles of the texels
+    square = (place**2).expand(size, size)
+    planes = planes.clone()
+    planes[:, 0, :depth] = BALL**2 - square - square.T
+    planes[:, 1, :depth] = -square.T
+    planes[:, 2, :depth] = 0
+    return planes, *others
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.clips.format import list_clips
+from modules.clips.store import is_address
 from modules.procedural.person import HELD_OUT_SEED
 from modules.system.checkpoint import find_checkpoint, read_config
 from modules.system.config import Settings, changed_keys, load_yaml, nearest
@@ -319,7 +320,7 @@ def check_clips(runs: Iterable[Run]) -> None:
         data = getattr(task, "data", None)
         for key in ("folder", "validation_folder"):
             folder = getattr(data, key, "")
-            if folder and Path(folder) not in ways and not _has_clips(Path(folder)):
+            if folder and not is_address(folder) and Path(folder) not in ways and not _has_clips(Path(folder)):
                 face_model = getattr(data, "face_model", None) or task.face_model
                 speech, held_out = hasattr(task, "features"), key == "validation_folder"
                 ways[Path(folder)] = _how_to_make(Path(folder), face_model, speech, held_out)

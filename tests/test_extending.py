@@ -7,22 +7,28 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import data_gen.run
-from modules.clips.fields import FIELDS, Field
-from modules.clips.format import Clip
+import modules.clips.fields
+import modules.losses.image
+import modules.metrics.image
+import modules.portrait.build
+from inference.motion import Motion
+from inference.pipeline import TalkingPortrait
+from modules.clips.fields import FIELDS
+from modules.portrait.build import build_portrait
+from modules.procedural.head import procedural_model
 from modules.system.config import save_yaml, to_dict
 from modules.system.errors import UserError
 from tasks.engine import registry
 from tasks.run import main
 from tasks.stages import htbsr
-from tasks.stages.terms import Term
 from tests.conftest import ROOT
 from tests.tasks.helpers import metrics
 from tests.tasks.tiny_images import tiny_model, write_tiny_clips
 
+BUILD = (ROOT / "modules" / "portrait" / "build.py").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
@@ -34,10 +40,10 @@ def block(section: str, file: str) -> str:
     return found[0]
 
 
-def module(code: str, **names: object) -> ModuleType:
-    """Code as a module, with names that its file has already."""
+def module(code: str, file: ModuleType | None = None, **names: object) -> ModuleType:
+    """Code as a module of its own; or below what stands in a file that is there, and with names that it then has."""
     made = ModuleType("example")
-    vars(made).update(names)
+    vars(made).update(vars(file) if file else {}, **names)
     exec(compile(code, "docs/extending.md", "exec"), vars(made))  # noqa: S102
     return made
 
@@ -63,15 +69,23 @@ def test_the_stage_trains_resumes_and_refuses_a_bad_value(
 
 
 @pytest.mark.parametrize(
-    "section, source, test",
+    "section, source, file, function",
     [
-        ("A metric", "modules/metrics/image.py", "tests/modules/metrics/test_image.py"),
-        ("A loss", "modules/losses/image.py", "tests/modules/losses/test_image.py"),
+        ("A metric", modules.metrics.image, "metrics/test_image.py", "colour_shift"),
+        ("A loss", modules.losses.image, "losses/test_image.py", "charbonnier"),
     ],
 )
-def test_the_function_passes_its_own_test(section: str, source: str, test: str, generator: torch.Generator) -> None:
-    functions = vars(module(block(section, source), Tensor=Tensor))
-    written = module(block(section, test), torch=torch, assert_close=assert_close, **functions)
+def test_the_function_passes_its_own_test_as_printed(
+    section: str,
+    source: ModuleType,
+    file: str,
+    function: str,
+    generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    added = module(block(section, f"{source.__name__.replace('.', '/')}.py"), source)
+    monkeypatch.setattr(source, function, vars(added)[function], raising=False)
+    written = module(block(section, f"tests/modules/{file}"))  # with no names but those that it imports
     tests = [value for name, value in vars(written).items() if name.startswith("test_")]
     assert len(tests) == 1
     tests[0](generator) if tests[0].__code__.co_argcount else tests[0]()
@@ -87,9 +101,9 @@ def test_a_loss_reads_the_field_of_the_clips(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], generator: torch.Generator
 ) -> None:
     section = "A field of clips"
-    added = module(lines(block(section, "modules/clips/fields.py"), "FIELDS"), Clip=Clip, Field=Field, np=np).FIELDS
-    losses = module(block(section, "modules/losses/image.py"), Tensor=Tensor)
-    terms = module(lines(block(section, "tasks/stages/htbsr.py"), "TERMS"), Term=Term, losses=losses).TERMS
+    added = module(lines(block(section, "modules/clips/fields.py"), "FIELDS"), modules.clips.fields).FIELDS
+    losses = module(block(section, "modules/losses/image.py"), modules.losses.image)
+    terms = module(lines(block(section, "tasks/stages/htbsr.py"), "TERMS"), htbsr, losses=losses).TERMS
     assert not added.keys() & FIELDS.keys() and not terms.keys() & htbsr.TERMS.keys()
     for table, more in ((FIELDS, added), (htbsr.TERMS, terms)):
         for name, line in more.items():
@@ -113,6 +127,25 @@ def test_a_loss_reads_the_field_of_the_clips(
     assert main(command) == 2 and "add data.fields=[contrast]" in capsys.readouterr().err
     assert main([*command, "data.fields=[contrast]"]) == 0
     assert metrics(tmp_path / "run", "loss/contrast")[0] > 0
+
+
+def test_another_super_resolution_fits_into_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    section = "Another super-resolution"
+    decoder = module(block(section, "modules/portrait/shuffle.py")).ShuffleDecoder
+    line = re.search(r"^decoder = .*", PAGE, flags=re.MULTILINE)[0]
+    held, shown = (re.search(r"^ *decoder = (.*)", text, flags=re.MULTILINE)[1] for text in (BUILD, line))
+    assert shown == held.replace("HeadDecoder", "ShuffleDecoder")  # the page has the line of the file
+    monkeypatch.setattr(modules.portrait.build, "HeadDecoder", decoder)
+    talker = TalkingPortrait(
+        build_portrait(tiny_model(2)), tiny_model(2), procedural_model(), None, torch.device("cpu")
+    )
+    still = Motion(torch.zeros(1, 64), *(torch.zeros(1, width) for width in (3, 3, 1)), "procedural")
+    (frame,) = talker.frames(talker.procedural_portrait(900_007), still)
+    assert frame.shape == (talker.size, talker.size, 3) and frame.std() > 0
+    with torch.no_grad():
+        talker.model.decoder.detail.bias += 0.5  # the module itself draws
+    (brighter,) = talker.frames(talker.procedural_portrait(900_007), still)
+    assert brighter.mean() > frame.mean() + 30
 
 
 def test_the_face_model_reads_its_file(tmp_path: Path, generator: torch.Generator) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from modules.clips.format import Clip
-from modules.clips.shards import has_file, open_file
+from modules.clips.shards import has_file, not_packed, open_file
 from modules.face3d.landmark_sets import INNER_LIP_MIDDLES, MOUTH_CORNERS
 from modules.system.config import nearest
 from modules.system.errors import UserError
@@ -82,7 +82,7 @@ def add_field(folder: Path, name: str) -> bool:
     if len(rows) != len(clip):
         raise ValueError(f"field {name} has {len(rows)} rows, the clip {len(clip)} frames")
     try:
-        with whole_file(path) as part, part.open("wb") as file:
+        with whole_file(not_packed(path)) as part, part.open("wb") as file:
             np.save(file, rows)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}); free some space") from error

@@ -4,21 +4,26 @@
     shard-1a2b3c4d5e6f.json    where each file of each clip begins in the archive, and its size
 
 A clip in a shard has a path like any other, FOLDER/shard-1a2b3c4d5e6f.tar/NAME, and files under it; the functions here
-open both kinds. The index is written first and the archive is renamed last, so that a shard is whole or not there.
+open both kinds, and those of shards in object storage, where FOLDER stands for an address (modules/clips/store.py). The
+index is written first and the archive is renamed last, so that a shard is whole or not there. The index also holds what
+a training asks of all clips before it begins (modules/clips/summary.py).
 """
 
+import errno
 import hashlib
 import io
 import json
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from modules.clips.store import is_local_copy, open_stored, stored_shards, stored_size
 from modules.system.errors import UserError
 from modules.system.files import whole_file
 
@@ -29,6 +34,19 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 Places = Mapping[str, tuple[int, int]]  # file -> first byte in the archive, bytes
 
 
+@dataclass(frozen=True)
+class ShardIndex:
+    """What the index of a shard says.
+
+    Attributes:
+        places: where the files of each clip are.
+        summaries: of each clip, what is asked of all before a training; empty in shards that were written without.
+    """
+
+    places: Mapping[str, Places]
+    summaries: Mapping[str, Mapping[str, Any]]
+
+
 def has_file(path: Path) -> bool:
     """Whether a file of a clip is there.
 
@@ -36,7 +54,7 @@ def has_file(path: Path) -> bool:
         UserError: the index of a shard is damaged.
     """
     shard = _shard_of(path)
-    return path.is_file() if shard is None else path.name in _places(shard).get(path.parent.name, {})
+    return path.is_file() if shard is None else path.name in _index(shard).places.get(path.parent.name, {})
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -49,8 +67,7 @@ def open_file(path: Path) -> BinaryIO:
     shard = _shard_of(path)
     if shard is None:
         return path.open("rb")
-    first, size = _place(shard, path)
-    return io.BufferedReader(_Part(shard, first, size))
+    return io.BufferedReader(_Part(*_opened(shard, path)))
 
 
 def map_array(path: Path) -> np.ndarray:
@@ -58,22 +75,46 @@ def map_array(path: Path) -> np.ndarray:
 
     Raises:
         OSError, ValueError, KeyError: it is not there or damaged.
-        UserError: the index of a shard is damaged.
+        UserError: the index of a shard is damaged, or a store fails.
     """
     shard = _shard_of(path)
     if shard is None:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    with open_file(path) as file:
+    file, first, _ = _opened(shard, path)
+    with file:
+        file.seek(first)
         shape, by_column, kind = _HEADERS[np.lib.format.read_magic(file)](file)
-        start = _place(shard, path)[0] + file.tell()
-    if kind.hasobject:
-        raise ValueError("an array of objects")
-    return np.memmap(shard, dtype=kind, mode="r", offset=start, shape=shape, order="F" if by_column else "C")
+        if kind.hasobject:
+            raise ValueError("an array of objects")
+        return np.memmap(file, dtype=kind, mode="r", offset=file.tell(), shape=shape, order="F" if by_column else "C")
 
 
 def on_disk(path: Path) -> Path:
-    """The file on disk that holds a file of a clip: itself, or its shard."""
-    return _shard_of(path) or path
+    """The file on disk that holds a file of a clip: itself, its shard, or the index of a shard in a store."""
+    shard = _shard_of(path)
+    return path if shard is None else shard if shard.is_file() else shard.with_suffix(".json")
+
+
+def not_packed(path: Path) -> Path:
+    """A file of a clip that may be written.
+
+    Raises:
+        OSError: the clip is in a shard, which never changes.
+    """
+    shard = _shard_of(path)
+    if shard is not None:
+        raise OSError(errno.EROFS, f"it is in the shard {shard.name}")
+    return path
+
+
+def stored_summary(clip: Path) -> Mapping[str, Any] | None:
+    """What the index of a clip's shard says of the clip itself; None if it says nothing, or the clip is in none.
+
+    Raises:
+        UserError: the index is damaged.
+    """
+    shard = _shard_of(clip / "clip.npz")
+    return None if shard is None else _index(shard).summaries.get(clip.name)
 
 
 def packed_clips(folder: Path) -> list[Path]:
@@ -83,17 +124,23 @@ def packed_clips(folder: Path) -> list[Path]:
         UserError: an index is damaged or missing.
     """
     clips: dict[str, Path] = {}
-    for shard in sorted(folder.glob(SHARDS)):
-        for name in _places(shard):
+    if is_local_copy(folder):
+        shards = [folder / f"{name}{SHARD_SUFFIX}" for name in stored_shards(folder)]
+    else:
+        shards = sorted(folder.glob(SHARDS))
+    for shard in shards:
+        for name in _index(shard).places:
             clips.setdefault(name, shard / name)
     return [clips[name] for name in sorted(clips)]
 
 
-def write_shard(folder: Path, clips: Sequence[Path]) -> Path:
+def write_shard(folder: Path, clips: Sequence[Path], summaries: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
     """Write clips into a new shard of `folder`, whose name is a function of theirs; returns its path.
 
     The same clips give the same bytes, so that two processes which write the same shard do no harm.
 
+    Args:
+        summaries: by clip, what `stored_summary` returns.
     Raises:
         OSError: a clip cannot be read, or the shard cannot be written.
     """
@@ -109,7 +156,8 @@ def write_shard(folder: Path, clips: Sequence[Path]) -> Path:
                     name: _add(archive, f"{key}.{name}", (clip / name).read_bytes()) for name in _files_of(clip)
                 }
         with whole_file(path.with_suffix(".json")) as index:
-            index.write_text(json.dumps({"version": SHARD_VERSION, "clips": places}), encoding="utf-8")
+            content = {"version": SHARD_VERSION, "clips": places, "summaries": summaries or {}}
+            index.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -134,21 +182,28 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]
 def _shard_of(path: Path) -> Path | None:
     """The shard of a path SHARD.tar/NAME/FILE; None for a file on disk."""
     shard = path.parent.parent
-    return shard if shard.suffix == SHARD_SUFFIX and shard.is_file() else None
+    if shard.suffix != SHARD_SUFFIX:
+        return None
+    return shard if shard.is_file() or is_local_copy(shard.parent) else None
 
 
-def _place(shard: Path, path: Path) -> tuple[int, int]:
+def _opened(shard: Path, path: Path) -> tuple[BinaryIO, int, int]:
+    """An open file that holds a file of a clip, where it begins there, and its size."""
+    clip, name = path.parent.name, path.name
     try:
-        return _places(shard)[path.parent.name][path.name]
+        first, size = _index(shard).places[clip][name]
     except KeyError:
-        raise FileNotFoundError(2, f"{path.parent.name} in {shard.name} has no {path.name}") from None
+        raise FileNotFoundError(errno.ENOENT, f"{clip} in {shard.name} has no {name}") from None
+    if is_local_copy(shard.parent):
+        return open_stored(shard, clip, name, (first, size)), 0, size
+    return shard.open("rb"), first, size
 
 
-def _places(shard: Path) -> Mapping[str, Places]:
-    """Where the files of each clip of a shard are."""
+def _index(shard: Path) -> ShardIndex:
     index = shard.with_suffix(".json")
     try:
-        return _read_index(index, index.stat().st_mtime_ns, shard.stat().st_size)
+        size = stored_size(shard) if is_local_copy(shard.parent) else shard.stat().st_size
+        return _read_index(index, index.stat().st_mtime_ns, size)
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(
             f"{index} is missing or damaged ({error}); delete {shard.name} and pack its clips again"
@@ -156,8 +211,8 @@ def _places(shard: Path) -> Mapping[str, Places]:
 
 
 @cache
-def _read_index(index: Path, changed: int, size: int) -> Mapping[str, Places]:
-    """The index as it was at the time `changed`, of an archive of `size` bytes."""
+def _read_index(index: Path, changed: int, size: int) -> ShardIndex:
+    """The index as it was at the time `changed`, of an archive of `size` bytes, or -1."""
     content = json.loads(index.read_text(encoding="utf-8"))
     if content["version"] != SHARD_VERSION:
         raise ValueError(f"version {content['version']}")
@@ -165,17 +220,23 @@ def _read_index(index: Path, changed: int, size: int) -> Mapping[str, Places]:
         clip: {name: (int(first), int(length)) for name, (first, length) in files.items()}
         for clip, files in content["clips"].items()
     }
-    for files in places.values():
-        if any(first < 0 or length < 0 or first + length > size for first, length in files.values()):
+    for clip, files in places.items():
+        if any(not _is_name(name) for name in (clip, *files)):
+            raise ValueError("a name that is none of a file")  # would lead out of the folder
+        if any(first < 0 or length < 0 or 0 <= size < first + length for first, length in files.values()):
             raise ValueError("a file beyond the end of the archive")
-    return places
+    return ShardIndex(places, {clip: dict(facts) for clip, facts in content.get("summaries", {}).items()})
+
+
+def _is_name(text: str) -> bool:
+    return text not in ("", ".", "..") and not set(text) & {"/", "\\", "\0"}
 
 
 class _Part(io.RawIOBase):
-    """Bytes `first` to `first + size` of a file, as a file."""
+    """Bytes `first` to `first + size` of an open file, which it closes, as a file."""
 
-    def __init__(self, path: Path, first: int, size: int) -> None:
-        self._file, self._first, self._size = path.open("rb"), first, size
+    def __init__(self, file: BinaryIO, first: int, size: int) -> None:
+        self._file, self._first, self._size = file, first, size
         self._position = 0
 
     def readable(self) -> bool:

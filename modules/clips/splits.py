@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modules.clips.format import list_clips, person_of
+from modules.clips.store import StoreConfig, clip_folder
 from modules.system.config import load_yaml, nearest
 from modules.system.errors import UserError
 
@@ -50,7 +51,11 @@ class ClipSplit:
 
 
 def split_clips(
-    folder: str, config: SplitConfig, validation_folder: str = "", usable: Callable[[Path], bool] | None = None
+    folder: str,
+    config: SplitConfig,
+    validation_folder: str = "",
+    usable: Callable[[Path], bool] | None = None,
+    store: StoreConfig | None = None,
 ) -> ClipSplit:
     """Divide the clips of a folder.
 
@@ -59,13 +64,14 @@ def split_clips(
     Args:
         validation_folder: a folder of clips for validation; then all of `folder` are trained on.
         usable: says of a clip whether it can be used at all (speech needs sound); None: all can.
+        store: how a folder is read that is an address such as s3://bucket/prefix; None: the defaults.
     Raises:
         UserError: there are no clips, a side that is asked for has nobody, somebody is in both folders or on two
             sides of the file, or the file does not know somebody.
     """
-    people = {clip: person_of(clip) for clip in _usable(Path(folder), usable)}
+    people = {clip: person_of(clip) for clip in _usable(folder, usable, store)}
     if validation_folder:
-        held_out = {clip: person_of(clip) for clip in _usable(Path(validation_folder), usable)}
+        held_out = {clip: person_of(clip) for clip in _usable(validation_folder, usable, store)}
         both = sorted({*people.values()} & {*held_out.values()})
         if both:
             raise UserError(f"{_few(both)} in {folder} and in {validation_folder}; remove one of them from one of both")
@@ -112,8 +118,8 @@ def _chance(person: str, config: SplitConfig) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _usable(folder: Path, usable: Callable[[Path], bool] | None) -> list[Path]:
-    clips = list_clips(folder)
+def _usable(folder: str, usable: Callable[[Path], bool] | None, store: StoreConfig | None) -> list[Path]:
+    clips = list_clips(clip_folder(folder, store or StoreConfig()))
     good = [clip for clip in clips if usable is None or usable(clip)]
     if not good:
         raise UserError(f"none of the {len(clips)} clips in {folder} has sound; prepare others, or name another folder")

@@ -7,13 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.face3d.rasterizer import interpolate, rasterize
-from modules.rig.filters import enlarged, gaussian, look_up, soft, widened
-from modules.rig.landmark_mesh import COPIED
+from modules.rig.edges import means_of_sides, sum_sides
+from modules.rig.filters import enlarged, look_up, soft, widened
+from modules.rig.holes import continued, ring_cover
+from modules.rig.landmark_mesh import COPIED, MOUTH_RING
 from modules.rig.motion import Pose
 from modules.rig.rig import EYE_LAYER, MOUTH_LAYER, PERSON_LAYER, PhotoRig
 
 _JUMP = 0.02  # fractions of the photo by which neighbours of one surface differ at most
 _WELL_SEEN = 0.98
+_RIM = 7  # pixels a side of the square in which the drawn mouth must be for its ring to count
+_LIT, _DARKER = 0.8, 0.8  # opening, as a share of the photo's, below which a mouth gets darker, and by how much
+_SHARPER = 2.0  # how much steeper than the blurred geometry the step at an edge is
 _SHARPEST = 0.3  # least stretch by which outlines are sharpened
 
 
@@ -51,36 +56,38 @@ class _Surface:
     """What lies at the pixels of B frames, G pixels a side as the triangles were drawn, or R as the frame is.
 
     Attributes:
-        values: [B, G, G, 8], the attributes of the rig.
+        skin: [B, G, G, 8], the attributes of the rig, continued from the face a little into its holes.
+        inside: [B, G, G, 8], those of eyes and mouth, continued a little outwards.
         nearest: [R], for a row or column of the frame the one of the geometry.
-        edges: [B, R, R] bool, where surfaces of different depth meet: there values must not be mixed.
+        edges: [B, R, R] bool, where parts of the person of different depth meet: there values must not be mixed.
+        sides: [B, G, G, 18], the skin's attributes of what is nearer and of what is farther, as `sum_sides` gives them.
         layer: [B, R, R] of the nearest triangle, -1 where nothing is.
-        smooth: [B, R, R, 4], place in the photo (2), depth, share of the own texture.
+        smooth: [B, R, R, 4] of the skin, place in the photo (2), depth, share of the own texture.
         soft: [B, R, R, 4], stretch, and how far a pixel is person, eyes, mouth.
     """
 
-    values: Tensor
+    skin: Tensor
+    inside: Tensor
     nearest: Tensor
     edges: Tensor
+    sides: Tensor
     layer: Tensor
     smooth: Tensor
     soft: Tensor
 
-    def at(self, pixels: Tensor) -> Tensor:
-        """All attributes [N, 8] at pixels [N] of the frames, counted through."""
-        size, small = len(self.nearest), self.values.shape[1]
+    def at(self, pixels: Tensor, values: Tensor) -> Tensor:
+        """Values [N, K] of a field [B, G, G, K] at pixels [N] of the frames, counted through."""
+        size, small = len(self.nearest), values.shape[1]
         rows = torch.div(pixels, size, rounding_mode="floor")
         frame, row, column = torch.div(rows, size, rounding_mode="floor"), rows % size, pixels % size
-        edge = self.edges.flatten()[pixels]
         corners = []
         for place in (row, column):
             exact = ((place + 0.5) * (small / size) - 0.5).clamp(0, small - 1)
-            exact = torch.where(edge, self.nearest[place].to(exact.dtype), exact)
             low = exact.long()
             corners.append((low, (low + 1).clamp(max=small - 1), (exact - low)[:, None]))
         (top, bottom, down), (left, right, across) = corners
-        upper = torch.lerp(self.values[frame, top, left], self.values[frame, top, right], across)
-        lower = torch.lerp(self.values[frame, bottom, left], self.values[frame, bottom, right], across)
+        upper = torch.lerp(values[frame, top, left], values[frame, top, right], across)
+        lower = torch.lerp(values[frame, bottom, left], values[frame, bottom, right], across)
         return torch.lerp(upper, lower, down)
 
 
@@ -97,15 +104,17 @@ def draw(
     """
     pose = rig.skeleton.pose(expression, euler, translation, closing)
     surface = _surface(rig, pose, size)
-    inner = surface.layer > PERSON_LAYER
     scale = rig.eyes.shape[0]  # pixels of the photo
     colour = look_up(rig.texture, surface.smooth[..., :2] * scale + rig.margin)  # [B, R, R, 4]
-    seen = torch.where(inner, 1.0, surface.smooth[..., 3]) * (surface.layer >= 0)
+    seen = surface.smooth[..., 3] * (surface.layer >= 0)
     _mirror(rig, colour, seen, surface, scale)
-    _blur_where(colour, surface.edges & (surface.layer == PERSON_LAYER), 5, 1.2)
-    _interior(rig, colour, surface, pose, scale)
-    _blur_where(colour, widened(inner, 3) & widened(~inner, 3), 3, 0.7)
+    _draw_edges(rig, colour, surface, scale)
     stretch, person, eyes, mouth = surface.soft.unbind(-1)
+    mouth = ring_cover(pose.points[:, list(MOUTH_RING)], widened(mouth > 0, _RIM))
+    eyes = (2 * eyes - 0.5).clamp(0, 1)
+    _draw_eyes(rig, colour, surface, eyes, scale)
+    _draw_mouth(rig, colour, surface, mouth, pose, scale)
+    seen = torch.maximum(seen, torch.maximum(eyes, mouth))
     alpha = ((colour[..., 3] - 0.5) / stretch.clamp(_SHARPEST, 1) + 0.5).clamp(0, 1)
     alpha = alpha * (2 * person - 1).clamp(0, 1)
     picture = (2 * colour[..., :3] - 1).clamp(-1, 1).permute(0, 3, 1, 2).contiguous()
@@ -124,17 +133,21 @@ def _surface(rig: PhotoRig, pose: Pose, size: int) -> _Surface:
     fragments = rasterize(pose.points, rig.triangles, small)
     values = interpolate(fragments, attributes, rig.triangles).permute(0, 2, 3, 1)
     layer = torch.where(fragments.mask, rig.layers[fragments.triangle], -1)
-    edges = widened(_laplacian(values[..., :2]) > _JUMP, 3)
+    holes = layer > PERSON_LAYER
+    skin = continued(values, layer == PERSON_LAYER, holes)
+    inside = continued(values, holes, layer == PERSON_LAYER)
+    edges = widened((_laplacian(skin[..., :2]) > _JUMP) & ~widened(holes, 3), 3)
+    sides = sum_sides(skin, fragments.depth * (layer == PERSON_LAYER))
     masks = [layer >= 0, layer == EYE_LAYER, layer == MOUTH_LAYER]
-    smooth = torch.stack([*values[..., :2].unbind(-1), fragments.depth, values[..., 4]], dim=-1)
-    soft_parts = torch.stack([_stretch(values[..., :2]), *(mask.float() for mask in masks)], dim=-1)
+    smooth = torch.stack([*skin[..., :2].unbind(-1), fragments.depth, skin[..., 4]], dim=-1)
+    soft_parts = torch.stack([_stretch(skin[..., :2]), *(mask.float() for mask in masks)], dim=-1)
     nearest = (torch.arange(size, device=layer.device) * 2 + 1) * small // (2 * size)
     near = enlarged(smooth, size)
     if small != size:
         layer, edges = (image[:, nearest[:, None], nearest] for image in (layer, edges))
         frame, row, column = torch.nonzero(edges).unbind(1)
         near[frame, row, column] = smooth[frame, nearest[row], nearest[column]]
-    return _Surface(values, nearest, edges, layer, near, enlarged(soft_parts, size))
+    return _Surface(skin, inside, nearest, edges, sides, layer, near, enlarged(soft_parts, size))
 
 
 def _laplacian(flow: Tensor) -> Tensor:
@@ -151,33 +164,51 @@ def _stretch(flow: Tensor) -> Tensor:
     return flow.shape[1] / 2 * sum(squares).sqrt()
 
 
-def _blur_where(colour: Tensor, mask: Tensor, size: int, sigma: float) -> None:
-    """Blur the colours of [B, H, W, 4] in place where the mask [B, H, W] is; alpha stays."""
-    pixels = torch.nonzero(mask.flatten()).squeeze(1)
-    if len(pixels):
-        colour.view(-1, 4)[pixels, :3] = gaussian(colour, size, sigma).view(-1, 4)[pixels, :3]
-
-
 def _mirror(rig: PhotoRig, colour: Tensor, seen: Tensor, surface: _Surface, scale: int) -> None:
     """Mix the twin's colours into `colour` [B, R, R, 4], in place, where the photo does not show a side of the face."""
-    pixels = torch.nonzero(((seen < _WELL_SEEN) & (surface.layer == PERSON_LAYER)).flatten()).squeeze(1)
-    values, flat = surface.at(pixels), colour.view(-1, 4)
+    wanted = (seen < _WELL_SEEN) & (surface.layer >= 0) & ~surface.edges
+    pixels, flat = torch.nonzero(wanted.flatten()).squeeze(1), colour.view(-1, 4)
+    flat[pixels] = _with_twin(rig, flat[pixels], surface.at(pixels, surface.skin), scale)
+
+
+def _draw_edges(rig: PhotoRig, colour: Tensor, surface: _Surface, scale: int) -> None:
+    """Draw both sides of the person's edges into `colour` [B, R, R, 4], in place, each by its share of a pixel."""
+    pixels = torch.nonzero((surface.edges & (surface.layer >= 0)).flatten()).squeeze(1)
+    *sides, share = means_of_sides(surface.at(pixels, surface.sides))
+    near, far = (
+        _with_twin(rig, look_up(rig.texture, values[:, :2] * scale + rig.margin), values, scale) for values in sides
+    )
+    colour.view(-1, 4)[pixels] = torch.lerp(far, near, (_SHARPER * (share[:, None] - 0.5) + 0.5).clamp(0, 1))
+
+
+def _with_twin(rig: PhotoRig, own: Tensor, values: Tensor, scale: int) -> Tensor:
+    """Colours [N, 4] of the photo mixed with the twin's by the attributes [N, 8]."""
     other = look_up(rig.texture, values[:, 2:4] * scale + rig.margin)
     other[:, :3] *= values[:, 5:8]
-    flat[pixels] = torch.lerp(other, flat[pixels], values[:, 4:5])
+    return torch.lerp(other, own, values[:, 4:5])
 
 
-def _interior(rig: PhotoRig, colour: Tensor, surface: _Surface, pose: Pose, scale: int) -> None:
-    """Draw eyes and mouth into `colour` [B, R, R, 4], in place."""
-    layer, flat, places = surface.layer.flatten(), colour.view(-1, 4), surface.smooth.view(-1, 4)
-    eyes = torch.nonzero(layer == EYE_LAYER).squeeze(1)
-    flat[eyes, :3] = look_up(rig.eyes, places[eyes, :2] * scale)
-    flat[eyes, 3] = 1
-    mouth = torch.nonzero(layer == MOUTH_LAYER).squeeze(1)
-    frame = torch.div(mouth, surface.layer[0].numel(), rounding_mode="floor")
+def _draw_eyes(rig: PhotoRig, colour: Tensor, surface: _Surface, cover: Tensor, scale: int) -> None:
+    """Draw the eyes into `colour` [B, R, R, 4], in place, by the share `cover` [B, R, R] of each pixel."""
+    pixels = torch.nonzero(cover.flatten()).squeeze(1)
+    _lay_over(colour, look_up(rig.eyes, surface.at(pixels, surface.inside)[:, :2] * scale), cover, pixels)
+
+
+def _draw_mouth(rig: PhotoRig, colour: Tensor, surface: _Surface, cover: Tensor, pose: Pose, scale: int) -> None:
+    """The same of the mouth: the photo's own as far as it shows one, else painted."""
+    pixels = torch.nonzero(cover.flatten()).squeeze(1)
+    frame, values = torch.div(pixels, cover[0].numel(), rounding_mode="floor"), surface.at(pixels, surface.inside)
     gap = pose.opened.new_tensor(rig.skeleton.gap)
     invented = soft(2 - gap / rig.mouth.least_gap) * soft(pose.opened / 0.04)  # a shut mouth shows no interior to reuse
-    own = (2 * look_up(rig.opening, places[mouth, :2] * scale) - 1).clamp(0, 1) * (1 - invented[frame, None])
-    painted = rig.mouth.paint(surface.at(mouth)[:, 2:4], pose.chin[frame], *pose.lips[frame].unbind(1))
-    flat[mouth, :3] = torch.lerp(painted, flat[mouth, :3], own)
-    flat[mouth, 3] = 1
+    own = look_up(rig.opening, values[:, :2] * scale)
+    painted = rig.mouth.paint(values[:, 2:4], pose.chin[frame], *pose.lips[frame].unbind(1))
+    share = own[:, 3:].clamp(0, 1) * (1 - invented[frame, None])
+    dark = _DARKER * soft(1 - (pose.opened + gap) / (_LIT * gap).clamp(min=1e-3))  # little light enters between lips
+    _lay_over(colour, torch.lerp(painted, own[:, :3] * (1 - dark[frame, None]), share), cover, pixels)
+
+
+def _lay_over(colour: Tensor, inside: Tensor, cover: Tensor, pixels: Tensor) -> None:
+    """Lay colours [N, 3] over `colour` [B, R, R, 4] at pixels [N], in place, by the share `cover` [B, R, R]."""
+    flat, share = colour.view(-1, 4), cover.flatten()[pixels, None]
+    flat[pixels, :3] = torch.lerp(flat[pixels, :3], inside, share)
+    flat[pixels, 3] = torch.maximum(flat[pixels, 3], share[:, 0])

@@ -133,7 +133,20 @@ def widened(mask: Tensor, size: int) -> Tensor:
 
 def _pooled(mask: Tensor, size: int) -> Tensor:
     """`widened` by PyTorch."""
-    return F.max_pool2d(mask[:, None].float(), size, 1, size // 2)[:, 0] > 0
+    return _maximum(mask.float(), size) > 0
+
+
+def greatest(image: Tensor, size: int) -> Tensor:
+    """The greatest value of [B, H, W] in a square of `size` pixels a side, odd, around each pixel."""
+    if image.device.type == "cpu":
+        square = np.ones((size, size))
+        return _each(image[..., None], lambda picture: cv2.dilate(picture, square))[..., 0]
+    return _maximum(image, size)
+
+
+def _maximum(image: Tensor, size: int) -> Tensor:
+    """`greatest` by PyTorch."""
+    return F.max_pool2d(image[:, None], size, 1, size // 2)[:, 0]
 
 
 def enlarged(image: Tensor, size: int) -> Tensor:

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from modules.face3d.landmark_sets import CHIN, INNER_LIP_MIDDLES, LIPS
 from modules.rig.config import REFERENCE
-from modules.rig.filters import blur, fill, polygon, resized, shrink, soft
+from modules.rig.filters import blur, fill, grow, polygon, resized, shrink, soft
 from modules.rig.landmark_mesh import LEFT_EYE_RING, MOUTH_RING, RIGHT_EYE_RING
 
 _OUTER_LIPS = LIPS[20:]
 _BRIGHT = 0.75  # of what is expected of teeth: as bright must be what a mouth shows to be taken for them
+_UNDER_LIPS = 0.04  # of the mouth's width, by which the own interior goes on under the lips
 _SHOWN_GAP, _DARK_GAP = 0.02, 0.07  # dm, `PaintedMouth.least_gap` of mouths that show teeth, and that do not
 
 
@@ -34,24 +35,44 @@ def eyes_texture(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     return ((own * picture + (1 - own) * outwards) / 255).astype(np.float32)
 
 
-def without_eyes(colours: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A photo in whose eyes the colours of the lids go on: where lids meet no eye shines through.
+def without_holes(colours: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A photo in whose eyes the colours of the lids go on, and in whose mouth those of the lips: where lids or lips
+    meet nothing shines through.
 
     Args:
         colours: [S, S, 3], 0 to 255; places: [478, 2] fractions.
     Returns:
         [S, S, 3] float32.
     """
-    rings = [polygon(places[list(ring)], REFERENCE) for ring in (RIGHT_EYE_RING, LEFT_EYE_RING)]
-    eyes = shrink(rings[0] | rings[1], 3)
-    inwards = resized(fill(resized(colours, REFERENCE), ~eyes), len(colours))
-    inside = resized(eyes.astype(np.float32), len(colours))[..., None]
+    right, left, mouth = (
+        polygon(places[list(ring)], REFERENCE) for ring in (RIGHT_EYE_RING, LEFT_EYE_RING, MOUTH_RING)
+    )
+    holes = shrink(right | left, 3) | mouth
+    inwards = resized(fill(resized(colours, REFERENCE), ~(holes | grow(mouth, 3))), len(colours))
+    inside = resized(holes.astype(np.float32), len(colours))[..., None]
     return (inside * inwards + (1 - inside) * colours).astype(np.float32)
 
 
-def mouth_mask(places: np.ndarray, size: int) -> np.ndarray:
-    """The photo's mouth opening with soft edges, [size, size] float32 in [0, 1]."""
-    return blur(polygon(places[list(MOUTH_RING)], size), 0.8 * size / REFERENCE)
+def opening_texture(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """What the photo's open mouth shows, continued outwards under the lips.
+
+    Args:
+        picture: [S, S, 3] uint8; places: [478, 2] fractions.
+    Returns:
+        [S, S, 4] float32 in [0, 1], colours and how far they are to be used: 1 in the opening and a little beyond.
+    """
+    size = len(picture)
+    ring = places[list(MOUTH_RING)]
+    mouth = polygon(ring, REFERENCE)
+    reach = _UNDER_LIPS * float(np.ptp(ring[:, 0])) * REFERENCE
+    known = shrink(mouth, 3)
+    colours = np.asarray(picture, np.float32) / 255
+    if known.any():
+        outwards = resized(fill(resized(colours, REFERENCE), known), size)
+        own = resized(known.astype(np.float32), size)[..., None]
+        colours = own * colours + (1 - own) * outwards
+    share = blur(grow(mouth, 2 * round(reach) + 1), max(reach / 2, 0.8))
+    return np.concatenate([colours, resized(share, size)[..., None]], axis=2).astype(np.float32)
 
 
 @dataclass(frozen=True)

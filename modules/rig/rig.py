@@ -21,7 +21,7 @@ from modules.face3d.morphable_model import MorphableModel
 from modules.geometry.camera import CAMERA_DISTANCE
 from modules.rig.config import REFERENCE, RigConfig
 from modules.rig.filters import polygon, resized
-from modules.rig.interior import PaintedMouth, eyes_texture, mouth_mask, without_eyes
+from modules.rig.interior import PaintedMouth, eyes_texture, opening_texture, without_holes
 from modules.rig.landmark_mesh import (
     ALL_POINTS,
     COPIED,
@@ -76,7 +76,8 @@ class PhotoRig:
             interior set by frame), share of the own texture, gain of the twin's (3).
         lids, lips: which of them take other skin when eyes and mouth close.
         texture: [T, T, 4], the person's colours and alpha in [0, 1], `margin` pixels wider than the photo on each side.
-        eyes: [S, S, 3] in [0, 1]; opening: [S, S, 1], the photo's open mouth; mouth: what to paint elsewhere.
+        eyes: [S, S, 3] in [0, 1]; opening: [S, S, 4], the photo's open mouth and its share; mouth: what to paint
+            elsewhere.
         plate: [1, 3, S, S] in [-1, 1], the background.
     """
 
@@ -104,9 +105,9 @@ class PhotoRig:
         self.attributes[self.lids.around, 2:4] = self.lids.places
         self.attributes[self.lids.around, 5:] = 1
         self.margin = round(config.margin * size)
-        self.texture = torch.from_numpy(person_texture(without_eyes(colours, places), alpha, self.margin))
+        self.texture = torch.from_numpy(person_texture(without_holes(colours, places), alpha, self.margin))
         self.eyes = torch.from_numpy(eyes_texture(photo.picture, places))
-        self.opening = torch.from_numpy(mouth_mask(places, size)[..., None])
+        self.opening = torch.from_numpy(opening_texture(photo.picture, places))
         self.mouth = PaintedMouth.of_photo(resized(photo.picture, REFERENCE), places, frame.oval, landmarks.neutral)
         plate = torch.from_numpy(background_plate(photo.picture, alpha)) / 127.5 - 1
         self.plate = plate.permute(2, 0, 1)[None].contiguous()
@@ -180,6 +181,18 @@ def _attributes(mesh: PhotoMesh, sheet: Sheet, model: LandmarkModel, seen: Tenso
     lashes = project(lash_points(mesh.points)[None])[0]
     places = torch.cat([mesh.places, sheet.places, copies[:COUNT], lashes, copies[COUNT:]])
     others = len(places) - ALL_POINTS
-    twins = torch.cat([mesh.places[model.twin], torch.zeros(others, 2)])
+    behind = torch.zeros(others - len(sheet.places), 2)
+    twins = torch.cat([mesh.places[model.twin], _twins_of_sheet(mesh, sheet, model), behind])
     shares = torch.cat([torch.cat([seen, torch.ones(others)])[:, None], torch.cat([gain, torch.ones(others, 3)])], 1)
     return torch.cat([places, twins, shares], dim=1)
+
+
+def _twins_of_sheet(mesh: PhotoMesh, sheet: Sheet, model: LandmarkModel) -> Tensor:
+    """Where in the photo [N, 2] the other side of the face goes on beyond its border as the sheet does here.
+
+    Pixels between face and sheet mix the twins' places of both.
+    """
+    border = torch.tensor(FACE_OVAL)
+    nearest = border[torch.cdist(sheet.places, mesh.places[border]).argmin(dim=1)]
+    beyond = sheet.places - mesh.places[nearest]
+    return mesh.places[model.twin[nearest]] + beyond * beyond.new_tensor([-1.0, 1.0])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from modules.clips.format import Clip, list_clips
+from modules.clips.store import StoreConfig, clip_folder
 from modules.eg3d.generator import EG3DGenerator
 from modules.geometry.camera import Camera, look_at_camera, pose_camera, uniform_cameras
 from modules.layers.resample import resize
@@ -39,6 +40,7 @@ class EG3DViewsConfig:
     snapshot: str = "ffhqrebalanced512-128.pkl"  # an outside file, see `scripts.assets`
     truncation: float = 0.7  # psi
     pose_clips: str = ""  # folder of clips whose fitted cameras are every other view; empty: all views are drawn
+    store: StoreConfig = StoreConfig()  # of those in object storage
     discriminator: Literal["snapshot", "random"] = "snapshot"  # the first weights of the student's
     seed: int = 999  # of people and views
 
@@ -103,7 +105,7 @@ class EG3DTeacher(TeacherViews):
         super().__init__()
         self.generator, self.config, self.focal_length = generator, config, focal_length
         self.discriminator = discriminator
-        self.clips = pose_clips(config.pose_clips)
+        self.clips = pose_clips(config.pose_clips, config.store)
 
     @classmethod
     def from_snapshot(cls, config: EG3DViewsConfig, focal_length: float) -> "EG3DTeacher":
@@ -161,14 +163,14 @@ class EG3DTeacher(TeacherViews):
             load_discriminator(modules["discriminator"], self.discriminator, self.config.snapshot)
 
 
-def pose_clips(folder: str) -> list[Path]:
-    """The clips that give cameras; none for an empty name.
+def pose_clips(folder: str, store: StoreConfig) -> list[Path]:
+    """The clips that give cameras, in a folder or a store; none for an empty name.
 
     Raises:
         UserError: the folder has none.
     """
     try:
-        return list_clips(Path(folder)) if folder else []
+        return list_clips(clip_folder(folder, store)) if folder else []
     except UserError as error:
         raise UserError(
             f"{error} (eg3d.pose_clips: half of the teacher's cameras are those of clips), or set eg3d.pose_clips='' "

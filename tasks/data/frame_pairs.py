@@ -10,6 +10,7 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from modules.clips.fields import check_fields, read_field
 from modules.clips.format import Clip, has_stored_pncc
 from modules.clips.pncc import pncc_pixels
 from modules.clips.splits import SplitConfig, check_folders
+from modules.clips.store import StoreConfig
 from modules.face3d.morphable_model import MorphableModel
 from modules.face_models import check_face_model, load_face_model
 from modules.portrait.driving import project_landmarks
@@ -45,9 +47,11 @@ class ClipDataConfig:
 
     folder: str = "data/celebv_hq"  # prepared clips
     validation_folder: str = ""  # clips for validation; empty: some people of folder (split)
+    store: StoreConfig = StoreConfig()  # of clips in object storage
     split: SplitConfig = SplitConfig()
     face_model: str = ""  # of modules/face_models.py; empty: that of the model
     pncc_size: int = 0  # 0: as the model reads them
+    pncc: Literal["step", "loader"] = "step"  # who draws PNCCs that are not stored: the device, or the workers
     cache: str = ""  # folder for decoded frames; empty: decoded each time
     pairs_per_clip: int = 1000  # length of an epoch
     torso: bool = False  # add the source's in-painted torso and the background
@@ -83,8 +87,9 @@ class FramePairs(Dataset):
     An item holds:
         source_image, target_image: uint8 [3, H, W]; source_classes, target_classes: uint8 [H, W].
         identity, expression: [80] and [4, 64], of the source, the target t, t - 1 and t + 1 (t itself at the ends); or,
-            where the first clip has stored PNCCs, pncc: uint8 [5, 3, N, N], that of the neutral face before theirs;
-            [3, 3, N, N] without t - 1 and t + 1 if `neighbours` is false, so that no more is read than is used.
+            where the first clip has stored PNCCs or the config's `pncc` is "loader", pncc: uint8 [5, 3, N, N], that of
+            the neutral face before theirs; [3, 3, N, N] without t - 1 and t + 1 if `neighbours` is false, so that no
+            more is read or drawn than is used.
         closing: [3], how far the target's eyes are closed: p1 < p2 = (p1 + p3) / 2 < p3; with `eye_closing`.
         perturbed_identity, perturbed_expression: [80] and [64], of the source or the target with noise, and
             perturbed_number: which of the two, SOURCE or TARGET; with `perturbation`.
@@ -129,7 +134,7 @@ class FramePairs(Dataset):
             "keypoints": clip.keypoints[both],
             **{name: clip.field(name)[both] for name in self.config.fields},
         }
-        if self._stored:
+        if self._stored or self.config.pncc == "loader":
             item["pncc"] = clip.pncc(rows if self.neighbours else rows[: TARGET + 1], self.config.pncc_size, self.model)
         else:
             face = clip.clip.face

@@ -132,7 +132,7 @@ class CachedViews(Dataset):
     ) -> None:
         self.config, self.pairs_per_person, self.seed, self.every_view = config, pairs_per_person, seed, every_view
         self.folder = views_folder(config)
-        fill(config)
+        fill(config, "validation person" if every_view else "training person")
 
     def __len__(self) -> int:
         return self.config.people * self.pairs_per_person
@@ -199,14 +199,18 @@ def people_to_render(config: ViewsConfig) -> int:
     return len(_missing(config))
 
 
-def fill(config: ViewsConfig) -> None:
-    """Render the people that the cache lacks; files are written whole, so runs may be interrupted or parallel."""
+def fill(config: ViewsConfig, unit: str) -> None:
+    """Render the people that the cache lacks; files are written whole, so runs may be interrupted or parallel.
+
+    Args:
+        unit: what the progress calls one of them.
+    """
     views_folder(config).mkdir(parents=True, exist_ok=True)
     missing = _missing(config)
     if not missing:
         return
     done = run_all(partial(_render_to_disk, config), missing, config.workers)
-    for _ in with_progress(done, len(missing), "person"):
+    for _ in with_progress(done, len(missing), unit):
         pass
 
 

@@ -28,6 +28,8 @@ from modules.audio.features import (
 from modules.audio.whisper import DEFAULT_WHISPER, load_whisper
 from modules.clips.format import Clip, has_sound, write_speech
 from modules.clips.splits import SplitConfig, check_folders, split_clips
+from modules.clips.store import StoreConfig
+from modules.clips.summary import ClipSummary, read_summary
 from modules.face3d.morphable_model import MorphableModel
 from modules.procedural.person import HELD_OUT_SEED
 from modules.procedural.speech import rerecord, synthesize
@@ -49,6 +51,7 @@ class SpeechDataConfig:
 
     folder: str = "data/voxceleb2"  # prepared clips; empty: procedural speech
     validation_folder: str = ""  # clips for validation; empty: some people of folder (split)
+    store: StoreConfig = StoreConfig()  # of clips in object storage
     split: SplitConfig = SplitConfig()
     max_clips: int = 512  # clips in a batch
     max_tokens: int = 20_000  # audio frames of a batch, padding included
@@ -215,7 +218,7 @@ class PreparedSpeech(Dataset):
                 "data.augment.variants=0"
             )
         self.config, self.model, self.features, self.pitch = config, model, features, pitch
-        frames = {clip: self._frames(Clip(clip)) for clip in clips}
+        frames = {clip: self._frames(read_summary(clip) or Clip(clip)) for clip in clips}
         lengths = {clip: count for clip, count in frames.items() if count is not None}
         if missing := [clip for clip in clips if clip not in lengths]:
             raise UserError(
@@ -271,7 +274,7 @@ class PreparedSpeech(Dataset):
             raise UserError(f"{clip.folder} has lost its audio.wav; prepare the clip again")
         return wave
 
-    def _frames(self, clip: Clip) -> int | None:
+    def _frames(self, clip: Clip | ClipSummary) -> int | None:
         """How many video frames of a clip have sound, None if its features are missing and cannot be computed."""
         if clip.face_model != self.model.name:
             raise UserError(
@@ -312,6 +315,6 @@ def speech_datasets(
             ProceduralSpeech(config, model, config.utterances, features=features),
             ProceduralSpeech(as_recorded, model, VALIDATION_UTTERANCES, HELD_OUT_SEED, features),
         )
-    split = split_clips(config.folder, config.split, config.validation_folder, usable=has_sound)
+    split = split_clips(config.folder, config.split, config.validation_folder, has_sound, config.store)
     train = PreparedSpeech(config, model, features, split.train, pitch)
     return train, PreparedSpeech(as_recorded, model, features, split.validation, pitch) if split.validation else None

@@ -35,6 +35,7 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
 
     config_class = MotionAdapterPatchesConfig
     terms = PATCH_TERMS
+    whole_pictures = False
     other_losses = PLANE_LOSSES
     logged = {**PLANE_LOSSES, **TUNED_LOSSES}  # noqa: RUF012
 

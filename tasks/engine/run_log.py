@@ -82,7 +82,7 @@ class RunLog:
             self._bar.update()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write numbers of step `step` (counted from 1) into metrics.jsonl and TensorBoard."""
+        """Write numbers of step `step` (counted from 1; 0: before the first) into metrics.jsonl and TensorBoard."""
         line = json.dumps({"step": step, **{name: _round(value) for name, value in values.items()}})
         with writing(self.folder):
             with self._path.open("a", encoding="utf-8") as file:

@@ -51,7 +51,7 @@ def local_shard(tensor: Tensor) -> Tensor:
 
 
 def full_tensor(value: Any) -> Any:
-    """The same mappings and lists with full tensors instead of shards, on the CPU of process 0.
+    """The same mappings, lists and tuples with full tensors instead of shards, on the CPU of process 0.
 
     All processes must take part; the others get empty tensors, so that the memory of a machine holds one copy.
     """
@@ -60,7 +60,9 @@ def full_tensor(value: Any) -> Any:
         return full.cpu() if dist.get_rank() == 0 else full.new_empty(0)
     if isinstance(value, Mapping):
         return {key: full_tensor(item) for key, item in value.items()}
-    return [full_tensor(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return type(value)(full_tensor(item) for item in value)
+    return value
 
 
 def shard_like(value: Tensor, like: Tensor) -> Tensor:

@@ -143,6 +143,16 @@ class Task:
     def begin(self) -> None:
         """Load published weights here. Called once for a new run, not on resume; the modules are on the CPU."""
 
+    @property
+    def warm(self) -> bool:
+        """Whether a new run starts from trained weights, so that a validation before its first step says something."""
+        return bool(getattr(self.config, "init_from", ""))
+
+    @property
+    def held_out(self) -> list[str]:
+        """Names of the clips that validate; empty where none does, or they have no names."""
+        return []
+
     def optimizers(self) -> list[OptimizerSpec]:
         """The optimisers. Called when the modules are on their device, and again if their parameters were sharded."""
         raise NotImplementedError

@@ -40,6 +40,8 @@ MEANINGS = (  # of the other numbers in a log
     "- gradient_norm/PASS: before clipping; time/PART: shares of the time; speed: images and seconds",
 )
 
+SHOWN = 3  # names of those who validate
+
 
 class StopSignals:
     """Inside the `with`, Ctrl-C, SIGTERM and SIGHUP only set `received`; a second Ctrl-C interrupts at once."""
@@ -89,6 +91,8 @@ class Trainer:
         self.resolved = task.checkpoint_config(resolved)
         self.step, self.samples, self.elapsed = 0, 0, 0.0
         self.best: float | None = None
+        self._first: dict[str, float] = {}  # the metrics before the first step, of a run that starts from weights
+        self._last: dict[str, float] = {}  # and of the last validation
         self.metric = config.checkpoint.metric or task.best_metric  # that picks the best checkpoint; may be empty
         if config.checkpoint.select == "best" and not self.metric:
             raise UserError(
@@ -142,6 +146,10 @@ class Trainer:
 
     def _describe(self) -> None:
         """Write the config and the meaning of the losses as texts."""
+        names = self.task.held_out if self._validation is not None and self.config.log.validate_every else []
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            self.log.line(f"validates: {', '.join(names[:SHOWN])}{more}")
         config = yaml.safe_dump(to_dict(self.resolved), sort_keys=False)
         self.log.text("config", f"```yaml\n{config}```")
         meanings = {name: term.meaning for name, term in self.task.terms.items()} | dict(self.task.logged)
@@ -278,16 +286,20 @@ class Trainer:
         metrics = self._validate()
         if not metrics:
             return
-        self.log.scalars(self.step, {f"validation/{name}": value for name, value in metrics.items()})
-        self.log.line(
-            f"step {self.step}  validation  " + "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
-        )
+        self._last = metrics
+        self._log_validation(metrics)
         if not (self.metric and self.config.checkpoint.best):
             return
         value = metrics[self.metric]
         if self._is_better(value):
             self.best = value
             self._save(self.folder / "checkpoints" / "best")
+
+    def _log_validation(self, metrics: dict[str, float]) -> None:
+        self.log.scalars(self.step, {f"validation/{name}": value for name, value in metrics.items()})
+        self.log.line(
+            f"step {self.step}  validation  " + "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+        )
 
     def _is_better(self, value: float) -> bool:
         if self.best is None or not math.isfinite(value):
@@ -308,14 +320,20 @@ class Trainer:
             self.fabric.barrier()
 
     def _sanity_check(self) -> None:
-        """Validate one batch and draw pictures before the first step, so that mistakes show now and not in an hour."""
+        """Validate and draw pictures before the first step, so that mistakes show now and not in an hour.
+
+        One batch will do, unless the weights are trained ones: their figures are what the training has to better.
+        """
         if self.config.log.validate_every and self._validation is not None:
-            metrics = self._validate(limit=1)
+            metrics = self._validate(limit=None if self.task.warm else 1)
             if metrics and self.metric and self.metric not in metrics:
                 raise UserError(
                     f"checkpoint.metric is {self.metric}, but the validation of the task {self.task.name} "
                     f"gives {', '.join(metrics)}"
                 )
+            if self.task.warm and metrics:
+                self._first = metrics
+                self._log_validation(metrics)
         log = self.config.log
         if log.pictures_every or log.videos_every:
             self._show(log.pictures_every > 0, log.videos_every > 0)
@@ -345,6 +363,7 @@ class Trainer:
             "samples": self.samples,
             "elapsed": self.elapsed,
             "best": self.best,
+            "first": self._first,
             "metric": self.metric,
             "optimizers": {name: o.optimizer.state_dict() for name, o in self.stepper.optimizers.items()},
         }
@@ -381,6 +400,7 @@ class Trainer:
             self._restore_optimizer(folder, name, optimizer.optimizer, state["optimizers"][name])
         self.step, self.samples = state["step"], state["samples"]
         self.elapsed = state["elapsed"]
+        self._first = state.get("first", {})  # files of earlier versions lack it
         if state.get("metric", self.metric) == self.metric:  # else the numbers cannot be compared
             self.best = state["best"]
 
@@ -392,7 +412,8 @@ class Trainer:
         """
         for key in ("betas", "eps", "weight_decay"):
             before, now = (
-                {group[key] for group in groups} for groups in (state["param_groups"], optimizer.param_groups)
+                {_as_tuple(group[key]) for group in groups}
+                for groups in (state["param_groups"], optimizer.param_groups)
             )
             if before != now:
                 raise UserError(
@@ -418,12 +439,20 @@ class Trainer:
         )
         if self.best is not None and best.is_dir():
             parts.append(f"best {self.metric} {self.best:.5g}: {best}")
+        if told := self.metric or next(iter(self._last), ""):
+            if told in self._first and told in self._last:
+                parts.append(f"validation {told} {self._first[told]:.5g} -> {self._last[told]:.5g}")
         if (self.folder / "pictures").is_dir():
             parts.append(f"pictures: {self.folder / 'pictures'}")
         parts.append(f"numbers: {self.folder / 'metrics.jsonl'}")
         if self.config.log.tensorboard:
             parts.append(f"curves: tensorboard --logdir {self.folder / 'tensorboard'}")
         self.log.line("; ".join(parts))
+
+
+def _as_tuple(value: Any) -> Any:
+    """Lists as tuples, which older checkpoints of sharded runs have as lists."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _words(values: set[Any]) -> str:

@@ -26,6 +26,7 @@ from tasks.evaluation.tables import (
     clips_json,
     difference_markdown,
     differences,
+    few_cases,
     markdown,
     table_of,
     without_face,
@@ -112,6 +113,8 @@ def remarks(about: dict[str, Any]) -> str:
             lines.append(f"- {method}: {len(errors) - 5} more (run.json)")
     lines += [f"- {method}: {what}" for method, what in about["without_face"].items()]
     lines += [f"- {note}" for note in about["notes"]]
+    if few := few_cases(max((count["cases"] for count in about["counts"].values()), default=0)):
+        lines.append(f"- {few}")
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from tasks.evaluation.results import Result, features_of
 from tasks.evaluation.settings import EvaluationConfig
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "one": " → 1", "": ""}
+FEWEST_CASES = 5  # cases whose interval says something of others: that of two is the two themselves
 Table = dict[str, dict[str, Interval]]
 
 
@@ -172,12 +173,21 @@ def markdown(table: Table, results: Results) -> str:
 
 
 def difference_markdown(found: dict[str, Interval], first: str, second: str) -> str:
-    """A row for every measure; "differs" where 0 lies outside of the interval."""
+    """A row for every measure; "differs" where 0 lies outside of the interval of at least `FEWEST_CASES` cases."""
     lines = [f"| measure | {first} - {second} | cases | |", "| --- | --- | --- | --- |"]
     for name, interval in found.items():
-        apart = interval.low > 0 or interval.high < 0
+        apart = interval.count >= FEWEST_CASES and (interval.low > 0 or interval.high < 0)
         lines.append(f"| {name} | {cell(interval)} | {interval.count} | {'differs' if apart else ''} |")
+    if remark := few_cases(max((interval.count for interval in found.values()), default=0)):
+        lines += ["", remark]
     return "\n".join(lines)
+
+
+def few_cases(count: int) -> str:
+    """What to know of intervals over so few cases; empty where there are enough."""
+    if count >= FEWEST_CASES:
+        return ""
+    return f"Intervals are over {count} cases: too few to tell methods apart, for which {FEWEST_CASES} are the least."
 
 
 def as_csv(table: Table, results: Results) -> str:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from modules.clips.format import Clip
+from modules.clips.pncc import pncc_painter
 from modules.clips.splits import ClipSplit, split_clips
 from modules.face3d.morphable_model import MorphableModel
 from modules.face3d.pncc import render_pncc
@@ -15,6 +17,7 @@ from modules.face_models import FACE_MODEL_FILES, load_face_model
 from modules.losses.perceptual import PERCEPTUAL_FILES, PerceptualLoss
 from modules.media.pixels import to_float, to_uint8
 from modules.portrait.build import build_portrait
+from modules.system.errors import UserError
 from tasks.data.frame_batch import FrameBatch
 from tasks.data.frame_pairs import FramePairs, ValidationPairs
 from tasks.engine.seeds import seeded
@@ -33,11 +36,13 @@ class FramePairTask(Task):
     Attributes:
         terms: the losses that the stage computes.
         adversary: None without a weight of the adversarial loss.
+        whole_pictures: whether whole pictures of the model are compared with those of the clips, pixel by pixel.
     """
 
     best_metric = "psnr"
     higher_is_better = ("psnr", "psnr_raw", "psnr_of_the_source")
     terms: ClassVar[Terms]
+    whole_pictures: ClassVar[bool] = True
 
     def __init__(self, config: Any, generator: torch.Generator) -> None:
         super().__init__(config, generator)
@@ -73,14 +78,30 @@ class FramePairTask(Task):
     def clips(self) -> ClipSplit:
         """The clips of the data folders."""
         data = self.config.data
-        return split_clips(data.folder, data.split, data.validation_folder)
+        return split_clips(data.folder, data.split, data.validation_folder, store=data.store)
 
     def train_dataset(self) -> Dataset:
+        """Pairs of the clips to train on.
+
+        Raises:
+            UserError: there are none, or their pictures have another size than the model's.
+        """
+        clip, own = self.clips.train[0], self.config.model.resolution
+        size = Clip(clip).frames([0]).shape[1]
+        if self.whole_pictures and size != own:
+            raise UserError(
+                f"the pictures of {clip} have {size} pixels a side, the model's {own}; prepare the clips with "
+                f"size={own}, or set model.picture_size={size}"
+            )
         return FramePairs(self.config.data, self.clips.train, neighbours=self.reads_neighbours)
 
     def validation_dataset(self) -> Dataset | None:
         held_out = self.clips.validation
         return ValidationPairs(FramePairs(self.config.data, held_out, neighbours=False)) if held_out else None
+
+    @property
+    def held_out(self) -> list[str]:
+        return [clip.name for clip in self.clips.validation]
 
     @property
     def reads_neighbours(self) -> bool:
@@ -116,8 +137,11 @@ class FramePairTask(Task):
         Args:
             identity, expression: [M, 80] and [M, 64].
         """
+        size = self.config.data.pncc_size
         with torch.no_grad(), torch.autocast(identity.device.type, enabled=False):  # bf16 would shake the vertices
-            return to_float(to_uint8(render_pncc(self._face_model, identity, expression, self.config.data.pncc_size)))
+            if identity.device.type == "cpu":
+                return to_float(pncc_painter(self._face_model).pixels(identity, expression, size))
+            return to_float(to_uint8(render_pncc(self._face_model, identity, expression, size)))
 
     @cached_property
     def _face_model(self) -> MorphableModel:

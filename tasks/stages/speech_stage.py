@@ -69,6 +69,10 @@ class SpeechTask(Task):
         """Held-out clips of speech with motion."""
         return self.datasets[1]
 
+    @property
+    def held_out(self) -> list[str]:
+        return [clip.name for clip in getattr(self.datasets[1], "clips", ())]
+
     def collate(self, items: list[list[Sample]]) -> Sample:
         """Make a padded batch of lists of samples."""
         return collate(items)

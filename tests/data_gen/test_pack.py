@@ -40,11 +40,11 @@ def test_a_stopped_run_continues_and_new_clips_are_added(clips, tmp_path, monkey
     out, written = tmp_path / "out", []
     write = packing.write_shard
 
-    def stop_after_one(folder: Path, group: list[Path]) -> Path:
+    def stop_after_one(folder: Path, group: list[Path], summaries: dict) -> Path:
         if written:
             raise KeyboardInterrupt
         written.append(group)
-        return write(folder, group)
+        return write(folder, group, summaries)
 
     monkeypatch.setattr(packing, "write_shard", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
@@ -52,16 +52,16 @@ def test_a_stopped_run_continues_and_new_clips_are_added(clips, tmp_path, monkey
     assert [clip.name for clip in packed_clips(out)] == [clip.name for clip in clips[:2]]
     first = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     monkeypatch.setattr(packing, "write_shard", write)
-    assert pack(tmp_path / "clips", out, two_a_shard(clips)) == (5, 0)
+    assert pack(tmp_path / "clips", out, two_a_shard(clips)) == (5, 3, 0)
     assert all(path.stat().st_mtime_ns == when for path, when in first.items())
-    assert pack(tmp_path / "clips", out) == (5, 0) and len(list(out.glob("*.tar"))) == 3
+    assert pack(tmp_path / "clips", out) == (5, 3, 0) and len(list(out.glob("*.tar"))) == 3
     write_tiny_clips(tmp_path / "clips", clips=6, frames=3)
-    assert pack(tmp_path / "clips", out) == (6, 0) and len(list(out.glob("*.tar"))) == 4
+    assert pack(tmp_path / "clips", out) == (6, 4, 0) and len(list(out.glob("*.tar"))) == 4
 
 
 def test_damaged_clips_are_left_out_and_named(clips, tmp_path, capsys):
     (clips[1] / "clip.npz").write_bytes(b"nothing")
-    assert pack(tmp_path / "clips", tmp_path / "out") == (4, 1)
+    assert pack(tmp_path / "clips", tmp_path / "out") == (4, 1, 1)
     assert "clip_1" in capsys.readouterr().err
     assert clips[1].name not in [clip.name for clip in list_clips(tmp_path / "out")]
 
@@ -69,12 +69,12 @@ def test_damaged_clips_are_left_out_and_named(clips, tmp_path, capsys):
 def test_two_runs_that_begin_at_once_leave_each_clip_once(clips, tmp_path, monkeypatch):
     write, out = packing.write_shard, tmp_path / "out"
 
-    def another_run_first(folder: Path, group: list[Path]) -> Path:
-        write(folder, group)
-        return write(folder, group)
+    def another_run_first(folder: Path, group: list[Path], summaries: dict) -> Path:
+        write(folder, group, summaries)
+        return write(folder, group, summaries)
 
     monkeypatch.setattr(packing, "write_shard", another_run_first)
-    assert pack(tmp_path / "clips", out, two_a_shard(clips)) == (5, 0)
+    assert pack(tmp_path / "clips", out, two_a_shard(clips)) == (5, 3, 0)
     assert len(list(out.glob("*.tar"))) == 3 and len(list_clips(out)) == 5
 
 
@@ -100,5 +100,5 @@ def test_bad_folders_are_refused(clips, tmp_path, capsys):
 
 def test_a_clip_that_is_packed_again_is_left_out(clips, tmp_path):
     pack(tmp_path / "clips", tmp_path / "out")
-    assert pack(tmp_path / "out", tmp_path / "again") == (0, 5)
+    assert pack(tmp_path / "out", tmp_path / "again") == (0, 0, 5)
     assert Clip(list_clips(tmp_path / "out")[0]).name == "clip_0"

@@ -17,7 +17,7 @@ def test_missing_clips_are_made_and_present_ones_kept(config):
     assert list(prepare(config)) == [2, 0, 1]
     assert list(prepare(config)) == [0]
     assert [path.name for path in list_clips(clip_folder(config, 0).parent)] == ["person_000000", "person_000001"]
-    assert summary(config).endswith("2 clips of 2 people, 0.0 min")
+    assert summary(config).endswith("2 clips of 2 people, 0.0 min of video")
 
 
 def test_a_clip_agrees_with_its_coefficients(config):

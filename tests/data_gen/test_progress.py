@@ -40,7 +40,7 @@ def test_the_cost_of_all_runs_is_summed_up(folder):
     log = PreparationLog(folder, {"size": 512})
     log.add(replace(GOOD, name="dear", seconds=1800.0))
     log.add(replace(GOOD, name="dearer", seconds=5400.0))
-    assert "min, 2 core-hours, 3 with sound; 2 parts" in PreparationLog(folder, {}).summary()
+    assert "min of video, 2 core-hours, 3 with sound; 2 parts" in PreparationLog(folder, {}).summary()
 
 
 def test_a_later_run_knows_what_is_done(folder):
@@ -56,7 +56,7 @@ def test_the_report_has_a_line_for_each_refusal(folder):
 
 def test_the_summary_counts_and_says_where(folder):
     assert PreparationLog(folder, {}).summary() == (
-        f"{folder}: 2 clips of 2 videos, 1.5 min, 1 with sound; 2 parts refused, see {folder / 'rejected.tsv'}"
+        f"{folder}: 2 clips of 2 videos, 1.5 min of video, 1 with sound; 2 parts refused, see {folder / 'rejected.tsv'}"
     )
 
 
@@ -64,7 +64,7 @@ def test_a_video_that_is_prepared_again_loses_its_refusals_and_counts_once(folde
     log = PreparationLog(folder, {"size": 512})
     log.forget(["bad name"])
     log.add(VideoReport(name="bad name", size=21).with_clip(750, True))
-    assert PreparationLog(folder, {}).summary() == f"{folder}: 3 clips of 2 videos, 2.0 min, 2 with sound"
+    assert PreparationLog(folder, {}).summary() == f"{folder}: 3 clips of 2 videos, 2.0 min of video, 2 with sound"
 
 
 def test_other_settings_and_a_folder_that_is_a_file_are_refused(folder, tmp_path):

@@ -26,7 +26,7 @@ def config(tmp_path):
 
 def test_a_config_makes_its_clips(config, tmp_path, capsys):
     assert run.main([str(config), "first_seed=7"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'clips'}: 1 clips of 1 people, 0.0 min\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'clips'}: 1 clips of 1 people, 0.0 min of video\n"
     assert [path.name for path in list_clips(tmp_path / "clips")] == ["person_000007"]
 
 

@@ -71,7 +71,9 @@ def test_a_video_becomes_a_clip_with_all_its_parts(config, talk, tmp_path):
     classes = clip.classes([5])[0]
     assert classes[y, x] == 3 and {0, 3, 4} <= set(np.unique(classes))
     assert clip.background.shape == clip.frames([0])[0].shape == (96, 96, 3)
-    assert re.search(r"clips: 1 clips of 1 videos, 0.0 min, [\de.-]+ core-hours, 1 with sound$", summary(config))
+    assert re.search(
+        r"clips: 1 clips of 1 videos, 0.0 min of video, [\de.-]+ core-hours, 1 with sound$", summary(config)
+    )
 
 
 def test_finished_videos_are_not_looked_at_again(config, talk, tmp_path):

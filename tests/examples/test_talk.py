@@ -11,7 +11,10 @@ import pytest
 import soundfile
 from PIL import Image
 
+from examples.talk import main as talk_command
 from examples.talk import talk
+from examples.views import main as views_command
+from inference.video import DEMO_PERSON
 from modules.system.assets import DEMO_CHECKPOINT
 from tests.conftest import ROOT
 
@@ -24,14 +27,29 @@ def frames_of(path: Path) -> np.ndarray:
 def test_a_person_speaks_and_turns_the_head(tmp_path: Path) -> None:
     wave, rate = soundfile.read(DEMO_CHECKPOINT / "speech.wav", frames=16000 * 2 // 5)
     soundfile.write(tmp_path / "short.wav", wave, rate)
-    talk(tmp_path / "short.wav", tmp_path / "out")
+    talk(DEMO_PERSON, tmp_path / "short.wav", tmp_path / "out")
     frames = frames_of(tmp_path / "out" / "talk.mp4").astype(float)
     still = np.array(Image.open(tmp_path / "out" / "turned.png")).astype(float)
-    assert frames.shape == (10, 256, 256, 3) and still.shape == (256, 256, 3)
+    assert frames.shape == (10, 512, 512, 3) and still.shape == (256, 256, 3)
     with av.open(str(tmp_path / "out" / "talk.mp4")) as container:
         assert container.streams.audio
     assert np.abs(frames[-1] - frames[0]).max() > 20  # somebody speaks
-    assert np.abs(still - frames[0]).mean() > 3 * np.abs(frames[-1] - frames[0]).mean()  # and turns much further
+    turned = np.abs(still - frames[0][::2, ::2]).mean()
+    assert turned > 3 * np.abs(frames[-1] - frames[0]).mean()  # and turns much further
+
+
+def test_help_makes_nothing_and_a_wrong_option_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (talk_command, views_command):
+        with pytest.raises(SystemExit) as end:
+            command(["--help"])
+        assert end.value.code == 0 and "--output" in capsys.readouterr().out
+        with pytest.raises(SystemExit) as end:
+            command(["--seed", "3"])
+        assert end.value.code == 2
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ import torch
 from inference.motion import Motion
 from inference.rig import RigPainter, procedural_rig_photo, rig_photo
 from modules.procedural.head import procedural_model
+from modules.system.errors import UserError
+from tests.inference.test_pipeline import still_motion
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,10 @@ def test_a_real_photo_becomes_a_rig(media, assets):
     head = np.isin(photo.classes, (1, 3, 5))
     error = ((frame - photo.picture)[head] ** 2).mean()
     assert 10 * np.log10(255**2 / error) > 33
+
+
+def test_a_rig_has_no_pose_but_the_photos(pipeline):
+    painter = pipeline.painter(900_007, "rig", 64)
+    assert next(pipeline.frames(painter, still_motion(1))).shape == (64, 64, 3)
+    with pytest.raises(UserError, match="a rig always starts in the photo's pose"):
+        next(pipeline.frames(painter, still_motion(1), pose_mode="absolute"))

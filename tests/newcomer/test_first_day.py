@@ -95,7 +95,7 @@ def run(clone: Path) -> Callable[[str], str]:
 def test_the_commands_for_a_video(clone: Path, run: Callable[[str], str]) -> None:
     made = [run(line) for line in block_with("README.md", "inference.run --source me.jpg")]
     assert len(made) >= 4
-    for name in ("talk.mp4", "me_hello.mp4"):
+    for name in ("talk_0.2s.mp4", "me_hello_0.2s.mp4"):
         assert (clone / "infer_out" / name).is_file()
     assert "will be replaced" in made[-1] and (clone / "out.mp4").is_file()
 
@@ -123,6 +123,6 @@ def test_the_page_on_fine_tuning_from_top_to_bottom(clone: Path, run: Callable[[
 def test_other_first_questions(clone: Path, run: Callable[[str], str]) -> None:
     assert "photo       here" in run("python -m scripts.assets list")
     assert "loss.lips" in run("python -m tasks.run configs/htbsr.yaml --keys")
-    run("python -m scripts.contact_sheet video infer_out/me_hello.mp4 --count 4 --output sheet.png")
+    run("python -m scripts.contact_sheet video infer_out/me_hello_0.2s.mp4 --count 4 --output sheet.png")
     run("python -m inference.run --source me.jpg --audio hello.wav --output still.png")
     assert (clone / "sheet.png").is_file() and (clone / "still.png").is_file()

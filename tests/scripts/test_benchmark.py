@@ -13,7 +13,7 @@ from modules.portrait.driving import DrivingConfig
 from modules.system.checkpoint import save_checkpoint
 from modules.system.config import to_dict
 from scripts import benchmark
-from scripts.benchmark import WAYS, Benchmark, Variant, main, table, variants
+from scripts.benchmark import BALL, WAYS, Benchmark, Variant, build, main, parse, table, variants, with_ball
 from tests.conftest import ROOT
 from tests.tiny import tiny_portrait_config
 
@@ -193,3 +193,28 @@ def test_wrong_options_are_one_line(options, capsys):
     assert main(options) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")
+
+
+def test_without_a_checkpoint_the_density_is_that_of_a_ball():
+    model, config = build(parse(["--size", "demo"]))
+    renderer = model.renderer
+    planes = torch.randn(1, 3, config.renderer.plane_channels, 64, 64)
+    (ball,) = with_ball(renderer, (planes,))
+    directions = torch.nn.functional.normalize(torch.randn(200, 3), dim=-1)
+    half = config.renderer.box_size / 2
+    for share, sign in ((0.9, 1), (1.1, -1)):
+        density = renderer.density(ball, share * BALL * half * directions[None])
+        assert (sign * density > 20).all()
+    assert torch.equal(ball[:, :, 1:], planes[:, :, 1:])
+
+
+def test_the_band_finds_the_ball():
+    """Most rays meet nothing, and the picture stays."""
+    bench = Benchmark(*build(parse(["--size", "demo"])), 1, torch.device("cpu"))
+    pictures = []
+    for variant in variants(bench.pipeline.model, ["float32"], ["prepared", "band"], compiled=False):
+        with torch.inference_mode():
+            rendered = variant.model.render(variant.model.canonical_planes(bench.photo), bench.driving())
+        pictures.append(rendered.weights)
+    assert 0.1 < pictures[0].mean() < 0.4
+    assert (pictures[0] - pictures[1]).abs().mean() < 1e-3

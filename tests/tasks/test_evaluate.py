@@ -172,6 +172,7 @@ def test_a_comparison_is_paired(same_identity: Path, people: Path, assets: Path,
     assert run(people, same_identity, f"methods={{copy: {people}}}", "--compare", "copy", "truth") == 0
     found = json.loads((same_identity / "compare.json").read_text())["difference"]
     assert found["psnr_head"]["mean"] == 0 == found["psnr_head"]["low"] == found["psnr_head"]["high"]
+    assert all("too few to tell" in (same_identity / name).read_text() for name in ("compare.md", "table.md"))
 
 
 def test_cross_identity_pairs_everybody_with_the_next(people: Path, assets: Path, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def test_blurs_dilations_and_enlargements_agree_with_pytorch(generator):
     assert_close(filters.enlarged(image, 30), filters._interpolated(image, 30), atol=1e-5, rtol=0)
     mask = image[..., 0] > 0.9
     assert torch.equal(filters.widened(mask, 3), filters._pooled(mask, 3)) and mask.any()
+    heights = torch.where(mask, image[..., 1], -100.0)
+    assert torch.equal(filters.greatest(heights, 5), filters._maximum(heights, 5))
 
 
 def test_a_filling_keeps_what_is_known_and_stays_between_its_values(generator):

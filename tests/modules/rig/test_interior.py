@@ -4,8 +4,8 @@ import torch
 
 from modules.face3d.landmark_sets import FACE_OVAL
 from modules.rig.config import REFERENCE
-from modules.rig.filters import polygon, resized
-from modules.rig.interior import PaintedMouth, eyes_texture, mouth_mask
+from modules.rig.filters import grow, polygon, resized
+from modules.rig.interior import PaintedMouth, eyes_texture, opening_texture, without_holes
 from modules.rig.landmark_mesh import MOUTH_RING, RIGHT_EYE_RING
 
 
@@ -17,11 +17,37 @@ def test_eyes_are_the_photos_inside_and_go_on_outside(puppet):
     assert np.isfinite(texture).all() and 0 <= texture.min() and texture.max() <= 1
 
 
-def test_the_opening_is_that_of_the_lips(puppet):
-    places = puppet.photo.landmarks.copy()
-    shut = mouth_mask(places, 256).sum()
+def test_the_open_mouth_is_the_photos_inside_and_goes_on_a_little_under_the_lips(puppet):
+    picture, places = puppet.photo.picture.copy(), puppet.photo.landmarks.copy()
     places[list(MOUTH_RING[10:])] += (0, 0.05)
-    assert mouth_mask(places, 256).sum() > shut + 200
+    size = len(picture)
+    mouth = polygon(places[list(MOUTH_RING)], size)
+    picture[mouth] = (200, 100, 50)
+    texture = opening_texture(picture, places)
+    share, colours = texture[..., 3], texture[..., :3]
+    assert texture.shape == (size, size, 4) and 0 <= texture.min() and texture.max() <= 1
+    assert share[mouth].min() > 0.8 and share[~grow(mouth, size // 5)].max() == 0
+    rim = grow(mouth, 3) & ~mouth
+    assert share[rim].mean() > 0.5
+    assert np.abs(colours[rim] * 255 - (200, 100, 50)).mean() < 8  # not the lips'
+
+
+def test_a_shut_mouth_has_next_to_no_share(puppet):
+    shut = opening_texture(puppet.photo.picture, puppet.photo.landmarks)[..., 3].sum()
+    places = puppet.photo.landmarks.copy()
+    places[list(MOUTH_RING[10:])] += (0, 0.05)
+    assert opening_texture(puppet.photo.picture, places)[..., 3].sum() > shut + 200
+
+
+def test_where_lips_meet_no_teeth_shine_through(puppet):
+    picture = np.full((REFERENCE, REFERENCE, 3), (150, 60, 60), np.float32)
+    places = puppet.photo.landmarks.copy()
+    places[list(MOUTH_RING[10:])] += (0, 0.05)
+    mouth = polygon(places[list(MOUTH_RING)], REFERENCE)
+    picture[mouth] = 250
+    filled = without_holes(picture, places)
+    assert np.abs(filled[mouth] - (150, 60, 60)).max() < 5
+    assert np.array_equal(filled[~grow(mouth, 3)], picture[~grow(mouth, 3)])
 
 
 def test_a_painted_mouth_is_dark_in_the_throat_and_has_teeth_where_heads_have_them(puppet):

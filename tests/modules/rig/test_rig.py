@@ -23,6 +23,17 @@ def test_layers_are_the_person_its_eyes_and_its_mouth(puppet):
     assert puppet.rig.triangles.max() < len(puppet.rig.attributes)
 
 
+def test_beyond_the_border_of_the_face_twins_go_on_as_the_other_side_does(puppet):
+    """Pixels between face and sheet mix both: no colours from elsewhere in the photo."""
+    attributes = puppet.rig.attributes
+    face, sheet = attributes[:468], attributes[478 : puppet.rig.lids.rows.max()]
+    near = torch.cdist(sheet[:, :2], face[:, :2]).min(dim=1)
+    close = near.values < 0.02
+    assert close.sum() > 20
+    twins = face[near.indices[close], 2:4]
+    assert (sheet[close, 2:4] - twins).norm(dim=1).max() < 0.06
+
+
 def test_a_rig_on_another_device_draws_the_same(puppet, model):
     moved = Puppet(puppet.photo, puppet.rig.to(torch.device("cpu")), model)
     assert moved.rig.texture is puppet.rig.texture or torch.equal(moved.rig.texture, puppet.rig.texture)

@@ -44,6 +44,14 @@ def test_nothing_is_rendered_twice(config, monkeypatch):
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+def test_the_progress_says_whose_views_are_rendered(config, monkeypatch):
+    called = []
+    monkeypatch.setattr(views_module, "with_progress", lambda items, total, unit: called.append(unit) or items)
+    CachedViews(config)
+    CachedViews(replace(config, people=1, first_seed=50), every_view=True)
+    assert called == ["training person", "validation person"]
+
+
 def test_other_settings_have_another_folder_and_more_people_the_same(config):
     assert views_folder(replace(config, size=64)) != views_folder(config)
     assert views_folder(replace(config, people=9, first_seed=5, workers=7)) == views_folder(config)

@@ -97,3 +97,8 @@ def test_weights_are_full_inside_the_with(pair: tuple[nn.Module, nn.Module]) -> 
         assert not isinstance(cut[0].weight, DTensor)
         torch.testing.assert_close(cut[2](cut[0](x)), plain[2](plain[0](x)))
     assert isinstance(cut[0].weight, DTensor)
+
+
+def test_lists_and_tuples_stay_what_they_are() -> None:
+    value = {"betas": (0.9, 0.99), "groups": [{"lr": 1.0}, {"params": [0, 1]}]}
+    assert full_tensor(value) == value

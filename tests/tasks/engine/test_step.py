@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tasks.engine.step import NotFiniteError
+from tasks.engine.task import StepState
 from tests.tasks.steps import Steps
 from tests.tasks.toy import Points, Toy, ToyConfig
 
@@ -146,3 +147,50 @@ def test_what_is_not_a_number_never_reaches_the_weights(batch: dict[str, Tensor]
     assert moved(task, before) == set()
     assert caught.value.optimizer == "generator" and caught.value.bad == ["broken"]
     assert caught.value.batch is not None and caught.value.values.keys() == {"fit", "adversarial", "broken"}
+
+
+def test_frozen_helpers_are_in_eval_mode_and_take_no_gradients(batch: dict[str, Tensor]) -> None:
+    """A perceptual network or the expert of lip-sync: gradients go through it, not into it."""
+    task = toy()
+    helper = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5))
+    task.frozen = {"helper": helper}
+    before = {name: value.clone() for name, value in helper.state_dict().items()}
+    own = task.training_step
+
+    def with_helper(batch: Mapping[str, Tensor], step: int, name: str, state: StepState) -> dict[str, Tensor]:
+        return own(batch, step, name, state) | {f"helped_{name}": helper(task.generator(batch["x"]) * batch["x"]).sum()}
+
+    task.training_step = with_helper
+    Steps(task)(batch, step=0)
+    assert not any(module.training for module in helper.modules())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in helper.parameters())
+    for name, value in helper.state_dict().items():  # the statistics of the batch norm, too
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_pass_that_rests_is_taken_by_every_accumulated_batch() -> None:
+    """What a task counts in it is the same however many batches a step has."""
+    task, seen = toy(), []
+    own = task.training_step
+
+    def counting(batch: Mapping[str, Tensor], step: int, name: str, state: StepState) -> dict[str, Tensor]:
+        seen.append((step, name))
+        return own(batch, step, name, state)
+
+    task.training_step = counting
+    Steps(task).stepper.step([batch_of(range(4)), batch_of(range(4, 8)), batch_of(range(8, 12))], 11, 0.0)
+    assert seen.count((11, "discriminator")) == 3  # 11 % 8 is 3: it rests
+    assert seen.count((11, "generator")) == 3
+
+
+def test_accumulated_batches_draw_numbers_of_their_own() -> None:
+    task, drawn = toy(), []
+    own = task.training_step
+
+    def drawing(batch: Mapping[str, Tensor], step: int, name: str, state: StepState) -> dict[str, Tensor]:
+        drawn.append(float(torch.rand((), generator=state.generator)))
+        return own(batch, step, name, state)
+
+    task.training_step = drawing
+    Steps(task).stepper.step([batch_of(range(4)), batch_of(range(4))], 1, 0.0)
+    assert len(drawn) == len(set(drawn)) == 2

@@ -402,6 +402,27 @@ def test_progress_lines_report_the_step_the_losses_the_speed_and_where_everythin
     assert lines[-1].startswith("finished 20 steps") and all(str(tmp_path / "run" / p) in lines[-1] for p in paths)
 
 
+def test_a_run_from_trained_weights_says_what_they_were_worth_and_who_validates(
+    tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Toy, "warm", True)
+    monkeypatch.setattr(Toy, "held_out", ["anna", "bert", "carl", "dora"])
+    run_toy(tmp_path, "log.validate_every=10")
+    assert same_bits(all_weights(tmp_path / "run"), all_weights(reference))  # looking changes nothing
+    run_toy(tmp_path, "log.validate_every=10", "steps=30")  # resumes, and still knows the beginning
+    lines = capsys.readouterr().err.splitlines()
+    assert "validates: anna, bert, carl and 1 more" in lines
+    losses = metrics(tmp_path / "run", "validation/loss")
+    assert len(losses) == 4  # before the first step, after 10, 20 and 30
+    assert f"validation loss {losses[0]:.5g} -> {losses[3]:.5g}" in lines[-1]
+
+
+def test_a_fresh_run_is_not_compared_with_its_random_weights(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run_toy(tmp_path, "log.validate_every=10")
+    said = capsys.readouterr().err
+    assert len(metrics(tmp_path / "run", "validation/loss")) == 2 and "->" not in said and "validates" not in said
+
+
 def test_signals_are_as_before_after_training(tmp_path: Path) -> None:
     assert threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from modules.metrics.bootstrap import Interval
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
 from tasks.evaluation.results import Result
@@ -12,6 +13,7 @@ from tasks.evaluation.tables import (
     Results,
     as_csv,
     as_json,
+    difference_markdown,
     differences,
     markdown,
     number,
@@ -56,6 +58,13 @@ def test_a_difference_is_paired(tmp_path: Path) -> None:
     assert found["psnr"].mean == pytest.approx(2) and found["psnr"].low >= 1 and found["psnr"].count == 3
     with pytest.raises(UserError, match="did you mean still"):
         differences(results_in(tmp_path), "ours", "stil")
+
+
+def test_few_cases_differ_in_nothing() -> None:
+    for count, differs in ((4, False), (5, True)):
+        found = {"psnr": Interval(mean=2.0, low=1.0, high=3.0, count=count)}
+        text = difference_markdown(found, "ours", "still")
+        assert ("differs" in text, "too few to tell methods apart" in text) == (differs, not differs)
 
 
 def test_all_numbers_are_in_the_csv(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from modules.clips.splits import SplitConfig
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face_models import load_face_model
 from modules.media.pixels import to_uint8
+from modules.system.errors import UserError
 from tasks.data.frame_pairs import ClipDataConfig
 from tasks.stages import frame_pair_stage
 from tasks.stages.htbsr import HTBSRTask, HTBSRTaskConfig
 from tasks.stages.motion_adapter import MotionAdapterTask, MotionAdapterTaskConfig
-from tests.tasks.tiny_images import ADVERSARY, RATES, tiny_model, write_tiny_clips
+from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, tiny_model, write_tiny_clips
 
 
 @pytest.fixture(params=(2, 3))
@@ -57,6 +58,16 @@ def test_pnccs_are_drawn_in_the_step_as_they_would_be_stored(stage, generator):
         drawn = task.draw_pncc(face.identity.expand(3, -1), face.expression)
     stored = pncc_pixels(load_face_model("procedural"), face, [0, 1, 2], size)
     assert (drawn > -1).any() and torch.equal(to_uint8(drawn), stored)
+
+
+def test_clips_of_another_size_are_one_line(stage, generator, tmp_path, monkeypatch):
+    kind, config = stage
+    monkeypatch.setattr("tests.tasks.tiny_images.SIZE", 48)
+    write_tiny_clips(tmp_path / "clips", clips=2)
+    data = replace(config.data, folder=str(tmp_path / "clips"), split=SplitConfig(validation=0, test=0))
+    task = kind(replace(config, data=data), generator)
+    with pytest.raises(UserError, match=f"have 48 pixels a side, the model's {SIZE}; .* size={SIZE}, or"):
+        task.train_dataset()
 
 
 def test_nobody_held_out_means_no_validation(stage, generator, tmp_path):
