@@ -18,7 +18,7 @@ from modules.media.rates import FRAME_RATE
 from modules.procedural.clips import render_clip, sample_motion
 from modules.procedural.person import sample_person
 from modules.procedural.speech import synthesize
-from modules.system.processes import run_all
+from modules.system.processes import Engine, run_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,11 @@ class ProceduralDataConfig:
         return range(self.first_seed, self.first_seed + self.people)
 
 
-def prepare(config: ProceduralDataConfig) -> Iterator[int]:
+def prepare(config: ProceduralDataConfig, engine: Engine = run_all) -> Iterator[int]:
     """Write the clips that are missing in `config.folder`; first yields their number, then each seed when done."""
     missing = [seed for seed in config.seeds if not clip_folder(config, seed).is_dir()]
     yield len(missing)
-    yield from run_all(partial(make_clip, config), missing, config.workers)
+    yield from engine(partial(make_clip, config), missing, config.workers)
 
 
 def summary(config: ProceduralDataConfig) -> str:

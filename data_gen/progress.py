@@ -1,13 +1,15 @@
 """Progress of a run over videos, kept in its folder so that the next run resumes: what is done, refused, and why.
 
-    done.tsv       video, bytes, clips, frames, clips with sound: a line for each finished video
+    done.tsv       video, bytes, clips, frames, clips with sound, seconds of one core: a line for each finished video
     rejected.tsv   video, seconds from and to, reason: a line for each part, or for the whole of a video
     missing.tsv    video, what is missing: a line for each video of a list that is not there; as of the last run
     settings.yaml  what all clips of the folder have in common
 A video whose line in done.tsv is missing, or has another number of bytes, is prepared (again).
 """
 
+import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from modules.system.errors import UserError
 from modules.system.files import whole_file
 
 DONE, REJECTED, MISSING, SETTINGS = "done.tsv", "rejected.tsv", "missing.tsv", "settings.yaml"
+LATELY = 600.0  # seconds since the last start of a run or end of a video after which a folder counts as left alone
 FRAMES_A_MINUTE = FRAME_RATE * 60
 
 
@@ -46,7 +49,10 @@ class RefusedKind:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoReport:
-    """Result for a video of `size` bytes: numbers of clips, of their frames, of clips with sound; what was refused."""
+    """Result for a video of `size` bytes: numbers of clips, of their frames, of clips with sound; what was refused.
+
+    `seconds`: of one core that it took.
+    """
 
     name: str
     size: int
@@ -54,10 +60,17 @@ class VideoReport:
     frames: int = 0
     with_sound: int = 0
     refused: tuple[Refusal, ...] = ()
+    seconds: float = 0.0
 
     def with_clip(self, frames: int, has_sound: bool) -> "VideoReport":
         """The report after one more clip."""
         return replace(self, clips=self.clips + 1, frames=self.frames + frames, with_sound=self.with_sound + has_sound)
+
+
+def is_finished(folder: Path, name: str, size: int) -> bool:
+    """Whether any run over `folder` has finished a video of that name and number of bytes, as of now."""
+    path, start = folder / DONE, f"{name}\t{size}\t".encode()
+    return path.is_file() and any(line.startswith(start) for line in path.read_bytes().split(b"\n"))
 
 
 class PreparationLog:
@@ -66,6 +79,8 @@ class PreparationLog:
     Args:
         folder: of the clips; made if it is not there.
         settings: what must be the same for all clips in it.
+    Attributes:
+        shared: whether another run may be working on the folder.
     Raises:
         UserError: the folder was prepared with other settings, or cannot be written.
     """
@@ -74,11 +89,13 @@ class PreparationLog:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self.shared = self._has_changed_lately()
             self._check(settings)
             rows = self._rows(DONE)
         except OSError as error:
             raise UserError(f"{folder} cannot be used ({error.strerror}); set folder= to another folder") from error
         self._done = {row[0]: tuple(int(number) for number in row[1:5]) for row in rows if len(row) >= 5}
+        self._seconds = sum(float(row[5]) for row in rows if len(row) >= 6)  # also of videos that were done again
 
     def is_done(self, name: str, size: int) -> bool:
         """Whether the video is finished and still has as many bytes."""
@@ -123,8 +140,14 @@ class PreparationLog:
         """Write down a finished video."""
         self._append(REJECTED, [[report.name, f"{r.start:.2f}", f"{r.stop:.2f}", r.reason] for r in report.refused])
         numbers = (report.size, report.clips, report.frames, report.with_sound)
-        self._append(DONE, [[report.name, *map(str, numbers)]])
+        self._append(DONE, [[report.name, *map(str, numbers), f"{report.seconds:.1f}"]])
         self._done[report.name] = numbers
+        self._seconds += report.seconds
+
+    @property
+    def cost(self) -> str:
+        """What all runs over the folder took together, in words."""
+        return f"{self._seconds / 3600:.3g} core-hours"
 
     def summary(self) -> str:
         """Folder and counts, in one line."""
@@ -133,9 +156,10 @@ class PreparationLog:
         reasons = f"; {refused} parts refused, see {self.folder / REJECTED}" if refused else ""
         missing = self.missing_count
         reasons += f"; {missing} missing, see {self.folder / MISSING}" if missing else ""
+        cost = f"{self.cost}, " if self._seconds else ""
         return (
             f"{self.folder}: {clips} clips of {len(self._done)} videos, {frames / FRAMES_A_MINUTE:.1f} min of video, "
-            f"{with_sound} with sound{reasons}"
+            f"{cost}{with_sound} with sound{reasons}"
         )
 
     def _check(self, settings: Mapping[str, Any]) -> None:
@@ -145,12 +169,17 @@ class PreparationLog:
         if not path.is_file():
             save_yaml(path, settings)
             return
+        path.touch()
         before = load_yaml(path)
         for key in changed_keys(before, settings):
             raise UserError(
                 f"{self.folder} was prepared with {key}={before.get(key)}, not {settings.get(key)}; "
                 "set folder= to another folder"
             )
+
+    def _has_changed_lately(self) -> bool:
+        changed = [path.stat().st_mtime for path in (self.folder / DONE, self.folder / SETTINGS) if path.is_file()]
+        return time.time() - max(changed, default=-math.inf) < LATELY
 
     def _rows(self, name: str) -> list[list[str]]:
         path = self.folder / name

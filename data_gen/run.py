@@ -3,6 +3,7 @@
     python -m data_gen.run configs/data/procedural.yaml
     python -m data_gen.run configs/data/videos.yaml videos=FOLDER folder=data/own
     python -m data_gen.run configs/data/videos.yaml folder=data/own --add mouth_opening
+    python -m data_gen.run configs/data/videos.yaml folder=data/own --engine ray
     python -m data_gen.run configs/data/videos.yaml --keys
 
 The file names its `source`; the other keys are the settings of that source. A run that was stopped continues where it
@@ -28,10 +29,12 @@ from modules.audio.hubert import DEFAULT_HUBERT
 from modules.audio.whisper import DEFAULT_WHISPER
 from modules.clips.fields import FIELDS, add_field
 from modules.clips.format import list_clips
+from modules.system.cluster import run_on_cluster
 from modules.system.config import from_dict, load_yaml
 from modules.system.config_keys import keys_of, table_of_keys
 from modules.system.errors import UserError, run_command
 from modules.system.interrupts import Interrupts
+from modules.system.processes import Engine, run_all
 from modules.system.progress import with_progress
 
 
@@ -44,12 +47,14 @@ class Source:
         prepare: makes the missing items; yields their number first, then each item when done.
         summary: one line about what is there.
         unit: what an item is called in the progress bar.
+        cost: seconds of one core that an item took; None: it does not say.
     """
 
     config: type
-    prepare: Callable[[Any], Iterator[object]]
+    prepare: Callable[[Any, Engine], Iterator[object]]
     summary: Callable[[Any], str]
     unit: str
+    cost: Callable[[Any], float] | None = None
 
 
 SOURCES = {
@@ -57,11 +62,13 @@ SOURCES = {
     "synthetic_speech": Source(
         synthetic_speech.SyntheticSpeechConfig, synthetic_speech.prepare, synthetic_speech.summary, "clip"
     ),
-    "videos": Source(VideoDataConfig, videos.prepare, videos.summary, "video"),
-    "celebv_hq": Source(CelebVHQConfig, videos.prepare, videos.summary, "clip"),
-    "hdtf": Source(HDTFConfig, videos.prepare, videos.summary, "clip"),
-    "voxceleb2": Source(VoxCeleb2Config, videos.prepare, videos.summary, "video"),
+    "videos": Source(VideoDataConfig, videos.prepare, videos.summary, "video", videos.cost),
+    "celebv_hq": Source(CelebVHQConfig, videos.prepare, videos.summary, "clip", videos.cost),
+    "hdtf": Source(HDTFConfig, videos.prepare, videos.summary, "clip", videos.cost),
+    "voxceleb2": Source(VoxCeleb2Config, videos.prepare, videos.summary, "video", videos.cost),
 }
+
+ENGINES: dict[str, Engine] = {"processes": run_all, "ray": run_on_cluster}
 
 
 def read(path: Path, overrides: list[str]) -> tuple[Source, Any]:
@@ -77,16 +84,16 @@ def read(path: Path, overrides: list[str]) -> tuple[Source, Any]:
     return SOURCES[name], from_dict(SOURCES[name].config, settings)
 
 
-def run(path: Path, overrides: list[str]) -> str:
+def run(path: Path, overrides: list[str], engine: Engine = run_all) -> str:
     """Prepare the data set that the file at `path` describes; returns what the folder then holds, in one line.
 
     Raises:
         UserError: unknown source or setting, or nothing to prepare.
     """
     source, config = read(path, overrides)
-    items = source.prepare(config)
+    items = source.prepare(config, engine)
     with Interrupts() as interrupts:
-        for _ in with_progress(items, next(items), source.unit):
+        for _ in with_progress(items, next(items), source.unit, cost=source.cost):
             interrupts.check()
     return source.summary(config)
 
@@ -122,6 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
     choices = (*FIELDS, *get_args(FeatureKind))
     parser.add_argument("--add", choices=choices, help="fill this into the finished clips of the folder, no more")
     parser.add_argument(
+        "--engine", choices=ENGINES, default="processes", help="processes of this machine, or a running Ray cluster"
+    )
+    parser.add_argument(
         "--keys", action="store_true", help="list every key with type, value and meaning, prepare nothing"
     )
     options = parser.parse_intermixed_args(arguments)
@@ -131,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.keys:
             print(table_of_keys(keys_of(read(config, overrides)[1])))
             return
-        print(add(config, overrides, options.add) if options.add else run(config, overrides))
+        print(add(config, overrides, options.add) if options.add else run(config, overrides, ENGINES[options.engine]))
 
     return run_command(body)
 

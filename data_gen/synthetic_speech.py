@@ -25,7 +25,7 @@ from modules.media.rates import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from modules.procedural.mouth import PAUSE, mouth_track
 from modules.procedural.speech import rerecord, synthesize
 from modules.system.errors import UserError
-from modules.system.processes import run_all
+from modules.system.processes import Engine, run_all
 
 Array = NDArray[np.float64]
 _NOISE_SHARE = 0.12  # of the clips
@@ -85,7 +85,7 @@ class Talk:
         return join([Talk(self.wave, self.names, self.ends), _rest((samples - len(self.wave)) / SAMPLE_RATE)])
 
 
-def prepare(config: SyntheticSpeechConfig) -> Iterator[int]:
+def prepare(config: SyntheticSpeechConfig, engine: Engine = run_all) -> Iterator[int]:
     """Write the clips that are missing in `config.folder`; first yields their number, then each seed when done.
 
     Raises:
@@ -97,7 +97,7 @@ def prepare(config: SyntheticSpeechConfig) -> Iterator[int]:
     seeds = range(config.first_seed, config.first_seed + config.clips)
     missing = [seed for seed in seeds if not _folder(config, seed).is_dir()]
     yield len(missing)
-    yield from run_all(partial(make_clip, config), missing, config.workers)
+    yield from engine(partial(make_clip, config), missing, config.workers)
 
 
 def summary(config: SyntheticSpeechConfig) -> str:

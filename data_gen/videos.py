@@ -4,6 +4,7 @@ Every video is read twice, forwards: once for landmarks, once for the frames of 
 does not grow with its length.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from av.error import FFmpegError
 
 from data_gen.audio_track import AudioTrack, speech_features
 from data_gen.faces import FittedFace, fit_face
-from data_gen.progress import PreparationLog, Refusal, VideoReport
+from data_gen.progress import PreparationLog, Refusal, VideoReport, is_finished
 from data_gen.segments import Segment, find_segments, merged, without_jumps
 from data_gen.sound_offset import lip_sync, sound_in_step
 from data_gen.sources.base import SourceConfig, Video
@@ -28,13 +29,15 @@ from modules.face_models import FACE_MODEL_FILES, load_face_model
 from modules.media.rates import FRAME_RATE
 from modules.system.assets import ANALYSIS, find_asset, require_assets
 from modules.system.errors import UserError
-from modules.system.processes import run_all
+from modules.system.processes import Engine, run_all
 
 FAULTS = (UserError, ValueError, RuntimeError, ArithmeticError, cv2.error, FFmpegError)  # of a video, not a run
 
 
-def prepare(config: SourceConfig) -> Iterator[int | VideoReport]:
+def prepare(config: SourceConfig, engine: Engine = run_all) -> Iterator[int | VideoReport | None]:
     """Make clips of the videos that are not done yet: first yields how many those are, then a report of each.
+
+    Of a video that another run has finished in the meantime the report is None.
 
     Raises:
         UserError: no videos, a model file is missing, `folder` holds clips of other settings or cannot be written.
@@ -48,9 +51,25 @@ def prepare(config: SourceConfig) -> Iterator[int | VideoReport]:
         check_models(config)
         log.forget([video.name for video in waiting])
     yield len(waiting)
-    for report in run_all(partial(prepare_video, config), waiting, config.workers):
-        log.add(report)
+    if log.shared:  # another run comes from the front
+        middle = len(waiting) // 2
+        waiting = waiting[middle:] + waiting[:middle]
+    for report in engine(partial(_prepare_once, config), waiting, config.workers):
+        if report is not None:
+            log.add(report)
         yield report
+
+
+def cost(report: VideoReport | None) -> float:
+    """Seconds of one core that a video took."""
+    return 0.0 if report is None else report.seconds
+
+
+def _prepare_once(config: SourceConfig, video: Video) -> VideoReport | None:
+    """`prepare_video`, unless another run has done it: then None."""
+    if is_finished(Path(config.folder), video.name, video.size):
+        return None
+    return prepare_video(config, video)
 
 
 def summary(config: SourceConfig) -> str:
@@ -79,7 +98,7 @@ def prepare_video(config: SourceConfig, video: Video) -> VideoReport:
     Raises:
         CannotWrite: the clips cannot be written.
     """
-    report = VideoReport(name=video.name, size=video.size)
+    report, began = VideoReport(name=video.name, size=video.size), time.process_time()
     refused: list[Segment] = []
     try:
         maker = _ClipMaker(config, video)
@@ -99,7 +118,8 @@ def prepare_video(config: SourceConfig, video: Video) -> VideoReport:
         raise
     except FAULTS as error:
         refused.append(Segment(start=0, length=0, reason=_line(error)))
-    return replace(report, refused=_refusals(refused, report.clips > 0, config.shortest_frames))
+    refusals = _refusals(refused, report.clips > 0, config.shortest_frames)
+    return replace(report, refused=refusals, seconds=time.process_time() - began)
 
 
 def _refusals(refused: list[Segment], useful: bool, shortest: int) -> tuple[Refusal, ...]:

@@ -104,7 +104,8 @@ def check_batch_file(table: Path | str) -> None:
 def default_output(options: argparse.Namespace) -> Path:
     """The name of the output, made from those of the inputs: infer_out/face_hello.mp4; talk.mp4 without any.
 
-    A part or another size has a name of its own, so that a look does not replace the video: face_hello_2s_256.mp4.
+    A part, another size or background has a name of its own, so that a look does not replace the video:
+    face_hello_2s_256_beach.mp4.
     """
     who = options.source
     what = options.driving or options.motion or options.audio
@@ -115,6 +116,8 @@ def default_output(options: argparse.Namespace) -> Path:
         names.append(f"{options.seconds:g}s")
     if options.size not in (None, RIG_SIZE):
         names.append(str(options.size))
+    if options.background not in BACKGROUNDS:
+        names.append(Path(options.background).stem.strip("#")[:LONGEST_NAME])
     return OUTPUT_FOLDER / f"{'_'.join(names)}{suffix}"
 
 

@@ -1,7 +1,7 @@
 """Where the time of preparing a video goes, step by step, on one core: python -m scripts.profile_data VIDEO
 
     python -m scripts.profile_data talk.mp4 face_model=ict
-    python -m scripts.profile_data talk.mp4 face_model=ict landmarks=tracked --frames 250
+    python -m scripts.profile_data talk.mp4 face_model=ict landmarks=both --frames 250
 
 Settings are those of configs/data/videos.yaml. Seconds are those of the process on any core, so that other processes
 count little; the table ends with the hours that CelebV-HQ and VoxCeleb2 would take at this rate. Models are opened
@@ -41,6 +41,14 @@ from modules.system.errors import UserError, run_command
 VIDEO_SETTINGS = Path(__file__).parents[1] / "configs" / "data" / "videos.yaml"
 FEWEST = 25  # frames of which a rate can be told
 NOT_COUNTED = ("decoding",)  # in the sum that is compared between versions of this code
+# The steps that look at faces: those for which a goal is set.
+LOOKING = (
+    "landmarks, faces counted",
+    "fit of the face model",
+    "crop and masks",
+    "background",
+    "torso (composed when read)",
+)
 DATA_SETS = {"CelebV-HQ": 65.0, "VoxCeleb2": 2000.0}  # hours of video
 Pairs = tuple[list[np.ndarray], list[np.ndarray], np.ndarray]  # pictures, classes, background
 Sounds = tuple[np.ndarray | None, dict[str, AudioFeatures]]
@@ -125,6 +133,10 @@ def table(frames: int, seconds: dict[str, float]) -> str:
     counted = sum(value for name, value in seconds.items() if name not in NOT_COUNTED)
     lines = ["| step | ms of one core a frame | share |", "| --- | ---: | ---: |"]
     lines += [f"| {name} | {1000 * v / frames:.2f} | {100 * v / total:.0f} % |" for name, v in seconds.items()]
+    looking = sum(seconds.get(name, 0.0) for name in LOOKING)
+    lines.append(
+        f"| landmarks, masks, fit, composition | {1000 * looking / frames:.2f} | {100 * looking / total:.0f} % |"
+    )
     lines.append(f"| all | {1000 * total / frames:.2f} | 100 % |")
     lines.append(f"| all but decoding | {1000 * counted / frames:.2f} | {100 * counted / total:.0f} % |")
     hours = ", ".join(f"{name} {core_hours(length, total / frames):.0f}" for name, length in DATA_SETS.items())

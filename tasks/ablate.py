@@ -146,7 +146,10 @@ def base_of(path: Path, values: Settings, demo: bool) -> Path:
     candidates = [folder / "demo" / base.name for folder in (path.parent, base.parent)]
     small = next((candidate for candidate in candidates if candidate.is_file()), None)
     if small is None:
-        raise UserError(f"{path} has no demo: there is no {candidates[0]}; write it, or leave --demo out")
+        raise UserError(
+            f"{path} has no demo: there is no {candidates[0]}; write it, or, if "
+            f"{base.name} is a small one already, leave --demo out"
+        )
     return small
 
 

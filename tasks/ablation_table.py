@@ -81,7 +81,7 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
         if evaluated:
             lines += ["", _line(["run, evaluated", *evaluated]), _line(["---"] * (len(evaluated) + 1))]
             lines += [_line([row["name"], *(_metric(row, name) for name in evaluated)]) for row in group]
-        lines += ["", *shares_of_losses(group)]
+        lines += ["", *shares_of_losses(group), *without_effect(group)]
     return "\n".join(lines)
 
 
@@ -106,6 +106,16 @@ def shares_of_losses(group: list[Mapping[str, Any]]) -> list[str]:
             shares = sorted(row["losses"].items(), key=lambda item: -abs(item[1]))
             lines.append(f"- {row['name']}: " + ", ".join(f"{name} {abs(v) / total:.2g}" for name, v in shares))
     return ["Share of each weighted loss in their sum, at the end:", "", *lines, ""] if lines else []
+
+
+def without_effect(group: list[Mapping[str, Any]]) -> list[str]:
+    """A line for each ablation whose metrics are those of its baseline to the last digit: it has measured nothing."""
+    lines = [
+        f"- {row['name']}: nothing differs from the baseline; what it changes was not at work in {row['steps']} steps"
+        for row in group
+        if row.get("difference") and not any(row["difference"].values())
+    ]
+    return [*lines, ""] if lines else []
 
 
 def _spread(result: Result, baseline: Result | None, name: str) -> float:

@@ -122,7 +122,7 @@ class SourceConfig(ABC):
     shortest: float = 2.0  # seconds
     longest: float = 20.0  # seconds; what is longer becomes several clips
     limits: FaceLimits = field(default_factory=FaceLimits)
-    landmarks: LandmarkMethod = "both"  # as the original's; tracked: half the time, docs/data.md says what differs
+    landmarks: LandmarkMethod = "corrected"  # as near to the original's as these to themselves; both: the original's
     inpainting: BackgroundMethod = "smooth"  # of the scene behind the person; nearest: the original's
     offset: OffsetConfig = field(default_factory=OffsetConfig)  # of the sound from the lips
     licence: str = ""  # noted in every clip: terms, or who allowed the use

@@ -1,21 +1,21 @@
 """Six classes for every pixel of the frames of a clip: as `segmentation.segment`, at a fraction of its time.
 
-The network that finds hair takes four times as long as that which finds people, and hair moves with the head. So it
-looks at each `HAIR_STEP`th frame; the frames between take what it found before and after, moved as the landmarks moved.
+The networks and the rules take 35 times as long as moving their result. So each `KEY_STEP`th frame, and the last, is
+looked at; a frame between takes the classes of the nearer of its two neighbours, moved as the pictures moved.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from modules.analysis.crop import Box, crop_picture
-from modules.analysis.mediapipe_models import hair_confidence, person_confidence
-from modules.analysis.segmentation import ANALYSIS_SIZE, classes_from_person_and_hair, has_multiclass_model, segment
-from modules.analysis.similarity import fit_similarity
+from modules.analysis.segmentation import ANALYSIS_SIZE, segment
 
-HAIR_STEP = 4  # frames from one look for hair to the next
-Look = tuple[np.ndarray, np.ndarray]  # landmarks [478, 2] in fractions, probabilities of hair [H, W] uint8
+KEY_STEP = 5  # frames from one look to the next
+FLOW_SIZE = 64  # pixels a side at which motion is looked for; more follows noise
 
 
 def segment_clip(
@@ -23,7 +23,7 @@ def segment_clip(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The square `box` of every frame, uint8 [size, size, 3], and its classes, uint8 [size, size] in 0..5.
 
-    Holds `HAIR_STEP` frames. Classes are computed at `ANALYSIS_SIZE`, whatever `size` is.
+    Holds `KEY_STEP` frames. Classes are computed at `ANALYSIS_SIZE`, whatever `size` is.
 
     Args:
         frames: uint8 [H, W, 3] RGB, in order.
@@ -37,8 +37,22 @@ def segment_clip(
         yield picture, cv2.resize(classes, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """A frame's square at the size of the result, and as it is looked at; landmarks [478, 2] in fractions."""
+
+    picture: np.ndarray
+    seen: np.ndarray
+    points: np.ndarray
+
+    @cached_property
+    def small(self) -> np.ndarray:
+        """Gray, as motion is looked for: uint8 [FLOW_SIZE, FLOW_SIZE]."""
+        small = cv2.resize(self.seen, (FLOW_SIZE, FLOW_SIZE), interpolation=cv2.INTER_AREA)
+        return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+
+
 def _crops(frame: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The square of a frame at `size`, and as it is looked at."""
     picture = crop_picture(frame, box, size)
     return picture, picture if size == ANALYSIS_SIZE else crop_picture(frame, box, ANALYSIS_SIZE)
 
@@ -47,42 +61,42 @@ def _with_classes(
     crops: Iterable[tuple[np.ndarray, np.ndarray]], landmarks: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of a picture and what is looked at -> pairs of that picture and the classes."""
-    if has_multiclass_model():  # one network for all classes
-        yield from ((picture, segment(seen, points)) for (picture, seen), points in zip(crops, landmarks))
-        return
-    before: Look | None = None
-    waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    motion = _Motion()
+    before: tuple[_Frame, np.ndarray] | None = None
+    waiting: list[_Frame] = []
     for number, ((picture, seen), points) in enumerate(zip(crops, landmarks)):
-        waiting.append((picture, seen, points))
-        if number % HAIR_STEP == 0:
-            before = yield from _classified(waiting, before)
+        waiting.append(_Frame(picture, seen, points))
+        if number % KEY_STEP == 0:
+            before = yield from _classified(waiting, before, motion)
             waiting = []
     if waiting:
-        yield from _classified(waiting, before)
+        yield from _classified(waiting, before, motion)
 
 
-def _classified(waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]], before: Look | None) -> Iterator:
-    """Pictures and classes of some frames in a row, of which the last is looked at; returns that look."""
-    _, seen, points = waiting[-1]
-    after = points, np.rint(255 * hair_confidence(seen)).astype(np.uint8)
-    for number, (picture, seen, points) in enumerate(waiting, start=1):
-        share = number / len(waiting)  # 1 for the last
-        hair = after[1] if share == 1 or before is None else _between(before, after, points, share)
-        yield (
-            picture,
-            classes_from_person_and_hair(seen, points, person_confidence(seen), hair.astype(np.float32) / 255),
-        )
+def _classified(waiting: list[_Frame], before: tuple[_Frame, np.ndarray] | None, motion: "_Motion") -> Iterator:
+    """Pictures and classes of some frames in a row, of which the last is looked at; returns it with its classes."""
+    key = waiting[-1]
+    after = key, segment(key.seen, key.points)
+    for number, frame in enumerate(waiting[:-1], start=1):
+        nearer = before if before is not None and 2 * number <= len(waiting) else after
+        yield frame.picture, motion.moved(*nearer, frame)
+    yield key.picture, after[1]
     return after
 
 
-def _between(before: Look, after: Look, landmarks: np.ndarray, share: float) -> np.ndarray:
-    """Probabilities of hair [H, W] uint8 where the face is at `landmarks`, `share` of the way from one look on."""
-    first, last = (_moved(hair, points, landmarks) for points, hair in (before, after))
-    return cv2.addWeighted(first, 1 - share, last, share, 0)
+class _Motion:
+    """Moves classes from frame to frame by dense inverse search (Kroeger et al. 2016, arXiv 1603.03590)."""
 
+    def __init__(self) -> None:
+        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._places = np.zeros((0, 0, 2), np.float32)  # of every pixel: column, row
 
-def _moved(values: np.ndarray, points: np.ndarray, towards: np.ndarray) -> np.ndarray:
-    """Values [H, W] uint8 moved by the similarity that brings `points` [N, 2] (fractions) nearest to `towards`."""
-    size = values.shape[1::-1]
-    matrix = fit_similarity(points * size, towards * size)[:2]
-    return cv2.warpAffine(values, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    def moved(self, key: _Frame, classes: np.ndarray, frame: _Frame) -> np.ndarray:
+        """Classes [S, S] uint8 of the frame `key`, moved to where its picture is in `frame`."""
+        size = len(classes)
+        if len(self._places) != size:
+            rows, columns = np.indices((size, size), dtype=np.float32)
+            self._places = np.stack([columns, rows], axis=-1)
+        flow = self._search.calc(frame.small, key.small, None)  # from here to where it was, [64, 64, 2]
+        places = cv2.scaleAdd(cv2.resize(flow, (size, size)), size / FLOW_SIZE, self._places)
+        return cv2.remap(classes, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)

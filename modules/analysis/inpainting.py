@@ -85,7 +85,7 @@ def _blur(picture: np.ndarray, where: np.ndarray, scale: float) -> None:
         blurred = cv2.GaussianBlur(
             part, (kernel, kernel), BLUR_SIGMA * scale, borderType=cv2.BORDER_REFLECT_101 | cv2.BORDER_ISOLATED
         )
-        part[inside] = blurred[inside]
+        cv2.copyTo(blurred, inside.view(np.uint8), part)
 
 
 def _rows(length: float, scale: float) -> int:
@@ -119,11 +119,11 @@ def _fill_upwards(
     written = np.zeros(result.shape[:2], bool)
     steps = np.arange(_rows(count, scale))
     targets = rows[:, None] - steps  # [columns, steps]
-    colours = picture[rows, columns][:, None] * (FADE ** (steps / scale))[None, :, None]
+    colours = (picture[rows, columns][:, None] * (FADE ** (steps / scale))[None, :, None]).astype(np.uint8)
     inside = targets >= 0
-    columns = np.broadcast_to(columns[:, None], targets.shape)
-    result[targets[inside], columns[inside]] = colours[inside].astype(np.uint8)
-    written[targets[inside], columns[inside]] = True
+    places = (targets * result.shape[1] + columns[:, None])[inside]
+    result.reshape(-1, 3)[places] = colours[inside]
+    written.reshape(-1)[places] = True
     return written
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from modules.analysis.looks import measure_looks
 from modules.analysis.mediapipe_models import LANDMARKS, FaceFinder
-from modules.analysis.tracking import METHODS, Find, LandmarkMethod
+from modules.analysis.tracking import METHODS, Find, LandmarkMethod, same_face
 from modules.face3d.landmark_sets import CHIN, EYES, FOREHEAD, MOUTH
 from modules.media.rates import FRAME_RATE
 from modules.system.errors import UserError, note
@@ -173,7 +173,7 @@ def detect_clip(
             and 800).
         face_index: the face to follow, counted from the left of the first frame that shows any; None: the only one.
         anyway: a face that is covered or does not seem to be a person's is mentioned, not refused.
-        method: `tracked` leaves out the detector, for half the time (modules/analysis/tracking.py).
+        method: `corrected` asks the detector in each third frame alone (modules/analysis/tracking.py).
         find: the detector, if the caller has one; None: one is opened.
     Returns:
         [T, 478, 2] float64, fractions of the frame.
@@ -194,7 +194,7 @@ def detect_clip(
             if image is None and video is None and (len(faces) or len(tracked)):
                 followed = _locate(frame, name, face_index, "--driving-face")
             if face_index is not None and followed is not None:
-                faces, tracked = _same_face(faces, followed), _same_face(tracked, followed)
+                faces, tracked = same_face(faces, followed), same_face(tracked, followed)
             if followed is not None and (len(faces) or not rows):
                 looks.see(frame, faces[0] if len(faces) else followed, count - 1)
             image = faces[0] if len(faces) else image
@@ -212,16 +212,7 @@ def detect_clip(
             f"no face found in the first second of {name}; begin it with the face in view, "
             "at least a tenth of the picture high"
         )
-    return np.array([rows[0]] * (count - len(rows)) + rows)
-
-
-def _same_face(faces: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Of faces [N, 478, 2] the one that was at `before` [478, 2] a frame ago: [1, 478, 2], or [0, 478, 2] if none."""
-    if not len(faces):
-        return faces
-    distances = np.abs(faces.mean(1) - before.mean(0)) / np.ptp(before, axis=0)  # in sizes of the face, [N, 2]
-    nearest = int(distances.max(1).argmin())
-    return faces[nearest : nearest + 1] if distances[nearest].max() < 0.5 else faces[:0]
+    return both.finish(np.array([rows[0]] * (count - len(rows)) + rows))
 
 
 class _ClipLooks:

@@ -50,8 +50,8 @@ _OVERVIEW = 1 / 8  # of a picture's sides, at which it is told whether it is mon
 
 def shows_part(classes: np.ndarray, part: str) -> np.ndarray:
     """True where a class map (uint8, any shape) has a class of the part `part` of `PARTS`: bool of the same shape."""
-    table = np.isin(np.arange(256), PARTS[part])
-    return table[classes]
+    table = np.isin(np.arange(256), PARTS[part]).view(np.uint8)
+    return cv2.LUT(classes.reshape(-1, 1), table).view(bool).reshape(classes.shape)
 
 
 def part_image(picture: np.ndarray, classes: np.ndarray, part: str) -> np.ndarray:

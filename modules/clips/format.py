@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from platform import node
 from tokenize import TokenError
 from typing import get_args
 from zipfile import BadZipFile
@@ -113,7 +114,7 @@ def write_clip(folder: Path, content: ClipContent) -> None:
         CannotWrite: the disk is full, or the folder is gone.
         ValueError: the parts are not equally long.
     """
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part = folder.with_name(f".{folder.name}.{node()}.{os.getpid()}.part")  # of a process of any machine
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -393,9 +394,14 @@ def _encode_pairs(part: Path, content: ClipContent) -> tuple[int, int]:
 def _encoder(
     path: Path, codec: str, formats: tuple[str, str], options: dict[str, str]
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """A video file and the function that appends a picture; `formats`: of the arrays, of the stream."""
-    with av.open(path, "w") as container:
+    """A video file and the function that appends a picture; `formats`: of the arrays, of the stream.
+
+    The same pictures are the same bytes on any machine: H.264 depends on the number of threads, Matroska has a number
+    drawn by lot unless it is told not to.
+    """
+    with av.open(path, "w", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(codec, rate=FRAME_RATE, options=options)
+        stream.codec_context.thread_count = 1
         stream.pix_fmt = formats[1]
 
         def add(picture: np.ndarray) -> None:

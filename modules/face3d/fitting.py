@@ -9,11 +9,13 @@ decide, and the objective is up to nine orders of magnitude flatter than along o
 say in the pose, the system is built and solved in float64, and steps bend along curved valleys.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.linalg import cho_solve_banded, cholesky_banded
+from scipy.linalg.blas import dsyrk
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -37,7 +39,7 @@ _LEAST_DAMPING, _GREATEST_DAMPING = 1e-12, 1e3
 _BEND = 0.1  # part of a step over which the residuals' second derivative is taken
 _CHUNK = 4  # frames whose derivatives are taken together: about a processor's cache
 _SEGMENT = 500  # frames solved together
-_SAMPLE = 40  # frames, evenly over a clip of more than twice as many, that tell its identity
+_SAMPLE = 25  # frames, evenly over a clip of more than twice as many, that tell its identity
 _OVERLAP = 12  # frames that neighbouring segments share
 
 
@@ -207,7 +209,7 @@ class FitProblem:
         """
         size = _FRAME if fixed_identity else _FRAME + IDENTITY_SIZE
         parts = (self._jacobian(identity, rows, size) for rows in per_frame.split(_CHUNK))  # [<= 4, 2L, size] each
-        hessian = torch.cat([2 * part.mT @ part for part in parts])  # [T, size, size]
+        hessian = torch.stack([_twice_gram(rows) for part in parts for rows in part])  # [T, size, size]
         frame, shared = slice(0, _FRAME), slice(_FRAME, None)
         blocks, block = hessian[:, frame, frame], hessian[:, shared, shared].sum(dim=0)
         prior = 2 * self.config.expression_prior / (self.frames * EXPRESSION_SIZE)
@@ -245,7 +247,9 @@ class FitProblem:
         of_point[..., 0, 2], of_point[..., 1, 2] = zoom * posed[..., 0] / depth, -zoom * posed[..., 1] / depth
         axes = _rotation_axes(per_frame[:, -6:-3])[:, None].expand(-1, turned.shape[1], -1, -1)
         moved = torch.cross(axes, turned[:, :, None].expand_as(axes), dim=-1)  # d turned / d angle
-        jacobian = (of_point @ rotation[:, None]) @ self._columns[..., :size]  # [N, L, 2, size]
+        jacobian = torch.empty(*turned.shape[:2], 2, size, dtype=torch.float64)  # [N, L, 2, size]
+        for part, of_frame in zip(of_point @ rotation[:, None], jacobian):  # at once PyTorch would repeat the columns
+            torch.matmul(part, self._columns[..., :size], out=of_frame)
         jacobian[..., EXPRESSION_SIZE : EXPRESSION_SIZE + 3] = of_point @ moved.mT
         jacobian[..., EXPRESSION_SIZE + 3 : _FRAME] = of_point
         return jacobian.flatten(1, 2)
@@ -278,11 +282,7 @@ class Curvature:
             Changes of the identity [1, 80] and of the frames [T, 70].
         """
         frames, size = diagonal.shape
-        factor = cholesky_banded(self._band(diagonal, damping), lower=True, check_finite=False)
-
-        def solve(right: Tensor) -> Tensor:
-            return torch.from_numpy(cho_solve_banded((factor, True), right.numpy(), check_finite=False))
-
+        solve = self._solver(diagonal, damping)
         of_frames = gradient[1].reshape(-1, 1)
         if fixed_identity:
             return torch.zeros_like(gradient[0]), -solve(of_frames).view(frames, size)
@@ -291,6 +291,20 @@ class Curvature:
         schur = self.shared + damping * torch.diag(self.shared.diagonal()) - cross.T @ solved[:, :-1]
         identity = torch.linalg.solve(schur, cross.T @ solved[:, -1] - gradient[0][0])
         return identity[None], -(solved[:, -1] + solved[:, :-1] @ identity).view(frames, size)
+
+    def _solver(self, diagonal: Tensor, damping: float) -> Callable[[Tensor], Tensor]:
+        """The inverse of the frames' damped matrix, as a function of columns [70 T, N].
+
+        Raises:
+            LinAlgError: rounding made the matrix indefinite.
+        """
+        if not self.smoothness.any():  # no frame knows another
+            blocks = self.blocks.clone()
+            blocks.diagonal(dim1=1, dim2=2).add_(diagonal).mul_(1 + damping)
+            lower = torch.linalg.cholesky(blocks)
+            return lambda right: torch.cholesky_solve(right.view(len(blocks), -1, right.shape[1]), lower).flatten(0, 1)
+        factor = cholesky_banded(self._band(diagonal, damping), lower=True, check_finite=False)
+        return lambda right: torch.from_numpy(cho_solve_banded((factor, True), right.numpy(), check_finite=False))
 
     def _band(self, diagonal: Tensor, damping: float) -> np.ndarray:
         """Lower band of the frames' matrix, as LAPACK wants it: [bandwidth, 70 T]."""
@@ -303,6 +317,12 @@ class Curvature:
             between = self.coupling.diagonal(-distance)[:, None] * self.smoothness  # [T - distance, 70]
             band[: frames - distance, :, distance * size] += between
         return band.flatten(0, 1).T.numpy()
+
+
+def _twice_gram(rows: Tensor) -> Tensor:
+    """2 JᵀJ of J [N, size], by BLAS's product for symmetric matrices: [size, size]."""
+    half = torch.from_numpy(dsyrk(2.0, rows.numpy().T)).triu()
+    return half + half.triu(1).T
 
 
 def _rotation_axes(euler: Tensor) -> Tensor:
@@ -378,5 +398,5 @@ def _trial(
         bend = curvature.step(problem.bend(point, step), diagonal, damping, fixed)
         trial = trial[0] + bend[0] / 2, trial[1] + bend[1] / 2
         return trial, float(problem.objective(*trial))
-    except np.linalg.LinAlgError:
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError):
         return point, torch.inf

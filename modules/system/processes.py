@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from multiprocessing import active_children, get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import torch
@@ -19,6 +19,8 @@ from modules.system.interrupts import Interrupts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# What runs a function over items with a number of workers: `run_all`, or that of modules/system/cluster.py.
+Engine = Callable[[Callable[[Any], Any], Sequence[Any], int], Iterator[Any]]
 
 
 def run_all(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
@@ -37,7 +39,7 @@ def run_all(function: Callable[[Item], Result], items: Sequence[Item], workers: 
         return
     others = set(active_children())
     with _blocked_signals():  # for the process that Python starts to watch over the others
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread)
     call = partial(_stoppable, function)
     waiting = iter(items)
     try:
@@ -85,6 +87,7 @@ def _stoppable(function: Callable[[Item], Result], item: Item) -> Result:
         os._exit(128 + getattr(stop, "number", signal.SIGINT))
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """One thread for the arithmetic of this process."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

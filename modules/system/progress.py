@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TextIO, TypeVar
 
@@ -20,6 +20,7 @@ def with_progress(
     unit: str = "frame",
     stream: TextIO | None = None,
     interval: float = INTERVAL,
+    cost: Callable[[Item], float] | None = None,
 ) -> Iterator[Item]:
     """The items, one by one, while their progress is shown.
 
@@ -28,15 +29,22 @@ def with_progress(
         unit: what one of them is called.
         stream: stderr by default.
         interval: seconds between the lines that a stream gets which is no terminal.
+        cost: seconds of one core that an item took; their sum so far is shown.
     """
-    stream = stream or sys.stderr
+    stream, spent = stream or sys.stderr, 0.0
     if stream.isatty():
-        yield from tqdm(items, total=total, unit=unit, file=stream)
+        with tqdm(items, total=total, unit=unit, file=stream) as bar:
+            for item in bar:
+                if cost is not None:
+                    spent += cost(item)
+                    bar.set_postfix_str(_core_hours(spent))
+                yield item
         return
     began = said = time.monotonic()
     announced, first = False, 0.0  # when the first item, which has the preparation's share, was ready
     for number, item in enumerate(items, 1):
         yield item
+        spent += cost(item) if cost is not None else 0.0
         now = time.monotonic()
         if number == 1:
             first = now
@@ -49,7 +57,12 @@ def with_progress(
                 stream.write(f"{total} {unit}s, about {_clock(now - began + left)}\n")
         if now - said >= interval:
             said = now
-            stream.write(f"{unit} {number}/{total}  {rate:.3g} {unit}s/s  {_clock(left)} left\n")
+            so_far = f"  {_core_hours(spent)} so far" if cost is not None else ""
+            stream.write(f"{unit} {number}/{total}  {rate:.3g} {unit}s/s  {_clock(left)} left{so_far}\n")
+
+
+def _core_hours(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} core-hours"
 
 
 def _clock(seconds: float) -> str:

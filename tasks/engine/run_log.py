@@ -100,7 +100,10 @@ class RunLog:
     def progress(self, step: int, values: Mapping[str, float], speed: float, seconds_left: float) -> None:
         """Write the losses of the interval as a line, or at the end of the bar."""
         losses = {name.partition("/")[2]: v for name, v in values.items() if name.startswith("loss/")}
-        text = "  ".join(f"{name} {value:.4g}" for name, value in list(losses.items())[:LINE_LOSSES])
+        largest = sorted(losses, key=lambda name: -abs(losses[name]))[:LINE_LOSSES]
+        text = "  ".join(f"{name} {losses[name]:.4g}" for name in sorted(largest))
+        if len(losses) > LINE_LOSSES:
+            text += f"  and {len(losses) - LINE_LOSSES} smaller losses"
         if self._bar is not None:
             self._bar.set_postfix_str(f"{text}  {speed:.3g} images/s")
         else:

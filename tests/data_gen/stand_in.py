@@ -75,7 +75,7 @@ def install(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> None:
     monkeypatch.setattr("modules.analysis.segmentation.locate", lambda name: None)
     looks = Looks(person=1.0, hair=0.0, hair_in_the_middle=0.0, lips=20.0, cover=0.0)
     monkeypatch.setattr("modules.analysis.landmarks.measure_looks", lambda picture, landmarks: looks)
-    found = "modules.analysis.clip_segmentation"
+    found = "modules.analysis.segmentation"
     monkeypatch.setattr(f"{found}.hair_confidence", lambda picture: np.zeros(picture.shape[:2], np.float32))
     middle = stand_in.landmarks[0]
     monkeypatch.setattr(f"{found}.person_confidence", lambda picture: person_around(picture, middle))

@@ -1,6 +1,9 @@
+import os
+from dataclasses import replace
+
 import pytest
 
-from data_gen.progress import PreparationLog, Refusal, VideoReport
+from data_gen.progress import PreparationLog, Refusal, VideoReport, is_finished
 from modules.system.errors import UserError
 
 GOOD = VideoReport(name="good", size=10).with_clip(1500, True).with_clip(750, False)
@@ -14,6 +17,30 @@ def folder(tmp_path):
     log.add(GOOD)
     log.add(BAD)
     return log.folder
+
+
+def test_what_any_run_has_finished_is_known_at_once(tmp_path):
+    folder = tmp_path / "clips"
+    assert not is_finished(folder, "good", 10)
+    log = PreparationLog(folder, {})
+    log.add(GOOD)
+    assert is_finished(folder, "good", 10)
+    assert not is_finished(folder, "good", 1) and not is_finished(folder, "goo", 10)
+
+
+def test_a_folder_is_shared_while_something_happens_in_it(tmp_path, monkeypatch):
+    first = PreparationLog(tmp_path / "clips", {"size": 512})
+    assert not first.shared and PreparationLog(first.folder, {"size": 512}).shared
+    for path in first.folder.iterdir():
+        os.utime(path, (0, 0))
+    assert not PreparationLog(first.folder, {"size": 512}).shared
+
+
+def test_the_cost_of_all_runs_is_summed_up(folder):
+    log = PreparationLog(folder, {"size": 512})
+    log.add(replace(GOOD, name="dear", seconds=1800.0))
+    log.add(replace(GOOD, name="dearer", seconds=5400.0))
+    assert "min of video, 2 core-hours, 3 with sound; 2 parts" in PreparationLog(folder, {}).summary()
 
 
 def test_a_later_run_knows_what_is_done(folder):

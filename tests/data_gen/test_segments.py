@@ -83,7 +83,7 @@ def test_long_scenes_are_divided():
 
 def test_frames_without_a_face_are_refused_and_uncertain_ones_left_out():
     seen = spans((33, 1, 20), (24, 0, 22), (20, 1, 21))
-    assert seen == [(35, 25, NO_FACE), (0, 31, ""), (60, 17, "")]  # counted at every fifth frame
+    assert seen == [(33, 24, NO_FACE), (0, 31, ""), (57, 20, "")]  # counted at every third frame
 
 
 def test_a_second_face_is_refused():

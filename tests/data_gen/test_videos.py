@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -70,7 +71,9 @@ def test_a_video_becomes_a_clip_with_all_its_parts(config, talk, tmp_path):
     classes = clip.classes([5])[0]
     assert classes[y, x] == 3 and {0, 3, 4} <= set(np.unique(classes))
     assert clip.background.shape == clip.frames([0])[0].shape == (96, 96, 3)
-    assert summary(config).endswith("clips: 1 clips of 1 videos, 0.0 min of video, 1 with sound")
+    assert re.search(
+        r"clips: 1 clips of 1 videos, 0.0 min of video, [\de.-]+ core-hours, 1 with sound$", summary(config)
+    )
 
 
 def test_finished_videos_are_not_looked_at_again(config, talk, tmp_path):
@@ -81,6 +84,22 @@ def test_finished_videos_are_not_looked_at_again(config, talk, tmp_path):
     assert list(prepare(config)) == [0]
     write_video(first, talk[0], tone(0.48))  # another file under that name
     assert [report.name for report in reports(config)] == ["one"]
+
+
+def test_two_runs_on_one_folder_share_the_videos(config, talk, tmp_path):
+    names = ("one", "two", "three", "four")
+    for name in names:
+        write_video(tmp_path / "raw" / f"{name}.mp4", talk[0])
+    first, second = prepare(config), prepare(config)
+    assert next(first) == next(second) == 4
+    made = [[], []]
+    for _ in names:  # in turn
+        for run_of, found in zip((first, second), made):
+            found.append(next(run_of))
+    done = [[report.name for report in found if report is not None] for found in made]
+    assert len(done[0]) == len(done[1]) == 2 and sorted(done[0] + done[1]) == sorted(names)
+    assert summary(config).startswith(f"{config.folder}: 4 clips of 4 videos")
+    assert all(report.seconds > 0 for found in made for report in found if report is not None)
 
 
 def test_clips_of_a_run_that_was_stopped_are_kept(config, talk, tmp_path, monkeypatch):

@@ -158,6 +158,7 @@ def test_the_rig_refuses_what_acts_with_the_planes_alone(folder, more):
         (["--renderer", "rig", "--seconds", "0.5", "--size", "256"], "talk_0.5s_256.mp4"),
         (["--renderer", "rig", "--size", "512"], "talk.mp4"),
         (["--driving", "clip.mp4", "--background", "transparent"], "person_clip.webm"),
+        (["--source", "face.jpg", "--seconds", "2", "--background", "#204060"], "face_talk_2s_204060.mp4"),
         (["--motion", "motion.json", "--output", "mine.mp4"], None),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 
 from data_gen.faces import FaceLimits
 from data_gen.sources.folder import VideoDataConfig
-from scripts.profile_data import StepTimes, core_hours, main, profile, table
+from scripts.profile_data import LOOKING, StepTimes, core_hours, main, profile, table
 from tests.data_gen.stand_in import StandIn, install, talking_head
 from tests.videos import tone, write_video
 
@@ -20,8 +20,9 @@ def test_times_of_a_step_add_up_and_leave_out_what_is_outside():
 
 
 def test_the_table_has_shares_and_leaves_decoding_out_of_the_second_sum():
-    text = table(100, {"decoding": 1.0, "fit": 3.0})
-    assert "| decoding | 10.00 | 25 % |" in text and "| fit | 30.00 | 75 % |" in text
+    text = table(100, {"decoding": 1.0, "fit of the face model": 3.0})
+    assert "| decoding | 10.00 | 25 % |" in text and "| fit of the face model | 30.00 | 75 % |" in text
+    assert "| landmarks, masks, fit, composition | 30.00 | 75 % |" in text
     assert "| all | 40.00 | 100 % |" in text and "| all but decoding | 30.00 | 75 % |" in text
     assert core_hours(65.0, 0.04) == pytest.approx(65.0) and text.endswith("CelebV-HQ 65, VoxCeleb2 2000")
 
@@ -35,7 +36,7 @@ def test_every_step_of_a_video_is_timed(tmp_path: Path, monkeypatch):
     config = VideoDataConfig(videos=str(path), face_model="procedural", size=96, limits=limits)
     count, seconds = profile(path, config, 8)
     assert count == 8 and len(seconds) == 9 and min(seconds.values()) > 0
-    assert list(seconds)[0] == "decoding"
+    assert list(seconds)[0] == "decoding" and set(LOOKING) < set(seconds)
 
 
 def test_too_few_frames_are_refused(tmp_path: Path, capsys):

@@ -41,6 +41,12 @@ def test_the_share_of_each_loss_is_shown():
     assert "- i2p: image 1, laplacian 1e-06" in text
 
 
+def test_an_ablation_without_any_difference_has_measured_nothing():
+    text = as_markdown(rows_of([result("i2p"), result("same", "i2p"), result("worse", "i2p", metrics={"psnr": 19.0})]))
+    assert "- same: nothing differs from the baseline; what it changes was not at work in 100 steps" in text
+    assert "- worse: nothing" not in text and "- i2p: nothing" not in text
+
+
 def test_a_task_has_one_table_with_a_row_for_each_run():
     lines = as_markdown(
         rows_of(

@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modules.analysis import clip_segmentation
-from modules.analysis.clip_segmentation import HAIR_STEP, segment_clip
+from modules.analysis import segmentation
+from modules.analysis.clip_segmentation import KEY_STEP, segment_clip
 from modules.analysis.crop import Box, crop_landmarks, crop_picture
 from modules.analysis.landmarks import detect_clip
-from modules.analysis.segmentation import ANALYSIS_SIZE, has_multiclass_model, segment, shows_part
+from modules.analysis.segmentation import ANALYSIS_SIZE, segment, shows_part
 from modules.analysis.segmentation_classes import HAIR
 from modules.media.video_reader import open_video
 
@@ -16,17 +16,17 @@ SQUARE = Box(16, 0, 496, 480)
 
 @pytest.fixture
 def without_models(monkeypatch):
-    """Hair is what is red, a person what is red or green; pictures that were looked at for hair are counted."""
+    """Hair is what is red, a person what is red or green; pictures that were looked at are counted."""
     looked_at = []
 
     def hair(picture: np.ndarray) -> np.ndarray:
         looked_at.append(picture)
         return (picture[..., 0] > 128).astype(np.float32)
 
-    monkeypatch.setattr(clip_segmentation, "has_multiclass_model", lambda: False)
-    monkeypatch.setattr(clip_segmentation, "hair_confidence", hair)
+    monkeypatch.setattr(segmentation, "has_multiclass_model", lambda: False)
+    monkeypatch.setattr(segmentation, "hair_confidence", hair)
     monkeypatch.setattr(
-        clip_segmentation, "person_confidence", lambda picture: (picture[..., :2].max(-1) > 128).astype(np.float32)
+        segmentation, "person_confidence", lambda picture: (picture[..., :2].max(-1) > 128).astype(np.float32)
     )
     return looked_at
 
@@ -57,15 +57,15 @@ def test_pictures_and_classes_are_of_the_square(without_models):
         assert classes[20, 24] == HAIR and not classes[:, 45:].any()
 
 
-@pytest.mark.parametrize("frames", [1, HAIR_STEP, HAIR_STEP + 1, 3 * HAIR_STEP - 2])
-def test_every_frame_has_classes_and_few_are_looked_at_for_hair(without_models, frames):
+@pytest.mark.parametrize("frames", [1, KEY_STEP, KEY_STEP + 1, 3 * KEY_STEP - 2])
+def test_every_frame_has_classes_and_few_are_looked_at(without_models, frames):
     pictures, points = moving_head(frames, 0.0)
     assert len(list(segment_clip(pictures, Box(0, 0, 512, 512), points, 512))) == frames
-    assert len(without_models) == 1 + -(-(frames - 1) // HAIR_STEP)
+    assert len(without_models) == 1 + -(-(frames - 1) // KEY_STEP)
 
 
-def test_hair_between_two_looks_moves_with_the_head(without_models):
-    frames = 2 * HAIR_STEP + 1
+def test_classes_between_two_looks_move_with_the_picture(without_models):
+    frames = 2 * KEY_STEP + 1
     pictures, points = moving_head(frames, 6.0)
     for k, (_, classes) in enumerate(segment_clip(pictures, Box(0, 0, 512, 512), points, 512)):
         expected = pictures[k, ..., 0] > 128
@@ -75,8 +75,6 @@ def test_hair_between_two_looks_moves_with_the_head(without_models):
 
 @pytest.mark.parametrize("name", ["talk_woman_25fps", "talk_woman_torso_30fps"])
 def test_a_real_clip_is_divided_as_its_frames_alone(media: Path, assets: Path, name: str):
-    if has_multiclass_model():
-        pytest.skip("the 6-class model sees every frame")
     frames = [frame for frame, _ in zip(open_video(media / "driving" / f"{name}.mp4")[1], range(11))]
     landmarks = detect_clip(frames)
     alone = np.stack([segment(frame, points) for frame, points in zip(frames, landmarks)])

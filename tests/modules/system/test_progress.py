@@ -25,6 +25,16 @@ def test_without_a_terminal_lines_say_how_far_it_is(monkeypatch):
     assert lines[-1].startswith("frame 4/4") and "frames/s" in lines[-1] and "0:00:00 left" in lines[-1]
 
 
+def test_what_the_items_cost_is_summed_up(monkeypatch):
+    monkeypatch.setattr("modules.system.progress.WARM_UP", 0.0)
+    stream = io.StringIO()
+    list(with_progress(slow(3, 0.01), 3, stream=stream, interval=0.0, cost=lambda item: 1800.0))
+    assert stream.getvalue().endswith("left  1.5 core-hours so far\n")
+    terminal = Terminal()
+    list(with_progress(range(3), 3, stream=terminal, cost=lambda item: 1800.0))
+    assert "1.5 core-hours" in terminal.getvalue()
+
+
 def test_what_is_soon_done_needs_no_words():
     stream = io.StringIO()
     assert list(with_progress(range(100), 100, stream=stream)) == list(range(100)) and stream.getvalue() == ""

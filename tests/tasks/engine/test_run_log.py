@@ -41,6 +41,14 @@ def test_a_terminal_gets_a_bar_and_a_file_gets_lines(tmp_path: Path) -> None:
     assert "\r" not in outputs[1] and outputs[1].splitlines()[-1] == "done"
 
 
+def test_the_line_of_a_step_has_the_largest_losses_and_says_how_many_more_there_are(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    log = RunLog(tmp_path, 0, 4, tensorboard=False, stream=stream)
+    log.progress(1, {f"loss/{name}": value for name, value in zip("abcdef", (5, 1, 4, 2, 6, 3))}, 1.0, 0.0)
+    log.close()
+    assert "a 5  c 4  e 6  f 3  and 2 smaller losses" in stream.getvalue()
+
+
 def test_what_an_interrupted_run_wrote_beyond_its_checkpoint_is_dropped(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 0, 9, tensorboard=False, stream=io.StringIO())
     for step in range(1, 5):
