@@ -57,7 +57,7 @@ class _Surface:
 
     Attributes:
         skin: [B, G, G, 8], the attributes of the rig, continued from the face a little into its holes.
-        inside: [B, G, G, 8], those of eyes and mouth, continued a little outwards.
+        inside: [B, G, G, 4], places of eyes and mouth in the photo and in the head, continued a little outwards.
         nearest: [R], for a row or column of the frame the one of the geometry.
         edges: [B, R, R] bool, where parts of the person of different depth meet: there values must not be mixed.
         sides: [B, G, G, 18], the skin's attributes of what is nearer and of what is farther, as `sum_sides` gives them.
@@ -135,7 +135,7 @@ def _surface(rig: PhotoRig, pose: Pose, size: int) -> _Surface:
     layer = torch.where(fragments.mask, rig.layers[fragments.triangle], -1)
     holes = layer > PERSON_LAYER
     skin = continued(values, layer == PERSON_LAYER, holes)
-    inside = continued(values, holes, layer == PERSON_LAYER)
+    inside = continued(values[..., :4], holes, layer == PERSON_LAYER)
     edges = widened((_laplacian(skin[..., :2]) > _JUMP) & ~widened(holes, 3), 3)
     sides = sum_sides(skin, fragments.depth * (layer == PERSON_LAYER))
     masks = [layer >= 0, layer == EYE_LAYER, layer == MOUTH_LAYER]
