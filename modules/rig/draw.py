@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.face3d.rasterizer import interpolate, rasterize
-from modules.rig.edges import means_of_sides, sum_sides
+from modules.rig.edges import SEEN_AROUND, means_of_sides, sum_sides
 from modules.rig.filters import enlarged, look_up, soft, widened
-from modules.rig.holes import continued, ring_cover
+from modules.rig.holes import box_of, continued, ring_cover
 from modules.rig.landmark_mesh import COPIED, MOUTH_RING
 from modules.rig.motion import Pose
 from modules.rig.rig import EYE_LAYER, MOUTH_LAYER, PERSON_LAYER, PhotoRig
@@ -59,8 +59,10 @@ class _Surface:
         skin: [B, G, G, 8], the attributes of the rig, continued from the face a little into its holes.
         inside: [B, G, G, 4], places of eyes and mouth in the photo and in the head, continued a little outwards.
         nearest: [R], for a row or column of the frame the one of the geometry.
-        edges: [B, R, R] bool, where parts of the person of different depth meet: there values must not be mixed.
-        sides: [B, G, G, 18], the skin's attributes of what is nearer and of what is farther, as `sum_sides` gives them.
+        edges: [B, R, R] bool, where surfaces of different depth meet, or nothing is: there values must not be mixed.
+        inner: [B, R, R] bool, those edges at which the person is on both sides.
+        sides: [B, h, w, 18], the skin's attributes on both sides of these, as `sum_sides` gives them.
+        corner: row and column of the geometry at which `sides` begins.
         layer: [B, R, R] of the nearest triangle, -1 where nothing is.
         smooth: [B, R, R, 4] of the skin, place in the photo (2), depth, share of the own texture.
         soft: [B, R, R, 4], stretch, and how far a pixel is person, eyes, mouth.
@@ -70,21 +72,40 @@ class _Surface:
     inside: Tensor
     nearest: Tensor
     edges: Tensor
+    inner: Tensor
     sides: Tensor
+    corner: tuple[int, int]
     layer: Tensor
     smooth: Tensor
     soft: Tensor
 
-    def at(self, pixels: Tensor, values: Tensor) -> Tensor:
-        """Values [N, K] of a field [B, G, G, K] at pixels [N] of the frames, counted through."""
-        size, small = len(self.nearest), values.shape[1]
+    def skin_at(self, pixels: Tensor) -> Tensor:
+        """Attributes [N, 8] of the skin at pixels [N] of the frames, counted through; at edges those of the nearest."""
+        return self._at(pixels, self.skin, edge=self.edges.flatten()[pixels])
+
+    def inside_at(self, pixels: Tensor) -> Tensor:
+        """Places [N, 4] of eyes and mouth."""
+        return self._at(pixels, self.inside)
+
+    def sides_at(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """At inner edges: attributes [N, 8] of the nearer and of the farther side, and the former's share [N]."""
+        return means_of_sides(self._at(pixels, self.sides, self.corner))
+
+    def _at(
+        self, pixels: Tensor, values: Tensor, corner: tuple[int, int] = (0, 0), edge: Tensor | None = None
+    ) -> Tensor:
+        """Values [N, K] of a field that begins at a corner of the geometry, mixed but for pixels that are an `edge`."""
+        size, small = len(self.nearest), self.skin.shape[1]
         rows = torch.div(pixels, size, rounding_mode="floor")
         frame, row, column = torch.div(rows, size, rounding_mode="floor"), rows % size, pixels % size
         corners = []
-        for place in (row, column):
-            exact = ((place + 0.5) * (small / size) - 0.5).clamp(0, small - 1)
+        for place, first, count in zip((row, column), corner, values.shape[1:3]):
+            exact = (place + 0.5) * (small / size) - 0.5
+            if edge is not None:
+                exact = torch.where(edge, self.nearest[place].to(exact.dtype), exact)
+            exact = (exact - first).clamp(0, count - 1)
             low = exact.long()
-            corners.append((low, (low + 1).clamp(max=small - 1), (exact - low)[:, None]))
+            corners.append((low, (low + 1).clamp(max=count - 1), (exact - low)[:, None]))
         (top, bottom, down), (left, right, across) = corners
         upper = torch.lerp(values[frame, top, left], values[frame, top, right], across)
         lower = torch.lerp(values[frame, bottom, left], values[frame, bottom, right], across)
@@ -136,18 +157,21 @@ def _surface(rig: PhotoRig, pose: Pose, size: int) -> _Surface:
     holes = layer > PERSON_LAYER
     skin = continued(values, layer == PERSON_LAYER, holes)
     inside = continued(values[..., :4], holes, layer == PERSON_LAYER)
-    edges = widened((_laplacian(skin[..., :2]) > _JUMP) & ~widened(holes, 3), 3)
-    sides = sum_sides(skin, fragments.depth * (layer == PERSON_LAYER))
+    jumps = (_laplacian(skin[..., :2]) > _JUMP) & ~widened(holes, 3)
+    edges, inner = widened(jumps, 3), widened(jumps & ~widened(layer < 0, 3), 3)
+    rows, columns = box_of(inner, SEEN_AROUND)
+    sides = sum_sides(skin[:, rows, columns], (fragments.depth * (layer == PERSON_LAYER))[:, rows, columns])
     masks = [layer >= 0, layer == EYE_LAYER, layer == MOUTH_LAYER]
     smooth = torch.stack([*skin[..., :2].unbind(-1), fragments.depth, skin[..., 4]], dim=-1)
     soft_parts = torch.stack([_stretch(skin[..., :2]), *(mask.float() for mask in masks)], dim=-1)
     nearest = (torch.arange(size, device=layer.device) * 2 + 1) * small // (2 * size)
     near = enlarged(smooth, size)
     if small != size:
-        layer, edges = (image[:, nearest[:, None], nearest] for image in (layer, edges))
+        layer, edges, inner = (image[:, nearest[:, None], nearest] for image in (layer, edges, inner))
         frame, row, column = torch.nonzero(edges).unbind(1)
         near[frame, row, column] = smooth[frame, nearest[row], nearest[column]]
-    return _Surface(skin, inside, nearest, edges, sides, layer, near, enlarged(soft_parts, size))
+    corner = (rows.start, columns.start)
+    return _Surface(skin, inside, nearest, edges, inner, sides, corner, layer, near, enlarged(soft_parts, size))
 
 
 def _laplacian(flow: Tensor) -> Tensor:
@@ -166,15 +190,17 @@ def _stretch(flow: Tensor) -> Tensor:
 
 def _mirror(rig: PhotoRig, colour: Tensor, seen: Tensor, surface: _Surface, scale: int) -> None:
     """Mix the twin's colours into `colour` [B, R, R, 4], in place, where the photo does not show a side of the face."""
-    wanted = (seen < _WELL_SEEN) & (surface.layer >= 0) & ~surface.edges
+    wanted = (seen < _WELL_SEEN) & (surface.layer >= 0) & ~surface.inner
     pixels, flat = torch.nonzero(wanted.flatten()).squeeze(1), colour.view(-1, 4)
-    flat[pixels] = _with_twin(rig, flat[pixels], surface.at(pixels, surface.skin), scale)
+    flat[pixels] = _with_twin(rig, flat[pixels], surface.skin_at(pixels), scale)
 
 
 def _draw_edges(rig: PhotoRig, colour: Tensor, surface: _Surface, scale: int) -> None:
-    """Draw both sides of the person's edges into `colour` [B, R, R, 4], in place, each by its share of a pixel."""
-    pixels = torch.nonzero((surface.edges & (surface.layer >= 0)).flatten()).squeeze(1)
-    *sides, share = means_of_sides(surface.at(pixels, surface.sides))
+    """Draw both sides of inner edges into `colour` [B, R, R, 4], in place, each by its share of a pixel."""
+    pixels = torch.nonzero(surface.inner.flatten()).squeeze(1)
+    if not len(pixels):
+        return
+    *sides, share = surface.sides_at(pixels)
     near, far = (
         _with_twin(rig, look_up(rig.texture, values[:, :2] * scale + rig.margin), values, scale) for values in sides
     )
@@ -191,13 +217,13 @@ def _with_twin(rig: PhotoRig, own: Tensor, values: Tensor, scale: int) -> Tensor
 def _draw_eyes(rig: PhotoRig, colour: Tensor, surface: _Surface, cover: Tensor, scale: int) -> None:
     """Draw the eyes into `colour` [B, R, R, 4], in place, by the share `cover` [B, R, R] of each pixel."""
     pixels = torch.nonzero(cover.flatten()).squeeze(1)
-    _lay_over(colour, look_up(rig.eyes, surface.at(pixels, surface.inside)[:, :2] * scale), cover, pixels)
+    _lay_over(colour, look_up(rig.eyes, surface.inside_at(pixels)[:, :2] * scale), cover, pixels)
 
 
 def _draw_mouth(rig: PhotoRig, colour: Tensor, surface: _Surface, cover: Tensor, pose: Pose, scale: int) -> None:
     """The same of the mouth: the photo's own as far as it shows one, else painted."""
     pixels = torch.nonzero(cover.flatten()).squeeze(1)
-    frame, values = torch.div(pixels, cover[0].numel(), rounding_mode="floor"), surface.at(pixels, surface.inside)
+    frame, values = torch.div(pixels, cover[0].numel(), rounding_mode="floor"), surface.inside_at(pixels)
     gap = pose.opened.new_tensor(rig.skeleton.gap)
     invented = soft(2 - gap / rig.mouth.least_gap) * soft(pose.opened / 0.04)  # a shut mouth shows no interior to reuse
     own = look_up(rig.opening, values[:, :2] * scale)

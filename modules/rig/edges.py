@@ -11,6 +11,7 @@ from torch import Tensor
 from modules.rig.filters import gaussian, greatest
 
 _WINDOW, _BLUR = 11, 5  # pixels a side in which near and far are told apart, and by which values are continued
+SEEN_AROUND = (_WINDOW + _BLUR) // 2  # pixels around an edge that say something of its two sides
 _SIGMA = 1.0
 _NOWHERE = 1e6  # dm, farther than anything
 _LEAST = 1e-3  # weight in the window from which a side counts
@@ -27,6 +28,8 @@ def sum_sides(values: Tensor, depth: Tensor) -> Tensor:
     Returns:
         [B, G, G, 2 K + 2]: sums and weight of the nearer, sums and weight of the farther; `means_of_sides` reads them.
     """
+    if not depth.numel():
+        return values.new_zeros(*depth.shape, 2 * values.shape[-1] + 2)
     person = depth > 0
     least = -greatest(torch.where(person, -depth, -_NOWHERE), _WINDOW)
     near = person & (depth <= (least + greatest(depth, _WINDOW)) / 2)
