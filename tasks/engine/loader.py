@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sized
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -128,4 +127,3 @@ def _start_worker(number: int) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
