@@ -186,8 +186,8 @@ A2M_STAGE = SPEECH | {
 }
 RECIPE = {"i2p": I2P, "motion_adapter": MOTION_ADAPTER, "htbsr": HTBSR, "syncnet": SYNCNET, "a2m": A2M_STAGE}
 
-# Keys that are no number of the recipe: names, paths, hardware, stores, logs; sizes of the models, which have a test below; the
-# procedural teacher, which the full stage 1 does not use.
+# Keys that are no number of the recipe: names, paths, hardware, stores, logs; sizes of the models, which have a test
+# below; the procedural teacher, which the full stage 1 does not use.
 NO_RECIPE = re.compile(
     r"task|strategy|threads|init_from|sync_checkpoint|(.*\.)?(folder|face_model|snapshot|whisper)"
     r"|(model|loader|log|checkpoint|views)\..*|(data|eg3d)\.store\..*|data\.pncc"
