@@ -25,13 +25,17 @@ def eyes_texture(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     Returns:
         [S, S, 3] float32 in [0, 1].
     """
-    size = len(picture)
     rings = [polygon(places[list(ring)], REFERENCE) for ring in (RIGHT_EYE_RING, LEFT_EYE_RING)]
-    eyes = shrink(rings[0] | rings[1], 3)
-    if not eyes.any():
+    return _outwards(picture, shrink(rings[0] | rings[1], 3))
+
+
+def _outwards(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """A picture uint8 [S, S, 3] continued from where `known` [REFERENCE, REFERENCE] is: float32 in [0, 1]."""
+    size = len(picture)
+    if not known.any():
         return picture.astype(np.float32) / 255
-    outwards = resized(fill(resized(picture, REFERENCE), eyes), size)
-    own = resized(eyes.astype(np.float32), size)[..., None]
+    outwards = resized(fill(resized(picture, REFERENCE), known), size)
+    own = resized(known.astype(np.float32), size)[..., None]
     return ((own * picture + (1 - own) * outwards) / 255).astype(np.float32)
 
 
@@ -61,18 +65,12 @@ def opening_texture(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     Returns:
         [S, S, 4] float32 in [0, 1], colours and how far they are to be used: 1 in the opening and a little beyond.
     """
-    size = len(picture)
     ring = places[list(MOUTH_RING)]
     mouth = polygon(ring, REFERENCE)
     reach = _UNDER_LIPS * float(np.ptp(ring[:, 0])) * REFERENCE
-    known = shrink(mouth, 3)
-    colours = np.asarray(picture, np.float32) / 255
-    if known.any():
-        outwards = resized(fill(resized(colours, REFERENCE), known), size)
-        own = resized(known.astype(np.float32), size)[..., None]
-        colours = own * colours + (1 - own) * outwards
     share = blur(grow(mouth, 2 * round(reach) + 1), max(reach / 2, 0.8))
-    return np.concatenate([colours, resized(share, size)[..., None]], axis=2).astype(np.float32)
+    colours = _outwards(picture, shrink(mouth, 3))
+    return np.concatenate([colours, resized(share, len(picture))[..., None]], axis=2).astype(np.float32)
 
 
 @dataclass(frozen=True)
