@@ -1,7 +1,7 @@
 """A driving clip -> expression and pose of the person in it: landmarks, fit, and poses corrected by the pictures."""
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from modules.analysis.crop import Box, clip_crop, crop_landmarks, crop_picture
 from modules.analysis.landmarks import detect_clip
+from modules.analysis.segmentation import segment
 from modules.face3d.coefficients import FaceCoefficients
 from modules.face3d.fitting import fit_clip
 from modules.face3d.morphable_model import MorphableModel
@@ -34,7 +35,8 @@ def fit_video(model: MorphableModel, clip: Path, which: int | None = None) -> Fa
     places = [crop_landmarks(*row) for row in zip(landmarks, shapes, boxes)]
     face = fit_clip(model, torch.from_numpy(np.stack(places)).float())
     squares = (crop_picture(frame, box, _TRACKED) for box, frame in zip(boxes, open_video(clip)[1]))
-    return track_poses(model, face, squares)
+    first = next(squares)
+    return track_poses(model, face, chain([first], squares), segment(first, places[0]))
 
 
 def face_squares(landmarks: np.ndarray, shapes: list[tuple[int, int]]) -> list[Box]:

@@ -108,6 +108,12 @@ def ring_triangles(ring: tuple[int, ...]) -> list[tuple[int, int, int]]:
     return [corners for corners in strip if len(set(corners)) == 3]
 
 
+def covered_triangles() -> Tensor:
+    """The triangles of the face and those that cover its holes, [F, 3]."""
+    rings = (RIGHT_EYE_RING, LEFT_EYE_RING, MOUTH_RING)
+    return torch.cat([face_triangles(), torch.tensor([corners for ring in rings for corners in ring_triangles(ring)])])
+
+
 def unproject(places: Tensor, depth: Tensor) -> Tensor:
     """Points at picture fractions [..., 2] and a depth [...] in dm from the camera -> [..., 3] posed, dm.
 

@@ -35,7 +35,7 @@ _FOLDED = 0.8  # of the photo's opening: from here on a lid that closes unfolds
 _SHOWN_OPEN = 0.06  # dm between lips from which the photo shows what lies behind them
 _WIDEST = 1.7  # times as wide as in the photo eyes open at most
 _UNDER_NECK = (0.0, -0.6, -0.8)  # dm in the head's axes, a point about which the head turns
-_WINDOW = 101  # frames; how many of 25 a second the head's distance is the median of
+_WINDOW = 25  # frames; how many of 25 a second the head's distance is the median of
 _BEHIND_FACE, _BEHIND_LIPS, _BEHIND_LIDS = 1.02, 1.01, 1.02  # times as far from the camera as what lies before them
 _BEFORE_LIDS = 0.995
 _ANOTHER_SIDE = 0.3  # radians from the photo's pose at which the mirrored side counts in full
@@ -61,7 +61,7 @@ def head_poses(photo: FaceCoefficients, euler: Tensor, translation: Tensor) -> t
 def _steady(translation: Tensor) -> Tensor:
     """Translations [T, 3] dm, 25 a second, in which the head does not swell.
 
-    Its distance is the median over two seconds to either side, seen at the same place of the picture: when a mouth
+    Its distance is the median over half a second to either side, seen at the same place of the picture: when a mouth
     opens, the fit of a face comes nearer.
     """
     distance = CAMERA_DISTANCE - translation[:, 2]

@@ -32,6 +32,7 @@ from modules.rig.landmark_mesh import (
     RIGHT_EYE_RING,
     LandmarkModel,
     PhotoMesh,
+    covered_triangles,
     face_triangles,
     photo_mesh,
     ring_triangles,
@@ -93,9 +94,8 @@ class PhotoRig:
         alpha = matte(photo.picture, _probability(photo, classes, oval))
         colours = foreground(photo.picture, alpha)
         frame = face_frame(places * REFERENCE, (REFERENCE, REFERENCE))
-        covered = torch.cat([face_triangles(), torch.tensor(_holes())])
         person = Person(resized(alpha, REFERENCE), classes, frame)
-        sheet = build_sheet(mesh, landmarks.basis, covered, photo.face, person, config)
+        sheet = build_sheet(mesh, landmarks.basis, covered_triangles(), photo.face, person, config)
         self.skeleton = Skeleton(mesh, sheet, landmarks, photo.face, _shut_lids(model, landmarks), config)
         own = mirror(resized(colours, REFERENCE), classes == HAIR, mesh, landmarks)
         self.lids = LidSkin.of(mesh, own[0], first=ALL_POINTS + len(sheet.places))
@@ -143,10 +143,6 @@ def _probability(photo: RigPhoto, classes: np.ndarray, oval: np.ndarray) -> np.n
     """Probability of a person at `REFERENCE` pixels; the face is surely one."""
     person = classes > 0 if photo.person is None else photo.person
     return np.maximum(resized(person, REFERENCE), oval).astype(np.float32)
-
-
-def _holes() -> list[tuple[int, int, int]]:
-    return [corners for ring in (RIGHT_EYE_RING, LEFT_EYE_RING, MOUTH_RING) for corners in ring_triangles(ring)]
 
 
 def _shut_lids(model: MorphableModel, landmarks: LandmarkModel) -> Tensor:

@@ -67,7 +67,8 @@ class Scene:
         """`model` fitted to `followed` and tracked, T rows; once for each face model."""
         if model.name not in self._fits:
             face = fit_clip(model, torch.from_numpy(self.followed).float())
-            self._fits[model.name] = track_poses(model, face, self.clip.frames())
+            classes = segment(next(self.clip.frames()), self.followed[0])
+            self._fits[model.name] = track_poses(model, face, self.clip.frames(), classes)
         return self._fits[model.name]
 
 
