@@ -1,18 +1,19 @@
 """A z-buffer for triangle meshes in plain PyTorch, CPU and CUDA: triangles -> pixels (docs/spec/face3d.md#3-3).
 
-Every triangle is expanded into the pixels of its bounding box, pixels are tested against the three edges, and
-the nearest triangle of each pixel wins by one `amin` over keys that hold depth and triangle number.
+Every triangle is expanded into the rows that it crosses, and these into the pixels between two of its edges. The
+nearest triangle of each pixel wins by one `amin` over keys that hold depth and triangle number.
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from modules.geometry.camera import FITTING_FOCAL_LENGTH
 
 _NO_TRIANGLE = torch.iinfo(torch.int64).max
-_CANDIDATES = 1 << 21  # pixels tested at a time: bounds the memory
+_CANDIDATES = 1 << 21  # pixels of bounding boxes drawn at a time: bounds the memory
 _EMPTY_AREA = 1e-8  # doubled area in a picture of [-1, 1]^2 below which a triangle is skipped
 _NEAR = 1e-3  # dm; triangles with a corner nearer than this are skipped
 
@@ -55,11 +56,11 @@ def rasterize(points: Tensor, triangles: Tensor, size: int, focal_length: float 
     projected = _project(points.float(), size, focal_length)  # 3 x [B, V]
     corners = [[axis[:, triangles[:, k]].flatten() for k in range(3)] for axis in projected]
     keys = torch.full((batch * size * size,), _NO_TRIANGLE, dtype=torch.int64, device=points.device)
-    chosen, box = _pixel_boxes(corners, size)
-    for part in _parts(box[2] * box[3]):
-        rows = chosen[part]
-        nearby = [[corner.index_select(0, rows) for corner in axis] for axis in corners]
-        _draw(nearby, [side[part] for side in box], rows, (size, count), keys)
+    chosen, rows, areas = _pixel_rows(corners, size)
+    for part in _parts(areas):
+        numbers = chosen[part]
+        nearby = [[corner.index_select(0, numbers) for corner in axis] for axis in corners]
+        _draw(nearby, [side[part] for side in rows], numbers, (size, count), keys)
     return _resolve(keys, corners, (batch, size, count))
 
 
@@ -74,16 +75,12 @@ def interpolate(fragments: Fragments, attributes: Tensor, triangles: Tensor) -> 
         [B, C, H, W], 0 where nothing is.
     """
     batch, height, width = fragments.triangle.shape
-    pixels = torch.nonzero(fragments.triangle.flatten() >= 0).squeeze(1)  # [P]
-    seen = fragments.triangle.flatten().index_select(0, pixels)
-    corners = triangles.index_select(0, seen)  # [P, 3]
+    corners = triangles.index_select(0, fragments.triangle.flatten().clamp(min=0)).view(batch, -1, 3)
     if attributes.ndim == 3:
-        corners = corners + (pixels // (height * width) * attributes.shape[1])[:, None]
-        attributes = attributes.flatten(0, 1)
-    weights = fragments.barycentric.flatten(0, 2).index_select(0, pixels).to(attributes.dtype)  # [P, 3]
-    values = sum(weights[:, k, None] * attributes.index_select(0, corners[:, k]) for k in range(3))
-    image = attributes.new_zeros(batch * height * width, attributes.shape[1])
-    image = image.index_copy(0, pixels, values)
+        first = torch.arange(batch, device=corners.device) * attributes.shape[1]
+        corners, attributes = corners + first[:, None, None], attributes.flatten(0, 1)
+    weights = fragments.barycentric.flatten(0, 2).to(attributes.dtype)  # 0 where nothing is
+    image = F.embedding_bag(corners.flatten(0, 1), attributes, per_sample_weights=weights, mode="sum")
     return image.view(batch, height, width, -1).permute(0, 3, 1, 2)  # [B, C, H, W]
 
 
@@ -94,20 +91,21 @@ def _project(points: Tensor, size: int, focal_length: float) -> list[Tensor]:
     return [size / 2 * (1 + scale * x), size / 2 * (1 - scale * y), depth]
 
 
-def _pixel_boxes(corners: Corners, size: int) -> tuple[Tensor, list[Tensor]]:
-    """Triangles that may own a pixel centre [N]; their boxes: first column, row, width, height, 4 x [N]."""
+def _pixel_rows(corners: Corners, size: int) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Triangles that may own a pixel centre [N]; their first rows and how many, 2 x [N]; pixels of their boxes [N]."""
     (ax, bx, cx), (ay, by, cy), (az, bz, cz) = corners
     keep = torch.minimum(torch.minimum(az, bz), cz) > _NEAR
     keep &= ((bx - ax) * (cy - ay) - (by - ay) * (cx - ax)).abs() * (2 / size) ** 2 > _EMPTY_AREA
     box = []
     for a, b, c in corners[:2]:
-        low = (torch.minimum(torch.minimum(a, b), c) - 0.5).ceil_().clamp_(min=0)
-        high = (torch.maximum(torch.maximum(a, b), c) - 0.5).floor_().clamp_(max=size - 1)
+        low = (torch.minimum(torch.minimum(a, b), c) - 0.5).floor_().add_(1).clamp_(min=0)
+        high = (torch.maximum(torch.maximum(a, b), c) - 0.5).ceil_().sub_(1).clamp_(max=size - 1)
         keep &= high >= low
         box.append((low, high - low + 1))
     chosen = torch.nonzero(keep).squeeze(1)
-    (column, width), (row, height) = box
-    return chosen, [side.index_select(0, chosen).to(torch.int64) for side in (column, row, width, height)]
+    (_, width), (row, height) = box
+    row, height, area = (side.index_select(0, chosen).to(torch.int64) for side in (row, height, width * height))
+    return chosen, [row, height], area
 
 
 def _parts(counts: Tensor) -> list[slice]:
@@ -120,34 +118,63 @@ def _parts(counts: Tensor) -> list[slice]:
     return [slice(a, b) for a, b in zip(cuts, cuts[1:])]
 
 
-def _draw(corners: Corners, box: list[Tensor], numbers: Tensor, sizes: tuple[int, int], keys: Tensor) -> None:
+def _draw(corners: Corners, rows: list[Tensor], numbers: Tensor, sizes: tuple[int, int], keys: Tensor) -> None:
     """Lower `keys` [B*R*R] where a triangle covers a pixel centre.
 
     Args:
-        corners, box, numbers: of N triangles, the number counting those of all samples.
+        corners, rows, numbers: of N triangles, the number counting those of all samples.
         sizes: R, and triangles of one sample.
     """
     size, per_sample = sizes
-    first_column, first_row, width, height = box
-    counts = width * height
-    owner = torch.repeat_interleave(counts)  # [P] row of `corners`
+    owner, local = _expanded(rows[1])  # [T], the rows of all triangles
+    row = rows[0].index_select(0, owner).add_(local)
+    (left, near), (right, far) = _crossings(corners, owner, row)
+    turned = left > right
+    left, right = torch.minimum(left, right), torch.maximum(left, right)
+    near, far = torch.where(turned, far, near), torch.where(turned, near, far)
+    first = (left - 0.5).floor_().add_(1).clamp_(min=0)
+    count = (right - 0.5).ceil_().clamp_(max=size).sub_(first).clamp_(min=0)
+    slope = (far - near) / (right - left)
+    start = near + (first + 0.5 - left) * slope
+    sample = torch.div(numbers, per_sample, rounding_mode="floor")
+    base = (sample.index_select(0, owner) * size + row) * size + first.to(torch.int64)
+    line, local = _expanded(count.to(torch.int64))  # [P], the pixels of all rows
+    inverse = torch.addcmul(start.index_select(0, line), slope.index_select(0, line), local.to(slope.dtype))
+    number = (numbers % per_sample).index_select(0, owner).index_select(0, line)
+    key = (inverse.reciprocal_().view(torch.int32).to(torch.int64) << 32) | number
+    keys.scatter_reduce_(0, base.index_select(0, line).add_(local), key, "amin")
+
+
+def _expanded(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Item k repeated counts[k] times: the number of the item and that of the repetition, both [sum of counts]."""
+    owner = torch.repeat_interleave(counts)
     start = counts.cumsum(0) - counts
-    local = torch.arange(len(owner), device=owner.device) - start.index_select(0, owner)
-    across = width.index_select(0, owner)
-    down = torch.div(local, across, rounding_mode="floor")
-    column = first_column.index_select(0, owner).add_(local.sub_(down * across))
-    row = first_row.index_select(0, owner).add_(down)
-    weights = _edge_functions([[c.index_select(0, owner) for c in axis] for axis in corners[:2]], column, row)
-    hit = torch.nonzero(torch.minimum(torch.minimum(*weights[:2]), weights[2]) > 0).squeeze(1)
-    owner = owner.index_select(0, hit)
-    weights = [w.index_select(0, hit) for w in weights]
-    inverse = sum(w / z.index_select(0, owner) for w, z in zip(weights, corners[2]))  # linear in the picture
-    depth = (weights[0] + weights[1] + weights[2]) / inverse
-    number = numbers.index_select(0, owner)
-    key = (depth.view(torch.int32).to(torch.int64) << 32) | (number % per_sample)
-    sample = torch.div(number, per_sample, rounding_mode="floor")
-    pixel = (sample * size + row.index_select(0, hit)) * size + column.index_select(0, hit)
-    keys.scatter_reduce_(0, pixel, key, "amin")
+    return owner, torch.arange(len(owner), device=owner.device) - start.index_select(0, owner)
+
+
+def _crossings(corners: Corners, owner: Tensor, row: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Where the middles of rows [T] of triangles `owner` [T] cross two edges: column and inverse depth, 2 x 2 x [T].
+
+    Edges are followed downwards, so that the two triangles of an edge get exactly the same columns: no gaps, no pixel
+    owned twice. The inverse depth is linear in the picture.
+    """
+    x, y, depth = (torch.stack(axis, dim=1) for axis in corners)  # [N, 3]
+    y, order = y.sort(dim=1)
+    x, inverse = x.gather(1, order), depth.reciprocal().gather(1, order)
+
+    def edge(a: int, b: int) -> Tensor:
+        down = (y[:, b] - y[:, a]).reciprocal()
+        steps = [(values[:, b] - values[:, a]) * down for values in (x, inverse)]
+        return torch.stack([x[:, a], inverse[:, a], y[:, a], *steps], dim=1)
+
+    middle = row + 0.5
+    below = middle >= y[:, 1].index_select(0, owner)
+    short = torch.cat([edge(0, 1), edge(1, 2)]).index_select(0, owner + below * len(x))
+    results = []
+    for line in (edge(0, 2).index_select(0, owner), short):
+        down = middle - line[:, 2]
+        results.append((line[:, 0] + down * line[:, 3], line[:, 1] + down * line[:, 4]))
+    return results
 
 
 def _edge_functions(corners: list[list[Tensor]], column: Tensor, row: Tensor) -> list[Tensor]:
@@ -165,18 +192,17 @@ def _edge_functions(corners: list[list[Tensor]], column: Tensor, row: Tensor) ->
 def _resolve(keys: Tensor, corners: Corners, sizes: tuple[int, int, int]) -> Fragments:
     """Keys -> triangle, barycentric weights w_k ~ b_k / d_k, depth; sizes = B, R, triangles of one sample."""
     batch, size, per_sample = sizes
-    pixels = torch.nonzero(keys != _NO_TRIANGLE).squeeze(1)
-    triangle = keys.index_select(0, pixels) & 0xFFFFFFFF
-    within = pixels % (size * size)
-    owner = triangle + torch.div(pixels, size * size, rounding_mode="floor") * per_sample
-    x, y, z = ([corner.index_select(0, owner) for corner in axis] for axis in corners)
-    weights = _edge_functions([x, y], within % size, torch.div(within, size, rounding_mode="floor"))
-    weights = [w / d for w, d in zip(weights, z)]
-    total = weights[0] + weights[1] + weights[2]
-    weights = torch.stack([w / total for w in weights], dim=-1)  # [P, 3]
     shape = (batch, size, size)
+    drawn = keys != _NO_TRIANGLE
+    pixels = torch.nonzero(drawn).squeeze(1)
+    sample, row, column = torch.nonzero(drawn.view(shape)).unbind(1)
+    triangle = keys.index_select(0, pixels) & 0xFFFFFFFF
+    owner = triangle + sample * per_sample
+    x, y, z = ([corner.index_select(0, owner) for corner in axis] for axis in corners)
+    weights = [w / d for w, d in zip(_edge_functions([x, y], column, row), z)]
+    total = weights[0] + weights[1] + weights[2]
+    weights = [w / total for w in weights]
+    depth = weights[0] * z[0] + weights[1] * z[1] + weights[2] * z[2]
     triangles = torch.full_like(keys, -1).index_copy_(0, pixels, triangle).view(shape)
-    barycentric = weights.new_zeros(len(keys), 3).index_copy_(0, pixels, weights).view(*shape, 3)
-    depth = sum(weights[:, k] * z[k] for k in range(3))
-    depth = weights.new_zeros(len(keys)).index_copy_(0, pixels, depth).view(shape)
-    return Fragments(triangles, barycentric, depth)
+    barycentric = depth.new_zeros(len(keys), 3).index_copy_(0, pixels, torch.stack(weights, dim=-1)).view(*shape, 3)
+    return Fragments(triangles, barycentric, depth.new_zeros(len(keys)).index_copy_(0, pixels, depth).view(shape))
