@@ -63,7 +63,7 @@ class _Surface:
         inner: [B, R, R] bool, those edges at which the person is on both sides.
         sides: [B, h, w, 18], the skin's attributes on both sides of these, as `sum_sides` gives them.
         corner: row and column of the geometry at which `sides` begins.
-        layer: [B, R, R] of the nearest triangle, -1 where nothing is.
+        shown: [B, R, R] bool, where something is.
         smooth: [B, R, R, 4] of the skin, place in the photo (2), depth, share of the own texture.
         soft: [B, R, R, 4], stretch, and how far a pixel is person, eyes, mouth.
     """
@@ -75,7 +75,7 @@ class _Surface:
     inner: Tensor
     sides: Tensor
     corner: tuple[int, int]
-    layer: Tensor
+    shown: Tensor
     smooth: Tensor
     soft: Tensor
 
@@ -96,20 +96,23 @@ class _Surface:
     ) -> Tensor:
         """Values [N, K] of a field that begins at a corner of the geometry, mixed but for pixels that are an `edge`."""
         size, small = len(self.nearest), self.skin.shape[1]
+        height, width = values.shape[1:3]
         rows = torch.div(pixels, size, rounding_mode="floor")
         frame, row, column = torch.div(rows, size, rounding_mode="floor"), rows % size, pixels % size
         corners = []
-        for place, first, count in zip((row, column), corner, values.shape[1:3]):
+        for place, first, last in zip((row, column), corner, (height - 1, width - 1)):
             exact = (place + 0.5) * (small / size) - 0.5
             if edge is not None:
                 exact = torch.where(edge, self.nearest[place].to(exact.dtype), exact)
-            exact = (exact - first).clamp(0, count - 1)
+            exact = (exact - first).clamp(0, last)
             low = exact.long()
-            corners.append((low, (low + 1).clamp(max=count - 1), (exact - low)[:, None]))
+            corners.append((low, (low + 1).clamp(max=last), exact - low))
         (top, bottom, down), (left, right, across) = corners
-        upper = torch.lerp(values[frame, top, left], values[frame, top, right], across)
-        lower = torch.lerp(values[frame, bottom, left], values[frame, bottom, right], across)
-        return torch.lerp(upper, lower, down)
+        top, bottom = (frame * height + top) * width, (frame * height + bottom) * width
+        around = torch.stack([top + left, top + right, bottom + left, bottom + right], dim=1)
+        shares = torch.stack([1 - across, across, 1 - across, across], dim=1)
+        shares *= torch.stack([1 - down, 1 - down, down, down], dim=1)
+        return F.embedding_bag(around, values.flatten(0, 2), per_sample_weights=shares, mode="sum")
 
 
 @torch.no_grad()
@@ -127,7 +130,7 @@ def draw(
     surface = _surface(rig, pose, size)
     scale = rig.eyes.shape[0]  # pixels of the photo
     colour = look_up(rig.texture, surface.smooth[..., :2] * scale + rig.margin)  # [B, R, R, 4]
-    seen = surface.smooth[..., 3] * (surface.layer >= 0)
+    seen = surface.smooth[..., 3] * surface.shown
     _mirror(rig, colour, seen, surface, scale)
     _draw_edges(rig, colour, surface, scale)
     stretch, person, eyes, mouth = surface.soft.unbind(-1)
@@ -166,12 +169,21 @@ def _surface(rig: PhotoRig, pose: Pose, size: int) -> _Surface:
     soft_parts = torch.stack([_stretch(skin[..., :2]), *(mask.float() for mask in masks)], dim=-1)
     nearest = (torch.arange(size, device=layer.device) * 2 + 1) * small // (2 * size)
     near = enlarged(smooth, size)
+    shown = layer >= 0
     if small != size:
-        layer, edges, inner = (image[:, nearest[:, None], nearest] for image in (layer, edges, inner))
+        shown, edges, inner = _at_nearest([shown, edges, inner], nearest)
         frame, row, column = torch.nonzero(edges).unbind(1)
         near[frame, row, column] = smooth[frame, nearest[row], nearest[column]]
     corner = (rows.start, columns.start)
-    return _Surface(skin, inside, nearest, edges, inner, sides, corner, layer, near, enlarged(soft_parts, size))
+    return _Surface(skin, inside, nearest, edges, inner, sides, corner, shown, near, enlarged(soft_parts, size))
+
+
+def _at_nearest(masks: list[Tensor], nearest: Tensor) -> list[Tensor]:
+    """Up to four masks [B, G, G] bool enlarged to [B, R, R], by the rows and columns `nearest` [R]; all in one go."""
+    unused = [masks[0]] * (4 - len(masks))
+    four = torch.stack([*masks, *unused], dim=-1).view(torch.int32).squeeze(-1)
+    large = four.index_select(1, nearest).index_select(2, nearest)
+    return list(large[..., None].view(torch.bool).unbind(-1)[: len(masks)])
 
 
 def _laplacian(flow: Tensor) -> Tensor:
@@ -190,7 +202,7 @@ def _stretch(flow: Tensor) -> Tensor:
 
 def _mirror(rig: PhotoRig, colour: Tensor, seen: Tensor, surface: _Surface, scale: int) -> None:
     """Mix the twin's colours into `colour` [B, R, R, 4], in place, where the photo does not show a side of the face."""
-    wanted = (seen < _WELL_SEEN) & (surface.layer >= 0) & ~surface.inner
+    wanted = (seen < _WELL_SEEN) & surface.shown & ~surface.inner
     pixels, flat = torch.nonzero(wanted.flatten()).squeeze(1), colour.view(-1, 4)
     flat[pixels] = _with_twin(rig, flat[pixels], surface.skin_at(pixels), scale)
 

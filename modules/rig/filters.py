@@ -158,6 +158,18 @@ def enlarged(image: Tensor, size: int) -> Tensor:
     return _interpolated(image, size)
 
 
+def averaged(image: Tensor) -> Tensor:
+    """The mean of [B, H, W, C] over 3 x 3 pixels, with 0 beyond the border."""
+    if image.device.type == "cpu":
+        return _each(image, lambda picture: cv2.blur(picture, (3, 3), borderType=cv2.BORDER_CONSTANT))
+    return _pooled_mean(image)
+
+
+def _pooled_mean(image: Tensor) -> Tensor:
+    """`averaged` by PyTorch."""
+    return F.avg_pool2d(image.permute(0, 3, 1, 2), 3, 1, 1).permute(0, 2, 3, 1)
+
+
 def _interpolated(image: Tensor, size: int) -> Tensor:
     """`enlarged` by PyTorch."""
     moved = F.interpolate(image.permute(0, 3, 1, 2), (size, size), mode="bilinear", align_corners=False)

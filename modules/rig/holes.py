@@ -6,13 +6,13 @@ follows from the ring of landmarks itself.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from modules.geometry.camera import FITTING_FOCAL_LENGTH
-from modules.rig.filters import widened
+from modules.rig.filters import averaged, widened
 
 _REACH = 2  # pixels of the geometry by which values are continued
+_NONE = 1e-3  # share of known pixels below which there is none, but for rounding
 _SUBROWS = 4  # lines a row of pixels on which coverage is exact
 
 
@@ -25,12 +25,11 @@ def continued(values: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
     if rows.stop == rows.start:
         return values
     part, seen, free = values[:, rows, columns], known[:, rows, columns].float(), wanted[:, rows, columns]
-    part = torch.cat([part * seen[..., None], seen[..., None]], dim=-1).permute(0, 3, 1, 2)
+    part = torch.cat([part * seen[..., None], seen[..., None]], dim=-1)
     for _ in range(_REACH):
-        total = F.avg_pool2d(part, 3, 1, 1)
-        reached = (total[:, -1:] > 0) & (part[:, -1:] == 0) & free[:, None]
-        part = torch.where(reached, total / total[:, -1:].clamp(min=1e-6), part)
-    part = part.permute(0, 2, 3, 1)
+        total = averaged(part)
+        reached = (total[..., -1:] > _NONE) & (part[..., -1:] == 0) & free[..., None]
+        part = torch.where(reached, total / total[..., -1:].clamp(min=1e-6), part)
     result = values.clone()
     result[:, rows, columns] = torch.where(part[..., -1:] > 0, part[..., :-1], values[:, rows, columns])
     return result

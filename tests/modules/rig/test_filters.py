@@ -26,6 +26,7 @@ def test_blurs_dilations_and_enlargements_agree_with_pytorch(generator):
     image = torch.rand(2, 12, 12, 4, generator=generator)
     assert_close(filters.gaussian(image, 5, 1.2), filters._convolved(image, 5, 1.2), atol=1e-5, rtol=0)
     assert_close(filters.enlarged(image, 30), filters._interpolated(image, 30), atol=1e-5, rtol=0)
+    assert_close(filters.averaged(image), filters._pooled_mean(image), atol=1e-6, rtol=0)
     mask = image[..., 0] > 0.9
     assert torch.equal(filters.widened(mask, 3), filters._pooled(mask, 3)) and mask.any()
     heights = torch.where(mask, image[..., 1], -100.0)
