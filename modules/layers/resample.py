@@ -9,6 +9,7 @@ def resize(image: Tensor, size: int, antialias: bool = True) -> Tensor:
     """Bilinear resize of [B, C, H, W] to size x size (pixel centres aligned at half pixels); same size: untouched."""
     if image.shape[-2:] == (size, size):
         return image
+    antialias = antialias and size < max(image.shape[-2:])  # else it is the plain filter, which is faster
     resized = F.interpolate(image.float(), size=(size, size), mode="bilinear", align_corners=False, antialias=antialias)
     return resized.to(image.dtype)
 

@@ -23,13 +23,23 @@ def lookup_sum(planes: Tensor, coordinates: Tensor) -> Tensor:
     Returns:
         [B, N, C].
     """
-    batch, count, _, height, width = planes.shape
-    table = rearrange(F.pad(planes, (1, 1, 1, 1)), "b p c h w -> (b p h w) c").contiguous()
+    return look_up(plane_table(planes), coordinates)
+
+
+def plane_table(planes: Tensor) -> Tensor:
+    """Planes [B, P, C, H, W], float32, as `look_up` reads them: [B, P, H + 2, W + 2, C], with a border of zeros."""
+    return rearrange(F.pad(planes, (1, 1, 1, 1)), "b p c h w -> b p h w c").contiguous()
+
+
+def look_up(table: Tensor, coordinates: Tensor) -> Tensor:
+    """`lookup_sum` of planes whose `plane_table` is kept for several lookups."""
+    batch, count = table.shape[:2]
+    height, width = table.shape[2] - 2, table.shape[3] - 2
     column, x = _split(coordinates[:, 0].detach(), width)  # [P, B, N]
     row, y = _split(coordinates[:, 1].detach(), height)
-    first = torch.arange(batch * count, device=planes.device).view(batch, count).t() * ((height + 2) * (width + 2))
+    first = torch.arange(batch * count, device=table.device).view(batch, count).t() * ((height + 2) * (width + 2))
     cell = first[..., None] + (row * (width + 2) + column).long()  # [P, B, N]
-    total = _CornerSum.apply(table, cell.flatten(1), x.flatten(1), y.flatten(1), width + 2)
+    total = _CornerSum.apply(table.flatten(0, 3), cell.flatten(1), x.flatten(1), y.flatten(1), width + 2)
     return rearrange(total, "(b n) c -> b n c", b=batch)
 
 

@@ -4,6 +4,7 @@ See docs/spec/head.md#2-3 and #2-4.
 """
 
 import math
+from copy import copy
 from typing import cast
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from modules.layers.precision import parameter_dtype
 from modules.layers.resample import resize
 from modules.layers.stylegan import FullyConnected
-from modules.rendering.lookup import lookup_sum
+from modules.rendering.lookup import look_up, plane_table
 
 # Which world axis runs along (width, height, depth) of each plane. The third repeats the second transposed: there is
 # no YZ plane, and published weights depend on it.
@@ -75,17 +76,36 @@ def rescale_planes(planes: Tensor, least_scale: float, quantile: float) -> Tenso
     return resize(planes.flatten(0, 1).float(), size, antialias=False).unflatten(0, planes.shape[:2])
 
 
-def mean_features(planes: Tensor, points: Tensor, box_size: float) -> Tensor:
-    """Mean of `sample_planes` over the three square planes, [B, N, C], float32 even if the planes are not.
+class MeanFeatures:
+    """The mean of `sample_planes` over the three square planes, made ready once for the lookups of many points.
 
     On the CPU two-dimensional planes take the fast lookup, unless the points need a gradient or the model is exported.
     """
-    planes, points = fold_planes(planes.float() / 3), points.float()
-    plain = points.requires_grad or torch.compiler.is_exporting()
-    if planes.device.type == "cpu" and planes.ndim == 5 and not plain:
-        x, y, z = (points * (2.0 / box_size)).unbind(dim=-1)  # [B, N]
-        return lookup_sum(planes, torch.stack([torch.stack([x, y]), torch.stack([x, z])]))
-    return sample_planes(planes, points, box_size).sum(dim=1)
+
+    def __init__(self, planes: Tensor, box_size: float) -> None:
+        """Planes as those of `sample_planes`, B of them; float32 even if they are not."""
+        self.box_size, self.planes = box_size, fold_planes(planes.float() / 3)
+        fast = planes.device.type == "cpu" and planes.ndim == 5 and not torch.compiler.is_exporting()
+        self.table = plane_table(self.planes) if fast else None
+
+    def __getitem__(self, sample: int) -> "MeanFeatures":
+        """Those of one sample, as a batch of 1."""
+        one, part = copy(self), slice(sample, sample + 1)
+        one.planes, one.table = self.planes[part], None if self.table is None else self.table[part]
+        return one
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """[B, N, C] at world points [B, N, 3]."""
+        points = points.float()
+        if self.table is None or points.requires_grad:
+            return sample_planes(self.planes, points, self.box_size).sum(dim=1)
+        x, y, z = (points * (2.0 / self.box_size)).unbind(dim=-1)  # [B, N]
+        return look_up(self.table, torch.stack([torch.stack([x, y]), torch.stack([x, z])]))
+
+
+def mean_features(planes: Tensor, points: Tensor, box_size: float) -> Tensor:
+    """`MeanFeatures` of planes for a single lookup of points [B, N, 3]: [B, N, C], float32."""
+    return MeanFeatures(planes, box_size)(points)
 
 
 class Decoder(nn.Module):

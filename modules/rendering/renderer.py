@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from modules.geometry.camera import Camera
 from modules.rendering.band import EMPTY, Colours, NeededColours, coarse_resolution, needed_samples
 from modules.rendering.compositing import expected_depth, interval_weights, sample_weights
-from modules.rendering.planes import Decoder, mean_features, rescale_planes, stretch
+from modules.rendering.planes import Decoder, MeanFeatures, rescale_planes, stretch
 from modules.rendering.rays import official_limits, pixel_rays, points_along, visible_limits
 from modules.rendering.sampling import importance_depths, stratified_depths
 
@@ -79,6 +79,9 @@ class RendererConfig:
             initial_gains=(10.0, 3.0),
             march="band",
         )
+
+
+Planes = Tensor | MeanFeatures  # [B, 3, C*D, H, W], or made ready by `VolumeRenderer.readable`
 
 
 @dataclass(frozen=True)
@@ -160,10 +163,13 @@ class VolumeRenderer(nn.Module):
             noise = RayNoise.centred(self.config, directions.device)
         else:
             noise = RayNoise.draw(self.config, batch, rays, generator, directions.device)
-        coarse = None
+        planes = planes.expand(batch, -1, -1, -1, -1)
         if self.config.march == "band" and generator is None:
-            coarse = self._coarse_march(planes, camera, coarse_resolution(resolution))
-        result = self.render_rays(planes, origins, directions, noise, coarse)
+            read = self.readable(planes)  # once for both marches
+            coarse = self._coarse_march(read, camera, coarse_resolution(resolution))
+            result = self.render_rays(read, origins, directions, noise, coarse)
+        else:
+            result = self.render_rays(planes, origins, directions, noise)
         images = [
             rearrange(values, "b (h w) c -> b c h w", h=resolution)
             for values in (result.feature, result.depth, result.weights)
@@ -172,7 +178,7 @@ class VolumeRenderer(nn.Module):
 
     def render_rays(
         self,
-        planes: Tensor,
+        planes: Planes,
         origins: Tensor,
         directions: Tensor,
         noise: RayNoise,
@@ -188,7 +194,8 @@ class VolumeRenderer(nn.Module):
             band: depths and weights of coarse rays as `needed_samples` reads them, where the rays are those of a
                 picture; None: all samples are evaluated.
         """
-        planes = planes.expand(directions.shape[0], -1, -1, -1, -1)
+        if isinstance(planes, Tensor):
+            planes = planes.expand(directions.shape[0], -1, -1, -1, -1)
         near, far = self._limits(origins, directions)
         coarse_planes, fine_planes = self._rescaled(planes, noise.resolutions)
         coarse = stratified_depths(near, far, noise.jitter)  # [B, R, N]
@@ -210,26 +217,31 @@ class VolumeRenderer(nn.Module):
         feature = self._feature([(parts[0], coarse_colours), (parts[1], fine_colours)])
         return self._result(feature, depths, sigma, weights, far, (coarse, coarse_weights), fine)
 
-    def density(self, planes: Tensor, points: Tensor) -> Tensor:
+    def density(self, planes: Planes, points: Tensor) -> Tensor:
         """Raw density [B, N, 1] (before softplus) of planes [B, 3, C*D, H, W] at world points [B, N, 3]."""
-        return self.decoder.density(self._features(planes, points)).float()
+        return self.decoder.density(self.readable(planes)(points)).float()
 
-    def query(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    def query(self, planes: Planes, points: Tensor) -> tuple[Tensor, Tensor]:
         """Raw density [B, N, 1] and colour logits [B, N, C], float32, at world points [B, N, 3]."""
-        sigma, logits = self.decoder(self._features(planes, points))
+        sigma, logits = self.decoder(self.readable(planes)(points))
         return sigma.float(), logits.float()
 
-    def _features(self, planes: Tensor, points: Tensor) -> Tensor:
-        """[B, N, C], float32."""
+    def readable(self, planes: Planes) -> MeanFeatures:
+        """Planes [B, 3, C*D, H, W] made ready for lookups; `density` and `query` take either."""
+        if isinstance(planes, MeanFeatures):
+            return planes
         if self.config.plane_depth > 1:
             planes = rearrange(planes, "b p (c d) h w -> b p c d h w", d=self.config.plane_depth)
-        return mean_features(planes, points, self.config.box_size)
+        return MeanFeatures(planes, self.config.box_size)
 
-    def _rescaled(self, planes: Tensor, resolutions: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
-        """The planes of either pass."""
-        if resolutions is None:
-            return planes, planes
-        coarse, fine = (rescale_planes(planes, self.config.least_plane_scale, quantile) for quantile in resolutions)
+    def _rescaled(self, planes: Planes, resolutions: tuple[float, float] | None) -> tuple[MeanFeatures, MeanFeatures]:
+        """The planes of either pass; only planes as they are can be rescaled."""
+        if resolutions is None or isinstance(planes, MeanFeatures):
+            read = self.readable(planes)
+            return read, read
+        coarse, fine = (
+            self.readable(rescale_planes(planes, self.config.least_plane_scale, quantile)) for quantile in resolutions
+        )
         return coarse, fine
 
     def _limits(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -240,17 +252,16 @@ class VolumeRenderer(nn.Module):
         limits = official_limits if self.config.missing_rays == "official" else visible_limits
         return limits(origins, directions, self.config.box_size)
 
-    def _coarse_march(self, planes: Tensor, camera: Camera, resolution: int) -> tuple[Tensor, Tensor]:
+    def _coarse_march(self, planes: MeanFeatures, camera: Camera, resolution: int) -> tuple[Tensor, Tensor]:
         """Depths [B, g*g, N] of a grid of g x g rays and the weights of their intervals [B, g*g, N-1]."""
         origins, directions = pixel_rays(camera.camera_to_world, camera.intrinsics, resolution)
         near, far = self._limits(origins, directions)
         depths = stratified_depths(near, far, RayNoise.centred(self.config, directions.device).jitter)
-        planes = planes.expand(directions.shape[0], -1, -1, -1, -1)
         sigma = self.density(planes, points_along(origins, directions, depths).flatten(1, 2))
         return depths, interval_weights(depths, sigma.view_as(depths))
 
     def _query(
-        self, planes: Tensor, origins: Tensor, directions: Tensor, depths: Tensor, needed: Tensor | None = None
+        self, planes: MeanFeatures, origins: Tensor, directions: Tensor, depths: Tensor, needed: Tensor | None = None
     ) -> tuple[Tensor, Colours | NeededColours]:
         """Raw density [B, R, S] and colours at depths [B, R, S]; with `needed` [B, R, S] the others are empty."""
         if needed is None:
@@ -262,7 +273,7 @@ class VolumeRenderer(nn.Module):
             ray, _ = chosen.nonzero(as_tuple=True)
             origin = origins[sample, ray if origins.shape[1] > 1 else 0]
             points = origin + directions[sample, ray] * depths[sample][chosen][:, None]
-            values.append(self.query(planes[sample, None], points[None]))
+            values.append(self.query(planes[sample], points[None]))
         sigma, logits = (torch.cat([pair[index][0] for pair in values]) for index in range(2))
         return torch.full_like(depths, EMPTY).masked_scatter(needed, sigma), NeededColours(logits, needed)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from modules.layers.precision import parameter_dtype
@@ -52,7 +53,11 @@ class HeadPriorPortrait(Real3DPortrait):
 
     def drive(self, canonical: Tensor, pncc: PNCCInputs | None) -> tuple[Tensor, Tensor | None]:
         """Fuse as in the paper, after the XY plane was warped by the correspondence of source and driving PNCC."""
-        if pncc is not None:
-            source = pncc.source.expand(len(pncc.driving), -1, -1, -1)
-            canonical = warp_by_pncc(canonical, source, pncc.driving, self.box_size, self.prior)
-        return super().drive(canonical, pncc)
+        if pncc is None:
+            return canonical, None
+        source = pncc.source.expand(len(pncc.driving), -1, -1, -1)
+        warped = warp_by_pncc(canonical, source, pncc.driving, self.box_size, self.prior)
+        if torch.is_grad_enabled() or self.plane_fusion != "add":
+            return super().drive(warped, pncc)
+        motion = self.motion_planes(pncc)
+        return warped.add_(motion), motion

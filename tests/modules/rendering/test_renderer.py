@@ -162,7 +162,7 @@ def test_planes_are_rescaled_apart_for_either_pass_where_samples_are_random(plan
     renderer, sides = tiny(least_plane_scale=0.5), []
     query = renderer.query
     monkeypatch.setattr(
-        renderer, "query", lambda planes, points: sides.append(planes.shape[-1]) or query(planes, points)
+        renderer, "query", lambda read, points: sides.append(read.planes.shape[-1]) or query(read, points)
     )
     exact = renderer(planes, frontal_camera, 4)
     assert sides == [8, 8] and torch.equal(exact.feature, tiny()(planes, frontal_camera, 4).feature)
