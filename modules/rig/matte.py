@@ -7,7 +7,22 @@ from modules.rig.config import REFERENCE
 from modules.rig.filters import blur, fill, grow, resized, shrink, smoothstep
 
 _BOX = 13  # pixels at REFERENCE, of the guided filter
+_APART = 0.7  # probability up to which parts of a person do not hang together
 _REACH = 20  # pixels at REFERENCE from what is surely the person, within which it may be half seen
+
+
+def with_face(person: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """What hangs together with the face, of probabilities [N, N] of a person; 0 elsewhere.
+
+    In a painting or in a crowd other things look like a person too, and would move with the shoulders.
+
+    Args:
+        face: [N, N] bool, where the face is.
+    """
+    _, labels = cv2.connectedComponents((person > _APART).astype(np.uint8))
+    own = np.unique(labels[face & (labels > 0)])
+    near = grow(np.isin(labels, own), 2 * _REACH + 1)  # the soft outline too
+    return np.where(near, person, 0).astype(np.float32)
 
 
 def matte(picture: np.ndarray, person: np.ndarray) -> np.ndarray:

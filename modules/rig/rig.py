@@ -39,7 +39,7 @@ from modules.rig.landmark_mesh import (
 )
 from modules.rig.lids import COUNT, LidSkin, lash_points
 from modules.rig.lips import LipSkin
-from modules.rig.matte import foreground, matte, person_texture
+from modules.rig.matte import foreground, matte, person_texture, with_face
 from modules.rig.mirror import mirror
 from modules.rig.motion import SHUT_LIDS, Skeleton
 from modules.rig.plate import background_plate
@@ -140,9 +140,9 @@ def _classes(classes: np.ndarray) -> np.ndarray:
 
 
 def _probability(photo: RigPhoto, classes: np.ndarray, oval: np.ndarray) -> np.ndarray:
-    """Probability of a person at `REFERENCE` pixels; the face is surely one."""
+    """Probability of the person at `REFERENCE` pixels; the face is surely of it."""
     person = classes > 0 if photo.person is None else photo.person
-    return np.maximum(resized(person, REFERENCE), oval).astype(np.float32)
+    return with_face(np.maximum(resized(person, REFERENCE), oval), oval)
 
 
 def _shut_lids(model: MorphableModel, landmarks: LandmarkModel) -> Tensor:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from modules.rig.matte import foreground, matte, person_texture
+from modules.rig.matte import foreground, matte, person_texture, with_face
 
 
 def scene(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,6 +18,19 @@ def test_alpha_has_the_edge_of_the_picture_where_the_probability_is_vague():
     assert np.abs(alpha - disc).mean() < 0.5 * np.abs(vague - disc).mean()
     small = matte(scene(256)[0], vague)
     assert small.shape == (256, 256) and abs(small.mean() - alpha.mean()) < 0.01
+
+
+def test_what_does_not_hang_together_with_the_face_is_no_part_of_the_person():
+    """Neither a second disc nor one joined to the first by smoke alone; the soft outline of the face's own stays."""
+    rows, columns = np.indices((512, 512))
+    radius = np.hypot(rows - 200, columns - 300)
+    own = np.clip((100 - radius) / 10, 0, 1)
+    other = (np.hypot(rows - 450, columns - 60) < 40).astype(float)
+    smoke = 0.6 * (np.abs(rows - 200 + columns - 300) < 20)
+    face = radius < 50
+    person = with_face(np.maximum(np.maximum(own, other), smoke).astype(np.float32), face)
+    assert person[other > 0].max() == 0
+    np.testing.assert_allclose(person[(own > 0) & (smoke == 0)], own[(own > 0) & (smoke == 0)], atol=1e-6)
 
 
 def test_colours_of_the_person_have_nothing_of_the_background():
