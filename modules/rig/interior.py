@@ -11,7 +11,7 @@ from modules.face3d.landmark_sets import INNER_LIP_MIDDLES, LIPS
 from modules.rig.config import REFERENCE
 from modules.rig.filters import blur, fill, grow, look_up, polygon, resized, shrink, soft
 from modules.rig.landmark_mesh import LEFT_EYE_RING, MOUTH_RING, RIGHT_EYE_RING
-from modules.rig.teeth import ABOVE, HALF_WIDTH, PIXELS, ROWS, TEXEL, picture_of
+from modules.rig.teeth import ABOVE, HALF_WIDTH, PICTURE_ROWS, PIXELS, TEXEL, picture_of
 
 _OUTER_LIPS = LIPS[20:]
 _BRIGHT = 0.75  # of what is expected of teeth: as bright must be what a mouth shows to be taken for them
@@ -27,7 +27,7 @@ _LIP_SHADE, _CHEEK_SHADE = 0.22, 0.65  # of the light that is lost at the lips, 
 _GUMS = 0.85  # of the lips' light is the gums'
 _TEETH, _SKIN_LIGHT = 220, 155  # of 255, teeth and skin in usual light
 _ADAPTED = 0.4  # power of the skin's light that teeth have: skin is darker for two reasons, its colour and the light
-_SKIN, _TOOTH = np.array([1.3, 1.0, 0.85]), np.array([1.05, 1.0, 0.9])  # colours in white light
+_SKIN, _TOOTH = np.array([1.3, 1.0, 0.85]), np.array([1.12, 1.0, 0.86])  # colours in white light
 _SHOWN_GAP, _DARK_GAP = 0.02, 0.07  # dm, `PaintedMouth.least_gap` of mouths that show teeth, and that do not
 
 
@@ -168,7 +168,9 @@ class PaintedMouth:
         gap = (opening.lips[:, 0] - opening.lips[:, 1]).clamp(0, 0.5)
         shown = _LOWER_SHOWN - _LESS_SHOWN * (gap - _WIDE).clamp(min=0)
         edge = torch.minimum(chin[:, 1].clamp(max=0) - _OVERBITE, bottom + shown)
-        of_frame = torch.cat([torch.stack([chin[:, 0], edge + ROWS * TEXEL, _BACK - _DARKER * gap]), opening.rims()])
+        of_frame = torch.cat(
+            [torch.stack([chin[:, 0], edge + PICTURE_ROWS * TEXEL, _BACK - _DARKER * gap]), opening.rims()]
+        )
         chin_x, edge, depth, *rims = of_frame.index_select(1, frames)
         x, y = places.T.contiguous()
         shade = _shade(x, y, rims)

@@ -9,7 +9,7 @@ from modules.rig.filters import blur, smoothstep
 
 HALF_WIDTH, ABOVE, BELOW = 0.32, 0.2, 0.12  # dm from the edge of the middle teeth to the borders of a picture
 TEXEL = 0.0025  # dm
-ROWS = round((ABOVE + BELOW) / TEXEL)
+PICTURE_ROWS = round((ABOVE + BELOW) / TEXEL)
 PIXELS = (0.0025, 0.005, 0.01, 0.02)  # dm a pixel of the frame, for each of which there is a picture
 
 # Mean widths of central and lateral incisor, canine and two premolars, and heights of their crowns, dm: Wheeler's
@@ -30,7 +30,7 @@ def picture_of(teeth: np.ndarray, gums: np.ndarray, tongue: np.ndarray) -> np.nd
     Args:
         teeth, gums, tongue: [3] colours in [0, 1].
     Returns:
-        [len(PIXELS), 2 * `ROWS`, W, 4] float32, colours times cover, and cover.
+        [len(PIXELS), 2 * `PICTURE_ROWS`, W, 4] float32, colours times cover, and cover.
     """
     whole = [upper_teeth(teeth, gums), lower_teeth(teeth, gums, tongue)]
     levels = [[blur(part, _BLUR * pixel / TEXEL) for part in whole] for pixel in PIXELS]
@@ -43,7 +43,7 @@ def upper_teeth(teeth: np.ndarray, gums: np.ndarray) -> np.ndarray:
     Args:
         teeth, gums: [3] colours in [0, 1].
     Returns:
-        [`ROWS`, W, 4], colours times cover, and cover.
+        [`PICTURE_ROWS`, W, 4], colours times cover, and cover.
     """
     x, y = _grid()
     angle, tooth, across = _row(x, _UPPER_WIDTHS, _UPPER_ARCH)
@@ -81,7 +81,7 @@ def lower_teeth(teeth: np.ndarray, gums: np.ndarray, tongue: np.ndarray) -> np.n
 def _grid() -> tuple[np.ndarray, np.ndarray]:
     """Places [H, W] of the texels, dm across and up."""
     columns = np.arange(round(2 * HALF_WIDTH / TEXEL)) + 0.5
-    rows = np.arange(ROWS) + 0.5
+    rows = np.arange(PICTURE_ROWS) + 0.5
     return np.meshgrid(columns * TEXEL - HALF_WIDTH, ABOVE - rows * TEXEL)
 
 

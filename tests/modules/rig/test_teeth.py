@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from modules.rig.teeth import ABOVE, HALF_WIDTH, PIXELS, ROWS, TEXEL, lower_teeth, picture_of, upper_teeth
+from modules.rig.teeth import ABOVE, HALF_WIDTH, PICTURE_ROWS, PIXELS, TEXEL, lower_teeth, picture_of, upper_teeth
 
 TEETH, GUMS, TONGUE = (np.array(colour) for colour in ((0.8, 0.8, 0.7), (0.6, 0.3, 0.3), (0.7, 0.4, 0.4)))
 
@@ -43,12 +43,12 @@ def test_the_tongue_rises_behind_the_lower_teeth():
 
 def test_pictures_are_both_rows_blurred_by_the_size_of_a_pixel():
     pictures = picture_of(TEETH, GUMS, TONGUE)
-    assert pictures.shape == (len(PIXELS), 2 * ROWS, round(2 * HALF_WIDTH / TEXEL), 4)
+    assert pictures.shape == (len(PIXELS), 2 * PICTURE_ROWS, round(2 * HALF_WIDTH / TEXEL), 4)
     assert pictures.dtype == np.float32 and pictures.min() >= 0 and pictures.max() <= 1
     assert (pictures[..., :3].max(-1) <= pictures[..., 3] + 1e-4).all()
     detail = [np.abs(np.diff(picture, axis=1)).mean() for picture in pictures]
     assert (np.diff(detail) < 0).all()
     assert at(pictures[0], 0.04, 0.05) == pytest.approx(at(upper_teeth(TEETH, GUMS), 0.04, 0.05), abs=0.02)
-    assert at(pictures[0][ROWS:], 0.025, -0.04) == pytest.approx(
+    assert at(pictures[0][PICTURE_ROWS:], 0.025, -0.04) == pytest.approx(
         at(lower_teeth(TEETH, GUMS, TONGUE), 0.025, -0.04), abs=0.03
     )
