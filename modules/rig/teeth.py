@@ -19,7 +19,7 @@ _LOWER_WIDTHS, _LOWER_HEIGHTS = (0.05, 0.055, 0.07, 0.07, 0.07), (0.09, 0.095, 0
 _SHORTER = (0.0, 0.008, 0.0, 0.006, 0.008)  # dm by which the edges of upper teeth end above the middle ones'
 _BLUR = 0.8  # pixels of the frame, deviation of the Gaussian
 _UPPER_ARCH, _LOWER_ARCH = 0.26, 0.225  # dm, radii of the arches: canines lie 34 mm and 26 mm apart
-_CREST = 0.11  # dm above the edge of the lower teeth, the top of the tongue
+_CREST = 0.13  # dm above the edge of the lower teeth, the top of the tongue
 _LOWER_LIGHT = 0.92  # of the upper teeth's
 _TONGUE = 0.17  # dm, half its width
 
@@ -64,7 +64,8 @@ def lower_teeth(teeth: np.ndarray, gums: np.ndarray, tongue: np.ndarray) -> np.n
     """
     x, y = _grid()
     angle, tooth, across = _row(x, _LOWER_WIDTHS, _LOWER_ARCH)
-    edge = 0.07 * (1 - np.cos(angle)) - _rounding(tooth, across)  # seen from above the sides of the arch lie higher
+    arch = 0.07 * (1 - np.cos(angle))  # seen from above its sides lie higher
+    edge = arch - _rounding(tooth, across)
     bottom = edge - np.take(_LOWER_HEIGHTS, tooth) + 0.02 * across**4
     colours = _lit(teeth, gums, tooth, across, (edge - y) / 0.1, _step(bottom - y))
     colours = colours * (_LOWER_LIGHT * np.cos(angle))[..., None]
@@ -72,7 +73,7 @@ def lower_teeth(teeth: np.ndarray, gums: np.ndarray, tongue: np.ndarray) -> np.n
     side = np.clip(1 - (x / _TONGUE) ** 2, 0, 1)
     crest = _CREST * np.sqrt(side)
     behind = smoothstep((crest - y) / 0.07) * smoothstep(side / 0.4)
-    light = (0.5 + 0.4 * smoothstep((y - edge) / 0.08)) * (0.75 + 0.25 * side)
+    light = (0.55 + 0.3 * smoothstep((y - arch) / 0.08)) * (0.75 + 0.25 * side)
     whole = cover + (1 - cover) * behind
     share = (cover / np.maximum(whole, 1e-6))[..., None]
     return _covering(share * colours + (1 - share) * light[..., None] * tongue, whole)
