@@ -103,13 +103,13 @@ class Opening:
     lips: Tensor
 
     def rims(self) -> Tensor:
-        """Parabolas through corners and middles of the lips: [8, B], where the mouth begins, one over its width, and
-        for the upper and the lower lip the height there, and factors of the share of the width and of its square."""
-        (x, y), (width, rise) = self.right.T, (self.left - self.right).T
-        bulge = 4 * (self.lips.T - y - rise / 2)  # [2, B]
-        begin = torch.stack([x, 1 / width.clamp(min=1e-3)])
-        top, bottom = (torch.stack([y, rise + part, -part]) for part in bulge)
-        return torch.cat([begin, top, bottom])
+        """Parabolas through corners and middles of the lips: [7, B], the middle of the mouth and one over half its
+        width; how far the left corner is higher than the middle between both; for the upper and for the lower lip the
+        height in the middle, and how far it is below the middle between the corners."""
+        middle, half = ((self.left + self.right) / 2).T, ((self.left - self.right) / 2).T
+        top, bottom = self.lips.T
+        across = 1 / half[0].clamp(min=1e-3)
+        return torch.stack([middle[0], across, half[1], top, middle[1] - top, bottom, middle[1] - bottom])
 
 
 @dataclass(frozen=True)
@@ -164,34 +164,32 @@ class PaintedMouth:
             pixel: dm a pixel of the frame at the mouth.
         """
         level = min(range(len(PIXELS)), key=lambda k: abs(math.log(PIXELS[k] / pixel)))
-        chin, bottom = opening.chin, opening.lips[:, 1] - self.bite[1]
+        chin, bite, bottom = opening.chin, self.bite[:2], opening.lips[:, 1] - self.bite[1]
         gap = (opening.lips[:, 0] - opening.lips[:, 1]).clamp(0, 0.5)
         shown = _LOWER_SHOWN - _LESS_SHOWN * (gap - _WIDE).clamp(min=0)
         edge = torch.minimum(chin[:, 1].clamp(max=0) - _OVERBITE, bottom + shown)
-        of_frame = torch.cat(
-            [torch.stack([chin[:, 0], edge + PICTURE_ROWS * TEXEL, _BACK - _DARKER * gap]), opening.rims()]
-        )
-        chin_x, edge, depth, *rims = of_frame.index_select(1, frames)
-        x, y = places.T.contiguous()
-        shade = _shade(x, y, rims)
-        x, y = x - self.bite[0], y - self.bite[1]
-        upper = y > -pixel
-        column = (torch.where(upper, x, x - chin_x) + HALF_WIDTH) / TEXEL
-        row = (ABOVE - torch.where(upper, y, y - edge)) / TEXEL
-        seen = look_up(self.rows[level], torch.stack([column, row], dim=-1))
-        back = (depth * (1 - seen[:, 3]))[:, None] * self.tongue
-        return (seen[:, :3] + back) * shade[:, None]
+        of_frame = torch.stack([-chin[:, 0] / TEXEL, edge / TEXEL + PICTURE_ROWS, _BACK - _DARKER * gap])
+        of_pixel = torch.cat([of_frame, opening.rims()]).index_select(1, frames)
+        places = places.T.contiguous()
+        corner = (bite + bite.new_tensor([-HALF_WIDTH, ABOVE]))[:, None]
+        texels = (places - corner) * bite.new_tensor([[1 / TEXEL], [-1 / TEXEL]])
+        lower = (places[1] < self.bite[1] - pixel).to(places.dtype)
+        seen = look_up(self.rows[level], torch.addcmul(texels, lower, of_pixel[:2]).T)
+        back = of_pixel[2] * (1 - seen[:, 3])
+        return torch.addcmul(seen[:, :3], back[:, None], self.tongue) * _shade(*places, of_pixel[3:])[:, None]
 
 
-def _shade(x: Tensor, y: Tensor, rims: list[Tensor]) -> Tensor:
-    """Light [N] in [0, 1] that lips and cheeks leave at places [N] dm, `rims` as of `Opening`."""
-    begin, per_width, top, top1, top2, bottom, bottom1, bottom2 = rims
-    u = (x - begin) * per_width
-    under = top + u * (top1 + u * top2) - y
-    above = y - bottom - u * (bottom1 + u * bottom2)
-    bulge = (4 * u * (1 - u)).clamp(0, 1)
+def _shade(x: Tensor, y: Tensor, rims: Tensor) -> Tensor:
+    """Light [N] in [0, 1] that lips and cheeks leave at places [N] dm, `rims` [7, N] as of `Opening`."""
+    middle, across, rise, top, top_bend, bottom, bottom_bend = rims
+    aside = (x - middle) * across
+    square = aside * aside
+    height = y - rise * aside
+    under = torch.addcmul(top, square, top_bend) - height
+    above = height - torch.addcmul(bottom, square, bottom_bend)
     near = soft(torch.minimum(under, above + _LIT_BELOW) / _REACH)
-    return (1 - _LIP_SHADE * (1 - near)) * (1 - _CHEEK_SHADE * (1 - bulge) ** 2)
+    square = square.clamp(max=1)
+    return (near * _LIP_SHADE + (1 - _LIP_SHADE)) * (1 - _CHEEK_SHADE * (square * square))
 
 
 def _expected_teeth(picture: np.ndarray, places: np.ndarray, oval: np.ndarray) -> np.ndarray:

@@ -108,11 +108,13 @@ def test_the_rims_go_through_corners_and_middles_of_the_lips():
     opening = Opening(
         torch.zeros(1, 2), torch.tensor([[-0.2, 0.1]]), torch.tensor([[0.3, 0.0]]), torch.tensor([[0.2, -0.1]])
     )
-    begin, per_width, *parabolas = opening.rims()[:, 0]
-    assert torch.allclose((torch.tensor([-0.2, 0.05, 0.3]) - begin) * per_width, torch.tensor([0.0, 0.5, 1.0]))
-    for (a, b, c), middle in zip((parabolas[:3], parabolas[3:]), (0.2, -0.1)):
-        heights = torch.stack([a, a + b / 2 + c / 4, a + b + c])
-        assert torch.allclose(heights, torch.tensor([0.1, middle, 0.0]), atol=1e-6)
+    middle, across, rise, *parabolas = opening.rims()[:, 0]
+    assert torch.allclose(
+        (torch.tensor([-0.2, 0.05, 0.3]) - middle) * across, torch.tensor([-1.0, 0.0, 1.0]), atol=1e-6
+    )
+    for (height, bend), lip in zip((parabolas[:2], parabolas[2:]), (0.2, -0.1)):
+        heights = torch.stack([height - rise + bend, height, height + rise + bend])
+        assert torch.allclose(heights, torch.tensor([0.1, lip, 0.0]), atol=1e-6)
 
 
 def test_teeth_are_never_brighter_than_the_brightest_of_the_face(puppet):
