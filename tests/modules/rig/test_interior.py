@@ -50,10 +50,10 @@ def test_where_lips_meet_no_teeth_shine_through(puppet):
     assert np.array_equal(filled[~grow(mouth, 3)], picture[~grow(mouth, 3)])
 
 
-def painted(mouth: PaintedMouth, places, chin=(0.0, 0.0), lips=(0.1, -0.1), pixel=0.005):
-    """Colours at places [N, 2] dm from the bite, of one frame whose lips stand so far from it."""
+def painted(mouth: PaintedMouth, places, chin=(0.0, 0.0), lips=(0.1, -0.1), pixel=0.005, half=0.25):
+    """Colours at places [N, 2] dm from the bite, of one frame whose lips and corners stand so far from it."""
     x, y = mouth.bite[:2].tolist()
-    corners = (torch.tensor([[x - 0.25, y]]), torch.tensor([[x + 0.25, y]]))
+    corners = (torch.tensor([[x - half, y]]), torch.tensor([[x + half, y]]))
     opening = Opening(torch.tensor([chin]), *corners, y + torch.tensor([lips]))
     places = torch.as_tensor(places, dtype=torch.float32)
     return mouth.paint(places + mouth.bite[:2], torch.zeros(len(places), dtype=torch.long), opening, pixel)
@@ -88,6 +88,18 @@ def test_lower_teeth_go_with_the_chin(puppet):
     places, lips = [[0.025, -0.04]], (0.1, -0.06)
     shut, dropped = (painted(puppet.rig.mouth, places, (0.0, fall), lips).mean() for fall in (0.0, -0.2))
     assert shut > dropped + 0.05
+
+
+def test_a_lip_that_comes_down_without_the_chin_bares_no_more_than_the_tops_of_the_lower_teeth(puppet):
+    near, far = (painted(puppet.rig.mouth, [[0.025, -0.04]], lips=(0.1, bottom)).mean() for bottom in (-0.06, -0.2))
+    assert near > far + 0.05
+
+
+def test_teeth_are_darker_near_the_upper_lip_and_near_the_corners(puppet):
+    mouth, middle, side = puppet.rig.mouth, [[0.04, 0.04]], [[0.12, 0.03]]
+    assert painted(mouth, middle, lips=(0.045, -0.1)).mean() < 0.9 * painted(mouth, middle).mean()
+    narrow, wide = (painted(mouth, side, lips=(0.3, -0.3), half=half).mean() for half in (0.15, 0.25))
+    assert narrow < 0.9 * wide
 
 
 def test_each_frame_is_painted_with_its_own_opening(puppet):
