@@ -7,6 +7,7 @@ import pytest
 
 from data_gen import inspect
 from data_gen.clip_facts import read_facts
+from data_gen.pack import pack
 from data_gen.procedural import ProceduralDataConfig, prepare
 from data_gen.progress import PreparationLog, Refusal, VideoReport
 from modules.clips.format import list_clips
@@ -49,6 +50,17 @@ def test_the_page_goes_where_it_is_told_with_as_many_clips(folder, tmp_path, cap
     assert inspect.main([str(folder), "--shown", "-1"]) == 2
     assert inspect.main([str(tmp_path)]) == 2
     assert "--shown is -1" in (message := capsys.readouterr().err) and "no prepared clips" in message
+
+
+def test_shards_of_an_address_are_inspected_as_a_folder_is(folder, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("fsspec", reason="the object store needs fsspec: pip install -r requirements-object-store.txt")
+    pack(folder, tmp_path / "shards", megabytes=1)
+    monkeypatch.chdir(tmp_path)
+    assert inspect.main([(tmp_path / "shards").as_uri()]) == 0
+    assert "clips: 2\npeople: 2\n" in capsys.readouterr().out
+    assert (tmp_path / "inspection.html").read_text(encoding="utf-8").count("<figure>") == 2
+    assert inspect.main([(tmp_path / "nothing").as_uri()]) == 2
+    assert "no shards in" in capsys.readouterr().err
 
 
 def test_people_hours_and_licences_are_those_of_the_clips(folder):
