@@ -143,10 +143,10 @@ PATCH_TERMS = {
 PATCH_INPUTS = {  # N patches of B pictures, R rays a side (patches.count, patches.rays)
     "error": Input("", "", "the function `image_error` of the config, or L1: images, targets -> their mean error"),
     "image_raw": Input("[N, 3, R, R]", NEAR_PICTURES, "the raw render of each patch"),
-    "target_raw": Input("[N, 3, R, R]", "[-1, 1]", "the same squares of the frame's head over black, or of the view"),
-    "ray_weights": Input("[N, 1, R, R]", "[0, 1]", "how much of each ray the head of the raw render stops"),
+    "target_raw": Input("[N, 3, R, R]", "in [-1, 1]", "the same squares of the head over black, or of the view"),
+    "ray_weights": Input("[N, 1, R, R]", "in [0, 1]", "how much of each ray the head of the raw render stops"),
     "head_raw": Input("[N, 1, R, R]", "bool", "the head of `target_raw`"),
-    "planes": Input("[B, 3, C, P, P]", "any", "the planes that are rendered, P pixels a side with C channels"),
+    "planes": Input("[B, 3, C, P, P]", "", "the planes that are rendered, P pixels a side with C channels"),
 }
 
 

@@ -79,13 +79,13 @@ TERMS = {
 }
 INPUTS = {
     "image": Input(PICTURE, NEAR_PICTURES, "the final picture"),
-    "target": Input(PICTURE, "[-1, 1]", "the whole frame: the person over the clip's background"),
+    "target": Input(PICTURE, "in [-1, 1]", "the person over the clip's background; targets=raw: the frame"),
     "near_torso": Input("[B, 1, S, S]", "bool", "the torso of `target` and 20 pixels (of 512) around it"),
     "lip_boxes": LIP_BOXES,
-    "torso_alpha": Input("[B, 1, S/2, S/2]", "[0, 1]", "where the torso covers the background"),
-    "feature_occlusion": Input("[B, 1, S/8, S/8]", "[0, 1]", "how much of the moved torso features is kept"),
+    "torso_alpha": Input("[B, 1, S/2, S/2]", "in [0, 1]", "where the torso covers the background"),
+    "feature_occlusion": Input("[B, 1, S/8, S/8]", "in [0, 1]", "how much of the moved torso features is kept"),
     "torso_image": Input("[B, 3, S/2, S/2]", NEAR_PICTURES, "the torso's own picture"),
-    "target_half": Input("[B, 3, S/2, S/2]", "[-1, 1]", "`target`, reduced"),
+    "target_half": Input("[B, 3, S/2, S/2]", "in [-1, 1]", "`target`, reduced"),
     "torso_half": Input("[B, 1, S/2, S/2]", "bool", "the torso of `target`"),
     "head_half": Input("[B, 1, S/2, S/2]", "bool", "the head of `target`"),
     "network": NETWORK,

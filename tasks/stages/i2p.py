@@ -73,10 +73,10 @@ TERMS = {
 INPUTS = {
     "error": Input("", "", "the function `image_error` of the config: images, targets -> their mean error"),
     "image": Input(PICTURE, NEAR_PICTURES, "the final picture of the view"),
-    "target": Input(PICTURE, "[-1, 1]", "the teacher's view"),
+    "target": Input(PICTURE, "in [-1, 1]", "the teacher's view"),
     "image_raw": Input(RAW, NEAR_PICTURES, "the raw render, before super-resolution"),
-    "target_raw": Input(RAW, "[-1, 1]", "the teacher's, of that size"),
-    "ray_weights": Input("[B, 1, R, R]", "[0, 1]", "how much of each ray the head of the raw render stops"),
+    "target_raw": Input(RAW, "in [-1, 1]", "the teacher's, of that size"),
+    "ray_weights": Input("[B, 1, R, R]", "in [0, 1]", "how much of each ray the head of the raw render stops"),
     "head_raw": Input("[B, 1, R, R]", "bool", "the head of `target_raw`; teacher=procedural alone knows it"),
     "network": NETWORK,
 }

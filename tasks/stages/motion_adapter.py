@@ -72,13 +72,13 @@ TERMS = {
 }
 INPUTS = {
     "image": Input(PICTURE, NEAR_PICTURES, "the final picture of the head"),
-    "target": Input(PICTURE, "[-1, 1]", "the frame's head over black"),
+    "target": Input(PICTURE, "in [-1, 1]", "the frame's head over black"),
     "near_head": Input("[B, 1, S, S]", "bool", "the head of `target` and 20 pixels (of 512) around it"),
     "image_raw": Input(RAW, NEAR_PICTURES, "the raw render, before super-resolution"),
-    "target_raw": Input(RAW, "[-1, 1]", "`target`, reduced"),
+    "target_raw": Input(RAW, "in [-1, 1]", "`target`, reduced"),
     "near_head_raw": Input("[B, 1, R, R]", "bool", "`near_head`, reduced"),
     "lip_boxes": LIP_BOXES,
-    "ray_weights": Input("[B, 1, R, R]", "[0, 1]", "how much of each ray the head of the raw render stops"),
+    "ray_weights": Input("[B, 1, R, R]", "in [0, 1]", "how much of each ray the head of the raw render stops"),
     "head_raw": Input("[B, 1, R, R]", "bool", "the head of `target_raw`"),
     "network": NETWORK,
 }

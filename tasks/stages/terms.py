@@ -43,7 +43,7 @@ class Input:
 
     Attributes:
         shape: of the tensor, `[B, 3, S, S]` with S pixels a side of a picture and R of a raw render; empty: no tensor.
-        values: type or range of its numbers.
+        values: of its numbers: `bool`, `int64`, or their range, `in [0, 1]`; empty: any.
         meaning: in a line.
     """
 
@@ -57,7 +57,7 @@ class Input:
 
 
 PICTURE, RAW = "[B, 3, S, S]", "[B, 3, R, R]"  # shapes that many inputs have
-NEAR_PICTURES = "about [-1, 1]"  # of networks, which no limit holds
+NEAR_PICTURES = "near [-1, 1]"  # of networks, which no limit holds
 LIP_BOXES = Input("[B, 4]", "int64", "x0, x1, y0, y1 of a square around the lips of `target`, pixels, ends exclusive")
 NETWORK = Input("", "", "the perceptual loss of images, targets, each [B, 3, H, W] in [0, 1]; needs its weight files")
 Terms = Mapping[str, Term]

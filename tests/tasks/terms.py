@@ -65,8 +65,8 @@ def check_inputs(table: Mapping[str, Input], inputs: Inputs, **sizes: int) -> No
         assert list(value.shape) == shape, f"{name} has shape {list(value.shape)}, said to be {declared.shape}"
         if declared.values in ("bool", "int64"):
             assert str(value.dtype) == f"torch.{declared.values}", name
-        elif declared.values.startswith("["):
-            low, high = map(int, declared.values.strip("[]").split(","))
+        elif declared.values.startswith("in "):
+            low, high = map(int, declared.values.removeprefix("in ").strip("[]").split(","))
             assert low - 1e-5 <= float(value.min()) <= float(value.max()) <= high + 1e-5, name
 
 
