@@ -447,8 +447,9 @@ class Trainer:
         if told := self.metric or next(iter(self._last), ""):
             if told in self._first and told in self._last:
                 first, last = self._first[told], self._last[told]
+                reached = last if self.best is None else self.best
                 parts.append(f"validation {told} {first:.5g} -> {last:.5g}")
-                if self._exceeds(told, first, last if self.best is None else self.best):
+                if f"{first:.5g}" != f"{reached:.5g}" and self._exceeds(told, first, reached):
                     parts.append("worse than at the start: train longer, or keep the weights that it started from")
         if (self.folder / "pictures").is_dir():
             parts.append(f"pictures: {self.folder / 'pictures'}")

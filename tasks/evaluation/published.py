@@ -7,7 +7,7 @@ of Deep3DFaceRecon; ours of this project's fit are called aed_fit and apd_fit.
 Rows = dict[str, dict[str, float]]
 
 # fmt: off
-COLUMNS = {
+PUBLISHED_COLUMNS = {
     "CSIM": "likeness to the photo (cosine of ArcFace vectors), higher is better",
     "FID": "distance of the pictures' statistics to those of true ones, lower is better",
     "AED": "mean |difference| of the expression's coefficients of Deep3DFaceRecon to the driver's, lower is better",
@@ -40,4 +40,4 @@ def published_markdown(protocol: str) -> str:
     ]
     for method, values in rows.items():
         lines.append(f"| {method} | " + " | ".join(str(values.get(name, "-")) for name in names) + " |")
-    return "\n".join([*lines, "", "; ".join(f"{name}: {COLUMNS[name]}" for name in names) + "."])
+    return "\n".join([*lines, "", "; ".join(f"{name}: {PUBLISHED_COLUMNS[name]}" for name in names) + "."])

@@ -52,7 +52,7 @@ from tasks.stages.terms import (
     LIP_BOXES,
     NEAR_PICTURES,
     NETWORK,
-    PICTURE,
+    PICTURE_SHAPE,
     Input,
     Inputs,
     Term,
@@ -78,8 +78,8 @@ TERMS = {
     "torso_image": Term(torso_l1, ("torso_image", "target_half", "torso_half")),
 }
 INPUTS = {
-    "image": Input(PICTURE, NEAR_PICTURES, "the final picture"),
-    "target": Input(PICTURE, "in [-1, 1]", "the person over the clip's background; targets=raw: the frame"),
+    "image": Input(PICTURE_SHAPE, NEAR_PICTURES, "the final picture"),
+    "target": Input(PICTURE_SHAPE, "in [-1, 1]", "the person over the clip's background; targets=raw: the frame"),
     "near_torso": Input("[B, 1, S, S]", "bool", "the torso of `target` and 20 pixels (of 512) around it"),
     "lip_boxes": LIP_BOXES,
     "torso_alpha": Input("[B, 1, S/2, S/2]", "in [0, 1]", "where the torso covers the background"),

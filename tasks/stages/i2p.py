@@ -49,8 +49,8 @@ from tasks.stages.sizes import adversary_of_model
 from tasks.stages.terms import (
     NEAR_PICTURES,
     NETWORK,
-    PICTURE,
-    RAW,
+    PICTURE_SHAPE,
+    RAW_SHAPE,
     Input,
     Inputs,
     Term,
@@ -72,10 +72,10 @@ TERMS = {
 }
 INPUTS = {
     "error": Input("", "", "the function `image_error` of the config: images, targets -> their mean error"),
-    "image": Input(PICTURE, NEAR_PICTURES, "the final picture of the view"),
-    "target": Input(PICTURE, "in [-1, 1]", "the teacher's view"),
-    "image_raw": Input(RAW, NEAR_PICTURES, "the raw render, before super-resolution"),
-    "target_raw": Input(RAW, "in [-1, 1]", "the teacher's, of that size"),
+    "image": Input(PICTURE_SHAPE, NEAR_PICTURES, "the final picture of the view"),
+    "target": Input(PICTURE_SHAPE, "in [-1, 1]", "the teacher's view"),
+    "image_raw": Input(RAW_SHAPE, NEAR_PICTURES, "the raw render, before super-resolution"),
+    "target_raw": Input(RAW_SHAPE, "in [-1, 1]", "the teacher's, of that size"),
     "ray_weights": Input("[B, 1, R, R]", "in [0, 1]", "how much of each ray the head of the raw render stops"),
     "head_raw": Input("[B, 1, R, R]", "bool", "the head of `target_raw`; teacher=procedural alone knows it"),
     "network": NETWORK,

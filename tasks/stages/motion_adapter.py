@@ -44,8 +44,8 @@ from tasks.stages.terms import (
     LIP_BOXES,
     NEAR_PICTURES,
     NETWORK,
-    PICTURE,
-    RAW,
+    PICTURE_SHAPE,
+    RAW_SHAPE,
     Input,
     Inputs,
     Term,
@@ -71,11 +71,11 @@ TERMS = {
     "entropy": Term(losses.binary_entropy, ("ray_weights",)),
 }
 INPUTS = {
-    "image": Input(PICTURE, NEAR_PICTURES, "the final picture of the head"),
-    "target": Input(PICTURE, "in [-1, 1]", "the frame's head over black"),
+    "image": Input(PICTURE_SHAPE, NEAR_PICTURES, "the final picture of the head"),
+    "target": Input(PICTURE_SHAPE, "in [-1, 1]", "the frame's head over black"),
     "near_head": Input("[B, 1, S, S]", "bool", "the head of `target` and 20 pixels (of 512) around it"),
-    "image_raw": Input(RAW, NEAR_PICTURES, "the raw render, before super-resolution"),
-    "target_raw": Input(RAW, "in [-1, 1]", "`target`, reduced"),
+    "image_raw": Input(RAW_SHAPE, NEAR_PICTURES, "the raw render, before super-resolution"),
+    "target_raw": Input(RAW_SHAPE, "in [-1, 1]", "`target`, reduced"),
     "near_head_raw": Input("[B, 1, R, R]", "bool", "`near_head`, reduced"),
     "lip_boxes": LIP_BOXES,
     "ray_weights": Input("[B, 1, R, R]", "in [0, 1]", "how much of each ray the head of the raw render stops"),
@@ -198,6 +198,7 @@ class MotionAdapterTask(FramePairTask):
     logged = {**OF_SOURCE, **ADVERSARIAL, **PLANE_LOSSES, **TUNED_LOSSES}  # noqa: RUF012
     metrics = {  # noqa: RUF012
         **FramePairTask.metrics,
+        "psnr": Metric("PSNR of the head over black, dB (of the demo: its raw render, enlarged)", "higher"),
         "psnr_raw": Metric("PSNR of the raw render, before super-resolution, dB", "higher"),
     }
 

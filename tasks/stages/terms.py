@@ -56,7 +56,7 @@ class Input:
         return f"{numbers}: {self.meaning}" if numbers else self.meaning
 
 
-PICTURE, RAW = "[B, 3, S, S]", "[B, 3, R, R]"  # shapes that many inputs have
+PICTURE_SHAPE, RAW_SHAPE = "[B, 3, S, S]", "[B, 3, R, R]"  # shapes that many inputs have
 NEAR_PICTURES = "near [-1, 1]"  # of networks, which no limit holds
 LIP_BOXES = Input("[B, 4]", "int64", "x0, x1, y0, y1 of a square around the lips of `target`, pixels, ends exclusive")
 NETWORK = Input("", "", "the perceptual loss of images, targets, each [B, 3, H, W] in [0, 1]; needs its weight files")
@@ -83,9 +83,11 @@ def check_weights(
     """
     if not any(weights.values()):
         raise ValueError("no loss has a weight; the paper's weights are in the YAML of the full stage")
+    possible = {name for name, term in terms.items() if {*available, *FIELDS}.issuperset(term.inputs)}
     for name, weight in weights.items():
         if name not in terms and name not in others:
-            raise ValueError(f"loss.{name} is no loss of this stage{nearest(name, {*terms, *others})}")
+            choices = nearest(name, {*possible, *others})
+            raise ValueError(f"loss.{name} is no loss of this stage{choices} (to add one: docs/extending.md#a-loss)")
         if weight < 0:
             raise ValueError(f"loss.{name} is {weight}; a weight is at least 0")
         given = (*available, *(fields or ()))
