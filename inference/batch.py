@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from inference.options import check, default_output, note_of_renderer, written
+from inference.options import check, check_given, default_output, note_of_renderer, written
 from inference.pipeline import TalkingPortrait
 from inference.video import make_video
 from modules.system.errors import UserError, lack_of_memory, note, tell_error
@@ -113,6 +113,7 @@ def _make(
     """Make one video and say so. Whether there was something to make."""
     if options.batch_file is not None:
         raise UserError("--batch-file is no option of a line; write it once, and in full")
+    check_given(options)
     options.output = options.output or default_output(options)
     outputs = {name: path for name, path in written(options).items() if path is not None}
     for name, path in outputs.items():

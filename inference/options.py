@@ -81,6 +81,7 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: naming the option.
     """
+    check_given(options)
     if options.output is None:
         options.output = default_output(options)
     _check_values(options)
@@ -101,11 +102,18 @@ def check_batch_file(table: Path | str) -> None:
         raise UserError(f"--batch-file {table}: there is no such file")
 
 
+def check_given(options: argparse.Namespace) -> None:
+    """Refuse an option without a value, as of `--source "$PHOTO"` where that is not set."""
+    for name in sorted(options.given):
+        if str(getattr(options, name)) == "":
+            raise UserError(f"{_called(name)} is empty; give it a value, or leave it out")
+
+
 def default_output(options: argparse.Namespace) -> Path:
     """The name of the output, made from those of the inputs: infer_out/face_hello.mp4; talk.mp4 without any.
 
-    A part, another size or background has a name of its own, so that a look does not replace the video:
-    face_hello_2s_256_beach.mp4.
+    A part, another size, background, checkpoint or renderer than the usual one has a name of its own, so that a look
+    does not replace the video: face_hello_2s_256_beach.mp4, face_hello_own.mp4, face_hello_planes.mp4.
     """
     who = options.source
     what = options.driving or options.motion or options.audio
@@ -118,6 +126,10 @@ def default_output(options: argparse.Namespace) -> Path:
         names.append(str(options.size))
     if options.background not in BACKGROUNDS:
         names.append(Path(options.background).stem.strip("#")[:LONGEST_NAME])
+    if os.path.realpath(options.checkpoint) != os.path.realpath(DEMO_CHECKPOINT):
+        names.append(os.path.basename(os.path.realpath(options.checkpoint))[:LONGEST_NAME])
+    if options.renderer not in (None, default_renderer(options)):
+        names.append(options.renderer)
     return OUTPUT_FOLDER / f"{'_'.join(names)}{suffix}"
 
 
@@ -156,9 +168,6 @@ def inputs_of(options: argparse.Namespace) -> dict[str, bool]:
 
 
 def _check_values(options: argparse.Namespace) -> None:
-    for name in sorted(options.given):
-        if str(getattr(options, name)) == "":
-            raise UserError(f"{_called(name)} is empty; give it a value, or leave it out")
     for name in ("mouth_amplitude", "temperature"):
         if not 0 <= getattr(options, name) <= LARGEST_AMOUNT:
             raise UserError(f"{_called(name)} is {getattr(options, name)}; give a number from 0 to 1")

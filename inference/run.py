@@ -180,7 +180,7 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=path,
         help="video .mp4 (transparent: .webm, .mov), animation .gif or .webp, still .png or .jpg, or a name without an "
-        "ending for a folder of PNGs; without it a name in infer_out/ made from those of the inputs",
+        "ending for a folder of PNGs; without it a name in infer_out/ made from the inputs",
     )
     parser.add_argument("--seconds", type=float, help="only the first seconds, for a look; of a still: its moment")
     parser.add_argument(

@@ -1,10 +1,10 @@
 """Contact sheets, one PNG each: of the procedural world, or of videos.
 
-python -m scripts.contact_sheet people --output people.png
-python -m scripts.contact_sheet expressions --seed 5 --output expressions.png
+python -m scripts.contact_sheet people                            infer_out/people_sheet.png
+python -m scripts.contact_sheet expressions --seed 5              infer_out/expressions_5_sheet.png
 python -m scripts.contact_sheet turntable --seed 5 --output turntable.png
-python -m scripts.contact_sheet views --output views.png         (what stage 1 of the demo trains on)
-python -m scripts.contact_sheet video a.mp4 b.mp4 --output sheet.png    (frames, whole rows for each video)
+python -m scripts.contact_sheet views                             (what stage 1 of the demo trains on)
+python -m scripts.contact_sheet video a.mp4 b.mp4                 (frames, whole rows for each video)
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from inference.options import LONGEST_NAME, OUTPUT_FOLDER
 from modules.face3d.coefficients import FaceCoefficients
 from modules.media.pixels import to_float, to_tensor, to_uint8
 from modules.media.video_reader import of_one_size, open_video
@@ -139,8 +140,20 @@ def columns_of_videos(files: int, count: int) -> int:
     return next((columns for columns in range(WIDEST, 1, -1) if count % columns == 0), count)
 
 
+def default_output(options: argparse.Namespace) -> Path:
+    """The name of the sheet, made from what it shows: infer_out/talk_sheet.png, infer_out/turntable_5_sheet.png."""
+    names = [path.stem[:LONGEST_NAME] for path in options.files[:1]] or [options.what]
+    if len(options.files) > 1:
+        names.append(f"and_{len(options.files) - 1}_more")
+    if options.seed is not None:
+        names.append(str(options.seed))
+    return OUTPUT_FOLDER / f"{'_'.join(names)}_sheet.png"
+
+
 def check(options: argparse.Namespace) -> None:
     """Fill in the defaults, and refuse what cannot be or is not used."""
+    if options.output is None:
+        options.output = default_output(options)
     for name, (default, sheets) in DEFAULTS.items():
         if getattr(options, name) is None:
             setattr(options, name, default)
@@ -171,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.contact_sheet", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("people", "expressions", "turntable", "views", "video"))
     parser.add_argument("files", type=Path, nargs="*", help="videos of one size, for `video`")
-    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--output", type=Path, help="PNG file; default: infer_out/ and the name of what it shows")
     parser.add_argument("--seed", type=int, help="the person, or the first of them (default 0)")
     parser.add_argument("--count", type=int, help="people or views on the sheet, or frames of each video (default 20)")
     parser.add_argument("--size", type=int, help="pixels of each picture (default 256)")
@@ -182,6 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
         check(options)
         pictures, columns = chosen(options)
         write(sheet(pictures, options.columns or columns), options.output)
+        print(options.output)
 
     return run_command(body)
 

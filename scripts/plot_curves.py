@@ -1,13 +1,14 @@
 """Training curves of runs as one picture: losses, validation metrics and learning rates, a row for each run.
 
 python -m scripts.plot_curves runs/demo/i2p runs/demo/syncnet runs/demo/a2m --output curves.png
+python -m scripts.plot_curves runs/own/htbsr --losses mouth,lips --output mouth.png
 """
 
 import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ POINTS = 100  # of a training curve, at most
 MARKED = 30  # points that are few enough for dots
 EARLY = 0.02  # part of a run in which the terms of the sum have begun
 _TERMS, _PANELS = 5, 3  # terms of the loss beside the sum, panels of validation
+OF_VIEWS = ("source_", "reference_", "target_")  # before the name of a loss in the log, where a step has several
 LETTERS = 50  # of a legend's line
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # distinct to colour-blind eyes too
 DARK, PALE = "#222222", "#888888"
@@ -145,25 +147,47 @@ def titles(runs: list[Path]) -> list[str]:
     return [str(run) for run in runs]
 
 
-def draw(runs: Mapping[str, Curves]) -> Figure:
-    """Title -> curves; the figure, a row for each run, 1400 pixels wide."""
+def named_losses(curves: Curves, names: Collection[str]) -> dict[str, Curve]:
+    """The curves without the losses that were not named; NAME stands for source_NAME and the like too."""
+    wanted = {f"loss/{kind}{name}" for name in names for kind in ("", *OF_VIEWS)}
+    return {name: curve for name, curve in curves.items() if not name.startswith("loss/") or name in wanted}
+
+
+def check_losses(runs: Mapping[Path, Curves], names: Collection[str]) -> None:
+    """Refuse a name that is no loss of any run.
+
+    Raises:
+        UserError: naming it and the losses that there are.
+    """
+    losses = sorted({name for curves in runs.values() for name in part(curves, "loss")})
+    for name in names:
+        if not any(part(named_losses(curves, [name]), "loss") for curves in runs.values()):
+            raise UserError(f"--losses {name}: no run has such a loss; there are {', '.join(losses) or 'none'}")
+
+
+def draw(runs: Mapping[str, Curves], largest: int = _TERMS) -> Figure:
+    """Title -> curves; the figure, a row for each run, 1400 pixels wide.
+
+    Args:
+        largest: losses that are drawn beside their sum, the largest ones.
+    """
     height = ROW_HEIGHT * len(runs)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH / DOTS, height / DOTS), dpi=DOTS, layout="constrained")
         FigureCanvasAgg(figure)
         rows = figure.subfigures(len(runs), squeeze=False)[:, 0]
         for row, (title, curves) in zip(rows, runs.items()):
-            _draw_run(row, title, curves)
+            _draw_run(row, title, curves, largest)
         figure.canvas.draw()
     return figure
 
 
-def _draw_run(row: SubFigure, title: str, curves: Curves) -> None:
+def _draw_run(row: SubFigure, title: str, curves: Curves, largest: int) -> None:
     last = max(int(curve.steps[-1]) for curve in curves.values())
     row.suptitle(f"{title}, {last:,} steps", x=0.005, ha="left", fontweight="bold", fontsize=13)
     left, middle, right = row.add_gridspec(1, 3, width_ratios=(1.15, 1.0, 0.85))
     loss, rate = row.add_subplot(left), row.add_subplot(right)
-    _draw_losses(loss, part(curves, "loss"))
+    _draw_losses(loss, part(curves, "loss"), largest)
     groups = grouped(part(curves, "validation"))
     heights = [1.0 + (len(group) > 1) for group in groups[:_PANELS]] or [1.0]
     stack = middle.subgridspec(len(heights), 1, height_ratios=heights)
@@ -179,11 +203,11 @@ def _draw_run(row: SubFigure, title: str, curves: Curves) -> None:
         axes.set_xlabel("step")
 
 
-def _draw_losses(axes: Axes, losses: Curves) -> None:
+def _draw_losses(axes: Axes, losses: Curves, largest: int) -> None:
     """Draw the largest terms, and the sum of those that start with the run."""
     sizes = {name: float(np.abs(curve.values).mean()) for name, curve in losses.items()}
     names = sorted(losses, key=sizes.__getitem__, reverse=True)
-    lines = {name: condensed(losses[name]) for name in (names if len(names) <= _TERMS else names[:_TERMS])}
+    lines = {name: condensed(losses[name]) for name in names[:largest]}
     if len(names) > 1:
         added = begun(losses)
         axes.plot(*condensed(sum_of(added)), color=DARK, linewidth=2.4, label=f"sum of {len(added)} terms")
@@ -240,6 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.plot_curves", description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="folder of a run, which holds metrics.jsonl")
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--losses", help="names with commas between: these alone (default: the largest five)")
     options = parser.parse_args(arguments)
 
     def body() -> None:
@@ -248,7 +273,13 @@ def main(arguments: list[str] | None = None) -> int:
         numbers = {f"the numbers of {run}": run / "metrics.jsonl" for run in options.runs}
         keep_inputs({"--output": options.output}, numbers)
         curves = [read_curves(run) for run in options.runs]
-        write_png(draw(dict(zip(titles(options.runs), curves))), options.output)
+        largest = _TERMS
+        if options.losses is not None:
+            names = [name.strip() for name in options.losses.split(",")]
+            check_losses(dict(zip(options.runs, curves)), names)
+            curves = [named_losses(own, names) for own in curves]
+            largest = max(len(own) for own in curves)
+        write_png(draw(dict(zip(titles(options.runs), curves)), largest), options.output)
         print(options.output)
 
     return run_command(body)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.clips.format import list_clips
+from modules.clips.splits import own_people
 from modules.clips.store import is_address
 from modules.procedural.person import HELD_OUT_SEED
 from modules.system.checkpoint import find_checkpoint, read_config
@@ -318,6 +319,7 @@ def check_clips(runs: Iterable[Run]) -> None:
         UserError: there are some; the message names all of them, with the commands that make them.
     """
     ways: dict[Path, str] = {}
+    instead: dict[str, None] = {}
     for run in runs:
         task = run.settings.task_config
         data = getattr(task, "data", None)
@@ -327,8 +329,11 @@ def check_clips(runs: Iterable[Run]) -> None:
                 face_model = getattr(data, "face_model", None) or task.face_model
                 speech, held_out = hasattr(task, "features"), key == "validation_folder"
                 ways[Path(folder)] = _how_to_make(Path(folder), face_model, speech, held_out)
+                if held_out and any(text.startswith("data.folder=") for text in run.overrides):
+                    instead[own_people(data.folder)] = None
     if ways:
-        raise UserError(f"no prepared clips in {', '.join(map(str, ways))}; make them: {'; '.join(ways.values())}")
+        advice = "; ".join((*ways.values(), *instead))
+        raise UserError(f"no prepared clips in {', '.join(map(str, ways))}; make them: {advice}")
 
 
 def _has_clips(folder: Path) -> bool:

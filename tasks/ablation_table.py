@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from statistics import mean, stdev
 from typing import Any
 
+from tasks.engine.registry import find_task
+from tasks.evaluation.measures import MEASURES
+from tasks.evaluation.tables import ARROWS
+
 Result = Mapping[str, Any]
 
 
@@ -81,8 +85,21 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
         if evaluated:
             lines += ["", _line(["run, evaluated", *evaluated]), _line(["---"] * (len(evaluated) + 1))]
             lines += [_line([row["name"], *(_metric(row, name) for name in evaluated)]) for row in group]
-        lines += ["", *shares_of_losses(group), *without_effect(group)]
+        lines += ["", *legend(task, metrics, evaluated), *shares_of_losses(group), *without_effect(group)]
     return "\n".join(lines)
+
+
+def legend(task: str, metrics: list[str], evaluated: list[str]) -> list[str]:
+    """A line for each column of figures: what it means and which way is better."""
+    known = {name: (metric.better, metric.meaning) for name, metric in find_task(task).metrics.items()}
+    measures = {measure.name: (measure.better, measure.definition) for measure in MEASURES}
+    found = [(n, known[n]) for n in metrics if n in known] + [(n, measures[n]) for n in evaluated if n in measures]
+    lines = [f"- {name}{ARROWS[better]}: {meaning}" for name, (better, meaning) in found]
+    return (
+        ["Columns (↑ higher is better, ↓ lower is better; in brackets the difference to the baseline):", "", *lines, ""]
+        if lines
+        else []
+    )
 
 
 def parameter_counts(row: Result, baseline: Result | None) -> str:

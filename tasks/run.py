@@ -43,8 +43,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def show_keys(options: argparse.Namespace) -> None:
-    """Print every key of the config: name, value, type and meaning."""
-    print(table_of_keys(keys_in_words(read_settings(options.config, options.overrides))))
+    """Print every key of the config: name, value, type and meaning; and what the losses of its stage may read."""
+    settings = read_settings(options.config, options.overrides)
+    print(table_of_keys(keys_in_words(settings)))
+    if inputs := settings.task.term_inputs:
+        print("\nInputs of a loss of this stage, S pixels a side of a picture (docs/extending.md#a-loss):")
+        print("\n".join(f"{name:<18}  {what}" for name, what in inputs.items()))
 
 
 def default_output(config: Path) -> Path:

@@ -21,9 +21,12 @@ from modules.portrait.build import build_portrait
 from modules.procedural.head import procedural_model
 from modules.system.config import save_yaml, to_dict
 from modules.system.errors import UserError
+from tasks.demo.patches import PATCH_INPUTS
 from tasks.engine import registry
+from tasks.engine.registry import find_task
 from tasks.run import main
 from tasks.stages import htbsr
+from tasks.stages.terms import Input
 from tests.conftest import ROOT
 from tests.tasks.helpers import metrics
 from tests.tasks.tiny_images import tiny_model, write_tiny_clips
@@ -72,7 +75,7 @@ def test_the_stage_trains_resumes_and_refuses_a_bad_value(
     "section, source, file, function",
     [
         ("A metric", modules.metrics.image, "metrics/test_image.py", "colour_shift"),
-        ("A loss", modules.losses.image, "losses/test_image.py", "charbonnier"),
+        ("A loss", modules.losses.image, "losses/test_image.py", "mouth_edges"),
     ],
 )
 def test_the_function_passes_its_own_test_as_printed(
@@ -89,6 +92,46 @@ def test_the_function_passes_its_own_test_as_printed(
     tests = [value for name, value in vars(written).items() if name.startswith("test_")]
     assert len(tests) == 1
     tests[0](generator) if tests[0].__code__.co_argcount else tests[0]()
+
+
+def input_table() -> str:
+    """What the losses of every stage may read, as the page shows it."""
+    stages: dict[tuple[str, Input], list[str]] = {}
+    tables = {name: find_task(name).term_inputs for name in ("i2p", "motion_adapter", "htbsr")}
+    for stage, table in (tables | {"patches": PATCH_INPUTS}).items():
+        for name, declared in table.items():
+            stages.setdefault((name, declared), []).append(stage)
+    rows = ["| input | of | shape, values | meaning |", "| --- | --- | --- | --- |"]
+    names = list(dict.fromkeys(name for name, _ in stages))
+    for (name, declared), of in sorted(stages.items(), key=lambda item: names.index(item[0][0])):
+        values = " ".join(filter(None, (declared.shape, declared.values))) or "-"
+        meaning = declared.meaning.replace("|", "\\|")
+        rows.append(f"| `{name}` | {', '.join(of)} | {values} | {meaning} |")
+    return "\n".join(rows)
+
+
+def test_the_page_has_the_inputs_that_the_losses_of_every_stage_may_read() -> None:
+    assert input_table() in PAGE, f"docs/extending.md needs this table:\n{input_table()}"
+
+
+def test_the_loss_of_a_region_trains_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = module(block("A loss", "modules/losses/image.py"), modules.losses.image)
+    terms = module(lines(block("A loss", "tasks/stages/htbsr.py"), "TERMS"), htbsr, losses=losses).TERMS
+    for name, line in terms.items():
+        monkeypatch.setitem(htbsr.TERMS, name, line)
+    write_tiny_clips(tmp_path / "clips")
+    config = {
+        "task": "htbsr",
+        "steps": 1,
+        "model": to_dict(tiny_model(3)),
+        "data": {"folder": str(tmp_path / "clips"), "torso": True, "split": {"validation": 0.4}},
+        "loss": {"image": 1.0, "mouth": 0.5},
+        "loader": {"batch": 2, "workers": 0},
+        "log": {"every": 1, "pictures_every": 0, "videos_every": 0, "validate_every": 0, "tensorboard": False},
+    }
+    save_yaml(tmp_path / "htbsr.yaml", config)
+    assert main([str(tmp_path / "htbsr.yaml"), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert metrics(tmp_path / "run", "unweighted/mouth")[0] > 0
 
 
 def lines(code: str, table: str) -> str:

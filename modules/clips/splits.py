@@ -71,7 +71,10 @@ def split_clips(
     """
     people = {clip: person_of(clip) for clip in _usable(folder, usable, store)}
     if validation_folder:
-        held_out = {clip: person_of(clip) for clip in _usable(validation_folder, usable, store)}
+        try:
+            held_out = {clip: person_of(clip) for clip in _usable(validation_folder, usable, store)}
+        except UserError as error:
+            raise UserError(f"{error}; {own_people(folder)}") from error
         both = sorted({*people.values()} & {*held_out.values()})
         if both:
             raise UserError(f"{_few(both)} in {folder} and in {validation_folder}; remove one of them from one of both")
@@ -87,6 +90,11 @@ def split_clips(
             "data.split.seed), name a data.validation_folder, or train without validation (data.split.validation=0)"
         )
     return split
+
+
+def own_people(folder: str) -> str:
+    """What else can be done where a folder for validation has no clips."""
+    return f"or hold out people of {folder} itself: data.validation_folder= with nothing behind it"
 
 
 def check_folders(validation_folder: str, config: SplitConfig) -> None:

@@ -7,11 +7,14 @@ from torch import Tensor
 from modules.metrics.image import psnr
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import PortraitOutput
-from tasks.demo.patches import PATCH_INPUTS, PATCH_TERMS, PatchConfig, patch_inputs, sample_patches
+from tasks.demo.patches import PATCH_INPUTS, PatchConfig, patch_inputs, patch_terms, sample_patches
 from tasks.engine.registry import register
 from tasks.engine.task import StepState
+from tasks.stages import i2p
 from tasks.stages.i2p import IMAGE_ERRORS, VIEWS, VIEWS_LOGGED, I2PConfig, I2PTask, photo_of
 from tasks.stages.terms import check_weights, weighted_terms
+
+TERMS = patch_terms(i2p.TERMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ class I2PPatchesConfig(I2PConfig):
         """
         if self.teacher == "eg3d":
             raise ValueError("patches need the head masks of the procedural teacher; set teacher to procedural")
-        check_weights(self.loss, PATCH_TERMS, PATCH_INPUTS)
+        check_weights(self.loss, i2p.TERMS | TERMS, PATCH_INPUTS)
 
 
 @register("i2p_patches")
@@ -36,7 +39,8 @@ class I2PPatchesTask(I2PTask):
     """Train the image-to-plane network and the decoder on patches of the teacher's views."""
 
     config_class = I2PPatchesConfig
-    terms = PATCH_TERMS
+    terms = TERMS
+    term_inputs = PATCH_INPUTS
     other_losses = {}  # noqa: RUF012
     logged = VIEWS_LOGGED
     order = ("generator",)
@@ -49,7 +53,7 @@ class I2PPatchesTask(I2PTask):
         for name, view, mask in zip(VIEWS, teacher.views, teacher.masks):
             patches = sample_patches(self.config.patches, mask, state.generator)
             inputs = patch_inputs(patches, self.model, planes, view, mask, state.generator, error)
-            terms |= weighted_terms(PATCH_TERMS, self.config.loss, inputs, state, f"{name}_")
+            terms |= weighted_terms(TERMS, self.config.loss, inputs, state, f"{name}_")
         return terms
 
     def shown(self, name: str, output: PortraitOutput, view: DualView) -> dict[str, Tensor]:

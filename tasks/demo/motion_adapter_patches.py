@@ -7,11 +7,14 @@ from torch import Tensor
 from modules.analysis.segmentation_classes import HEAD_CLASSES
 from modules.layers.resample import resize
 from modules.portrait.real3d_portrait import PortraitOutput
-from tasks.demo.patches import PATCH_INPUTS, PATCH_TERMS, PatchConfig, patch_inputs, sample_patches
+from tasks.demo.patches import PATCH_INPUTS, PatchConfig, patch_inputs, patch_terms, sample_patches
 from tasks.engine.registry import register
 from tasks.engine.task import StepState
+from tasks.stages import motion_adapter
 from tasks.stages.motion_adapter import PLANE_LOSSES, TUNED_LOSSES, MotionAdapterTask, MotionAdapterTaskConfig
 from tasks.stages.terms import check_weights, weighted_terms
+
+TERMS = patch_terms(motion_adapter.TERMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class MotionAdapterPatchesConfig(MotionAdapterTaskConfig):
         Raises:
             ValueError: there is one.
         """
-        check_weights(self.loss, PATCH_TERMS, PATCH_INPUTS, PLANE_LOSSES, self.data.fields)
+        check_weights(self.loss, motion_adapter.TERMS | TERMS, PATCH_INPUTS, PLANE_LOSSES, self.data.fields)
 
 
 @register("motion_adapter_patches")
@@ -34,7 +37,8 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
     """Train motion adapter, image-to-plane network and decoder on patches of frame pairs."""
 
     config_class = MotionAdapterPatchesConfig
-    terms = PATCH_TERMS
+    terms = TERMS
+    term_inputs = PATCH_INPUTS
     whole_pictures = False
     other_losses = PLANE_LOSSES
     logged = {**PLANE_LOSSES, **TUNED_LOSSES}  # noqa: RUF012
@@ -50,7 +54,7 @@ class MotionAdapterPatchesTask(MotionAdapterTask):
             **frame.fields(self.config.data.fields, repeats=patches.count),
             **patch_inputs(patches, self.model, planes, target, head, state.generator),
         }
-        terms = weighted_terms(PATCH_TERMS, self.config.loss, inputs, state)
+        terms = weighted_terms(TERMS, self.config.loss, inputs, state)
         return terms | self.plane_losses(planes, frames, step, state)
 
     def best_prediction(self, output: PortraitOutput, target: Tensor) -> Tensor:

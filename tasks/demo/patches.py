@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modules.clips.fields import FIELDS
 from modules.geometry.camera import Camera
 from modules.losses import image as losses
 from modules.portrait.discriminator import DualView
 from modules.portrait.real3d_portrait import Real3DPortrait
 from tasks.stages.image_terms import ImageError, image_error, mean_l1
-from tasks.stages.terms import Inputs, Term
+from tasks.stages.terms import NEAR_PICTURES, Input, Inputs, Term, Terms
 
 SIZE = 256  # sides of patches are given in pixels of an image of this size
 _UNIFORM, _HEAD, _MOUTH = range(3)
@@ -139,7 +140,21 @@ PATCH_TERMS = {
     "mask": Term(losses.weights_mask, ("ray_weights", "head_raw")),
     "planes": Term(mean_square, ("planes",)),
 }
-PATCH_INPUTS = ("error", "image_raw", "target_raw", "ray_weights", "head_raw", "planes")
+PATCH_INPUTS = {  # N patches of B pictures, R rays a side (patches.count, patches.rays)
+    "error": Input("", "", "the function `image_error` of the config, or L1: images, targets -> their mean error"),
+    "image_raw": Input("[N, 3, R, R]", NEAR_PICTURES, "the raw render of each patch"),
+    "target_raw": Input("[N, 3, R, R]", "in [-1, 1]", "the same squares of the head over black, or of the view"),
+    "ray_weights": Input("[N, 1, R, R]", "in [0, 1]", "how much of each ray the head of the raw render stops"),
+    "head_raw": Input("[N, 1, R, R]", "bool", "the head of `target_raw`"),
+    "planes": Input("[B, 3, C, P, P]", "", "the planes that are rendered, P pixels a side with C channels"),
+}
+
+
+def patch_terms(stage: Terms) -> dict[str, Term]:
+    """`PATCH_TERMS` and those losses of a full stage that read nothing but what patches have, or fields of clips."""
+    known = PATCH_INPUTS.keys() | FIELDS.keys()
+    others = {name: term for name, term in stage.items() if name not in PATCH_TERMS}
+    return PATCH_TERMS | {name: term for name, term in others.items() if known.issuperset(term.inputs)}
 
 
 def patch_inputs(

@@ -5,7 +5,7 @@ A new task is a file with a config dataclass and a subclass of `Task` under `@re
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,14 @@ class OptimizerSpec:
         return step >= self.start and (step + 1) % self.every == 0
 
 
+@dataclass(frozen=True)
+class Metric:
+    """What a metric of `Task.validation_step` means, in a line, and which way is better; "": it says nothing alone."""
+
+    meaning: str
+    better: Literal["higher", "lower", ""] = "lower"
+
+
 @dataclass(kw_only=True)
 class StepState:
     """What a task may use in one step, created anew for each batch and shared by the step's optimisers.
@@ -91,8 +99,9 @@ class Task:
         name: set by `register`.
         config_class: the dataclass of the task's keys in the YAML; `model_keys` are those that fix the shapes of the
             weights (a run is not resumed when they change); `terms` is the table of its losses (stages/terms.py),
-            `other_losses` says of weights outside of it what they weigh, `logged` the same of the losses outside of it
-            by their names in the log, where NAME stands for any loss and K for a number.
+            `term_inputs` that of what they may read, `other_losses` says of weights outside of it what they weigh,
+            `logged` the same of the losses outside of it by their names in the log, where NAME stands for any loss and
+            K for a number.
         modules: saved by name, moved to the device, trained if any of their parameters is in an optimiser (else in
             eval mode and without gradients).
         frozen: helpers that are neither trained nor saved (perceptual networks, teacher, face model); moved to the
@@ -101,18 +110,19 @@ class Task:
             A name may carry a word for the task: `generator:source`, `generator:target` are passes of `generator`.
         best_metric: the metric of `validation_step` that decides which checkpoint is the best, unless the config names
             another (`checkpoint.metric`); empty: no metric of the stage can, and none is kept.
-        higher_is_better: the metrics of `validation_step` that are; of all others lower is better.
+        metrics: what `validation_step` gives, by name; of a metric that is not among them lower is better.
     """
 
     name: ClassVar[str] = ""
     config_class: ClassVar[type]
     model_keys: ClassVar[tuple[str, ...]] = ("model",)
     terms: ClassVar[Mapping[str, Any]] = {}
+    term_inputs: ClassVar[Mapping[str, Any]] = {}
     other_losses: ClassVar[Mapping[str, str]] = {}
     logged: ClassVar[Mapping[str, str]] = {}
     order: tuple[str, ...] = ()
     best_metric: str = "loss"
-    higher_is_better: tuple[str, ...] = ()
+    metrics: ClassVar[Mapping[str, Metric]] = {}
     modules: dict[str, nn.Module]
     frozen: dict[str, nn.Module]
 
@@ -134,6 +144,11 @@ class Task:
     def notes(cls, config: Any) -> list[str]:
         """What is as well to know before a run with these settings begins, a line each."""
         return []
+
+    @classmethod
+    def higher_is_better(cls, metric: str) -> bool:
+        """Whether a higher value of a metric of `validation_step` is the better one."""
+        return metric in cls.metrics and cls.metrics[metric].better == "higher"
 
     @property
     def device(self) -> torch.device:

@@ -154,6 +154,7 @@ class Trainer:
         self.log.text("config", f"```yaml\n{config}```")
         meanings = {name: term.meaning for name, term in self.task.terms.items()} | dict(self.task.logged)
         lines = [f"- loss/{name}: {meaning}" for name, meaning in meanings.items()]
+        lines += [f"- validation/{name}: {metric.meaning}" for name, metric in self.task.metrics.items()]
         self.log.text("meaning", "\n".join([*lines, *MEANINGS]))
 
     def _loop(self, batches: Iterator[Any], stop: StopSignals) -> int:
@@ -304,7 +305,11 @@ class Trainer:
     def _is_better(self, value: float) -> bool:
         if self.best is None or not math.isfinite(value):
             return math.isfinite(value)
-        return value > self.best if self.metric in self.task.higher_is_better else value < self.best
+        return self._exceeds(self.metric, value, self.best)
+
+    def _exceeds(self, metric: str, value: float, other: float) -> bool:
+        """Whether a value of a metric is better than another one."""
+        return value > other if self.task.higher_is_better(metric) else value < other
 
     def _show(self, pictures: bool, videos: bool) -> None:
         if self._validation is None:
@@ -441,7 +446,11 @@ class Trainer:
             parts.append(f"best {self.metric} {self.best:.5g}: {best}")
         if told := self.metric or next(iter(self._last), ""):
             if told in self._first and told in self._last:
-                parts.append(f"validation {told} {self._first[told]:.5g} -> {self._last[told]:.5g}")
+                first, last = self._first[told], self._last[told]
+                reached = last if self.best is None else self.best
+                parts.append(f"validation {told} {first:.5g} -> {last:.5g}")
+                if f"{first:.5g}" != f"{reached:.5g}" and self._exceeds(told, first, reached):
+                    parts.append("worse than at the start: train longer, or keep the weights that it started from")
         if (self.folder / "pictures").is_dir():
             parts.append(f"pictures: {self.folder / 'pictures'}")
         parts.append(f"numbers: {self.folder / 'metrics.jsonl'}")

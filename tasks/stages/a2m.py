@@ -27,7 +27,7 @@ from modules.system.errors import UserError
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
-from tasks.engine.task import StepState
+from tasks.engine.task import Metric, StepState
 from tasks.stages.curves import curves
 from tasks.stages.learning_rates import LearningRates
 from tasks.stages.previews import face_video
@@ -132,7 +132,11 @@ class A2MTask(SpeechTask):
     config_class = A2MConfig
     config: A2MConfig
     logged = LOSSES
-    higher_is_better = ("mouth_correlation",)
+    metrics = {  # noqa: RUF012
+        "loss": Metric("mean squared error of the landmarks, generated without noise"),
+        "expression": Metric("mean squared error of the coefficients"),
+        "mouth_correlation": Metric("correlation of the distance of the lips over time with the true one", "higher"),
+    }
 
     def __init__(self, config: A2MConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)
@@ -212,11 +216,7 @@ class A2MTask(SpeechTask):
         return losses.mean_where(sync.loss(cosine, torch.ones_like(real)), real)
 
     def validation_step(self, batch: Sample) -> Mapping[str, Tensor | float]:
-        """Compare motion that is generated without noise, not reconstructed, with the target.
-
-        `loss` is the landmark error, `expression` the error of the coefficients, `mouth_correlation` the correlation
-        of the distance of the lips over time.
-        """
+        """Compare motion that is generated without noise, not reconstructed, with the target."""
         motion, mask = self._generate(batch), batch["mask"]
         points, target = (self._points("landmarks", m, batch) for m in (motion, batch["expression"]))
         return {

@@ -21,7 +21,7 @@ from modules.system.errors import UserError
 from tasks.data.frame_batch import FrameBatch
 from tasks.data.frame_pairs import FramePairs, ValidationPairs
 from tasks.engine.seeds import seeded
-from tasks.engine.task import Task
+from tasks.engine.task import Metric, Task
 from tasks.stages.adversary import Adversary
 from tasks.stages.image_terms import best_image_metric, perceptual_loss
 from tasks.stages.previews import clip_video
@@ -40,7 +40,12 @@ class FramePairTask(Task):
     """
 
     best_metric = "psnr"
-    higher_is_better = ("psnr", "psnr_raw", "psnr_of_the_source")
+    metrics = {  # noqa: RUF012
+        "psnr": Metric("PSNR of the picture against the true frame, dB", "higher"),
+        "lips_l1": Metric("mean |difference| in the square around the lips, values in [-1, 1]"),
+        "psnr_of_the_source": Metric("PSNR of the unmoved photo, dB: the same for all runs, to compare with", ""),
+        "perceptual": Metric("perceptual loss of the picture, which stands in for LPIPS"),
+    }
     terms: ClassVar[Terms]
     whole_pictures: ClassVar[bool] = True
 

@@ -48,7 +48,18 @@ from tasks.stages.image_terms import (
 )
 from tasks.stages.learning_rates import ImageLearningRates, always
 from tasks.stages.sizes import adversary_of_model, data_of_model
-from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
+from tasks.stages.terms import (
+    LIP_BOXES,
+    NEAR_PICTURES,
+    NETWORK,
+    PICTURE_SHAPE,
+    Input,
+    Inputs,
+    Term,
+    Weights,
+    check_weights,
+    weighted_terms,
+)
 from tasks.stages.warm_start import BLOCKS, check_face_model, source_of, warm_start, warm_start_if_present
 
 FIXED = ("image_to_plane", "tri_grid", "motion_adapter", "renderer")
@@ -66,10 +77,19 @@ TERMS = {
     "torso_cover": Term(torso_cover, ("torso_alpha", "torso_half", "head_half")),
     "torso_image": Term(torso_l1, ("torso_image", "target_half", "torso_half")),
 }
-# fmt: off
-INPUTS = ("image", "target", "near_torso", "lip_boxes", "torso_alpha", "feature_occlusion", "torso_image",
-          "target_half", "torso_half", "head_half", "network")
-# fmt: on
+INPUTS = {
+    "image": Input(PICTURE_SHAPE, NEAR_PICTURES, "the final picture"),
+    "target": Input(PICTURE_SHAPE, "in [-1, 1]", "the person over the clip's background; targets=raw: the frame"),
+    "near_torso": Input("[B, 1, S, S]", "bool", "the torso of `target` and 20 pixels (of 512) around it"),
+    "lip_boxes": LIP_BOXES,
+    "torso_alpha": Input("[B, 1, S/2, S/2]", "in [0, 1]", "where the torso covers the background"),
+    "feature_occlusion": Input("[B, 1, S/8, S/8]", "in [0, 1]", "how much of the moved torso features is kept"),
+    "torso_image": Input("[B, 3, S/2, S/2]", NEAR_PICTURES, "the torso's own picture"),
+    "target_half": Input("[B, 3, S/2, S/2]", "in [-1, 1]", "`target`, reduced"),
+    "torso_half": Input("[B, 1, S/2, S/2]", "bool", "the torso of `target`"),
+    "head_half": Input("[B, 1, S/2, S/2]", "bool", "the head of `target`"),
+    "network": NETWORK,
+}
 KEYPOINT_TERMS = {  # losses of learned key points
     "equivariance": Term(keypoint_equivariance, ("points", "moved_points", "matrices")),
     "spread": Term(keypoint_spread, ("points",)),
@@ -117,6 +137,7 @@ class HTBSRTask(FramePairTask):
 
     config_class = HTBSRTaskConfig
     terms = TERMS
+    term_inputs = INPUTS
     other_losses = {  # noqa: RUF012
         "adversarial": "The adversary's.",
         **{name: term.meaning for name, term in KEYPOINT_TERMS.items()},

@@ -32,7 +32,7 @@ from tasks.data.teacher import TeacherBatch, TeacherViews
 from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
 from tasks.engine.sheet import captioned
-from tasks.engine.task import OptimizerSpec, StepState, Task
+from tasks.engine.task import Metric, OptimizerSpec, StepState, Task
 from tasks.stages.adversary import ADVERSARIAL, Adversary, AdversaryConfig
 from tasks.stages.image_terms import (
     ImageError,
@@ -46,7 +46,19 @@ from tasks.stages.image_terms import (
 from tasks.stages.learning_rates import ImageLearningRates, Unfreezing
 from tasks.stages.previews import depth_picture
 from tasks.stages.sizes import adversary_of_model
-from tasks.stages.terms import Inputs, Term, Weights, check_weights, reads, weighted_terms
+from tasks.stages.terms import (
+    NEAR_PICTURES,
+    NETWORK,
+    PICTURE_SHAPE,
+    RAW_SHAPE,
+    Input,
+    Inputs,
+    Term,
+    Weights,
+    check_weights,
+    reads,
+    weighted_terms,
+)
 from tasks.stages.warm_start import warm_start
 
 TRAINED = ("image_to_plane", "tri_grid", "renderer", "superresolution")
@@ -58,7 +70,16 @@ TERMS = {
     "perceptual": Term(perceptual_loss, ("network", "image", "target")),
     "perceptual_raw": Term(perceptual_loss, ("network", "image_raw", "target_raw")),
 }
-INPUTS = ("error", "image", "target", "image_raw", "target_raw", "ray_weights", "network")
+INPUTS = {
+    "error": Input("", "", "the function `image_error` of the config: images, targets -> their mean error"),
+    "image": Input(PICTURE_SHAPE, NEAR_PICTURES, "the final picture of the view"),
+    "target": Input(PICTURE_SHAPE, "in [-1, 1]", "the teacher's view"),
+    "image_raw": Input(RAW_SHAPE, NEAR_PICTURES, "the raw render, before super-resolution"),
+    "target_raw": Input(RAW_SHAPE, "in [-1, 1]", "the teacher's, of that size"),
+    "ray_weights": Input("[B, 1, R, R]", "in [0, 1]", "how much of each ray the head of the raw render stops"),
+    "head_raw": Input("[B, 1, R, R]", "bool", "the head of `target_raw`; teacher=procedural alone knows it"),
+    "network": NETWORK,
+}
 IMAGE_ERRORS: Mapping[str, ImageError] = {"l1": mean_l1, "squared": F.mse_loss}
 VIEWS = ("reference", "target")  # of the two turns of a step
 VIEWS_LOGGED = {f"{view}_NAME": f"NAME of the {view} view." for view in VIEWS}
@@ -102,8 +123,8 @@ class I2PConfig:
         Raises:
             ValueError: there is one.
         """
-        masks = ("head_raw",) if self.teacher == "procedural" else ()
-        check_weights(self.loss, TERMS, (*INPUTS, *masks), FURTHER_LOSSES)
+        unknown = () if self.teacher == "procedural" else ("head_raw",)
+        check_weights(self.loss, TERMS, [name for name in INPUTS if name not in unknown], FURTHER_LOSSES)
 
     @property
     def adversarial(self) -> bool:
@@ -133,10 +154,18 @@ class I2PTask(Task):
 
     config_class = I2PConfig
     terms = TERMS
+    term_inputs = INPUTS
     other_losses = FURTHER_LOSSES
     logged = {**VIEWS_LOGGED, **ADVERSARIAL, "density": FURTHER_LOSSES["density"]}  # noqa: RUF012
     best_metric = "psnr_turned"
-    higher_is_better = ("psnr", "psnr_turned", "psnr_raw")
+    metrics = {  # noqa: RUF012
+        "psnr": Metric("PSNR of the view that is the photo, dB (of the demo's raw render)", "higher"),
+        "psnr_turned": Metric("the same of the other views, to which the head is turned", "higher"),
+        "psnr_raw": Metric("PSNR of the raw render of the photo's view, before super-resolution, dB", "higher"),
+        "weights": Metric("how much of a ray the head stops, mean over the picture; near 0: it has no density", ""),
+        "planes": Metric("standard deviation of the planes; far above 1: saturated colours", ""),
+        "perceptual_turned": Metric("perceptual loss of the other views, which stands in for LPIPS"),
+    }
     order: tuple[str, ...] = ("generator", "generator")  # the reference view, then the target view
 
     def __init__(self, config: I2PConfig, generator: torch.Generator) -> None:
@@ -171,6 +200,11 @@ class I2PTask(Task):
         if fresh and config.initial_weights == "imagenet" and not config.init_from:
             files += imagenet_files(config.model)
         return files
+
+    @property
+    def warm(self) -> bool:
+        """Also with a head prior, whose planes begin as the photo itself."""
+        return super().warm or self.config.model.head_prior is not None
 
     def optimizers(self) -> list[OptimizerSpec]:
         return image_stage_optimizers(self.modules, TRAINED, self.config.learning_rates, self.config.unfreeze.share)

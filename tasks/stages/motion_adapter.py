@@ -26,7 +26,7 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.registry import register
 from tasks.engine.sharding import process_mean
 from tasks.engine.sheet import captioned
-from tasks.engine.task import OptimizerSpec, StepState
+from tasks.engine.task import Metric, OptimizerSpec, StepState
 from tasks.stages.adversary import ADVERSARIAL, AdversaryConfig
 from tasks.stages.frame_pair_stage import OF_SOURCE, FramePairTask
 from tasks.stages.image_terms import (
@@ -40,7 +40,19 @@ from tasks.stages.image_terms import (
 from tasks.stages.learning_rates import ImageLearningRates, MotionAdapterUnfreezing, Share, motion_adapter_share
 from tasks.stages.previews import depth_picture
 from tasks.stages.sizes import adversary_of_model, data_of_model
-from tasks.stages.terms import Inputs, Term, Weights, check_weights, weighted_terms
+from tasks.stages.terms import (
+    LIP_BOXES,
+    NEAR_PICTURES,
+    NETWORK,
+    PICTURE_SHAPE,
+    RAW_SHAPE,
+    Input,
+    Inputs,
+    Term,
+    Weights,
+    check_weights,
+    weighted_terms,
+)
 from tasks.stages.warm_start import check_face_model, holds, warm_start, warm_start_if_present
 
 HEAD_PARTS = ("image_to_plane", "tri_grid", "renderer", "superresolution")
@@ -58,10 +70,18 @@ TERMS = {
     "mask": Term(losses.weights_mask, ("ray_weights", "head_raw")),
     "entropy": Term(losses.binary_entropy, ("ray_weights",)),
 }
-# fmt: off
-INPUTS = ("image", "target", "near_head", "image_raw", "target_raw", "near_head_raw", "lip_boxes", "ray_weights",
-          "head_raw", "network")
-# fmt: on
+INPUTS = {
+    "image": Input(PICTURE_SHAPE, NEAR_PICTURES, "the final picture of the head"),
+    "target": Input(PICTURE_SHAPE, "in [-1, 1]", "the frame's head over black"),
+    "near_head": Input("[B, 1, S, S]", "bool", "the head of `target` and 20 pixels (of 512) around it"),
+    "image_raw": Input(RAW_SHAPE, NEAR_PICTURES, "the raw render, before super-resolution"),
+    "target_raw": Input(RAW_SHAPE, "in [-1, 1]", "`target`, reduced"),
+    "near_head_raw": Input("[B, 1, R, R]", "bool", "`near_head`, reduced"),
+    "lip_boxes": LIP_BOXES,
+    "ray_weights": Input("[B, 1, R, R]", "in [0, 1]", "how much of each ray the head of the raw render stops"),
+    "head_raw": Input("[B, 1, R, R]", "bool", "the head of `target_raw`"),
+    "network": NETWORK,
+}
 PLANE_LOSSES = {
     "density": "Difference of the densities of neighbouring points.",
     "laplacian": "Curvature of P_diff in time.",
@@ -173,8 +193,14 @@ class MotionAdapterTask(FramePairTask):
 
     config_class = MotionAdapterTaskConfig
     terms = TERMS
+    term_inputs = INPUTS
     other_losses = {**PLANE_LOSSES, "adversarial": "The adversary's."}  # noqa: RUF012
     logged = {**OF_SOURCE, **ADVERSARIAL, **PLANE_LOSSES, **TUNED_LOSSES}  # noqa: RUF012
+    metrics = {  # noqa: RUF012
+        **FramePairTask.metrics,
+        "psnr": Metric("PSNR of the head over black, dB (of the demo: its raw render, enlarged)", "higher"),
+        "psnr_raw": Metric("PSNR of the raw render, before super-resolution, dB", "higher"),
+    }
 
     def __init__(self, config: MotionAdapterTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)

@@ -19,7 +19,7 @@ from modules.metrics.sync import sync_accuracy
 from tasks.data.speech_clips import Sample, SpeechDataConfig
 from tasks.engine.registry import register
 from tasks.engine.seeds import seeded
-from tasks.engine.task import StepState
+from tasks.engine.task import Metric, StepState
 from tasks.stages.learning_rates import LearningRates
 from tasks.stages.speech_stage import SpeechTask
 from tasks.stages.warm_start import SPEECH_PART, SYNC_PART
@@ -108,7 +108,10 @@ class SyncNetTask(SpeechTask):
     parts = (SYNC_PART, SPEECH_PART)
     logged = {"sync": "Cross-entropy of whether lips and speech belong together."}  # noqa: RUF012
     best_metric = "window_sync_accuracy"
-    higher_is_better = ("clip_sync_accuracy", "window_sync_accuracy")
+    metrics = {  # noqa: RUF012
+        "clip_sync_accuracy": Metric("share of clips that score higher in sync than 5 frames early or late", "higher"),
+        "window_sync_accuracy": Metric("the same share of windows of 5 frames, against one of both", "higher"),
+    }
 
     def __init__(self, config: SyncNetTaskConfig, generator: torch.Generator) -> None:
         super().__init__(config, generator)

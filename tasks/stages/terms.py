@@ -37,6 +37,29 @@ class Term:
         return (function.__doc__ or "").strip().partition("\n")[0]
 
 
+@dataclass(frozen=True)
+class Input:
+    """What an input of the losses is; a table of them says which inputs a stage has.
+
+    Attributes:
+        shape: of the tensor, `[B, 3, S, S]` with S pixels a side of a picture and R of a raw render; empty: no tensor.
+        values: of its numbers: `bool`, `int64`, or their range, `in [0, 1]`; empty: any.
+        meaning: in a line.
+    """
+
+    shape: str
+    values: str
+    meaning: str
+
+    def __str__(self) -> str:
+        numbers = " ".join(filter(None, (self.shape, self.values)))
+        return f"{numbers}: {self.meaning}" if numbers else self.meaning
+
+
+PICTURE_SHAPE, RAW_SHAPE = "[B, 3, S, S]", "[B, 3, R, R]"  # shapes that many inputs have
+NEAR_PICTURES = "near [-1, 1]"  # of networks, which no limit holds
+LIP_BOXES = Input("[B, 4]", "int64", "x0, x1, y0, y1 of a square around the lips of `target`, pixels, ends exclusive")
+NETWORK = Input("", "", "the perceptual loss of images, targets, each [B, 3, H, W] in [0, 1]; needs its weight files")
 Terms = Mapping[str, Term]
 
 
@@ -60,9 +83,11 @@ def check_weights(
     """
     if not any(weights.values()):
         raise ValueError("no loss has a weight; the paper's weights are in the YAML of the full stage")
+    possible = {name for name, term in terms.items() if {*available, *FIELDS}.issuperset(term.inputs)}
     for name, weight in weights.items():
         if name not in terms and name not in others:
-            raise ValueError(f"loss.{name} is no loss of this stage{nearest(name, {*terms, *others})}")
+            choices = nearest(name, {*possible, *others})
+            raise ValueError(f"loss.{name} is no loss of this stage{choices} (to add one: docs/extending.md#a-loss)")
         if weight < 0:
             raise ValueError(f"loss.{name} is {weight}; a weight is at least 0")
         given = (*available, *(fields or ()))

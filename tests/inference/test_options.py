@@ -10,6 +10,7 @@ from PIL import Image
 
 from inference.options import ACTS_WITH, check, note_of_renderer
 from inference.run import main, parse, parse_line
+from modules.system.assets import DEMO_CHECKPOINT
 from modules.system.errors import UserError
 from tests.conftest import ROOT
 
@@ -155,17 +156,35 @@ def test_the_rig_refuses_what_acts_with_the_planes_alone(folder, more):
         (["--source", "face.jpg", "--audio", "speech.wav"], "face_speech.mp4"),
         (["--source", "face.jpg"], "face_talk.mp4"),
         (["--source", "face.jpg", "--seconds", "2"], "face_talk_2s.mp4"),
-        (["--renderer", "rig", "--seconds", "0.5", "--size", "256"], "talk_0.5s_256.mp4"),
-        (["--renderer", "rig", "--size", "512"], "talk.mp4"),
+        (["--renderer", "rig", "--seconds", "0.5", "--size", "256"], "talk_0.5s_256_rig.mp4"),
+        (["--renderer", "rig", "--size", "512"], "talk_rig.mp4"),
         (["--driving", "clip.mp4", "--background", "transparent"], "person_clip.webm"),
         (["--source", "face.jpg", "--seconds", "2", "--background", "#204060"], "face_talk_2s_204060.mp4"),
         (["--motion", "motion.json", "--output", "mine.mp4"], None),
     ],
 )
-def test_an_output_without_a_name_is_called_by_its_inputs(folder, arguments, name):
+def test_an_output_without_a_name_is_called_by_its_inputs(folder, monkeypatch, arguments, name):
+    monkeypatch.setattr("inference.options.DEMO_CHECKPOINT", Path("hubert"))  # the usual one
     options = parse(["--checkpoint", "hubert", *arguments])
     check(options)
     assert options.output == (Path("infer_out", name) if name else Path("mine.mp4"))
+
+
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        (["--checkpoint", str(DEMO_CHECKPOINT)], "face_talk.mp4"),
+        (["--checkpoint", str(DEMO_CHECKPOINT), "--renderer", "rig"], "face_talk.mp4"),  # as it draws by itself
+        (["--renderer", "planes"], "face_talk_planes.mp4"),
+        (["--checkpoint", "hubert"], "face_talk_hubert.mp4"),
+        (["--checkpoint", "hubert", "--renderer", "planes"], "face_talk_hubert.mp4"),
+        (["--checkpoint", "./hubert/", "--seconds", "2", "--renderer", "rig"], "face_talk_2s_hubert_rig.mp4"),
+    ],
+)
+def test_another_checkpoint_and_another_renderer_are_in_the_name(folder, arguments, name):
+    options = parse(["--source", "face.jpg", *arguments])
+    check(options)
+    assert options.output == Path("infer_out", name)
 
 
 @pytest.mark.parametrize("output", ["a.gif", "a.webp", "a.png", "a.JPG", "new_folder", "empty"])

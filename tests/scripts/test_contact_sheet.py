@@ -25,6 +25,23 @@ def test_the_command_writes_a_turntable(tmp_path):
     assert picture.shape == (16 * len(TURNS) // 5, 80, 3) and picture.std() > 20
 
 
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        (["video", "talk.mp4"], "talk_sheet.png"),
+        (["video", "talk.mp4", "talk.mp4", "talk.mp4"], "talk_and_2_more_sheet.png"),
+        (["turntable", "--size", "8"], "turntable_sheet.png"),
+        (["turntable", "--size", "8", "--seed", "5"], "turntable_5_sheet.png"),
+    ],
+)
+def test_a_sheet_without_a_name_is_called_by_what_it_shows(tmp_path, monkeypatch, capsys, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "talk.mp4", counting_frames(2, 16, 32))
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.split() == [f"infer_out/{name}"]
+    assert [path.name for path in (tmp_path / "infer_out").iterdir()] == [name]
+
+
 @pytest.mark.parametrize("what, frames", [("people", 3), ("views", 3)])
 def test_people_and_views_have_a_picture_each(tmp_path, what, frames):
     path = tmp_path / "a.png"

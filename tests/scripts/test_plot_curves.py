@@ -17,6 +17,7 @@ from scripts.plot_curves import (
     grouped,
     main,
     merged,
+    named_losses,
     part,
     read_curves,
     sum_of,
@@ -180,3 +181,24 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
 def test_a_folder_without_a_run_is_reported_by_its_path(tmp_path):
     with pytest.raises(UserError, match="cannot read .*metrics.jsonl.*runs/demo/i2p"):
         read_curves(tmp_path)
+
+
+def test_named_losses_alone_are_drawn_also_the_smallest(tmp_path, capsys):
+    log = RunLog(tmp_path / "run", 0, 4, tensorboard=False, stream=io.StringIO())
+    small = {"loss/mouth": 1e-4, "loss/source_mouth": 2e-4, "loss/mouth_edges": 5e-4}
+    log.scalars(4, {f"loss/large_{number}": 1.0 for number in range(6)} | small | {"validation/psnr": 20.0})
+    log.close()
+    curves = read_curves(tmp_path / "run")
+    assert named_losses(curves, ["mouth"]).keys() == {"loss/mouth", "loss/source_mouth", "validation/psnr"}
+
+    def shown(*options: str) -> np.ndarray:
+        assert main([str(tmp_path / "run"), *options, "--output", str(tmp_path / "c.png")]) == 0
+        return np.asarray(Image.open(tmp_path / "c.png").convert("RGB"))
+
+    every, mouth = shown(), shown("--losses", "mouth")
+    assert not np.array_equal(every, mouth)
+    assert np.array_equal(mouth, shown("--losses", "mouth, source_mouth"))
+    capsys.readouterr()
+    assert main([str(tmp_path / "run"), "--losses", "mouth,lips", "--output", str(tmp_path / "d.png")]) == 2
+    assert "--losses lips: no run has such a loss; there are large_0, " in capsys.readouterr().err
+    assert not (tmp_path / "d.png").exists()

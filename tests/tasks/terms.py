@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from modules.clips.fields import FIELDS
 from tasks.engine.task import StepState, Task
+from tasks.stages.terms import Input, Inputs
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import tiny_perceptual_loss
 
@@ -40,7 +42,32 @@ def gain_of_best_metric(task: Task, batch: Mapping[str, Tensor], steps: int = 12
     take_step = Steps(task)
     for _ in range(steps):
         take_step(batch, step=1)
-    return (before - metric()) * (-1 if task.best_metric in task.higher_is_better else 1)
+    return (before - metric()) * (-1 if task.higher_is_better(task.best_metric) else 1)
+
+
+def check_inputs(table: Mapping[str, Input], inputs: Inputs, **sizes: int) -> None:
+    """Each input is what the table says: shape, type, range. Fields of clips, which others declare, may be there too.
+
+    Args:
+        sizes: what the letters of the shapes stand for.
+    """
+    assert table.keys() == inputs.keys() - FIELDS.keys()
+    for name, declared in table.items():
+        if name == "network":
+            continue  # its weights are not at hand
+        value = inputs[name]()
+        value = value.detach() if isinstance(value, Tensor) else value
+        if not declared.shape:
+            assert callable(value), name
+            continue
+        letters = [part.strip().partition("/") for part in declared.shape.strip("[]").split(",")]
+        shape = [int(sizes.get(letter, letter)) // int(share or 1) for letter, _, share in letters]
+        assert list(value.shape) == shape, f"{name} has shape {list(value.shape)}, said to be {declared.shape}"
+        if declared.values in ("bool", "int64"):
+            assert str(value.dtype) == f"torch.{declared.values}", name
+        elif declared.values.startswith("in "):
+            low, high = map(int, declared.values.removeprefix("in ").strip("[]").split(","))
+            assert low - 1e-5 <= float(value.min()) <= float(value.max()) <= high + 1e-5, name
 
 
 def check_factors(
@@ -91,4 +118,4 @@ def check_best_metric(
         part.eval()
     with torch.no_grad():
         assert float(task.validation_step(batch)[task.best_metric]) > 0
-    assert task.best_metric == metrics[1] and task.best_metric not in task.higher_is_better
+    assert task.best_metric == metrics[1] and not task.higher_is_better(task.best_metric)

@@ -180,6 +180,13 @@ def test_a_part_that_is_there_is_not_asked_for(tmp_path, monkeypatch, capsys):
     assert "no prepared clips in data/procedural/held_out; make them" in error and "train" not in error
 
 
+def test_clips_of_ones_own_may_validate_themselves(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_tiny_clips(tmp_path / "own")
+    error = error_of(main([str(SET), "data.folder=own", "--demo", "--only", "concat_fusion"]), capsys)
+    assert error.endswith("or hold out people of own itself: data.validation_folder= with nothing behind it")
+
+
 def test_a_start_may_be_a_checkpoint_that_videos_are_made_with(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_tiny_clips(tmp_path / "data")

@@ -1,6 +1,9 @@
 import pytest
+import torch
 
 from tasks.ablation_table import as_markdown, mean_of_seeds, parameter_counts, rows_of
+from tests.tasks.small_stages import STAGES, small_stage
+from tests.tasks.tiny_images import tiny_perceptual_loss
 
 
 def result(name: str, baseline: str = "", **changes) -> dict:
@@ -68,3 +71,25 @@ def test_parts_of_another_size_are_named():
     small = result("small", "i2p", parameters={"image_to_plane": 62_000_000, "renderer": 4_000})
     assert parameter_counts(small, result("i2p")) == "62.00 (image_to_plane 62.00, baseline 87.00)"
     assert parameter_counts(small, None) == "62.00"
+
+
+def test_the_columns_are_explained_below_their_table():
+    figures = {"psnr_turned": 20.0, "weights": 0.3, "psnr_head": 21.0, "of_mine": 1.0}
+    text = as_markdown(rows_of([result("i2p", metrics=figures, evaluated=["psnr_head"])]))
+    lines = text.splitlines()
+    assert "- psnr_turned ↑: the same of the other views, to which the head is turned" in lines
+    assert any(line.startswith("- weights: how much of a ray") for line in lines)
+    assert any(line.startswith("- psnr_head ↑: dB, -10 log10") for line in lines)
+    assert "of_mine:" not in text  # a metric of somebody's own that says nothing
+    assert "Columns" not in as_markdown(rows_of([result("i2p", metrics={"of_mine": 1.0})]))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_says_what_all_of_its_metrics_mean(stage, tmp_path, face):
+    task, batch = small_stage(stage, tmp_path)
+    if stage in ("i2p", "motion_adapter", "htbsr"):
+        task.frozen["perceptual"] = tiny_perceptual_loss()
+    for module in task.modules.values():
+        module.eval()
+    with torch.no_grad():
+        assert task.validation_step(batch).keys() == task.metrics.keys()

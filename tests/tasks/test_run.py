@@ -274,8 +274,9 @@ def test_an_output_that_cannot_be_written_is_reported(tmp_path: Path, capsys: py
 def test_keys_are_listed_and_a_key_of_another_stage_is_answered_with_it(capsys: pytest.CaptureFixture[str]) -> None:
     config = str(ROOT / "configs" / "demo" / "htbsr.yaml")
     assert main([config, "--keys", "data.validation_folder="]) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert '""' in lines["data.validation_folder"] and "float" in lines["loss.torso_cover"]
     assert "steps between checkpoints" in lines["checkpoint.every"]
+    assert "[B, 4] int64: x0, x1, y0, y1 of a square around the lips" in lines["lip_boxes"]
     assert "here it is model.driving.face_model" in error_of(main([config, "face_model=ict"]), capsys)
     assert error_of(main([config, "data.max_clips=3"]), capsys).endswith("it is a key of the tasks syncnet, a2m")

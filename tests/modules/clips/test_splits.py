@@ -129,3 +129,11 @@ def test_one_person_of_whom_nobody_is_held_out_is_refused_in_one_line(tmp_path):
 def test_shares_that_leave_nobody_are_refused(shares):
     with pytest.raises(ValueError, match="shares of the people"):
         SplitConfig(**shares)
+
+
+def test_where_nobody_is_in_the_folder_for_validation_ones_own_people_may_be_held_out(crowd, tmp_path):
+    with pytest.raises(UserError, match=r"no prepared clips in .*nobody; .*or hold out .*data\.validation_folder= "):
+        split_clips(crowd, CHANCE, str(tmp_path / "nobody"))
+    with pytest.raises(UserError, match="no prepared clips") as caught:
+        split_clips(str(tmp_path / "nobody"), CHANCE, crowd)
+    assert "validation_folder" not in str(caught.value)

@@ -34,7 +34,7 @@ def test_both_views_are_learned_from_one_set_of_planes(config, generator):
 def test_masks_are_needed_and_losses_of_whole_pictures_refused(config):
     with pytest.raises(ValueError, match="patches need the head masks of the procedural teacher"):
         replace(config, teacher="eg3d")
-    with pytest.raises(ValueError, match="loss.edges is no loss of this stage"):
+    with pytest.raises(ValueError, match="loss.edges is 1.0, but needs image, target"):
         replace(config, loss=LOSS | {"edges": 1.0})
 
 

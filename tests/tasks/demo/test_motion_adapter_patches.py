@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tasks.data.frame_pairs import ClipDataConfig
-from tasks.demo.motion_adapter_patches import MotionAdapterPatchesConfig, MotionAdapterPatchesTask
-from tasks.demo.patches import PATCH_TERMS, PatchConfig
+from tasks.demo.motion_adapter_patches import TERMS, MotionAdapterPatchesConfig, MotionAdapterPatchesTask
+from tasks.demo.patches import PatchConfig
 from tasks.stages.terms import Term
 from tests.tasks.steps import Steps
 from tests.tasks.tiny_images import RATES, SIZE, changed_parts, pair_batch, tiny_model
@@ -43,7 +43,7 @@ def test_a_loss_may_read_a_field_of_the_clips_in_every_patch(config, generator, 
         seen.append((len(image), brightness))
         return image.mean() * brightness.mean()
 
-    monkeypatch.setitem(PATCH_TERMS, "light", Term(loss, ("image_raw", "brightness")))
+    monkeypatch.setitem(TERMS, "light", Term(loss, ("image_raw", "brightness")))
     with pytest.raises(ValueError, match=r"needs brightness, read from the clips; add data.fields=\[brightness\]"):
         replace(config, loss=LOSS | {"light": 1.0})
     data, patches = replace(config.data, fields=("brightness",)), replace(config.patches, count=2)
@@ -53,9 +53,22 @@ def test_a_loss_may_read_a_field_of_the_clips_in_every_patch(config, generator, 
     assert seen[0][0] == 4 and torch.equal(seen[0][1], batch["brightness"][[0, 0, 1, 1], 1])
 
 
-@pytest.mark.parametrize("name", ["lips", "image", "adversarial", "perceptual"])
-def test_a_loss_of_whole_pictures_is_refused_by_name(config, name):
-    with pytest.raises(ValueError, match=f"loss.{name} is no loss of this stage"):
+def test_a_loss_of_stage_2_that_patches_can_compute_is_one_of_the_demo_too(config, generator):
+    task = MotionAdapterPatchesTask(replace(config, loss=LOSS | {"entropy": 1.0}), generator)
+    assert Steps(task)(pair_batch(generator), step=3)["entropy"] > 0
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("lips", "is 5.0, but needs image, target, lip_boxes"),
+        ("image", "is 5.0, but needs image, target, near_head"),
+        ("perceptual_raw", "is 5.0, but needs network"),
+        ("adversarial", "is no loss of this stage"),
+    ],
+)
+def test_a_loss_of_whole_pictures_is_refused_by_name(config, name, words):
+    with pytest.raises(ValueError, match=f"loss.{name} {words}"):
         replace(config, loss=LOSS | {name: 5.0})
 
 

@@ -8,9 +8,19 @@ from modules.portrait.build import build_portrait
 from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualView
 from modules.rendering.rays import pixel_rays
-from tasks.demo.patches import PATCH_TERMS, PatchConfig, Patches, bounding_boxes, patch_inputs, sample_patches
+from tasks.demo.patches import (
+    PATCH_INPUTS,
+    PATCH_TERMS,
+    PatchConfig,
+    Patches,
+    bounding_boxes,
+    patch_inputs,
+    patch_terms,
+    sample_patches,
+)
 from tasks.engine.task import StepState
-from tasks.stages.terms import weighted_terms
+from tasks.stages.terms import Term, weighted_terms
+from tests.tasks.terms import check_inputs
 
 
 def head_mask(size: int = 64) -> torch.Tensor:
@@ -82,6 +92,12 @@ def test_the_box_of_an_empty_mask_is_the_whole_image():
     torch.testing.assert_close(high, torch.tensor([[40, 44], [60, 30], [64, 64]]) / 64)
 
 
+def test_losses_of_a_full_stage_that_patches_can_compute_are_added_below_those_of_patches():
+    mine = Term(torch.mean, ("image_raw", "brightness"))  # brightness: a field of clips
+    stage = {"mask": Term(torch.sum, ("planes",)), "mine": mine, "whole": Term(torch.mean, ("image", "planes"))}
+    assert patch_terms(stage) == {**PATCH_TERMS, "mine": mine}
+
+
 def test_patch_losses_fall_while_planes_are_fitted():
     model = build_portrait(replace(Real3DPortraitConfig.demo(1), neural_resolution=64))
     planes = (0.3 * torch.randn(2, 3, 24, 64, 64, generator=torch.Generator().manual_seed(0))).requires_grad_()
@@ -91,6 +107,7 @@ def test_patch_losses_fall_while_planes_are_fitted():
     patches = sample_patches(PatchConfig(rays=16, count=2, uniform_share=0.0), head_mask(), generator)
     for _ in range(20):
         inputs = patch_inputs(patches, model, planes, target, head_mask(), generator)
+        check_inputs(PATCH_INPUTS, inputs, N=4, B=2, R=16, P=64, C=24)
         losses = weighted_terms(PATCH_TERMS, weights, inputs, StepState(progress=0.0, generator=generator))
         assert set(losses) == {"image_raw", "edges_raw", "mask", "planes"}
         optimizer.zero_grad()

@@ -17,7 +17,7 @@ import modules.system.checkpoint
 import tasks.engine.trainer
 from modules.system.checkpoint import find_checkpoint, list_checkpoints, load_state
 from tasks.engine.optimization import build_optimizer
-from tasks.engine.task import OptimizerSpec, ParameterGroup, constant
+from tasks.engine.task import Metric, OptimizerSpec, ParameterGroup, constant
 from tasks.run import main
 from tests.conftest import ROOT
 from tests.tasks.helpers import all_weights, metrics, run_toy, same_bits, toy_arguments
@@ -415,6 +415,18 @@ def test_a_run_from_trained_weights_says_what_they_were_worth_and_who_validates(
     losses = metrics(tmp_path / "run", "validation/loss")
     assert len(losses) == 4  # before the first step, after 10, 20 and 30
     assert f"validation loss {losses[0]:.5g} -> {losses[3]:.5g}" in lines[-1]
+
+
+@pytest.mark.parametrize("better, worse", [("lower", False), ("higher", True)])
+def test_a_run_that_never_reaches_what_it_started_from_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], better: str, worse: bool
+) -> None:
+    monkeypatch.setattr(Toy, "warm", True)
+    monkeypatch.setattr(Toy, "metrics", {"loss": Metric("distance to the line", better)})  # it falls in any case
+    run_toy(tmp_path, "log.validate_every=10")
+    losses, last = metrics(tmp_path / "run", "validation/loss"), capsys.readouterr().err.splitlines()[-1]
+    assert losses[0] > max(losses[1:])
+    assert ("worse than at the start: train longer, or keep the weights" in last) == worse
 
 
 def test_a_fresh_run_is_not_compared_with_its_random_weights(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -7,6 +7,7 @@ import torch
 from modules.metrics.bootstrap import Interval
 from modules.system.errors import UserError
 from tasks.evaluation.cases import Case
+from tasks.evaluation.published import PUBLISHED, published_markdown
 from tasks.evaluation.results import Result
 from tasks.evaluation.settings import EvaluationConfig
 from tasks.evaluation.tables import (
@@ -91,3 +92,9 @@ def test_methods_without_a_face_are_named_with_the_measures_that_they_lack(tmp_p
         "similarity": "no face was found in 3 of 5 frames; left out for that: lip_correlation",
         "ours": "no face was found in any of 5 frames; left out for that: landmarks, lip_correlation",
     }
+
+
+def test_a_line_below_the_published_rows_says_what_their_columns_are():
+    *_, last = published_markdown("same_identity").splitlines()
+    assert "AED: mean |difference| of the expression's coefficients" in last and "APD: " in last and "Sync" not in last
+    assert all(published_markdown(protocol) for protocol in PUBLISHED) and published_markdown("speech_to_motion") == ""

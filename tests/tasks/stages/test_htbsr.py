@@ -14,8 +14,8 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.sheet import SMALLEST
 from tasks.stages.htbsr import INPUTS, TERMS, HTBSRTask, HTBSRTaskConfig
 from tests.tasks.steps import Steps
-from tests.tasks.terms import check_best_metric, check_factors, gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
+from tests.tasks.terms import check_best_metric, check_factors, check_inputs, gain_of_best_metric, generator_terms
+from tests.tasks.tiny_images import ADVERSARY, RATES, RAW, SIZE, changed_parts, pair_batch, tiny_model
 
 PLAIN = {"image": 1.0, "edges": 0.5, "lips": 0.2, "occlusion_entropy": 0.001, "occlusion": 0.1, "occlusion_2": 0.1}
 
@@ -121,6 +121,7 @@ def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, gen
     frames = task.frames(pair_batch(generator))
     inputs = task.inputs(task.reenacted(frames, frames.target), frames.target)
     assert inputs.keys() == {*INPUTS, *FIELDS}
+    check_inputs(INPUTS, inputs, B=2, S=SIZE, R=RAW)
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
 

@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import default_collate
 
 from modules.eg3d.generator import EG3DGenerator
+from modules.portrait.config import Real3DPortraitConfig
 from modules.portrait.discriminator import DualDiscriminator
 from modules.system.checkpoint import save_checkpoint
 from modules.system.errors import UserError
@@ -19,10 +20,11 @@ from tasks.stages.image_terms import density_loss
 from tasks.stages.terms import weighted_terms
 from tests.modules.official.snapshot_files import CONFIG, write_snapshot
 from tests.tasks.steps import Steps
-from tests.tasks.terms import check_best_metric, check_factors, gain_of_best_metric, generator_terms
+from tests.tasks.terms import check_best_metric, check_factors, check_inputs, gain_of_best_metric, generator_terms
 from tests.tasks.tiny_images import (
     ADVERSARY,
     RATES,
+    RAW,
     SIZE,
     changed_parts,
     tiny_model,
@@ -148,7 +150,7 @@ def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, gen
     task, batch = I2PTask(config, generator), view_batch(generator)
     teacher = task.teacher_batch(batch)
     inputs = task.inputs(task.rendered(teacher.views[0], teacher.views[1]), teacher, 1)
-    assert inputs.keys() == {*INPUTS, "head_raw"}
+    check_inputs(INPUTS, inputs, B=2, S=SIZE, R=RAW)
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
 
@@ -305,3 +307,9 @@ def test_densities_are_compared_in_planes_of_one_random_resolution(config, gener
     for seed in range(40):
         density_loss(task.model, torch.zeros(1, 3, 4, 8, 8), 0.005, torch.Generator().manual_seed(seed))
     assert sides[::2] == sides[1::2] and set(sides) == {4, 5, 6, 7, 8}
+
+
+def test_a_run_that_begins_with_a_head_prior_is_compared_with_its_start(config, generator):
+    assert not I2PTask(config, generator).warm
+    assert I2PTask(replace(config, init_from="runs/i2p"), generator).warm
+    assert I2PTask(replace(config, model=Real3DPortraitConfig.demo(1)), generator).warm

@@ -13,8 +13,8 @@ from tasks.data.frame_pairs import ClipDataConfig
 from tasks.engine.sheet import CAPTION, SMALLEST
 from tasks.stages.motion_adapter import INPUTS, TERMS, MotionAdapterTask, MotionAdapterTaskConfig
 from tests.tasks.steps import Steps
-from tests.tasks.terms import check_best_metric, check_factors, gain_of_best_metric, generator_terms
-from tests.tasks.tiny_images import ADVERSARY, RATES, SIZE, changed_parts, pair_batch, tiny_model
+from tests.tasks.terms import check_best_metric, check_factors, check_inputs, gain_of_best_metric, generator_terms
+from tests.tasks.tiny_images import ADVERSARY, RATES, RAW, SIZE, changed_parts, pair_batch, tiny_model
 
 PLAIN = {
     "image": 1.0,
@@ -172,6 +172,7 @@ def test_every_declared_input_is_given_and_every_loss_has_its_inputs(config, gen
     frames = task.frames(pair_batch(generator))
     inputs = task.inputs(task.reenacted(frames), frames.target)
     assert inputs.keys() == {*INPUTS, *FIELDS}
+    check_inputs(INPUTS, inputs, B=2, S=SIZE, R=RAW)
     assert {name for term in TERMS.values() for name in term.inputs} <= inputs.keys()
 
 
