@@ -65,10 +65,12 @@ class NeededColours:
     Attributes:
         logits: [K, C], in the order of `needed.nonzero()`.
         needed: [B, R, S].
+        places: [K], where they are in `needed.flatten()`.
     """
 
     logits: Tensor
     needed: Tensor
+    places: Tensor
 
     @full_precision()
     def mean(self, shares: Tensor) -> Tensor:
@@ -76,7 +78,6 @@ class NeededColours:
         counts = self.needed.sum(dim=-1).flatten()
         starts = F.pad(counts.cumsum(0)[:-1], (1, 0))
         rows = torch.arange(len(self.logits), device=self.logits.device)
-        values = F.embedding_bag(
-            rows, self.logits.sigmoid(), starts, mode="sum", per_sample_weights=shares[self.needed]
-        )
+        weights = shares.flatten().index_select(0, self.places)
+        values = F.embedding_bag(rows, self.logits.sigmoid(), starts, mode="sum", per_sample_weights=weights)
         return values.view(*self.needed.shape[:2], -1)

@@ -84,7 +84,7 @@ class MeanFeatures:
 
     def __init__(self, planes: Tensor, box_size: float) -> None:
         """Planes as those of `sample_planes`, B of them; float32 even if they are not."""
-        self.box_size, self.planes = box_size, fold_planes(planes.float() / 3)
+        self.box_size, self.planes = box_size, fold_planes(planes.float()).div_(3)
         fast = planes.device.type == "cpu" and planes.ndim == 5 and not torch.compiler.is_exporting()
         self.table = plane_table(self.planes) if fast else None
 

@@ -268,14 +268,19 @@ class VolumeRenderer(nn.Module):
             points = points_along(origins, directions, depths)
             sigma, logits = self.query(planes, points.flatten(1, 2))
             return sigma.view_as(depths), Colours(rearrange(logits, "b (r s) c -> b r s c", s=depths.shape[-1]))
-        values = []
+        values, places, (rays, samples) = [], [], depths.shape[1:]
         for sample, chosen in enumerate(needed):
-            ray, _ = chosen.nonzero(as_tuple=True)
-            origin = origins[sample, ray if origins.shape[1] > 1 else 0]
-            points = origin + directions[sample, ray] * depths[sample][chosen][:, None]
+            place = chosen.flatten().nonzero().squeeze(1)
+            ray = torch.div(place, samples, rounding_mode="floor")
+            origin = origins[sample].index_select(0, ray) if origins.shape[1] > 1 else origins[sample]
+            distance = depths[sample].flatten().index_select(0, place)
+            points = origin + directions[sample].index_select(0, ray) * distance[:, None]
             values.append(self.query(planes[sample], points[None]))
+            places.append(place + sample * rays * samples)
         sigma, logits = (torch.cat([pair[index][0] for pair in values]) for index in range(2))
-        return torch.full_like(depths, EMPTY).masked_scatter(needed, sigma), NeededColours(logits, needed)
+        place = torch.cat(places)
+        everywhere = torch.full_like(depths, EMPTY).flatten().index_copy(0, place, sigma.squeeze(1))
+        return everywhere.view_as(depths), NeededColours(logits, needed, place)
 
     def _feature(self, parts: list[tuple[Tensor, Colours | NeededColours]]) -> Tensor:
         """Weighted sum of colours over all samples, mapped from [0, 1] to [-1, 1].

@@ -117,7 +117,7 @@ def test_colours_of_needed_samples_are_summed_as_all_are() -> None:
     shares, logits = torch.rand(2, 5, 6, generator=generator), torch.randn(2, 5, 6, 3, generator=generator)
     needed = torch.rand(2, 5, 6, generator=generator) > 0.6
     needed[0, 2] = False
-    sparse = NeededColours(logits[needed], needed).mean(shares)
+    sparse = NeededColours(logits[needed], needed, needed.flatten().nonzero().squeeze(1)).mean(shares)
     assert_close(sparse, Colours(logits).mean(shares * needed))
 
 
