@@ -14,7 +14,7 @@ import numpy as np
 from modules.analysis.crop import Box, crop_picture
 from modules.analysis.segmentation import ANALYSIS_SIZE, segment
 
-KEY_STEP = 6  # frames from one look to the next
+KEY_STEP = 7  # frames from one look to the next
 FLOW_SIZE = 64  # pixels a side at which motion is looked for; more follows noise
 
 

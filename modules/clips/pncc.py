@@ -6,6 +6,7 @@ differ by 1 of 255.
 """
 
 import math
+from copy import deepcopy
 from functools import lru_cache
 
 import cv2
@@ -27,12 +28,9 @@ class PNCCPainter:
     """Draws PNCCs of one face model on the CPU."""
 
     def __init__(self, model: MorphableModel) -> None:
-        used, rows = torch.unique(model.pncc_triangles, return_inverse=True)
-        self._mean = model.mean[used].cpu()  # [U, 3]
-        self._identity = model.identity_basis[used].flatten(0, 1).T.cpu()  # [80, 3U]
-        self._expression = model.expression_basis[used].flatten(0, 1).T.cpu()  # [64, 3U]
-        self._triangles = rows.cpu().numpy().astype(np.int32)
-        self._colours = np.ascontiguousarray(model.ncc[used].cpu().numpy(), np.float32)
+        self._skin = deepcopy(model.skin).cpu()
+        self._triangles = self._skin.triangles.numpy().astype(np.int32)
+        self._colours = np.ascontiguousarray(self._skin.ncc.numpy(), np.float32)
         self._settings = cv2.TriangleRasterizeSettings()
         self._settings.setCullingMode(_BOTH_SIDES)
         self._settings.setShadingType(_INTERPOLATED)
@@ -48,8 +46,7 @@ class PNCCPainter:
         Returns:
             uint8 [N, 3, size, size]; 0 where no skin is.
         """
-        shapes = (identity @ self._identity + expression @ self._expression).unflatten(1, (-1, 3)) + self._mean
-        points = camera_points(shapes).numpy()
+        points = camera_points(self._skin.vertices(identity, expression)).numpy()
         pictures = torch.empty(len(points), 3, size, size, dtype=torch.uint8)
         for face, picture in zip(points, pictures.numpy()):
             picture[:] = self._draw(face, size).transpose(2, 0, 1)

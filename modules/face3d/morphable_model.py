@@ -92,6 +92,41 @@ class FaceModelData:
                 raise ValueError(f"{name} names vertices {int(array.min())}..{int(array.max())} of {count}")
 
 
+class Skin(nn.Module):
+    """The vertices of a face model that PNCCs show, a third of them or all: V2 of V.
+
+    See `MorphableModel` for what the buffers are; nothing of them is saved.
+    """
+
+    mean: Tensor  # [V2, 3]
+    identity_basis: Tensor  # [V2, 3, 80]
+    expression_basis: Tensor  # [V2, 3, 64]
+    ncc: Tensor  # [V2, 3]
+    triangles: Tensor  # [F2, 3], rows of these
+
+    def __init__(self, data: FaceModelData, ncc: Tensor) -> None:
+        super().__init__()
+        used, triangles = torch.unique(data.pncc_triangles.long(), return_inverse=True)
+        parts = {"mean": data.mean, "identity_basis": data.identity_basis, "expression_basis": data.expression_basis}
+        for name, values in {**parts, "ncc": ncc}.items():
+            self.register_buffer(name, values.float()[used], persistent=False)
+        self.register_buffer("triangles", triangles, persistent=False)
+
+    def vertices(self, identity: Tensor, expression: Tensor) -> Tensor:
+        """As `MorphableModel.vertices`, [B, V2, 3] dm."""
+        return _moved(self.mean, self.identity_basis, self.expression_basis, identity, expression)
+
+
+@full_precision()
+def _moved(
+    mean: Tensor, identity_basis: Tensor, expression_basis: Tensor, identity: Tensor, expression: Tensor
+) -> Tensor:
+    """Vertices [B, V, 3] of bases [V, 3, K] and coefficients [B or 1, K]."""
+    of_identity = identity @ identity_basis.flatten(0, 1).T.to(identity.dtype)  # [B, 3V]
+    of_expression = expression @ expression_basis.flatten(0, 1).T.to(expression.dtype)
+    return (of_identity + of_expression).unflatten(1, (-1, 3)) + mean
+
+
 class MorphableModel(nn.Module):
     """A mesh that is linear in its coefficients: S = mean + identity_basis identity + expression_basis expression.
 
@@ -119,6 +154,7 @@ class MorphableModel(nn.Module):
         self.register_buffer("pncc_triangles", data.pncc_triangles.long())
         ncc = normalised_coordinates(self.mean, data.pncc_triangles) if data.ncc is None else data.ncc.float()
         self.register_buffer("ncc", ncc)
+        self.skin = Skin(data, ncc)
         unlimited = torch.tensor([-torch.inf, torch.inf]).repeat(EXPRESSION_SIZE, 1)
         limits = unlimited if data.expression_range is None else data.expression_range.float()
         self.register_buffer("expression_range", limits)
@@ -132,7 +168,6 @@ class MorphableModel(nn.Module):
         """Indices of the expression modes that close the eyes; [] if the model has none of its own."""
         return [i for i, name in enumerate(self.expression_names) if "blink" in name.lower()]
 
-    @full_precision()
     def vertices(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices without pose.
 
@@ -142,9 +177,7 @@ class MorphableModel(nn.Module):
         Returns:
             [B, V, 3] dm.
         """
-        of_identity = identity @ self.identity_basis.flatten(0, 1).T.to(identity.dtype)  # [B, 3V]
-        of_expression = expression @ self.expression_basis.flatten(0, 1).T.to(expression.dtype)
-        return (of_identity + of_expression).unflatten(1, (-1, 3)) + self.mean
+        return _moved(self.mean, self.identity_basis, self.expression_basis, identity, expression)
 
     def embedding(self, count: int) -> LandmarkEmbedding:
         """The first `count` points of the smallest stored set that has as many; ValueError if there is none."""

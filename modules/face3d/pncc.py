@@ -22,7 +22,8 @@ def render_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, siz
     Returns:
         [B, 3, size, size] float32 in [-1, 1]; -1 where no skin is (background, eye holes, open mouth).
     """
-    return render_coordinates(model, camera_points(model.vertices(identity, expression)), size)
+    skin = model.skin
+    return _coloured(camera_points(skin.vertices(identity, expression)), skin.triangles, skin.ncc, size)
 
 
 @full_precision()
@@ -36,5 +37,9 @@ def render_coordinates(model: MorphableModel, points: Tensor, size: int) -> Tens
     Returns:
         [B, 3, size, size] float32 in [-1, 1]; -1 where no skin is.
     """
-    fragments = rasterize(points, model.pncc_triangles, size)
-    return 2 * interpolate(fragments, model.ncc, model.pncc_triangles) - 1
+    return _coloured(points, model.pncc_triangles, model.ncc, size)
+
+
+def _coloured(points: Tensor, triangles: Tensor, ncc: Tensor, size: int) -> Tensor:
+    """The picture of `render_coordinates` of vertices [B, V, 3] with colours [V, 3]."""
+    return 2 * interpolate(rasterize(points, triangles, size), ncc, triangles) - 1
