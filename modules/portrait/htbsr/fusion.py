@@ -304,9 +304,10 @@ class HTBSR(nn.Module):
         """Features and images of head and torso -> those of the person."""
         (x_head, rgb_head), (x_torso, rgb_torso) = head, torso
         rgb = alpha * rgb_head + (1 - alpha) * rgb_torso
+        x_head, x_torso = alpha.to(x_head.dtype) * x_head, (1 - alpha).to(x_torso.dtype) * x_torso
         if not self.config.blends:
-            return alpha * x_head + (1 - alpha) * x_torso, rgb
-        x = self.fuse_head_torso_convs(torch.cat([alpha * x_head, (1 - alpha) * x_torso], dim=1))
+            return x_head + x_torso, rgb
+        x = self.fuse_head_torso_convs(torch.cat([x_head, x_torso], dim=1))
         return self.head_torso_block(x, rgb)
 
     def _fuse_background(self, x: Tensor, cover: Tensor | None, source: SourceFeatures) -> Tensor:
@@ -317,7 +318,8 @@ class HTBSR(nn.Module):
         if cover is None:
             x = self._first_fusion(x) + source.background_half
         else:
-            x = self._first_fusion(cover * x) + (1 - cover) * source.background_half
+            behind = (1 - cover).to(source.background_half.dtype) * source.background_half
+            x = self._first_fusion(cover.to(x.dtype) * x) + behind
         return self.fuse_fg_bg_convs[1:](x)
 
     def _first_fusion(self, x: Tensor, last: bool = False) -> Tensor:

@@ -21,6 +21,7 @@ def test_a_image_moves_with_the_volume(generator: torch.Generator) -> None:
 
 
 def test_the_torso_starts_with_its_photo(generator: torch.Generator) -> None:
+    torch.manual_seed(0)  # of one tiny network in forty no feature is above 0
     model = PhotoTorsoModel(TORSO).eval()
     torso, classes = torch.rand(1, 3, 16, 16, generator=generator), torch.ones(1, 6, 32, 32)
     points = torch.rand(1, 4, 3, generator=generator) - 0.5
