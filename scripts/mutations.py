@@ -185,7 +185,7 @@ def in_random_order(sites: list[Site], random: np.random.Generator) -> list[Site
 
 
 def draw(root: Path, paths: list[str], seed: int, turns: int = 20) -> Iterator[Mutation]:
-    """Mutations of the files `paths` below `root`, each site once.
+    """Mutations of the files `paths` below `root`, each site at most once, and no line twice in the same way.
 
     The odd draws take the files in turn, seed s from file `turns` s on, so that a few seeds cover them all; the even
     draws any file, the more often the more can be changed in it.
@@ -194,6 +194,7 @@ def draw(root: Path, paths: list[str], seed: int, turns: int = 20) -> Iterator[M
     waiting = {path: in_random_order(sites(root / path), random) for path in paths}
     files = [paths[k] for k in np.random.default_rng(0).permutation(len(paths))]
     files = files[seed * turns % len(files) :] + files[: seed * turns % len(files)]
+    drawn = set()  # of a[0] the index and the number can both become a[-1]
     for number in range(sum(map(len, waiting.values()))):
         files = [path for path in files if waiting[path]]
         if number % 2 == 0:
@@ -206,4 +207,6 @@ def draw(root: Path, paths: list[str], seed: int, turns: int = 20) -> Iterator[M
         before = (root / path).read_text(encoding="utf-8").splitlines()[site.line - 1]
         line = before.encode()
         after = line[: site.start] + str(random.choice(site.options)).encode() + line[site.end :]
-        yield Mutation(str(path), site.line, site.kind, before, after.decode())
+        if (path, site.line, after) not in drawn:
+            drawn.add((path, site.line, after))
+            yield Mutation(str(path), site.line, site.kind, before, after.decode())
