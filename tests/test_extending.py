@@ -120,18 +120,23 @@ def test_the_loss_of_a_region_trains_a_stage(tmp_path: Path, monkeypatch: pytest
     for name, line in terms.items():
         monkeypatch.setitem(htbsr.TERMS, name, line)
     write_tiny_clips(tmp_path / "clips")
+    assert main(tiny_run(tmp_path, mouth=0.5)) == 0
+    assert metrics(tmp_path / "run", "unweighted/mouth")[0] > 0
+
+
+def tiny_run(folder: Path, **loss: float) -> list[str]:
+    """Arguments of a run of one step of the third stage on the clips in folder/clips, its output folder/run."""
     config = {
         "task": "htbsr",
         "steps": 1,
         "model": to_dict(tiny_model(3)),
-        "data": {"folder": str(tmp_path / "clips"), "torso": True, "split": {"validation": 0.4}},
-        "loss": {"image": 1.0, "mouth": 0.5},
+        "data": {"folder": str(folder / "clips"), "torso": True, "split": {"validation": 0.4}},
+        "loss": {"image": 1.0, **loss},
         "loader": {"batch": 2, "workers": 0},
         "log": {"every": 1, "pictures_every": 0, "videos_every": 0, "validate_every": 0, "tensorboard": False},
     }
-    save_yaml(tmp_path / "htbsr.yaml", config)
-    assert main([str(tmp_path / "htbsr.yaml"), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
-    assert metrics(tmp_path / "run", "unweighted/mouth")[0] > 0
+    save_yaml(folder / "htbsr.yaml", config)
+    return [str(folder / "htbsr.yaml"), "--output", str(folder / "run"), "--device", "cpu"]
 
 
 def lines(code: str, table: str) -> str:
@@ -156,17 +161,7 @@ def test_a_loss_reads_the_field_of_the_clips(
     write_tiny_clips(tmp_path / "clips")
     (tmp_path / "clips.yaml").write_text(f"source: videos\nfolder: {tmp_path / 'clips'}\n", encoding="utf-8")
     assert data_gen.run.main([str(tmp_path / "clips.yaml"), "--add", "contrast"]) == 0
-    config = {
-        "task": "htbsr",
-        "steps": 1,
-        "model": to_dict(tiny_model(3)),
-        "data": {"folder": str(tmp_path / "clips"), "torso": True, "split": {"validation": 0.4}},
-        "loss": {"image": 1.0, "contrast": 0.1},
-        "loader": {"batch": 2, "workers": 0},
-        "log": {"every": 1, "pictures_every": 0, "videos_every": 0, "validate_every": 0, "tensorboard": False},
-    }
-    save_yaml(tmp_path / "htbsr.yaml", config)
-    command = [str(tmp_path / "htbsr.yaml"), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    command = tiny_run(tmp_path, contrast=0.1)
     assert main(command) == 2 and "add data.fields=[contrast]" in capsys.readouterr().err
     assert main([*command, "data.fields=[contrast]"]) == 0
     assert metrics(tmp_path / "run", "loss/contrast")[0] > 0

@@ -105,6 +105,12 @@ def pose_points(points: Tensor, euler: Tensor, translation: Tensor) -> Tensor:
     return points @ rotation_matrix(euler).transpose(-1, -2) + translation[:, None]
 
 
+@full_precision()
+def unpose_points(posed: Tensor, euler: Tensor, translation: Tensor) -> Tensor:
+    """The inverse of `pose_points`, [B, N, 3] dm: p = M^T (p' - t)."""
+    return (posed - translation[:, None]) @ rotation_matrix(euler)
+
+
 def camera_points(posed: Tensor) -> Tensor:
     """Posed points (x', y', z') -> (x', y', d) with the depth d = 10 - z' from the camera; [..., 3] dm."""
     return torch.cat([posed[..., :2], CAMERA_DISTANCE - posed[..., 2:]], dim=-1)

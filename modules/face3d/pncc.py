@@ -23,23 +23,19 @@ def render_pncc(model: MorphableModel, identity: Tensor, expression: Tensor, siz
         [B, 3, size, size] float32 in [-1, 1]; -1 where no skin is (background, eye holes, open mouth).
     """
     skin = model.skin
-    return _coloured(camera_points(skin.vertices(identity, expression)), skin.triangles, skin.ncc, size)
+    return render_coordinates(camera_points(skin.vertices(identity, expression)), skin.triangles, skin.ncc, size)
 
 
 @full_precision()
-def render_coordinates(model: MorphableModel, points: Tensor, size: int) -> Tensor:
+def render_coordinates(points: Tensor, triangles: Tensor, ncc: Tensor, size: int) -> Tensor:
     """Draw the coordinates on the mean shape for a face in any pose.
 
     Args:
-        model: on the device of the points.
         points: [B, V, 3] vertices (x', y', depth) in dm, as `camera_points` makes them.
+        triangles: [F, 3], the skin.
+        ncc: [V, 3] in [0, 1], the coordinates.
         size: pixels a side.
     Returns:
         [B, 3, size, size] float32 in [-1, 1]; -1 where no skin is.
     """
-    return _coloured(points, model.pncc_triangles, model.ncc, size)
-
-
-def _coloured(points: Tensor, triangles: Tensor, ncc: Tensor, size: int) -> Tensor:
-    """The picture of `render_coordinates` of vertices [B, V, 3] with colours [V, 3]."""
     return 2 * interpolate(rasterize(points, triangles, size), ncc, triangles) - 1

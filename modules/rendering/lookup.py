@@ -13,26 +13,21 @@ from einops import rearrange
 from torch import Tensor
 
 
-def lookup_sum(planes: Tensor, coordinates: Tensor) -> Tensor:
-    """Sum over the planes of their bilinear values (zeros outside).
-
-    Args:
-        planes: [B, P, C, H, W], float32.
-        coordinates: [P, 2, B, N], along the width and the height of each plane; -1 and 1 are the outer edges. They
-            get no gradient.
-    Returns:
-        [B, N, C].
-    """
-    return look_up(plane_table(planes), coordinates)
-
-
 def plane_table(planes: Tensor) -> Tensor:
     """Planes [B, P, C, H, W], float32, as `look_up` reads them: [B, P, H + 2, W + 2, C], with a border of zeros."""
     return rearrange(F.pad(planes, (1, 1, 1, 1)), "b p c h w -> b p h w c").contiguous()
 
 
 def look_up(table: Tensor, coordinates: Tensor) -> Tensor:
-    """`lookup_sum` of planes whose `plane_table` is kept for several lookups."""
+    """Sum over the planes of their bilinear values (zeros outside).
+
+    Args:
+        table: the `plane_table` of planes [B, P, C, H, W], kept for as many lookups as there are.
+        coordinates: [P, 2, B, N], along the width and the height of each plane; -1 and 1 are the outer edges. They
+            get no gradient.
+    Returns:
+        [B, N, C].
+    """
     batch, count = table.shape[:2]
     height, width = table.shape[2] - 2, table.shape[3] - 2
     column, x = _split(coordinates[:, 0].detach(), width)  # [P, B, N]

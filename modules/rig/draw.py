@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.face3d.rasterizer import interpolate, rasterize
-from modules.geometry.camera import CAMERA_DISTANCE, FITTING_FOCAL_LENGTH
+from modules.geometry.camera import FITTING_FOCAL_LENGTH
 from modules.rig.edges import SEEN_AROUND, means_of_sides, sum_sides
 from modules.rig.filters import enlarged, look_up, soft, widened
 from modules.rig.holes import box_of, continued, ring_cover
@@ -242,8 +242,7 @@ def _draw_mouth(rig: PhotoRig, colour: Tensor, surface: _Surface, cover: Tensor,
     invented = soft(2 - gap / rig.mouth.least_gap) * soft(pose.opened / 0.04)  # a shut mouth shows no interior to reuse
     own = look_up(rig.opening, values[:, :2] * scale)
     opening = Opening(pose.chin, pose.interior[:, 0, 2:], pose.interior[:, len(MOUTH_RING) // 2, 2:], pose.lips)
-    distance = float(CAMERA_DISTANCE - rig.skeleton.still[list(MOUTH_RING), 2].mean())
-    pixel = distance / (FITTING_FOCAL_LENGTH * cover.shape[-1])  # as in the photo: rows of a batch are painted alike
+    pixel = rig.skeleton.mouth_distance / (FITTING_FOCAL_LENGTH * cover.shape[-1])  # a batch is painted alike
     painted = rig.mouth.paint(values[:, 2:4], frame, opening, pixel)
     share = own[:, 3:].clamp(0, 1) * (1 - invented[frame, None])
     dark = _DARKER * soft(1 - (pose.opened + gap) / (_LIT * gap).clamp(min=1e-3))  # little light enters between lips

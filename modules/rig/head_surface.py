@@ -6,14 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modules.analysis.segmentation import face_frame
-from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.face3d.coefficients import FaceCoefficients, pose_points, project, unpose_points
 from modules.face3d.morphable_model import MorphableModel
-from modules.geometry.rotation import rotation_matrix
 from modules.layers.precision import full_precision
 from modules.rig.config import REFERENCE, RigConfig
-from modules.rig.landmark_mesh import LandmarkModel, covered_triangles, face_triangles, photo_mesh
-from modules.rig.sheet import Person, Sheet, build_sheet
+from modules.rig.landmark_mesh import LandmarkModel, face_triangles, photo_mesh
+from modules.rig.sheet import Person, Sheet, at_reference, build_sheet
 
 _WITH_HEAD = 0.8  # share of the head from which a corner of the sheet counts as of it
 _BESIDE_FACE = 0.3  # how much a triangle outside of the face says by one within: its depth is a guess, and hair sways
@@ -71,13 +69,10 @@ def _around(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Points [V, 3] in the head's axes, basis [V, 3, 64] and triangles [N, 3] of the sheet that go with the head."""
     places = project(pose_points(landmarks.moved(face.expression), face.euler, face.translation))[0].cpu()
-    rows = (np.arange(REFERENCE) + 0.5) * len(classes) / REFERENCE
-    classes = classes[np.ix_(rows.astype(int), rows.astype(int))]
-    frame = face_frame(places.numpy() * REFERENCE, (REFERENCE, REFERENCE))
-    person = Person(np.float32(classes > 0), classes, frame)
+    person = Person.of(at_reference(classes) > 0, classes, places.numpy())
     mesh = photo_mesh(places, landmarks, face)
-    sheet = build_sheet(mesh, landmarks.basis, covered_triangles(), face, person, RigConfig())
-    points = (sheet.points - face.translation) @ rotation_matrix(face.euler)[0]
+    sheet = build_sheet(mesh, landmarks.basis, face, person, RigConfig())
+    points = unpose_points(sheet.points[None], face.euler, face.translation)[0]
     return points, sheet.basis, _with_head(sheet, person)
 
 

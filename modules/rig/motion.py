@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modules.face3d.coefficients import FaceCoefficients, pose_points, project
+from modules.face3d.coefficients import FaceCoefficients, pose_points, project, unpose_points
 from modules.face3d.landmark_sets import CHIN, INNER_LIP_MIDDLES
 from modules.geometry.camera import CAMERA_DISTANCE
 from modules.geometry.rotation import rotation_matrix
@@ -124,7 +124,7 @@ class Skeleton:
         self.still = torch.cat(
             [mesh.points, sheet.points, mesh.points[lids], lash_points(mesh.points), mesh.points[copies]]
         )
-        self.canonical = (self.still - face.translation) @ rotation_matrix(face.euler)[0]  # in the head's axes
+        self.canonical = unpose_points(self.still[None], face.euler, face.translation)[0]  # in the head's axes
         basis = torch.cat([model.basis, sheet.basis, model.basis[lids * 2 + copies]])
         self.basis = basis.flatten(0, 1).T.contiguous()  # [64, 3 V]
         ones = mesh.points.new_ones
@@ -143,6 +143,7 @@ class Skeleton:
         self.lids = self.canonical[list(LIDS_ABOVE)] - self.canonical[list(LIDS_BELOW)]  # [14, 3]
         self.lips = upper - lower  # [9]
         self.gap = float(self._gap(self.canonical[None])[0])
+        self.mouth_distance = float(CAMERA_DISTANCE - self.still[list(MOUTH_RING), 2].mean())  # dm, in the photo
         self.shut_lids = shut_lids
         of_photo = model.moved(face.expression)
         self.model_lids = (_heights(of_photo, LIDS_ABOVE, LIDS_BELOW) - shut_lids).clamp(min=_LEAST_LIDS)[0]

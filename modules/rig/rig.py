@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.analysis.segmentation import face_frame
 from modules.analysis.segmentation_classes import HAIR
 from modules.face3d.coefficients import EXPRESSION_SIZE, FaceCoefficients, project
 from modules.face3d.landmark_sets import FACE_OVAL
@@ -32,7 +31,6 @@ from modules.rig.landmark_mesh import (
     RIGHT_EYE_RING,
     LandmarkModel,
     PhotoMesh,
-    covered_triangles,
     face_triangles,
     photo_mesh,
     ring_triangles,
@@ -43,7 +41,7 @@ from modules.rig.matte import foreground, matte, person_texture, with_face
 from modules.rig.mirror import mirror
 from modules.rig.motion import SHUT_LIDS, Skeleton
 from modules.rig.plate import background_plate
-from modules.rig.sheet import Person, Sheet, build_sheet
+from modules.rig.sheet import Person, Sheet, at_reference, build_sheet
 
 PERSON_LAYER, EYE_LAYER, MOUTH_LAYER = range(3)
 
@@ -89,15 +87,13 @@ class PhotoRig:
         places = np.asarray(photo.landmarks, np.float32)
         landmarks = LandmarkModel.of(model, photo.face.identity)
         mesh = photo_mesh(torch.from_numpy(places), landmarks, photo.face)
-        classes = _classes(photo.classes)
         oval = polygon(places[list(FACE_OVAL)], REFERENCE)
-        alpha = matte(photo.picture, _probability(photo, classes, oval))
+        alpha = matte(photo.picture, _probability(photo, oval))
         colours = foreground(photo.picture, alpha)
-        frame = face_frame(places * REFERENCE, (REFERENCE, REFERENCE))
-        person = Person(resized(alpha, REFERENCE), classes, frame)
-        sheet = build_sheet(mesh, landmarks.basis, covered_triangles(), photo.face, person, config)
+        person = Person.of(alpha, photo.classes, places)
+        sheet = build_sheet(mesh, landmarks.basis, photo.face, person, config)
         self.skeleton = Skeleton(mesh, sheet, landmarks, photo.face, _shut_lids(model, landmarks), config)
-        own = mirror(resized(colours, REFERENCE), classes == HAIR, mesh, landmarks)
+        own = mirror(resized(colours, REFERENCE), person.classes == HAIR, mesh, landmarks)
         self.lids = LidSkin.of(mesh, own[0], first=ALL_POINTS + len(sheet.places))
         self.lips = LipSkin.of(mesh)
         self.triangles, self.layers = _triangles(sheet, self.lids)
@@ -108,7 +104,9 @@ class PhotoRig:
         self.texture = torch.from_numpy(person_texture(without_holes(colours, places), alpha, self.margin))
         self.eyes = torch.from_numpy(eyes_texture(photo.picture, places))
         self.opening = torch.from_numpy(opening_texture(photo.picture, places))
-        self.mouth = PaintedMouth.of_photo(resized(photo.picture, REFERENCE), places, frame.oval, landmarks.neutral)
+        self.mouth = PaintedMouth.of_photo(
+            resized(photo.picture, REFERENCE), places, person.frame.oval, landmarks.neutral
+        )
         plate = torch.from_numpy(background_plate(photo.picture, alpha)) / 127.5 - 1
         self.plate = plate.permute(2, 0, 1)[None].contiguous()
 
@@ -133,15 +131,9 @@ def _on(value: Any, device: torch.device) -> Any:
     return moved
 
 
-def _classes(classes: np.ndarray) -> np.ndarray:
-    """Class numbers at `REFERENCE` pixels a side."""
-    rows = ((np.arange(REFERENCE) + 0.5) * len(classes) / REFERENCE).astype(int)
-    return classes[rows[:, None], rows]
-
-
-def _probability(photo: RigPhoto, classes: np.ndarray, oval: np.ndarray) -> np.ndarray:
+def _probability(photo: RigPhoto, oval: np.ndarray) -> np.ndarray:
     """Probability of the person at `REFERENCE` pixels; the face is surely of it."""
-    person = classes > 0 if photo.person is None else photo.person
+    person = at_reference(photo.classes) > 0 if photo.person is None else photo.person
     return with_face(np.maximum(resized(person, REFERENCE), oval), oval)
 
 

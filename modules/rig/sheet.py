@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.analysis.segmentation import FaceFrame
+from modules.analysis.segmentation import FaceFrame, face_frame
 from modules.analysis.segmentation_classes import CLOTHES, HAIR
 from modules.face3d.coefficients import FaceCoefficients, camera_points
 from modules.face3d.landmark_sets import FACE_OVAL
@@ -18,8 +18,8 @@ from modules.face3d.rasterizer import rasterize
 from modules.geometry.camera import CAMERA_DISTANCE
 from modules.geometry.rotation import rotation_matrix
 from modules.rig.config import REFERENCE, RigConfig
-from modules.rig.filters import blur, fill, grow, shrink, smoothstep
-from modules.rig.landmark_mesh import PhotoMesh, unproject
+from modules.rig.filters import blur, fill, grow, resized, shrink, smoothstep
+from modules.rig.landmark_mesh import PhotoMesh, covered_triangles, unproject
 
 _OFFSET = (
     0.31,
@@ -67,6 +67,18 @@ class Person:
     classes: np.ndarray
     frame: FaceFrame
 
+    @classmethod
+    def of(cls, alpha: np.ndarray, classes: np.ndarray, places: np.ndarray) -> "Person":
+        """The person of alpha [S, S] and classes [H, H] of any size, with landmarks `places` [478, 2] in fractions."""
+        frame = face_frame(places * REFERENCE, (REFERENCE, REFERENCE))
+        return cls(resized(alpha, REFERENCE), at_reference(classes), frame)
+
+
+def at_reference(classes: np.ndarray) -> np.ndarray:
+    """Class numbers [H, H] at `REFERENCE` pixels a side."""
+    rows = ((np.arange(REFERENCE) + 0.5) * len(classes) / REFERENCE).astype(int)
+    return classes[rows[:, None], rows]
+
 
 class _Grid:
     """Corners of the cells in pixels at `REFERENCE`, those near the oval moved onto it.
@@ -110,18 +122,15 @@ class _Grid:
         return np.asarray(values, np.float32).reshape(self.side, self.side)
 
 
-def build_sheet(
-    mesh: PhotoMesh, basis: Tensor, triangles: Tensor, face: FaceCoefficients, person: Person, config: RigConfig
-) -> Sheet:
+def build_sheet(mesh: PhotoMesh, basis: Tensor, face: FaceCoefficients, person: Person, config: RigConfig) -> Sheet:
     """The sheet of a photo.
 
     Args:
         mesh: the face on the photo.
         basis: [478, 3, 64], of its landmarks.
-        triangles: [F, 3], of the face, its holes covered.
         face: one row, for the pose.
     """
-    oval = mesh.places[list(FACE_OVAL)].numpy() * REFERENCE
+    oval, triangles = mesh.places[list(FACE_OVAL)].numpy() * REFERENCE, covered_triangles()
     grid = _Grid(oval.astype(np.float32), config)
     fragments = rasterize(camera_points(mesh.points)[None], triangles, REFERENCE)
     within = (np.abs(grid.corners - grid.at) < 1).all(1)

@@ -53,13 +53,18 @@ def check_masked(g: Golden, actual: Tensor, agree: Tensor, key: str) -> None:
         g.note(name, float(difference.max() / g[name].abs().max()), COLOURS / float(g[name].abs().max()))
 
 
+def coloured(bfm: MorphableModel, points: torch.Tensor, size: int) -> torch.Tensor:
+    """Their PNCCs [B, 3, size, size]."""
+    return render_coordinates(points, bfm.pncc_triangles, bfm.ncc, size)
+
+
 @checks("secc")
 def pictures_in_both_poses(g: Golden) -> None:
     bfm: MorphableModel = g.once(model_beside)
     for pose, name in g.names(r"out\.(canonical|posed)(\d+)\.mask\.bits"):
         size, key = int(name), f"out.{pose}{name}"
         points = posed_faces(g, pose == "canonical")
-        fragments, colours = rasterize(points, bfm.pncc_triangles, size), render_coordinates(bfm, points, size)
+        fragments, colours = rasterize(points, bfm.pncc_triangles, size), coloured(bfm, points, size)
         agree = fragments.mask == unpacked(g, f"{key}.mask.bits", size)
         assert (~agree).sum() <= MISSING + ON_EDGES * agree.numel()
         assert (~agree & (fragments.triangle != 0)).sum() <= ON_EDGES * agree.numel()
@@ -85,7 +90,7 @@ def triangles_colours_and_field_of_view(g: Golden) -> None:
 def time_series(g: Golden) -> None:
     bfm: MorphableModel = g.once(model_beside)
     for size in g.names(r"out\.btc(\d+)\.secc"):
-        frames = render_coordinates(bfm, posed_faces(g), int(size))  # [B, 3, R, R]
+        frames = coloured(bfm, posed_faces(g), int(size))  # [B, 3, R, R]
         actual = torch.stack([frames, frames.flip(0)]).transpose(1, 2)  # [2, 3, T, R, R]
         off = ((actual - g[f"out.btc{size}.secc"]).abs() > COLOURS).any(dim=1)
         assert off.sum() <= MISSING

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points, project
+from modules.face3d.coefficients import FaceCoefficients, camera_points, pose_points, project, unpose_points
 from modules.system.errors import UserError
 
 
@@ -63,3 +63,9 @@ def test_coefficients_that_are_being_fitted_can_be_saved(tmp_path):
     fitted = face.replace(expression=face.expression.requires_grad_() + 1)
     fitted.save(tmp_path / "face.npz")
     assert torch.equal(FaceCoefficients.load(tmp_path / "face.npz").expression, torch.ones(2, 64))
+
+
+def test_points_of_a_pose_are_taken_back(generator: torch.Generator) -> None:
+    points, euler = torch.randn(2, 5, 3, generator=generator), torch.randn(2, 3, generator=generator)
+    translation = torch.randn(2, 3, generator=generator)
+    assert_close(unpose_points(pose_points(points, euler, translation), euler, translation), points, atol=1e-5, rtol=0)

@@ -1,7 +1,7 @@
 import torch
 from torch.testing import assert_close
 
-from modules.rendering.lookup import lookup_sum
+from modules.rendering.lookup import look_up, plane_table
 from modules.rendering.planes import mean_features, sample_planes
 
 
@@ -22,9 +22,9 @@ def test_width_and_height_may_differ(generator):
     coordinates = torch.rand(1, 2, 1, 40, generator=generator) * 2.4 - 1.2
     grid = coordinates[:, :, 0].mT[:, None]  # [1, 1, 40, 2]
     expected = torch.nn.functional.grid_sample(planes[:, 0], grid, align_corners=False)[0, :, 0].t()
-    assert_close(lookup_sum(planes, coordinates)[0], expected)
+    assert_close(look_up(plane_table(planes), coordinates)[0], expected)
 
 
 def test_points_far_outside_read_zero():
     coordinates = torch.tensor([-1e6, 1e6, 3.0]).expand(1, 2, 1, 3)
-    assert (lookup_sum(torch.ones(1, 1, 2, 4, 4), coordinates) == 0).all()
+    assert (look_up(plane_table(torch.ones(1, 1, 2, 4, 4)), coordinates) == 0).all()
